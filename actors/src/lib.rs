@@ -1,0 +1,1 @@
+//! The actors of a node: every state change goes through here.

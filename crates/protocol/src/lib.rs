@@ -1,0 +1,1 @@
+//! The federation protocol as pure functions of bytes, keys and times.

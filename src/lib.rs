@@ -1,0 +1,1 @@
+//! The node as people meet it.
