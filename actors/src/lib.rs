@@ -1,1 +1,40 @@
 //! The actors of a node: every state change goes through here.
+//!
+//! ```text
+//!   HTTP handler ── message ──▶ Directory ──▶ UserActor(user) ──▶ one transaction ──▶ reply
+//!                                                  │
+//!                                                  └─ after commit: wake
+//!                                                          ▼
+//!                        PeerActor(node) ◀── envelope ── RevocationDelivery ◀── due rows ── outbox
+//! ```
+//!
+//! - [`user`]: one [`UserActor`](user::UserActor) per user handles one message at a time; a file per message.
+//! - [`directory`]: finds or starts them, and lets idle ones go.
+//! - [`delivery`]: the durable queue's clockwork.
+//! - [`peer`]: one [`PeerActor`](peer::PeerActor) per peer node: manifest, pin, requests in flight.
+//! - [`housekeeping`]: forgetting what is over its time.
+//! - [`inbox`]: the checks that an inbound envelope passes before it becomes a message to a user.
+//! - [`friends`]: what needs another node's answer before the user's actor can be asked.
+//! - [`revocations`]: a flush from beginning to end.
+//! - [`sign_in`]: one-time codes and sessions, which exist before it is known who the user is.
+//!
+//! Nothing here knows HTTP: requests to other nodes go through [`peer::Transport`], letters through
+//! [`sign_in::Mailer`], both given from outside.
+
+pub mod accounts;
+pub mod clock;
+pub mod delivery;
+pub mod directory;
+mod error;
+pub mod friends;
+pub mod housekeeping;
+pub mod inbox;
+pub mod node;
+pub mod peer;
+pub mod revocations;
+pub mod sign_in;
+pub mod user;
+
+pub use clock::Clock;
+pub use error::Error;
+pub use node::{Node, NodeParts, NodeSettings};

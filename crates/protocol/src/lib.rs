@@ -1,1 +1,39 @@
 //! The federation protocol as pure functions of bytes, keys and times.
+//!
+//! - [`handle`]: aliases, domains, handles.
+//! - [`keys`], [`base64`]: keys, signatures, and how they are written.
+//! - [`json`], [`canonical`]: the JSON that is signed and hashed.
+//! - [`envelope`], [`legacy`]: what users sign, version 2 and version 1.
+//! - [`received`]: what a receiver checks, in order.
+//! - [`server_request`]: what servers sign.
+//! - [`manifest`], [`user_document`]: what servers show.
+//! - [`timestamp`]: times as texts and as numbers.
+//!
+//! No I/O, no clock, no source of randomness: the same arguments give the same results. The sections that
+//! comments name are those of `docs/wire-protocol.md`.
+
+pub mod base64;
+pub mod canonical;
+pub mod envelope;
+pub mod handle;
+pub mod json;
+pub mod keys;
+pub mod legacy;
+pub mod manifest;
+pub mod received;
+pub mod server_request;
+pub mod timestamp;
+pub mod user_document;
+
+pub use envelope::{Envelope, EnvelopeContent, MessageType};
+pub use handle::{Alias, Domain, Handle, HandleError};
+pub use json::{Json, JsonError, JsonObject};
+pub use keys::{
+    EncryptionKey, InvalidSignature, Judgement, KeyError, KmVersion, Signature, SigningKey, SigningSecret,
+};
+pub use legacy::legacy_signable;
+pub use manifest::Manifest;
+pub use received::{MessageError, ReceivedMessage};
+pub use server_request::ServerRequest;
+pub use timestamp::{Timestamp, UnixMillis};
+pub use user_document::UserDocument;

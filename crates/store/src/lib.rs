@@ -1,1 +1,40 @@
-//! What a node remembers: SQL behind typed functions.
+//! What a node remembers: SQL behind typed functions, a module per table.
+//!
+//! Here live the connections, the one writer that makes groups of changes durable together, the
+//! migrations and every SQL text. What is *allowed* is not decided here (that is the actors' business),
+//! except where the database itself is the guard: unique keys and compare-and-swap updates whose result
+//! tells whether they happened. Nothing here knows an actor or HTTP.
+//!
+//! Reading functions take `&mut Conn`, changing ones `&mut Tx`: what may be done is in the type one
+//! holds. A [`Tx`] exists only inside [`Store::write`].
+
+mod conn;
+mod error;
+mod ids;
+mod row;
+mod store;
+mod writer;
+
+pub mod applied_envelopes;
+pub mod blobs;
+pub mod collections;
+pub mod friendships;
+pub mod invitations;
+pub mod one_time_codes;
+pub mod outbox;
+pub mod peers;
+pub mod roles;
+pub mod sessions;
+pub mod shares;
+pub mod slots;
+pub mod transport_nonces;
+pub mod users;
+pub mod wrap_secrets;
+
+pub use conn::{Conn, Reader, Tx};
+pub use error::StoreError;
+pub use ids::{CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, UserId};
+pub use store::Store;
+
+/// A future that borrows the transaction it works on; what the closure given to [`Store::write`] returns.
+pub type TxFuture<'t, T, E> = futures_util::future::BoxFuture<'t, Result<T, E>>;

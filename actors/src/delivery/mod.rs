@@ -1,0 +1,346 @@
+//! RevocationDelivery: carries what is in the outbox to its recipients' nodes until it has arrived.
+//!
+//! ```text
+//!            ┌──────── wake: a command has committed, an attempt has ended, the timer
+//!            ▼
+//!   ┌─ RevocationDelivery ─┐  scan: close windows, take leases ── one transaction
+//!   │  scanning / idle     │───▶ attempt(row) ──▶ PeerActor ──▶ other node
+//!   │  under way: {row}    │◀─── verdict ──▶ settle ── one transaction ──▶ reports
+//!   └──────────────────────┘
+//! ```
+//!
+//! The queue is in the database; this actor is only its clockwork, and may be killed at any moment. A
+//! row is leased, sent, and its outcome recorded: three steps. Dying between them repeats at most one
+//! attempt, which the receiver recognises.
+//!
+//! A row that is discarded while an attempt is under way has that attempt stopped before the discard is
+//! answered ([`Withdraw`]): once the owner has the answer, nothing is sent any more.
+
+mod reports;
+mod retry;
+mod settle;
+pub mod window;
+
+pub use reports::{OutcomeBoard, Report, Reports};
+pub use retry::retry_after;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::prelude::*;
+use futures_util::FutureExt;
+use futures_util::future::{AbortHandle, Abortable};
+use tokio::sync::oneshot;
+use tracing::Instrument;
+use vellum_store::outbox::{self, Leased};
+use vellum_store::{OutboxId, StoreError};
+
+use crate::Error;
+use crate::node::Node;
+use crate::peer::Verdict;
+
+/// Rows leased in one transaction.
+const BATCH: u32 = 256;
+/// How long a lease holds. An attempt fetches at most two documents (10 s each) and posts (15 s).
+const LEASE_MILLIS: i64 = 60_000;
+/// The longest sleep between two looks at the outbox: what another process has put there is seen by then.
+const LONGEST_SLEEP: Duration = Duration::from_secs(30);
+/// The shortest: a row that is due but may not go yet (its peer has enough under way) is no busy loop.
+const SHORTEST_SLEEP: Duration = Duration::from_millis(200);
+/// The pause after the database has failed.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+
+/// The clockwork of the outbox. There is one in a process.
+pub struct RevocationDelivery {
+    node: Arc<Node>,
+    /// Begins every lease of this process, so that stopping can hand them back.
+    instance: String,
+    scanning: bool,
+    scan_again: bool,
+    stopping: bool,
+    timer: Option<SpawnHandle>,
+    under_way: HashMap<OutboxId, UnderWay>,
+    /// Rows withdrawn while a scan may already have leased them.
+    withdrawn: HashSet<OutboxId>,
+    stopped: Vec<oneshot::Sender<()>>,
+}
+
+/// An attempt, and who waits for its end.
+struct UnderWay {
+    abort: AbortHandle,
+    waiting: Vec<oneshot::Sender<()>>,
+}
+
+/// What a look at the outbox found.
+struct Scan {
+    leased: Vec<Leased>,
+    /// Until the next thing is due; `None` when nothing is.
+    sleep: Option<Duration>,
+}
+
+impl Node {
+    /// Starts the delivery on an arbiter. Leases that an earlier run of this node left behind are taken
+    /// back first: on SQLite nobody else can hold any.
+    ///
+    /// # Errors
+    /// Only what the database says.
+    pub async fn start_delivery(self: &Arc<Self>, arbiter: &ArbiterHandle) -> Result<(), Error> {
+        let freed = self.store.write(|tx| outbox::release_leases(tx, "").boxed()).await?;
+        if freed > 0 {
+            tracing::info!(rows = freed, "took up deliveries that an earlier run left under way");
+        }
+        let node = Arc::clone(self);
+        let addr = Supervisor::start_in_arbiter(arbiter, move |_| RevocationDelivery::new(node));
+        if self.delivery.set(addr).is_err() {
+            tracing::warn!("the delivery was started already");
+        }
+        self.wake_delivery();
+        Ok(())
+    }
+
+    /// Stops the delivery: no attempt starts any more, those under way are stopped, leases are handed
+    /// back.
+    pub async fn stop_delivery(&self) {
+        if let Some(delivery) = self.delivery.get()
+            && delivery.send(Stop).await.is_err()
+        {
+            tracing::debug!("the delivery had stopped already");
+        }
+    }
+}
+
+impl RevocationDelivery {
+    fn new(node: Arc<Node>) -> Self {
+        Self {
+            node,
+            instance: uuid::Uuid::new_v4().to_string(),
+            scanning: false,
+            scan_again: false,
+            stopping: false,
+            timer: None,
+            under_way: HashMap::new(),
+            withdrawn: HashSet::new(),
+            stopped: Vec::new(),
+        }
+    }
+
+    fn scan(&mut self, ctx: &mut Context<Self>) {
+        if self.stopping {
+            return;
+        }
+        if self.scanning {
+            self.scan_again = true;
+            return;
+        }
+        self.scanning = true;
+        self.scan_again = false;
+        let lease = format!("{}:{}", self.instance, uuid::Uuid::new_v4());
+        let look = look(Arc::clone(&self.node), lease).into_actor(self);
+        ctx.spawn(look.map(|scan, actor, ctx| actor.scanned(scan, ctx)));
+    }
+
+    fn scanned(&mut self, scan: Result<Scan, Error>, ctx: &mut Context<Self>) {
+        self.scanning = false;
+        let withdrawn = std::mem::take(&mut self.withdrawn);
+        let sleep = match scan {
+            Ok(scan) => {
+                let full = scan.leased.len() >= BATCH as usize;
+                for leased in scan.leased {
+                    if !withdrawn.contains(&leased.id) {
+                        self.start_attempt(leased, ctx);
+                    }
+                }
+                self.scan_again |= full;
+                scan.sleep
+            }
+            Err(error) => {
+                tracing::error!(%error, "the outbox could not be read");
+                Some(AFTER_FAILURE)
+            }
+        };
+        if self.stopping {
+            self.finish_stopping();
+        } else if self.scan_again {
+            self.scan(ctx);
+        } else {
+            self.sleep(sleep.unwrap_or(LONGEST_SLEEP), ctx);
+        }
+    }
+
+    fn sleep(&mut self, time: Duration, ctx: &mut Context<Self>) {
+        if let Some(timer) = self.timer.take() {
+            ctx.cancel_future(timer);
+        }
+        let time = time.clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+        self.timer = Some(ctx.run_later(time, |actor, ctx| {
+            actor.timer = None;
+            actor.scan(ctx);
+        }));
+    }
+
+    fn start_attempt(&mut self, leased: Leased, ctx: &mut Context<Self>) {
+        let (abort, registration) = AbortHandle::new_pair();
+        let id = leased.id.clone();
+        self.under_way.insert(id.clone(), UnderWay { abort, waiting: Vec::new() });
+        let span = tracing::info_span!("delivery_attempt", row = %id, peer = %leased.peer_handle, n = leased.attempts + 1);
+        let work = attempt(Arc::clone(&self.node), leased).instrument(span);
+        let work = Abortable::new(work, registration).into_actor(self);
+        ctx.spawn(work.map(move |_, actor, ctx| actor.ended(&id, ctx)));
+    }
+
+    fn ended(&mut self, id: &OutboxId, ctx: &mut Context<Self>) {
+        for waiting in self.under_way.remove(id).into_iter().flat_map(|ended| ended.waiting) {
+            // Whoever waited may have gone.
+            let _ = waiting.send(());
+        }
+        if self.stopping {
+            self.finish_stopping();
+        } else {
+            self.scan(ctx);
+        }
+    }
+
+    fn finish_stopping(&mut self) {
+        if self.under_way.is_empty() && !self.scanning {
+            for waiting in self.stopped.drain(..) {
+                // Whoever waited may have gone.
+                let _ = waiting.send(());
+            }
+        }
+    }
+}
+
+impl Actor for RevocationDelivery {
+    type Context = Context<Self>;
+}
+
+impl Supervised for RevocationDelivery {}
+
+/// Look at the outbox: something may be due.
+pub(crate) struct Wake;
+
+impl Message for Wake {
+    type Result = ();
+}
+
+impl Handler<Wake> for RevocationDelivery {
+    type Result = ();
+
+    fn handle(&mut self, Wake: Wake, ctx: &mut Context<Self>) {
+        self.scan(ctx);
+    }
+}
+
+/// This row has been removed: stop an attempt with it. Answered when none is under way.
+pub(crate) struct Withdraw(pub OutboxId);
+
+impl Message for Withdraw {
+    type Result = ();
+}
+
+impl Handler<Withdraw> for RevocationDelivery {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Withdraw(id): Withdraw, _: &mut Context<Self>) -> Self::Result {
+        if self.scanning {
+            self.withdrawn.insert(id.clone());
+        }
+        self.node.reports.publish(&id, Report::Withdrawn);
+        let Some(under_way) = self.under_way.get_mut(&id) else { return Box::pin(async {}) };
+        under_way.abort.abort();
+        let (done, ended) = oneshot::channel();
+        under_way.waiting.push(done);
+        Box::pin(async move {
+            // An error means that the delivery ended, and every attempt with it.
+            let _ = ended.await;
+        })
+    }
+}
+
+/// Stop: start nothing, stop what is under way, hand leases back.
+struct Stop;
+
+impl Message for Stop {
+    type Result = ();
+}
+
+impl Handler<Stop> for RevocationDelivery {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, Stop: Stop, _: &mut Context<Self>) -> Self::Result {
+        self.stopping = true;
+        for attempt in self.under_way.values() {
+            attempt.abort.abort();
+        }
+        let (done, stopped) = oneshot::channel();
+        self.stopped.push(done);
+        self.finish_stopping();
+        let (store, instance) = (self.node.store.clone(), self.instance.clone());
+        Box::pin(async move {
+            // An error means that the actor ended, and every attempt with it.
+            let _ = stopped.await;
+            let handed_back: Result<u64, StoreError> =
+                store.write(move |tx| async move { outbox::release_leases(tx, &instance).await }.boxed()).await;
+            if let Err(error) = handed_back {
+                tracing::warn!(%error, "leases could not be handed back; the next start takes them over");
+            }
+        })
+    }
+}
+
+/// One look at the outbox. Reads first: an idle node writes nothing.
+async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
+    let now = node.clock.now();
+    let due = outbox::next_due(&mut *node.store.read().await?).await?;
+    let Some(due) = due else { return Ok(Scan { leased: Vec::new(), sleep: None }) };
+    if due > now {
+        return Ok(Scan { leased: Vec::new(), sleep: Some(until(due.since(now))) });
+    }
+    let per_peer = node.settings.in_flight_per_peer;
+    let (leased, lapsed) = node
+        .store
+        .write(move |tx| {
+            async move {
+                outbox::expire_leases(tx, now).await?;
+                let lapsed = outbox::expire(tx, now).await?;
+                for message in &lapsed {
+                    settle::lapsed(tx, message).await?;
+                }
+                let until = now.plus_millis(LEASE_MILLIS);
+                let leased = outbox::lease_due(tx, &lease, now, until, BATCH, per_peer).await?;
+                Ok::<_, Error>((leased, lapsed.len()))
+            }
+            .boxed()
+        })
+        .await?;
+    if lapsed > 0 {
+        tracing::info!(messages = lapsed, "messages were given up: their recipients' nodes did not take them in time");
+    }
+    let next = outbox::next_due(&mut *node.store.read().await?).await?;
+    Ok(Scan { leased, sleep: next.map(|next| until(next.since(now))) })
+}
+
+fn until(millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+}
+
+/// One attempt with one row, and the record of its outcome.
+async fn attempt(node: Arc<Node>, leased: Leased) {
+    let started = node.clock.now();
+    let verdict = if node.is_local(&leased.peer_handle) {
+        settle::deliver_here(&node, &leased).await
+    } else {
+        node.peers.deliver(&node, leased.envelope.clone(), leased.attempts > 0).await
+    };
+    match &verdict {
+        Verdict::Delivered { .. } => tracing::info!("delivered"),
+        Verdict::Rejected { reason } => tracing::warn!(%reason, "refused for good"),
+        Verdict::Later { reason, .. } => tracing::info!(%reason, "to be tried again"),
+    }
+    match settle::settle(&node, leased.clone(), verdict, started).await {
+        Ok(Some(report)) => node.reports.publish(&leased.id, report),
+        Ok(None) => tracing::debug!("the row had been changed meanwhile; the outcome is void"),
+        Err(error) => tracing::error!(%error, "the outcome could not be recorded; the lease will run out"),
+    }
+}

@@ -1,0 +1,73 @@
+//! Who waits for the outcome of which row. A flush is answered when its rows' next attempts have ended,
+//! or when its time is over.
+
+use std::collections::HashMap;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+use vellum_store::OutboxId;
+
+/// How an attempt ended, for those who wait for it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Report {
+    /// The peer has carried it out.
+    Delivered,
+    /// The peer refuses for good.
+    Rejected,
+    /// It will be tried again; the row tells when and why.
+    Postponed,
+    /// Its owner took it back.
+    Withdrawn,
+}
+
+/// The waiting ones, by row.
+#[derive(Debug, Default)]
+pub struct OutcomeBoard(Mutex<HashMap<OutboxId, Vec<oneshot::Sender<Report>>>>);
+
+impl OutcomeBoard {
+    /// Waits for the next report on this row.
+    pub(crate) fn watch(&self, id: &OutboxId) -> Reports {
+        let (sender, receiver) = oneshot::channel();
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let waiting = board.entry(id.clone()).or_default();
+        // Those that stopped waiting leave here, so a row that is flushed often holds no more than one.
+        waiting.retain(|other| !other.is_closed());
+        waiting.push(sender);
+        Reports(receiver)
+    }
+
+    pub(crate) fn publish(&self, id: &OutboxId, report: Report) {
+        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        for sender in waiting.into_iter().flatten() {
+            // Whoever waited may have gone.
+            let _ = sender.send(report.clone());
+        }
+    }
+
+    /// Forgets those that stopped waiting.
+    pub fn sweep(&self) {
+        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        board.retain(|_, waiting| {
+            waiting.retain(|other| !other.is_closed());
+            !waiting.is_empty()
+        });
+    }
+}
+
+/// The way on which the next report on a row comes.
+#[derive(Debug)]
+pub struct Reports(oneshot::Receiver<Report>);
+
+impl Reports {
+    /// The next report, or `None` when there is none within `limit`.
+    pub async fn first(self, limit: Duration) -> Option<Report> {
+        self.before(Instant::now() + limit).await
+    }
+
+    /// The next report, or `None` when there is none until `deadline`.
+    pub async fn before(self, deadline: Instant) -> Option<Report> {
+        tokio::time::timeout_at(deadline, self.0).await.ok()?.ok()
+    }
+}

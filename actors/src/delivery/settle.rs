@@ -1,0 +1,181 @@
+//! What an outcome changes: the row itself, the peer's record, and, for messages about an invitation, the
+//! invitation and the friendship that rest on it. One transaction, and only where the lease still stands.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use vellum_protocol::{MessageType, UnixMillis};
+use vellum_store::invitations::{self, Status};
+use vellum_store::outbox::{self, Lapsed, Leased, Outcome};
+use vellum_store::{InvitationId, Tx, UserId, friendships, peers};
+
+use super::reports::Report;
+use super::retry::retry_after;
+use crate::Error;
+use crate::friends::become_friends;
+use crate::node::Node;
+use crate::peer::Verdict;
+use crate::user::Receive;
+
+/// Records what became of an attempt that began at `started`. `None` when the row was changed meanwhile.
+pub(super) async fn settle(
+    node: &Arc<Node>,
+    leased: Leased,
+    verdict: Verdict,
+    started: UnixMillis,
+) -> Result<Option<Report>, Error> {
+    let now = node.clock.now();
+    let local = node.is_local(&leased.peer_handle);
+    node.store
+        .write(move |tx| {
+            async move {
+                if !local {
+                    note_on_peer(tx, &leased, &verdict, started, now).await?;
+                }
+                let outcome = outcome_of(&leased, &verdict, now);
+                if !outbox::finish(tx, &leased, &outcome, now).await? {
+                    return Ok(None);
+                }
+                match verdict {
+                    Verdict::Delivered { friends } => {
+                        delivered(tx, &leased, friends, now).await?;
+                        Ok(Some(Report::Delivered))
+                    }
+                    Verdict::Rejected { .. } => {
+                        rejected(tx, &leased).await?;
+                        Ok(Some(Report::Rejected))
+                    }
+                    Verdict::Later { .. } => Ok(Some(Report::Postponed)),
+                }
+            }
+            .boxed()
+        })
+        .await
+}
+
+/// Delivers to a user of this very node: no request, the same rules.
+pub(super) async fn deliver_here(node: &Arc<Node>, leased: &Leased) -> Verdict {
+    match receive_here(node, leased).await {
+        Ok(friends) => Verdict::Delivered { friends },
+        Err(Error::UserNotFound) => Verdict::Rejected { reason: "Recipient not found".into() },
+        Err(error) => Verdict::Later { reason: error.to_string(), pause: None, reached: true },
+    }
+}
+
+async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> {
+    let content = &leased.envelope.content;
+    let recipient = node.user_by_alias(content.to.alias()).await?.ok_or(Error::UserNotFound)?;
+    let sender = node.as_peer(&node.user(&leased.user_id).await?)?;
+    leased.envelope.verify(&sender.signing_key).map_err(|_| Error::BadSignature)?;
+    let receive = Receive {
+        message_type: content.message_type,
+        sender,
+        to: content.to.clone(),
+        nonce: content.nonce.clone(),
+        signed_at: content.timestamp.instant(),
+        signature: leased.envelope.signature.to_base64(),
+    };
+    Ok(node.ask(&recipient.id, receive).await?.friends)
+}
+
+fn outcome_of(leased: &Leased, verdict: &Verdict, now: UnixMillis) -> Outcome {
+    match verdict {
+        Verdict::Delivered { .. } => Outcome::Delivered,
+        // Only a revocation has a list in which its owner sees a refusal; anything else just goes.
+        Verdict::Rejected { .. } if !leased.subject.is_empty() => Outcome::Delivered,
+        Verdict::Rejected { reason } => Outcome::Rejected { error: reason.clone() },
+        Verdict::Later { reason, pause, .. } => {
+            let own = retry_after(leased.attempts.saturating_add(1));
+            let pause = pause.map_or(own, |asked| asked.max(own));
+            let next_attempt_at = now.plus_millis(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+            Outcome::Postponed { error: reason.clone(), next_attempt_at, attempted: true }
+        }
+    }
+}
+
+/// Reaching a peer or not is the peer's record, not the envelope's: ten thousand envelopes to a dead peer
+/// wait for one probe. Attempts that ran at the same time and failed together count once.
+async fn note_on_peer(
+    tx: &mut Tx,
+    leased: &Leased,
+    verdict: &Verdict,
+    started: UnixMillis,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    let domain = leased.peer_handle.domain().folded();
+    match verdict {
+        Verdict::Delivered { .. } => peers::note_delivery(tx, &domain, now).await?,
+        Verdict::Later { reason, reached: false, .. } => {
+            let record = peers::find(tx, &domain).await?;
+            let counted = record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(|at| at >= started));
+            if !counted {
+                let failures = record.map_or(0, |peer| peer.failures).saturating_add(1);
+                let pause = i64::try_from(retry_after(failures).as_millis()).unwrap_or(i64::MAX);
+                peers::note_failure(tx, &domain, failures, now.plus_millis(pause), reason, now).await?;
+            }
+        }
+        Verdict::Later { pause: Some(pause), .. } => {
+            let until = now.plus_millis(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
+            peers::pause_until(tx, &domain, until).await?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+async fn delivered(tx: &mut Tx, leased: &Leased, friends: bool, now: UnixMillis) -> Result<(), Error> {
+    let subject = InvitationId::from(leased.subject.clone());
+    match leased.envelope.content.message_type {
+        // Both had invited each other, and the peer has made them friends: so do we.
+        MessageType::FriendInvite if friends => {
+            let invitation = invitations::by_id(tx, &leased.user_id, &subject).await?;
+            if let Some(peer) = invitation.and_then(|invitation| invitation.peer) {
+                become_friends(tx, &leased.user_id, &peer, now).await?;
+            }
+        }
+        MessageType::FriendAccept => {
+            invitations::delete(tx, &subject).await?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+async fn rejected(tx: &mut Tx, leased: &Leased) -> Result<(), Error> {
+    let subject = InvitationId::from(leased.subject.clone());
+    match leased.envelope.content.message_type {
+        MessageType::FriendInvite => {
+            invitations::delete(tx, &subject).await?;
+        }
+        // The inviter knows of no invitation: the friendship would be ours alone.
+        MessageType::FriendAccept => {
+            undo_accept(tx, &leased.user_id, &subject).await?;
+            invitations::delete(tx, &subject).await?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Undoes what rested on a message that was never taken.
+pub(super) async fn lapsed(tx: &mut Tx, message: &Lapsed) -> Result<(), Error> {
+    let subject = InvitationId::from(message.subject.clone());
+    match message.message_type {
+        MessageType::FriendInvite => {
+            invitations::delete(tx, &subject).await?;
+        }
+        // The invitation stands as before, and can be accepted again.
+        MessageType::FriendAccept if undo_accept(tx, &message.user_id, &subject).await? => {
+            invitations::set_status(tx, &subject, Status::Pending).await?;
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Ends the friendship that an accept has made, if its invitation is still kept.
+async fn undo_accept(tx: &mut Tx, user: &UserId, invitation: &InvitationId) -> Result<bool, Error> {
+    let Some(invitation) = invitations::by_id(tx, user, invitation).await? else { return Ok(false) };
+    friendships::end(tx, user, &invitation.from, UnixMillis(i64::MAX)).await?;
+    Ok(true)
+}

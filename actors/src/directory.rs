@@ -1,0 +1,129 @@
+//! Finds or starts the actor of a user, and lets idle ones go.
+//!
+//! The directory is a table behind locks and not an actor: a message to it would add a hop between
+//! threads to every request and make all users wait in one mailbox. What it guards is this:
+//!
+//! - A user has at most one actor here. Actors are spread over a fixed set of arbiters by a hash of the id.
+//! - The only address of an actor is in this table. Messages are counted and put into its mailbox under
+//!   the table's lock, so the bound is exact, and an entry can be removed without losing a message: once
+//!   it is gone nobody can send, and the actor ends when its mailbox is empty.
+
+use std::collections::HashMap;
+use std::collections::hash_map::RandomState;
+use std::hash::BuildHasher;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use tokio::sync::oneshot;
+use vellum_protocol::UnixMillis;
+use vellum_store::UserId;
+
+use crate::node::Node;
+use crate::user::{Ask, Pending, UserActor, UserCommand};
+use crate::Error;
+
+/// Messages that may wait for one user; one more is refused.
+const MAILBOX: usize = 64;
+/// How long an actor without messages is kept.
+const IDLE: Duration = Duration::from_secs(60);
+/// The table is cut into this many, each with its own lock.
+const SHARDS: usize = 16;
+
+/// The table of the users' actors.
+pub struct Directory {
+    shards: [Mutex<HashMap<UserId, Entry>>; SHARDS],
+    hasher: RandomState,
+    arbiters: Vec<ArbiterHandle>,
+}
+
+struct Entry {
+    addr: Addr<UserActor>,
+    pending: Pending,
+    last_used: UnixMillis,
+}
+
+impl Directory {
+    /// A directory that starts its actors on `arbiters`, of which there must be at least one.
+    #[must_use]
+    pub fn new(arbiters: Vec<ArbiterHandle>) -> Self {
+        assert!(!arbiters.is_empty(), "a directory needs an arbiter to start actors on");
+        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new(), arbiters }
+    }
+
+    /// Has the user's actor carry `command` out and waits for its answer.
+    ///
+    /// # Errors
+    /// What the command refuses with; [`Error::Busy`] when too many messages wait for this user.
+    pub async fn ask<C: UserCommand>(&self, node: &Arc<Node>, user: &UserId, command: C) -> Result<C::Output, Error> {
+        let (reply, answer) = oneshot::channel();
+        self.send(node, user, command, reply)?;
+        // Without an answer the actor ended in the middle, which only a stopping node makes it do.
+        answer.await.unwrap_or(Err(Error::Stopping))
+    }
+
+    fn send<C: UserCommand>(
+        &self,
+        node: &Arc<Node>,
+        user: &UserId,
+        command: C,
+        reply: oneshot::Sender<Result<C::Output, Error>>,
+    ) -> Result<(), Error> {
+        let mut shard = self.shard(user);
+        let entry = shard.entry(user.clone()).or_insert_with(|| self.start(node, user));
+        if !entry.addr.connected() {
+            // Its arbiter's thread has let it go; the messages it had were answered `Stopping`.
+            *entry = self.start(node, user);
+        }
+        entry.last_used = node.clock.now();
+        let Some(ticket) = entry.pending.enter(MAILBOX) else {
+            return Err(Error::Busy { retry_after: Duration::from_secs(1) });
+        };
+        // The ticket is the bound, counted under this lock. The mailbox's own would count wrongly: until the
+        // actor's thread has started it, it has actix's default size, and a first burst would be refused.
+        entry.addr.do_send(Ask { command, reply, ticket });
+        Ok(())
+    }
+
+    /// Lets actors go that have had nothing to do for a while. Returns how many.
+    pub fn sweep(&self, now: UnixMillis) -> usize {
+        let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
+        let mut gone = 0;
+        for shard in &self.shards {
+            let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            let before = shard.len();
+            shard.retain(|_, entry| !entry.pending.is_empty() || now.since(entry.last_used) < idle);
+            gone += before - shard.len();
+        }
+        gone
+    }
+
+    /// How many actors there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
+    }
+
+    /// Whether there is no actor.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    fn start(&self, node: &Arc<Node>, user: &UserId) -> Entry {
+        let arbiter = &self.arbiters[self.place(user, self.arbiters.len())];
+        let (actor_node, actor_user) = (Arc::clone(node), user.clone());
+        let addr = Supervisor::start_in_arbiter(arbiter, move |_| UserActor::new(actor_user, actor_node));
+        Entry { addr, pending: Pending::default(), last_used: node.clock.now() }
+    }
+
+    fn shard(&self, user: &UserId) -> MutexGuard<'_, HashMap<UserId, Entry>> {
+        // A poisoned lock only means that a thread panicked while it looked; the table itself is whole.
+        self.shards[self.place(user, SHARDS)].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn place(&self, user: &UserId, places: usize) -> usize {
+        let hash = self.hasher.hash_one(user);
+        usize::try_from(hash % places as u64).unwrap_or(0)
+    }
+}

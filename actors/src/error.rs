@@ -1,0 +1,116 @@
+//! Why a request was refused: one variant per reason, each with a full sentence. `src` maps them to HTTP
+//! statuses and stable codes; nothing here knows either.
+
+use std::time::Duration;
+
+use vellum_protocol::{HandleError, KeyError, KmVersion};
+use vellum_store::StoreError;
+
+/// What an actor answers when it does not do what was asked. Nothing was changed then.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum Error {
+    /// The alias breaks the grammar (wire protocol, section 1).
+    #[error("an alias has 3 to 30 characters out of A-Z, a-z, 0-9 and _")]
+    InvalidAlias,
+    /// Somebody else has the alias.
+    #[error("this alias is taken")]
+    AliasTaken,
+    /// Others know the user by the present handle.
+    #[error("this alias is in use: others know you by it. End your relationships first")]
+    AliasInUse,
+    /// A key cannot be registered.
+    #[error("{field} is not a usable key: {reason}")]
+    InvalidKey {
+        /// Which of the two, as the API names it.
+        field: &'static str,
+        /// What is wrong with it.
+        reason: KeyError,
+    },
+    /// Both keys are the same bytes.
+    #[error("signingKey and encryptionKey must differ")]
+    EqualKeys,
+    /// Sealed data exists, and the caller did not say which version of the keys it knows.
+    #[error("data is sealed under the present keys; send expectedKmVersion, or rotate with a commit")]
+    RotationRequired,
+    /// The keys have been changed since the caller looked.
+    #[error("the keys are at version {current}, not at the one expected")]
+    RotationConflict {
+        /// The version now.
+        current: KmVersion,
+    },
+    /// Signing needs an alias and keys.
+    #[error("set an alias and register keys first")]
+    IdentityIncomplete,
+    /// There is no pending revocation for this peer.
+    #[error("no revocation is pending for this handle")]
+    NotPending,
+    /// A text is not a handle (wire protocol, section 1).
+    #[error("not a handle: {0}")]
+    InvalidHandle(#[from] HandleError),
+    /// The handle belongs to somebody who spells it in another way, which is what has to be signed.
+    #[error("this person's handle is spelled {0}: sign for exactly that")]
+    HandleSpelling(String),
+    /// Inviting oneself.
+    #[error("this is your own handle")]
+    OwnHandle,
+    /// The two are friends.
+    #[error("You are already friends with this user")]
+    AlreadyFriends,
+    /// An invitation stands.
+    #[error("Invitation already sent")]
+    AlreadyInvited,
+    /// Nobody has this handle.
+    #[error("Could not find user")]
+    UserNotFound,
+    /// The user's node could not be asked.
+    #[error("the node of this user could not be reached: {0}")]
+    PeerUnreachable(String),
+    /// A message to another node needs what the client signed.
+    #[error("a message to another node needs the signature, nonce and timestamp of a version 2 envelope")]
+    EnvelopeRequired,
+    /// The signature does not verify with the caller's own key.
+    #[error("bad signature: it does not verify with your signing key for this message, recipient, nonce and timestamp")]
+    BadSignature,
+    /// The timestamp is not one, or not of now.
+    #[error("stale timestamp: it must be an RFC 3339 time within 300 s of now")]
+    StaleTimestamp,
+    /// The nonce is missing or too long.
+    #[error("nonce must have 1 to 200 characters")]
+    InvalidNonce,
+    /// There is no such invitation in the caller's list.
+    #[error("Invitation not found")]
+    InvitationNotFound,
+    /// There is no such friend in the caller's list.
+    #[error("Friendship not found")]
+    FriendshipNotFound,
+    /// There is no such session of the caller.
+    #[error("Session not found")]
+    SessionNotFound,
+    /// The one-time code is wrong, used up or over its time. Which one is not told.
+    #[error("the code is wrong or has expired")]
+    WrongCode,
+    /// The e-mail address has an account.
+    #[error("this e-mail address has an account")]
+    EmailTaken,
+    /// There is no user with this address or id.
+    #[error("there is no such user")]
+    NoSuchUser,
+    /// Too many requests wait for the same user.
+    #[error("too many requests wait for this user")]
+    Busy {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
+    /// Something broke inside; it was logged.
+    #[error("something went wrong inside the node")]
+    Internal,
+    /// A message from another node cannot be carried out; the words are the wire protocol's.
+    #[error(transparent)]
+    Message(#[from] crate::inbox::Refusal),
+    /// The database could not do it.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

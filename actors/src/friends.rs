@@ -1,0 +1,192 @@
+//! Friendships across nodes: what must be asked of another node before, and waited for after, the user's
+//! actor does its part; and the two changes that several commands share.
+//!
+//! Another node is never asked from inside a command: a slow peer would hold up everything else that its
+//! user does.
+
+use std::sync::Arc;
+
+use vellum_protocol::{Handle, UnixMillis};
+use vellum_store::friendships::{self, Peer};
+use vellum_store::invitations::{self, Direction, Invitation, Status};
+use vellum_store::{InvitationId, Tx, UserId, outbox, shares};
+
+use crate::Error;
+use crate::delivery::Report;
+use crate::node::Node;
+use crate::user::{Accept, Invite, RemoveFriend, Removed, SignedFields, UpdateFriend};
+
+/// Somebody as resolved just now.
+#[derive(Debug, Clone)]
+pub struct Resolved {
+    /// What their user document shows.
+    pub peer: Peer,
+    /// Their account, if it is on this node.
+    pub local: Option<UserId>,
+}
+
+/// How the other side learns that a friendship has ended (wire protocol, section 7).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notice {
+    /// It is on this node and knows.
+    Local,
+    /// Its node has confirmed.
+    Delivered,
+    /// The envelope is on its way.
+    Queued,
+    /// The client sent no signature; a pending row waits for one.
+    Unsigned,
+}
+
+/// A friend whose keys were compared with what their node shows.
+#[derive(Debug)]
+pub struct Synced {
+    /// The friend.
+    pub handle: Handle,
+    /// Whether a key had changed, or why that could not be found out.
+    pub outcome: Result<bool, Error>,
+}
+
+/// Looks somebody up: on this node, or by asking theirs.
+///
+/// # Errors
+/// [`Error::UserNotFound`], [`Error::HandleSpelling`] when they spell their handle in another way,
+/// [`Error::PeerUnreachable`].
+pub async fn resolve(node: &Arc<Node>, handle: &Handle) -> Result<Resolved, Error> {
+    let resolved = if node.is_local(handle) {
+        let user = node.user_by_alias(handle.alias()).await?.ok_or(Error::UserNotFound)?;
+        if user.identity.keys.is_none() {
+            return Err(Error::UserNotFound);
+        }
+        Resolved { peer: node.as_peer(&user)?, local: Some(user.id) }
+    } else {
+        Resolved { peer: node.peers.resolve_user(node, handle, false).await?, local: None }
+    };
+    if resolved.peer.handle != *handle {
+        return Err(Error::HandleSpelling(resolved.peer.handle.to_string()));
+    }
+    Ok(resolved)
+}
+
+/// Invites somebody, and waits a while for their node to take it.
+///
+/// # Errors
+/// What [`resolve`] and [`Invite`] refuse with; [`Error::UserNotFound`] when the other node refuses for good.
+pub async fn invite(
+    node: &Arc<Node>,
+    user: &UserId,
+    handle: &Handle,
+    signed: Option<SignedFields>,
+) -> Result<Invitation, Error> {
+    let me = node.user(user).await?;
+    if node.handle_of_user(&me)? == *handle {
+        return Err(Error::OwnHandle);
+    }
+    if !node.is_local(handle) && signed.is_none() {
+        return Err(Error::EnvelopeRequired);
+    }
+    let Resolved { peer, local } = resolve(node, handle).await?;
+    let invited = node.ask(user, Invite { peer, local, signed }).await?;
+    let Some(reports) = invited.reports else { return Ok(invited.invitation) };
+    match reports.first(node.settings.flush_wait).await {
+        Some(Report::Rejected { .. }) => Err(Error::UserNotFound),
+        _ => Ok(invited.invitation),
+    }
+}
+
+/// Accepts an invitation, and waits a while for the inviter's node to take it.
+///
+/// # Errors
+/// What [`Accept`] refuses with; [`Error::InvitationNotFound`] when the inviter's node says that it knows
+/// of no invitation, which undoes the friendship.
+pub async fn accept(
+    node: &Arc<Node>,
+    user: &UserId,
+    id: InvitationId,
+    signed: Option<SignedFields>,
+) -> Result<(), Error> {
+    let invitation = invitations::by_id(&mut *node.store.read().await?, user, &id)
+        .await?
+        .filter(|invitation| invitation.direction == Direction::Incoming && invitation.status == Status::Pending)
+        .ok_or(Error::InvitationNotFound)?;
+    let mut peer = None;
+    if !node.is_local(&invitation.from) && signed.is_some() {
+        // What was known when the invitation came serves while the inviter's node cannot be asked.
+        peer = match resolve(node, &invitation.from).await {
+            Ok(resolved) => Some(resolved.peer),
+            Err(Error::PeerUnreachable(_)) => None,
+            Err(other) => return Err(other),
+        };
+    }
+    let Some(reports) = node.ask(user, Accept { id, signed, peer }).await? else { return Ok(()) };
+    match reports.first(node.settings.flush_wait).await {
+        Some(Report::Rejected { .. }) => Err(Error::InvitationNotFound),
+        _ => Ok(()),
+    }
+}
+
+/// Ends a friendship, and waits a while for the friend's node to take it.
+///
+/// # Errors
+/// What [`RemoveFriend`] refuses with.
+pub async fn remove(
+    node: &Arc<Node>,
+    user: &UserId,
+    friend: Handle,
+    signed: Option<SignedFields>,
+) -> Result<Notice, Error> {
+    Ok(match node.ask(user, RemoveFriend { friend, signed }).await? {
+        Removed::Local => Notice::Local,
+        Removed::Unsigned => Notice::Unsigned,
+        Removed::Sent(reports) => match reports.first(node.settings.flush_wait).await {
+            Some(Report::Delivered) => Notice::Delivered,
+            _ => Notice::Queued,
+        },
+    })
+}
+
+/// Compares every friend's keys with what their node shows today.
+///
+/// # Errors
+/// Only when the list of friends cannot be read; a friend's own trouble is in that friend's outcome.
+pub async fn sync_keys(node: &Arc<Node>, user: &UserId) -> Result<Vec<Synced>, Error> {
+    let friends = friendships::of_user(&mut *node.store.read().await?, user).await?;
+    // Each friend's node answers in its own time; together they take as long as the slowest.
+    let synced = friends.into_iter().map(|friendship| async move {
+        let handle = friendship.friend.handle;
+        let outcome = async {
+            let resolved = resolve(node, &handle).await?;
+            node.ask(user, UpdateFriend { peer: resolved.peer }).await
+        }
+        .await;
+        Synced { handle, outcome }
+    });
+    Ok(futures_util::future::join_all(synced).await)
+}
+
+/// The user's side of a new friendship: the invitations that led to it are over, and a revocation that
+/// nobody has signed yet is void, since a signature made from now on would end the new friendship.
+pub(crate) async fn become_friends(
+    tx: &mut Tx,
+    user: &UserId,
+    peer: &Peer,
+    established_at: UnixMillis,
+) -> Result<(), Error> {
+    invitations::end(tx, user, &peer.handle, UnixMillis(i64::MAX)).await?;
+    outbox::drop_unsigned(tx, user, &peer.handle).await?;
+    Ok(friendships::establish(tx, user, peer, established_at).await?)
+}
+
+/// The user's side of an ended relationship: friendship, invitations and shares with this peer that were
+/// established at or before `cutoff` (wire protocol, section 6). Tells whether there was anything.
+pub(crate) async fn end_relationship(
+    tx: &mut Tx,
+    user: &UserId,
+    peer: &Handle,
+    cutoff: UnixMillis,
+) -> Result<bool, Error> {
+    let ended = friendships::end(tx, user, peer, cutoff).await?
+        + invitations::end(tx, user, peer, cutoff).await?
+        + shares::end(tx, user, peer, cutoff).await?;
+    Ok(ended > 0)
+}

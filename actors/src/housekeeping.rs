@@ -1,0 +1,33 @@
+//! Forgetting what is over its time, and letting idle actors go. Run once a minute.
+
+use futures_util::FutureExt;
+use vellum_store::{StoreError, applied_envelopes, one_time_codes, sessions, transport_nonces};
+
+use crate::node::Node;
+
+/// One round.
+///
+/// # Errors
+/// Only what the database says; the next round tries again.
+pub async fn sweep(node: &Node) -> Result<(), StoreError> {
+    let now = node.clock.now();
+    let users = node.directory.sweep(now);
+    let peers = node.peers.sweep(now);
+    node.reports.sweep();
+    let forgotten = node
+        .store
+        .write(move |tx| {
+            async move {
+                Ok::<_, StoreError>(
+                    sessions::purge(tx, now).await?
+                        + one_time_codes::purge(tx, now).await?
+                        + transport_nonces::purge(tx, now).await?
+                        + applied_envelopes::purge(tx, now).await?,
+                )
+            }
+            .boxed()
+        })
+        .await?;
+    tracing::debug!(rows = forgotten, users, peers, "kept house");
+    Ok(())
+}

@@ -1,0 +1,249 @@
+//! The checks that an inbound envelope passes before it becomes a message to a user.
+//!
+//! Cheap checks come before dear ones, and nothing is remembered before it is proven:
+//!
+//! ```text
+//!   headers ▸ version ▸ time ▸ peer's pinned key ▸ server signature ▸ nonce unseen      (the request)
+//!   ▸ shape ▸ recipient here ▸ sender there ▸ time ▸ sender's key ▸ signature           (the message)
+//!   ▸ recipient's UserActor
+//! ```
+//!
+//! Size and rate limits come even before, in front of this module. The words of a refusal are the wire
+//! protocol's (sections 5 and 6): peers show them to their users.
+
+use std::sync::Arc;
+
+use futures_util::FutureExt;
+use vellum_protocol::server_request::{INBOX_PATH, PROTOCOL_VERSION};
+use vellum_protocol::timestamp::is_fresh;
+use vellum_protocol::{
+    Domain, Handle, Json, MessageError, MessageType, ReceivedMessage, ServerRequest, Signature, Timestamp, UnixMillis,
+};
+use vellum_store::friendships::Peer;
+use vellum_store::{StoreError, peers, transport_nonces};
+
+use crate::Error;
+use crate::node::{Node, REVOCATION_WINDOW_MILLIS};
+use crate::user::{Receive, Received};
+
+/// How long a transport nonce is remembered: twice the time in which its request is fresh.
+const NONCE_MILLIS: i64 = 600_000;
+/// The longest nonce taken. Peers send 24 characters.
+const LONGEST_NONCE: usize = 200;
+
+/// A request to the inbox, as it came.
+#[derive(Debug, Clone, Default)]
+pub struct Inbound {
+    /// `X-Parchment-Server-Id`
+    pub server_id: String,
+    /// `X-Parchment-Protocol-Version`
+    pub protocol_version: String,
+    /// `X-Parchment-Nonce`
+    pub nonce: String,
+    /// `X-Parchment-Timestamp`
+    pub timestamp: String,
+    /// `X-Parchment-Server-Signature`
+    pub signature: String,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// Why a request or its message is refused. The text is what the peer is told.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The body is not JSON, or is JSON that this node refuses (wire protocol, section 3).
+    #[error("{0}")]
+    NotJson(String),
+    /// A member of the message is missing or of a wrong type.
+    #[error("{0}")]
+    Shape(String),
+    /// The sending server is not who it says, or its request is stale or repeated.
+    #[error("Federation auth failed: {0}")]
+    Auth(String),
+    /// The message itself is at fault.
+    #[error("{0}")]
+    Message(String),
+    /// The recipient belongs to another server.
+    #[error("Recipient is not on this server")]
+    RecipientElsewhere,
+    /// The recipient's server is this one, but there is no such user.
+    #[error("Recipient not found")]
+    RecipientNotFound,
+    /// The sender belongs to another server than the one that sends.
+    #[error("Sender is not on the sending server")]
+    ForeignSender,
+    /// The message's time is too far from now.
+    #[error("Message timestamp outside acceptable skew")]
+    Skew,
+    /// The sender's keys could not be had.
+    #[error("Could not resolve sender")]
+    UnresolvedSender,
+    /// Another envelope with the same nonce was carried out.
+    #[error("Replayed message nonce")]
+    Replayed,
+    /// This node does not handle such messages.
+    #[error("Unsupported message type: {0}")]
+    Unsupported(MessageType),
+    /// An invitation between the two is open.
+    #[error("Invitation already exists")]
+    InvitationExists,
+    /// There is no outgoing invitation to accept.
+    #[error("Original invitation not found")]
+    NoOriginalInvitation,
+    /// There is no outgoing invitation to reject.
+    #[error("Invitation not found")]
+    NoInvitation,
+}
+
+impl From<MessageError> for Refusal {
+    fn from(error: MessageError) -> Self {
+        Self::Message(error.to_string())
+    }
+}
+
+fn auth(reason: impl Into<String>) -> Error {
+    Refusal::Auth(reason.into()).into()
+}
+
+/// Takes a request to the inbox: checks it, and has the recipient's actor carry it out.
+///
+/// # Errors
+/// [`Error::Message`] with the reason that the peer is told; [`Error::Busy`] and the like when this node
+/// cannot take it now.
+pub async fn receive(node: &Arc<Node>, inbound: Inbound) -> Result<(MessageType, Received), Error> {
+    let now = node.clock.now();
+    let body = Json::parse(&inbound.body).map_err(|error| Refusal::NotJson(error.to_string()))?;
+    let server = authenticate(node, &inbound, &body, now).await?;
+    let message = ReceivedMessage::from_body(&body).map_err(|error| Refusal::Shape(error.to_string()))?;
+    message.check_structure().map_err(Refusal::from)?;
+    let (from, to) = (message.sender().map_err(Refusal::from)?, message.recipient().map_err(Refusal::from)?);
+    if !node.is_local(&to) {
+        return Err(Refusal::RecipientElsewhere.into());
+    }
+    if from.domain().folded() != server.folded() {
+        return Err(Refusal::ForeignSender.into());
+    }
+    let timestamp = message.timestamp().map_err(Refusal::from)?;
+    if !in_time(&message, timestamp.instant(), now) {
+        return Err(Refusal::Skew.into());
+    }
+    let (message_type, sender) = verified(node, &message, &from).await?;
+    let received = deliver(node, &message, message_type, sender, to, timestamp.instant()).await?;
+    Ok((message_type, received))
+}
+
+/// Proves that the request was sent by the server it names, now, and for the first time.
+async fn authenticate(node: &Arc<Node>, inbound: &Inbound, body: &Json, now: UnixMillis) -> Result<Domain, Error> {
+    let Inbound { server_id, protocol_version, nonce, timestamp, signature, .. } = inbound;
+    if [server_id, protocol_version, nonce, timestamp, signature].into_iter().any(String::is_empty) {
+        return Err(auth("Missing federation headers"));
+    }
+    if *protocol_version != PROTOCOL_VERSION.to_string() {
+        return Err(auth("Unsupported protocol version"));
+    }
+    let server = Domain::parse(server_id).map_err(|_| auth("Malformed server id"))?;
+    if server.folded() == node.domain.folded() {
+        return Err(auth("This server does not send to itself"));
+    }
+    if nonce.len() > LONGEST_NONCE {
+        return Err(auth("Malformed nonce"));
+    }
+    let fresh = Timestamp::parse(timestamp).is_ok_and(|at| is_fresh(at.instant(), now));
+    if !fresh {
+        return Err(auth("Timestamp outside acceptable skew"));
+    }
+    let manifest = node.peers.introduce(node, &server).await.map_err(|error| auth(format!("{server}: {error}")))?;
+    let signature =
+        Signature::parse(signature).map_err(|_| auth(format!("Malformed server signature from {server}")))?;
+    let request = ServerRequest {
+        method: "POST",
+        path: INBOX_PATH,
+        body_hash: &body.sha256_base64(),
+        nonce,
+        timestamp,
+        peer_server_id: node.domain.as_str(),
+        sender_server_id: server_id,
+        protocol_version: PROTOCOL_VERSION,
+    };
+    request
+        .verify(&manifest.public_key, &signature)
+        .map_err(|_| auth(format!("Invalid server signature from {server}")))?;
+    remember_nonce(node, &server, nonce.clone(), now).await?;
+    Ok(server)
+}
+
+/// The nonce is remembered only now that the signature has been verified: nobody else can use one up.
+async fn remember_nonce(node: &Arc<Node>, server: &Domain, nonce: String, now: UnixMillis) -> Result<(), Error> {
+    let domain = server.folded();
+    let written: Result<_, StoreError> = node
+        .store
+        .write(move |tx| {
+            async move {
+                let until = now.plus_millis(NONCE_MILLIS);
+                let new = transport_nonces::remember(tx, &domain, &nonce, now, until).await?;
+                Ok((new, new && peers::allow_probe(tx, &domain, now).await?))
+            }
+            .boxed()
+        })
+        .await;
+    let (new, probe) = written?;
+    if probe {
+        node.wake_delivery();
+    }
+    if new { Ok(()) } else { Err(auth("Replayed nonce")) }
+}
+
+/// Fresh, or a revocation of version 2 that is late but within our window (wire protocol, section 5).
+fn in_time(message: &ReceivedMessage, at: UnixMillis, now: UnixMillis) -> bool {
+    let late_allowed = message.kind_text() == Some(MessageType::RelationshipRevoke.as_str());
+    let age = now.since(at);
+    is_fresh(at, now) || (late_allowed && (0..=REVOCATION_WINDOW_MILLIS).contains(&age))
+}
+
+/// Resolves the sender and verifies the message with their key of today. Keys kept from a minute ago get
+/// a second chance: they are fetched anew once before a signature is called invalid.
+async fn verified(
+    node: &Arc<Node>,
+    message: &ReceivedMessage,
+    from: &Handle,
+) -> Result<(MessageType, Peer), Error> {
+    let sender = resolve_sender(node, from, false).await?;
+    match message.verify(&sender.signing_key) {
+        Ok(message_type) => return Ok((message_type, sender)),
+        Err(MessageError::InvalidSignature) => {}
+        Err(other) => return Err(Refusal::from(other).into()),
+    }
+    let sender = resolve_sender(node, from, true).await?;
+    let message_type = message.verify(&sender.signing_key).map_err(Refusal::from)?;
+    Ok((message_type, sender))
+}
+
+async fn resolve_sender(node: &Arc<Node>, from: &Handle, anew: bool) -> Result<Peer, Error> {
+    let sender = node.peers.resolve_user(node, from, anew).await.map_err(|error| {
+        tracing::info!(%from, %error, "the sender of a message could not be resolved");
+        Refusal::UnresolvedSender
+    })?;
+    // Another spelling would be another sender to every list that compares handles exactly.
+    if sender.handle == *from { Ok(sender) } else { Err(Refusal::UnresolvedSender.into()) }
+}
+
+async fn deliver(
+    node: &Arc<Node>,
+    message: &ReceivedMessage,
+    message_type: MessageType,
+    sender: Peer,
+    to: Handle,
+    signed_at: UnixMillis,
+) -> Result<Received, Error> {
+    let Some(recipient) = node.user_by_alias(to.alias()).await? else {
+        return match message_type {
+            // Nobody is there to be told, so there is nothing left to end.
+            MessageType::RelationshipRevoke => Ok(Received::default()),
+            _ => Err(Refusal::RecipientNotFound.into()),
+        };
+    };
+    let signature = message.signature().to_owned();
+    // Version 1 has no nonce; its signature covers the timestamp and serves as one.
+    let nonce = message.nonce().map_or_else(|| format!("v1:{signature}"), str::to_owned);
+    node.ask(&recipient.id, Receive { message_type, sender, to, nonce, signed_at, signature }).await
+}

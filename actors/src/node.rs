@@ -1,0 +1,183 @@
+//! What every actor of a node has at hand: the store, the clock, the node's own identity, and the other
+//! actors. One value, made at start and shared.
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use actix::Addr;
+use vellum_protocol::{Alias, Domain, Handle, SigningSecret};
+use vellum_store::friendships::Peer;
+use vellum_store::users::{self, User};
+use vellum_store::{OutboxId, Store, UserId};
+
+use crate::delivery::{OutcomeBoard, RevocationDelivery, Wake, Withdraw};
+use crate::directory::Directory;
+use crate::peer::{Peers, Transport};
+use crate::sign_in::{Mailer, SignInSettings};
+use crate::user::UserCommand;
+use crate::{Clock, Error};
+
+/// For how long this node takes late revocations: what its manifest states (wire protocol, section 5).
+pub const REVOCATION_WINDOW_MILLIS: i64 = 604_800_000;
+
+/// What the actors need to be told.
+#[derive(Debug, Clone)]
+pub struct NodeSettings {
+    /// How long a flush, an invitation and the like wait for the first attempt's outcome.
+    pub flush_wait: Duration,
+    /// Attempts at once to one peer.
+    pub in_flight_per_peer: u32,
+    /// How signing in works.
+    pub sign_in: SignInSettings,
+}
+
+/// A node's parts.
+pub struct Node {
+    /// What it remembers.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Clock,
+    /// The server id: the domain of every handle here.
+    pub domain: Domain,
+    /// What it signs its requests to other nodes with.
+    pub identity: SigningSecret,
+    /// What it was told.
+    pub settings: NodeSettings,
+    /// The users' actors.
+    pub directory: Directory,
+    /// The peers' actors.
+    pub peers: Peers,
+    /// How other nodes are spoken to.
+    pub transport: Box<dyn Transport>,
+    /// How letters are sent.
+    pub mailer: Box<dyn Mailer>,
+    /// Who waits for which outcome.
+    pub reports: OutcomeBoard,
+    /// Set once, when the delivery has been started.
+    pub(crate) delivery: OnceLock<Addr<RevocationDelivery>>,
+}
+
+/// What a node is made from.
+pub struct NodeParts {
+    /// What it remembers.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Clock,
+    /// The server id.
+    pub domain: Domain,
+    /// The server's signing key.
+    pub identity: SigningSecret,
+    /// What it is told.
+    pub settings: NodeSettings,
+    /// Where users' actors run.
+    pub directory: Directory,
+    /// Where peers' actors run.
+    pub peers: Peers,
+    /// How other nodes are spoken to.
+    pub transport: Box<dyn Transport>,
+    /// How letters are sent.
+    pub mailer: Box<dyn Mailer>,
+}
+
+impl Node {
+    /// Puts the parts together. Nothing is delivered until [`Node::start_delivery`].
+    #[must_use]
+    pub fn new(parts: NodeParts) -> Arc<Self> {
+        Arc::new(Self {
+            store: parts.store,
+            clock: parts.clock,
+            domain: parts.domain,
+            identity: parts.identity,
+            settings: parts.settings,
+            directory: parts.directory,
+            peers: parts.peers,
+            transport: parts.transport,
+            mailer: parts.mailer,
+            reports: OutcomeBoard::default(),
+            delivery: OnceLock::new(),
+        })
+    }
+
+    /// Has the user's actor carry `command` out, wakes the delivery, and returns the answer.
+    ///
+    /// # Errors
+    /// What the command refuses with; [`Error::Busy`] when too many messages wait for this user.
+    pub async fn ask<C: UserCommand>(self: &Arc<Self>, user: &UserId, command: C) -> Result<C::Output, Error> {
+        let answer = self.directory.ask(self, user, command).await;
+        if answer.is_ok() {
+            self.wake_delivery();
+        }
+        answer
+    }
+
+    /// Tells the delivery to look at the outbox.
+    pub fn wake_delivery(&self) {
+        if let Some(delivery) = self.delivery.get() {
+            delivery.do_send(Wake);
+        }
+    }
+
+    /// Stops an attempt with a row that has been removed, if one is under way. When this returns, none is.
+    pub(crate) async fn withdraw(&self, row: OutboxId) {
+        if let Some(delivery) = self.delivery.get()
+            && delivery.send(Withdraw(row)).await.is_err()
+        {
+            tracing::debug!("the delivery has stopped; nothing is being sent");
+        }
+    }
+
+    /// The handle that an alias has here.
+    #[must_use]
+    pub fn handle_of(&self, alias: &Alias) -> Handle {
+        Handle::new(alias.clone(), self.domain.clone())
+    }
+
+    /// The user's own handle.
+    ///
+    /// # Errors
+    /// [`Error::IdentityIncomplete`] before alias and keys are set.
+    pub fn handle_of_user(&self, user: &User) -> Result<Handle, Error> {
+        match (&user.identity.alias, &user.identity.keys) {
+            (Some(alias), Some(_)) => Ok(self.handle_of(alias)),
+            _ => Err(Error::IdentityIncomplete),
+        }
+    }
+
+    /// A user of this node as others see them.
+    ///
+    /// # Errors
+    /// [`Error::IdentityIncomplete`] before alias and keys are set.
+    pub fn as_peer(&self, user: &User) -> Result<Peer, Error> {
+        let handle = self.handle_of_user(user)?;
+        let keys = user.identity.keys.ok_or(Error::IdentityIncomplete)?;
+        Ok(Peer {
+            handle,
+            signing_key: keys.signing,
+            encryption_key: Some(keys.encryption),
+            name: user.name(),
+            picture: user.picture.clone(),
+        })
+    }
+
+    /// Whether a handle belongs to this node.
+    #[must_use]
+    pub fn is_local(&self, handle: &Handle) -> bool {
+        handle.domain().folded() == self.domain.folded()
+    }
+
+    /// The user with this id.
+    ///
+    /// # Errors
+    /// [`Error::NoSuchUser`].
+    pub async fn user(&self, id: &UserId) -> Result<User, Error> {
+        users::by_id(&mut *self.store.read().await?, id).await?.ok_or(Error::NoSuchUser)
+    }
+
+    /// The user with this alias, compared without case.
+    ///
+    /// # Errors
+    /// Only what the database says.
+    pub async fn user_by_alias(&self, alias: &Alias) -> Result<Option<User>, Error> {
+        Ok(users::by_alias(&mut *self.store.read().await?, alias).await?)
+    }
+}

@@ -1,0 +1,193 @@
+//! The actor of one peer node: its manifest, its pinned key, and the requests under way to it.
+//!
+//! ```text
+//!   RevocationDelivery ── Deliver ──▶ ┌───────────┐ ── manifest, once ──▶ peer
+//!   inbox, friends ── ResolveUser ──▶ │ PeerActor │ ── documents ───────▶ peer
+//!   inbox ── Introduce ─────────────▶ └───────────┘ ── envelopes ───────▶ peer
+//! ```
+//!
+//! One peer's trouble is that peer's trouble: each has its own actor, its own limit of requests in
+//! flight, its own record of failures. The handlers here interleave, since a peer takes several requests
+//! at once; what must happen once (fetching the manifest) is behind a lock of its own.
+
+mod documents;
+mod registry;
+mod transport;
+pub mod verdict;
+
+pub use registry::Peers;
+pub use transport::{Answer, Transport, TransportError};
+pub use verdict::Verdict;
+
+use std::sync::Arc;
+
+use actix::prelude::*;
+use rand::RngExt;
+use tokio::sync::Semaphore;
+use vellum_protocol::server_request::{
+    HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
+    PROTOCOL_VERSION,
+};
+use vellum_protocol::{Alias, Domain, Envelope, Manifest, ServerRequest, base64};
+use vellum_store::friendships::Peer;
+
+use crate::Error;
+use crate::node::Node;
+use documents::Documents;
+
+/// Speaks to one peer node.
+pub struct PeerActor {
+    domain: Domain,
+    documents: Arc<Documents>,
+    in_flight: Arc<Semaphore>,
+}
+
+impl PeerActor {
+    pub(crate) fn new(domain: Domain, in_flight: u32) -> Self {
+        let permits = usize::try_from(in_flight.max(1)).unwrap_or(1);
+        let documents = Arc::new(Documents::new(domain.clone()));
+        Self { domain, documents, in_flight: Arc::new(Semaphore::new(permits)) }
+    }
+}
+
+impl Actor for PeerActor {
+    type Context = Context<Self>;
+}
+
+impl Supervised for PeerActor {}
+
+/// Why a peer cannot be trusted or understood right now.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PeerError {
+    /// There was no answer.
+    #[error(transparent)]
+    Transport(#[from] TransportError),
+    /// It answered, but not with the document asked for.
+    #[error("{0}")]
+    Unusable(String),
+    /// It shows another key than the one pinned at first contact.
+    #[error("the key of {0} has changed since it was first met; an operator has to decide")]
+    PinMismatch(Domain),
+    /// It is asked for a user that it does not have.
+    #[error("there is no such user at that node")]
+    NoSuchUser,
+    /// Our own database failed.
+    #[error("{0}")]
+    Store(String),
+}
+
+impl From<PeerError> for Error {
+    fn from(error: PeerError) -> Self {
+        match error {
+            PeerError::NoSuchUser => Self::UserNotFound,
+            other => Self::PeerUnreachable(other.to_string()),
+        }
+    }
+}
+
+/// Makes sure that the peer's manifest is known and carries the pinned key, and returns it.
+pub(crate) struct Introduce(pub Arc<Node>);
+
+impl Message for Introduce {
+    type Result = Result<Arc<Manifest>, PeerError>;
+}
+
+impl Handler<Introduce> for PeerActor {
+    type Result = ResponseFuture<Result<Arc<Manifest>, PeerError>>;
+
+    fn handle(&mut self, Introduce(node): Introduce, _: &mut Context<Self>) -> Self::Result {
+        let documents = Arc::clone(&self.documents);
+        Box::pin(async move { documents.manifest(&node).await })
+    }
+}
+
+/// Asks for a user's document. It is kept for a short time unless `anew`.
+pub(crate) struct ResolveUser {
+    pub node: Arc<Node>,
+    pub alias: Alias,
+    pub anew: bool,
+}
+
+impl Message for ResolveUser {
+    type Result = Result<Peer, PeerError>;
+}
+
+impl Handler<ResolveUser> for PeerActor {
+    type Result = ResponseFuture<Result<Peer, PeerError>>;
+
+    fn handle(&mut self, ask: ResolveUser, _: &mut Context<Self>) -> Self::Result {
+        let documents = Arc::clone(&self.documents);
+        Box::pin(async move { documents.user(&ask.node, &ask.alias, ask.anew).await })
+    }
+}
+
+/// Makes one attempt to deliver an envelope.
+pub(crate) struct Deliver {
+    pub node: Arc<Node>,
+    pub envelope: Envelope,
+    pub repeated: bool,
+}
+
+impl Message for Deliver {
+    type Result = Verdict;
+}
+
+impl Handler<Deliver> for PeerActor {
+    type Result = ResponseFuture<Verdict>;
+
+    fn handle(&mut self, deliver: Deliver, _: &mut Context<Self>) -> Self::Result {
+        let (domain, documents) = (self.domain.clone(), Arc::clone(&self.documents));
+        let in_flight = Arc::clone(&self.in_flight);
+        Box::pin(async move {
+            // The semaphore is never closed while the actor lives, and it lives as long as this future.
+            let _place = in_flight.acquire().await;
+            attempt(&domain, &documents, &deliver).await
+        })
+    }
+}
+
+async fn attempt(domain: &Domain, documents: &Documents, deliver: &Deliver) -> Verdict {
+    let manifest = match documents.manifest(&deliver.node).await {
+        Ok(manifest) => manifest,
+        Err(PeerError::Transport(error)) => return verdict::of_failure(&error),
+        Err(error) => return Verdict::Later { reason: error.to_string(), pause: None, reached: true },
+    };
+    let (headers, body) = signed_request(&deliver.node, &manifest, &deliver.envelope);
+    match deliver.node.transport.post(domain, INBOX_PATH, headers, body).await {
+        Ok(answer) => {
+            if answer.status == 401 {
+                // The peer may have a new manifest; the next attempt reads it again.
+                documents.forget_manifest().await;
+            }
+            verdict::of_answer(deliver.envelope.content.message_type, &answer, deliver.repeated)
+        }
+        Err(error) => verdict::of_failure(&error),
+    }
+}
+
+/// The request around an envelope (wire protocol, section 5). Nonce and timestamp are fresh for every
+/// attempt: a receiver remembers the nonce of an attempt that failed later on.
+fn signed_request(node: &Node, manifest: &Manifest, envelope: &Envelope) -> (Vec<(&'static str, String)>, String) {
+    let body = envelope.to_json();
+    let nonce = base64::encode(&rand::rng().random::<[u8; 16]>());
+    let timestamp = node.clock.now().to_rfc3339();
+    let request = ServerRequest {
+        method: "POST",
+        path: INBOX_PATH,
+        body_hash: &body.sha256_base64(),
+        nonce: &nonce,
+        timestamp: &timestamp,
+        peer_server_id: manifest.server_id.as_str(),
+        sender_server_id: node.domain.as_str(),
+        protocol_version: PROTOCOL_VERSION,
+    };
+    let signature = request.sign(&node.identity).to_base64();
+    let headers = vec![
+        (HEADER_SERVER_ID, node.domain.as_str().to_owned()),
+        (HEADER_PROTOCOL_VERSION, PROTOCOL_VERSION.to_string()),
+        (HEADER_NONCE, nonce),
+        (HEADER_TIMESTAMP, timestamp),
+        (HEADER_SIGNATURE, signature),
+    ];
+    (headers, body.canonical())
+}

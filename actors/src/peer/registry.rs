@@ -1,0 +1,97 @@
+//! Finds or starts the actor of a peer node, and lets those go that have been silent.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actix::prelude::*;
+use vellum_protocol::{Domain, Envelope, Handle, Manifest, UnixMillis};
+use vellum_store::friendships::Peer;
+
+use super::{Deliver, Introduce, PeerActor, PeerError, ResolveUser, TransportError, Verdict};
+use crate::node::Node;
+
+/// How long the actor of a silent peer is kept.
+const IDLE: Duration = Duration::from_secs(600);
+
+/// The table of the peers' actors.
+pub struct Peers {
+    table: Mutex<HashMap<String, Entry>>,
+    arbiters: Vec<ArbiterHandle>,
+    in_flight: u32,
+}
+
+struct Entry {
+    addr: Addr<PeerActor>,
+    last_used: UnixMillis,
+}
+
+impl Peers {
+    /// A table that starts its actors on `arbiters` in turn, each with at most `in_flight` requests at
+    /// once.
+    #[must_use]
+    pub fn new(arbiters: Vec<ArbiterHandle>, in_flight: u32) -> Self {
+        assert!(!arbiters.is_empty(), "peers need an arbiter to run on");
+        Self { table: Mutex::default(), arbiters, in_flight }
+    }
+
+    /// The peer's manifest, with its key compared to the pinned one.
+    pub(crate) async fn introduce(&self, node: &Arc<Node>, domain: &Domain) -> Result<Arc<Manifest>, PeerError> {
+        let asked = self.actor(node, domain).send(Introduce(Arc::clone(node))).await;
+        asked.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Somebody on another node, as their user document shows them. Kept for a minute unless `anew`.
+    pub(crate) async fn resolve_user(
+        &self,
+        node: &Arc<Node>,
+        handle: &Handle,
+        anew: bool,
+    ) -> Result<Peer, PeerError> {
+        let ask = ResolveUser { node: Arc::clone(node), alias: handle.alias().clone(), anew };
+        self.actor(node, handle.domain()).send(ask).await.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// Makes one attempt to deliver an envelope to its recipient's node.
+    pub(crate) async fn deliver(&self, node: &Arc<Node>, envelope: Envelope, repeated: bool) -> Verdict {
+        let addr = self.actor(node, envelope.content.to.domain());
+        let deliver = Deliver { node: Arc::clone(node), envelope, repeated };
+        addr.send(deliver).await.unwrap_or_else(|_| Verdict::Later {
+            reason: "the node is stopping".into(),
+            pause: None,
+            reached: true,
+        })
+    }
+
+    fn actor(&self, node: &Node, domain: &Domain) -> Addr<PeerActor> {
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = table.len() % self.arbiters.len();
+        let now = node.clock.now();
+        let entry = table.entry(domain.folded()).or_insert_with(|| self.start(domain, place, now));
+        if !entry.addr.connected() {
+            *entry = self.start(domain, place, now);
+        }
+        entry.last_used = now;
+        entry.addr.clone()
+    }
+
+    fn start(&self, domain: &Domain, place: usize, now: UnixMillis) -> Entry {
+        let (domain, in_flight) = (domain.clone(), self.in_flight);
+        let addr =
+            Supervisor::start_in_arbiter(&self.arbiters[place], move |_| PeerActor::new(domain, in_flight));
+        Entry { addr, last_used: now }
+    }
+
+    /// Lets the actors of silent peers go; requests under way end first. Returns how many went.
+    pub fn sweep(&self, now: UnixMillis) -> usize {
+        let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
+        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        let before = table.len();
+        table.retain(|_, entry| now.since(entry.last_used) < idle);
+        before - table.len()
+    }
+}
+
+fn stopping() -> PeerError {
+    PeerError::Transport(TransportError::Unreachable("the node is stopping".into()))
+}

@@ -1,0 +1,55 @@
+//! How another node is spoken to: the actors say what, an implementation outside this crate says how.
+
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use vellum_protocol::{Domain, UnixMillis};
+
+/// What a peer answered, whatever it was.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Answer {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body, at most as long as the transport reads.
+    pub body: Vec<u8>,
+    /// The pause that the peer asks for.
+    pub retry_after: Option<Duration>,
+    /// The peer's own clock, where it told the time.
+    pub date: Option<UnixMillis>,
+}
+
+/// Why there is no answer. Each says what a person should know to act.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TransportError {
+    /// No connection could be made, or it broke.
+    #[error("not reachable: {0}")]
+    Unreachable(String),
+    /// No answer in time.
+    #[error("timed out after {} s", .0.as_secs())]
+    TimedOut(Duration),
+    /// The peer's certificate or its TLS is at fault.
+    #[error("TLS failed: {0}")]
+    Tls(String),
+    /// This node does not connect to such an address.
+    #[error("refused to connect: {0}")]
+    Forbidden(String),
+    /// The answer is longer than this node reads.
+    #[error("the answer is longer than {0} bytes")]
+    TooLong(usize),
+}
+
+/// Speaks to other nodes. It follows no redirect, bounds time and length, and connects only where the
+/// node's settings allow.
+pub trait Transport: Send + Sync + 'static {
+    /// Fetches a document: `path` begins with `/.well-known/`.
+    fn get<'a>(&'a self, domain: &'a Domain, path: &'a str) -> BoxFuture<'a, Result<Answer, TransportError>>;
+
+    /// Posts a JSON body to the peer's inbox, with these headers.
+    fn post<'a>(
+        &'a self,
+        domain: &'a Domain,
+        path: &'a str,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+    ) -> BoxFuture<'a, Result<Answer, TransportError>>;
+}

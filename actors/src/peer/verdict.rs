@@ -1,0 +1,145 @@
+//! What a peer's answer means for an envelope: three words, never two. Pure functions of the answer.
+//!
+//! A delivery is proven only by a success status *and* a body that says `success: true`: a web server
+//! that answers 200 with a page, a login form or nothing has taken no envelope. Peers answer 400 for
+//! every trouble with a message and 401 for every trouble with the request (their clock, ours, a pin, a
+//! version), so neither is final by itself; only words that this module knows are.
+
+use std::time::Duration;
+
+use vellum_protocol::{Json, MessageType};
+
+use super::transport::{Answer, TransportError};
+
+/// What is to become of an envelope after an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    /// The peer has carried it out.
+    Delivered {
+        /// Whether the peer says that the two are friends now, since both had invited each other.
+        friends: bool,
+    },
+    /// It never will.
+    Rejected {
+        /// Why, in the peer's words.
+        reason: String,
+    },
+    /// To be tried again.
+    Later {
+        /// Why, in words for the owner and the operator.
+        reason: String,
+        /// The pause that the peer asks for.
+        pause: Option<Duration>,
+        /// Whether the peer answered at all. If not, the trouble is the peer's, not the envelope's.
+        reached: bool,
+    },
+}
+
+/// Longest part of a peer's words that is kept.
+const LONGEST_REASON: usize = 300;
+
+/// Judges the answer to an envelope of this type. `repeated` says that an earlier attempt with the same
+/// envelope may have been carried out without our hearing of it.
+#[must_use]
+pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool) -> Verdict {
+    let json = Json::parse(&answer.body).ok();
+    let said = |name: &str| json.as_ref().and_then(|json| json.get(name));
+    if (200..300).contains(&answer.status) {
+        return if said("success").and_then(Json::as_bool) == Some(true) {
+            Verdict::Delivered { friends: said("friends").and_then(Json::as_bool) == Some(true) }
+        } else {
+            later(format!("answered {} without confirming: no federation node spoke", answer.status), answer)
+        };
+    }
+    let words = said("message").and_then(Json::as_str).map(cut).unwrap_or_default();
+    if answer.status == 400 {
+        match (message_type, words.as_str()) {
+            // What was asked for is so already, or an earlier attempt has done it.
+            (MessageType::FriendInvite, "Invitation already exists") | (MessageType::FriendReject, "Invitation not found") => {
+                return Verdict::Delivered { friends: false };
+            }
+            (MessageType::FriendAccept, "Original invitation not found") if repeated => {
+                return Verdict::Delivered { friends: false };
+            }
+            (MessageType::FriendAccept, "Original invitation not found")
+            | (_, "Recipient not found" | "Recipient is not on this server") => {
+                return Verdict::Rejected { reason: format!("refused (400): {words}") };
+            }
+            _ => {}
+        }
+    }
+    let words = if words.is_empty() { "no reason given".to_owned() } else { words };
+    later(format!("refused ({}): {words}", answer.status), answer)
+}
+
+/// Judges an attempt that got no answer.
+#[must_use]
+pub fn of_failure(error: &TransportError) -> Verdict {
+    // A peer whose answer is too long, or which we may not connect to, does not become reachable by
+    // waiting; but settings and peers change, so it is tried again until the window closes.
+    Verdict::Later { reason: error.to_string(), pause: None, reached: false }
+}
+
+fn later(reason: String, answer: &Answer) -> Verdict {
+    Verdict::Later { reason, pause: answer.retry_after, reached: true }
+}
+
+/// A peer's words, short and on one line: they end up in lists and logs.
+fn cut(words: &str) -> String {
+    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(status: u16, body: &str) -> Answer {
+        Answer { status, body: body.as_bytes().to_vec(), retry_after: None, date: None }
+    }
+
+    #[test]
+    fn only_a_body_that_says_so_is_a_delivery() {
+        let revoke = MessageType::RelationshipRevoke;
+        let delivered = of_answer(revoke, &answer(202, r#"{"success":true}"#), false);
+        assert_eq!(delivered, Verdict::Delivered { friends: false });
+        for body in ["", "<html>Welcome</html>", "{}", r#"{"success":"true"}"#, r#"{"success":false}"#, "true"] {
+            let verdict = of_answer(revoke, &answer(200, body), false);
+            assert!(matches!(verdict, Verdict::Later { reached: true, .. }), "{body} gave {verdict:?}");
+        }
+    }
+
+    #[test]
+    fn refusals_mean_later_unless_their_words_are_known_to_be_final() {
+        let revoke = MessageType::RelationshipRevoke;
+        for (status, body) in [
+            (400, r#"{"message":"Message timestamp outside acceptable skew"}"#),
+            (401, r#"{"message":"Federation auth failed: Invalid server signature from a.example"}"#),
+            (429, r#"{"message":"Too many requests"}"#),
+            (500, "oops"),
+            (404, ""),
+        ] {
+            let verdict = of_answer(revoke, &answer(status, body), false);
+            assert!(matches!(verdict, Verdict::Later { reached: true, .. }), "{status} gave {verdict:?}");
+        }
+        let gone = of_answer(revoke, &answer(400, r#"{"message":"Recipient is not on this server"}"#), false);
+        assert!(matches!(gone, Verdict::Rejected { .. }));
+    }
+
+    #[test]
+    fn an_accept_that_finds_no_invitation_was_done_by_an_earlier_attempt_or_never_will_be() {
+        let body = r#"{"message":"Original invitation not found"}"#;
+        let first = of_answer(MessageType::FriendAccept, &answer(400, body), false);
+        assert!(matches!(first, Verdict::Rejected { .. }));
+        let again = of_answer(MessageType::FriendAccept, &answer(400, body), true);
+        assert_eq!(again, Verdict::Delivered { friends: false });
+    }
+
+    #[test]
+    fn a_peers_words_are_cut_and_kept_on_one_line() {
+        let body = format!(r#"{{"message":"a\nb{}"}}"#, "x".repeat(1000));
+        let Verdict::Later { reason, .. } = of_answer(MessageType::FriendInvite, &answer(400, &body), false) else {
+            panic!("a refusal");
+        };
+        assert!(!reason.contains('\n') && reason.len() < 400);
+    }
+}

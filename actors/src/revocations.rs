@@ -1,0 +1,106 @@
+//! A flush from beginning to end: take the signed envelopes, wait a while for what becomes of them, and
+//! answer for every item.
+
+use std::sync::Arc;
+
+use tokio::time::Instant;
+use vellum_protocol::{Handle, UnixMillis};
+use vellum_store::outbox::{self, State};
+use vellum_store::{Conn, UserId};
+
+use crate::Error;
+use crate::delivery::Report;
+use crate::node::Node;
+use crate::user::{Flush, FlushItem, Queued};
+
+/// What became of one item.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Flushed {
+    /// The peer, as the item named it.
+    pub peer_handle: String,
+    /// Whether the peer's node has confirmed.
+    pub delivered: bool,
+    /// Why not, in words.
+    pub error: Option<String>,
+    /// Why an item was not taken, as a word for programs.
+    pub code: Option<&'static str>,
+    /// Where its row stands now; `None` when there is none (any more).
+    pub state: Option<State>,
+    /// Attempts so far with this signature.
+    pub attempts: u32,
+    /// When the next attempt is due.
+    pub next_attempt_at: Option<UnixMillis>,
+}
+
+/// Takes signed revocations, and waits for their first attempts' outcomes up to the limit in the settings.
+/// The answers are in the order of the items. One slow peer delays no other, only the answer.
+///
+/// # Errors
+/// [`Error::IdentityIncomplete`]; trouble with an item is in that item's answer.
+pub async fn flush(node: &Arc<Node>, user: &UserId, items: Vec<FlushItem>) -> Result<Vec<Flushed>, Error> {
+    let handles: Vec<String> = items.iter().map(|item| item.peer_handle.clone()).collect();
+    let deadline = Instant::now() + node.settings.flush_wait;
+    let queued = node.ask(user, Flush { items }).await?;
+    let mut results = Vec::with_capacity(queued.len());
+    for (peer_handle, item) in handles.into_iter().zip(queued) {
+        let flushed = Flushed::unanswered(peer_handle);
+        results.push(match item {
+            Ok(queued) => settled(node, user, queued, deadline, flushed).await?,
+            Err(refusal) => {
+                Flushed { error: Some(refusal.to_string()), code: Some(refusal.code()), ..flushed }
+            }
+        });
+    }
+    Ok(results)
+}
+
+impl Flushed {
+    fn unanswered(peer_handle: String) -> Self {
+        Self {
+            peer_handle,
+            delivered: false,
+            error: None,
+            code: None,
+            state: None,
+            attempts: 0,
+            next_attempt_at: None,
+        }
+    }
+}
+
+async fn settled(
+    node: &Arc<Node>,
+    user: &UserId,
+    queued: Queued,
+    deadline: Instant,
+    mut flushed: Flushed,
+) -> Result<Flushed, Error> {
+    match queued.reports.before(deadline).await {
+        Some(Report::Delivered) => flushed.delivered = true,
+        Some(Report::Withdrawn) => flushed.error = Some("discarded while it was on its way".into()),
+        _ => read_row(&mut *node.store.read().await?, user, &queued.peer, &mut flushed).await?,
+    }
+    Ok(flushed)
+}
+
+/// What the row says of an item that has not been delivered yet.
+async fn read_row(
+    conn: &mut Conn,
+    user: &UserId,
+    peer: &Handle,
+    flushed: &mut Flushed,
+) -> Result<(), Error> {
+    let Some(row) = outbox::pending_for_peer(conn, user, peer).await? else {
+        flushed.error = Some("no longer pending".into());
+        return Ok(());
+    };
+    flushed.error = Some(match (row.state, row.last_error) {
+        (State::Delivering, _) => "under way: the peer has not answered yet".into(),
+        (_, Some(error)) => error,
+        (_, None) => "queued: not attempted yet".into(),
+    });
+    flushed.state = Some(row.state);
+    flushed.attempts = row.attempts;
+    flushed.next_attempt_at = row.next_attempt_at;
+    Ok(())
+}

@@ -1,0 +1,75 @@
+//! Accepting an invitation (`POST /friends/invitations/{id}/accept`).
+
+use futures_util::FutureExt;
+use vellum_protocol::MessageType;
+use vellum_store::friendships::Peer;
+use vellum_store::invitations::{self, Direction, Invitation, Status};
+use vellum_store::users::{self, User};
+use vellum_store::{InvitationId, Tx};
+
+use super::invite::{become_friends_here, send};
+use super::{Scope, SignedFields, UserCommand, load};
+use crate::Error;
+use crate::delivery::Reports;
+use crate::friends::become_friends;
+
+/// Accepts an incoming invitation.
+#[derive(Debug)]
+pub struct Accept {
+    /// Which one.
+    pub id: InvitationId,
+    /// What the client signed; towards another node nothing goes without it.
+    pub signed: Option<SignedFields>,
+    /// The inviter as resolved just now, if their node could be asked.
+    pub peer: Option<Peer>,
+}
+
+impl UserCommand for Accept {
+    /// Word of the first attempt, if the inviter is on another node.
+    type Output = Option<Reports>;
+    const NAME: &'static str = "accept_invitation";
+
+    async fn run(self, scope: Scope) -> Result<Option<Reports>, Error> {
+        let node = scope.node.clone();
+        node.store.write(move |tx| async move { self.accept(tx, &scope).await }.boxed()).await
+    }
+}
+
+impl Accept {
+    async fn accept(self, tx: &mut Tx, scope: &Scope) -> Result<Option<Reports>, Error> {
+        let me = load(tx, &scope.user).await?;
+        scope.node.handle_of_user(&me)?;
+        let invitation = open_incoming(tx, scope, &self.id).await?;
+        if scope.node.is_local(&invitation.from) {
+            accept_here(tx, scope, &me, &invitation).await?;
+            return Ok(None);
+        }
+        let signed = self.signed.as_ref().ok_or(Error::EnvelopeRequired)?;
+        let envelope = signed.envelope(&scope.node, &me, MessageType::FriendAccept, &invitation.from, scope.now)?;
+        let peer = self.peer.or_else(|| invitation.peer.clone()).ok_or(Error::UserNotFound)?;
+        become_friends(tx, &me.id, &peer, scope.now).await?;
+        // The invitation is kept, out of sight, until the inviter's node confirms: if it never does, the
+        // friendship would be one-sided, and is undone (see `delivery::settle`).
+        invitations::insert(tx, &Invitation { status: Status::Accepted, ..invitation.clone() }).await?;
+        Ok(Some(send(tx, scope, &envelope, invitation.id.as_str()).await?))
+    }
+}
+
+/// The user's incoming invitation with this id, if it is still open.
+pub(super) async fn open_incoming(tx: &mut Tx, scope: &Scope, id: &InvitationId) -> Result<Invitation, Error> {
+    invitations::by_id(tx, &scope.user, id)
+        .await?
+        .filter(|invitation| invitation.direction == Direction::Incoming && invitation.status == Status::Pending)
+        .ok_or(Error::InvitationNotFound)
+}
+
+/// Accepts an invitation between two users of this node: both sides at once.
+async fn accept_here(tx: &mut Tx, scope: &Scope, me: &User, invitation: &Invitation) -> Result<(), Error> {
+    let inviter = users::by_alias(tx, invitation.from.alias()).await?.ok_or(Error::UserNotFound)?;
+    let my_handle = scope.node.handle_of_user(me)?;
+    // The inviter may have withdrawn it, or have reset the identity that it was made with.
+    if invitations::with_peer(tx, &inviter.id, Direction::Outgoing, &my_handle).await?.is_none() {
+        return Err(Error::InvitationNotFound);
+    }
+    become_friends_here(tx, scope, me, &inviter.id, &scope.node.as_peer(&inviter)?).await
+}

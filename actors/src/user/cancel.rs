@@ -1,0 +1,56 @@
+//! Withdrawing or dropping an invitation (`DELETE /friends/invitations/{id}`).
+
+use futures_util::FutureExt;
+use vellum_protocol::MessageType;
+use vellum_store::invitations::{self, Direction, Status};
+use vellum_store::{InvitationId, OutboxId, Tx, outbox, users};
+
+use super::{Scope, UserCommand};
+use crate::Error;
+
+/// Removes the user's own row of an invitation, and the other one if it is on this node too.
+#[derive(Debug)]
+pub struct CancelInvitation {
+    /// Which one.
+    pub id: InvitationId,
+}
+
+impl UserCommand for CancelInvitation {
+    type Output = ();
+    const NAME: &'static str = "cancel_invitation";
+
+    async fn run(self, scope: Scope) -> Result<(), Error> {
+        let node = scope.node.clone();
+        let unsent: Result<_, Error> =
+            node.store.write(move |tx| async move { self.cancel(tx, &scope).await }.boxed()).await;
+        if let Some(row) = unsent? {
+            node.withdraw(row).await;
+        }
+        Ok(())
+    }
+}
+
+impl CancelInvitation {
+    /// Returns the outbox row of an invitation that may not have left the node yet.
+    async fn cancel(self, tx: &mut Tx, scope: &Scope) -> Result<Option<OutboxId>, Error> {
+        let invitation = invitations::by_id(tx, &scope.user, &self.id)
+            .await?
+            .filter(|invitation| invitation.status == Status::Pending)
+            .ok_or(Error::InvitationNotFound)?;
+        invitations::delete(tx, &invitation.id).await?;
+        let peer = invitation.peer_handle();
+        if !scope.node.is_local(peer) {
+            return Ok(outbox::withdraw(tx, &scope.user, MessageType::FriendInvite, invitation.id.as_str()).await?);
+        }
+        let (others_side, own_handle) = match invitation.direction {
+            Direction::Incoming => (Direction::Outgoing, &invitation.to),
+            Direction::Outgoing => (Direction::Incoming, &invitation.from),
+        };
+        if let Some(other) = users::by_alias(tx, peer.alias()).await?
+            && let Some(theirs) = invitations::with_peer(tx, &other.id, others_side, own_handle).await?
+        {
+            invitations::delete(tx, &theirs.id).await?;
+        }
+        Ok(None)
+    }
+}

@@ -1,0 +1,132 @@
+//! Inviting somebody (`POST /friends/invite`).
+
+use futures_util::FutureExt;
+use vellum_protocol::{Envelope, Handle, MessageType};
+use vellum_store::friendships::{self, Peer};
+use vellum_store::invitations::{self, Direction, Invitation, Status};
+use vellum_store::users::User;
+use vellum_store::{InvitationId, Tx, UserId, outbox};
+
+use super::{Scope, SignedFields, UserCommand, load};
+use crate::Error;
+use crate::delivery::{Reports, window};
+use crate::friends::become_friends;
+
+/// Invites a person whose handle has just been resolved.
+#[derive(Debug)]
+pub struct Invite {
+    /// The person, as their user document shows them.
+    pub peer: Peer,
+    /// The person's account, if it is on this node.
+    pub local: Option<UserId>,
+    /// What the client signed; towards another node nothing goes without it.
+    pub signed: Option<SignedFields>,
+}
+
+/// The invitation as it stands, and word of its first attempt if it went to another node.
+#[derive(Debug)]
+pub struct Invited {
+    /// The inviter's row. Its status is `accepted` if the two are friends now, because both invited.
+    pub invitation: Invitation,
+    /// Tells the outcome of the next attempt.
+    pub reports: Option<Reports>,
+}
+
+impl UserCommand for Invite {
+    type Output = Invited;
+    const NAME: &'static str = "invite";
+
+    async fn run(self, scope: Scope) -> Result<Invited, Error> {
+        let node = scope.node.clone();
+        node.store.write(move |tx| async move { self.invite(tx, scope).await }.boxed()).await
+    }
+}
+
+impl Invite {
+    async fn invite(self, tx: &mut Tx, scope: Scope) -> Result<Invited, Error> {
+        let me = load(tx, &scope.user).await?;
+        let from = scope.node.handle_of_user(&me)?;
+        let to = &self.peer.handle;
+        if friendships::find(tx, &me.id, to).await?.is_some() {
+            return Err(Error::AlreadyFriends);
+        }
+        if invitations::with_peer(tx, &me.id, Direction::Outgoing, to).await?.is_some() {
+            return Err(Error::AlreadyInvited);
+        }
+        let envelope = self
+            .signed
+            .as_ref()
+            .map(|signed| signed.envelope(&scope.node, &me, MessageType::FriendInvite, to, scope.now))
+            .transpose()?;
+        let signature = envelope.as_ref().map(|envelope| envelope.signature.to_base64());
+        let mut invitation = self.row(&scope, Direction::Outgoing, &from, signature);
+        match (&self.local, envelope) {
+            (Some(other), _) => {
+                if invitations::with_peer(tx, &me.id, Direction::Incoming, to).await?.is_some() {
+                    become_friends_here(tx, &scope, &me, other, &self.peer).await?;
+                    invitation.status = Status::Accepted;
+                } else {
+                    invitations::insert(tx, &invitation).await?;
+                    invitations::insert(tx, &mirrored(&invitation, other, scope.node.as_peer(&me)?)).await?;
+                }
+                Ok(Invited { invitation, reports: None })
+            }
+            (None, Some(envelope)) => {
+                invitations::insert(tx, &invitation).await?;
+                let reports = send(tx, &scope, &envelope, invitation.id.as_str()).await?;
+                Ok(Invited { invitation, reports: Some(reports) })
+            }
+            (None, None) => Err(Error::EnvelopeRequired),
+        }
+    }
+
+    fn row(&self, scope: &Scope, direction: Direction, from: &Handle, signature: Option<String>) -> Invitation {
+        Invitation {
+            id: InvitationId::generate(),
+            local_user_id: scope.user.clone(),
+            direction,
+            from: from.clone(),
+            to: self.peer.handle.clone(),
+            status: Status::Pending,
+            origin_server: scope.node.domain.as_str().to_owned(),
+            signature,
+            peer: Some(self.peer.clone()),
+            created_at: scope.now,
+        }
+    }
+}
+
+/// Puts an envelope about an invitation on its way.
+pub(super) async fn send(
+    tx: &mut Tx,
+    scope: &Scope,
+    envelope: &Envelope,
+    subject: &str,
+) -> Result<Reports, Error> {
+    let expires_at = window::closes_at(tx, envelope).await?;
+    let (id, _) = outbox::queue(tx, &scope.user, envelope, subject, expires_at, scope.now).await?;
+    Ok(scope.node.reports.watch(&id))
+}
+
+/// Makes two users of this node friends: each gets a row, in the same transaction.
+pub(super) async fn become_friends_here(
+    tx: &mut Tx,
+    scope: &Scope,
+    me: &User,
+    other: &UserId,
+    other_as_peer: &Peer,
+) -> Result<(), Error> {
+    become_friends(tx, &me.id, other_as_peer, scope.now).await?;
+    become_friends(tx, other, &scope.node.as_peer(me)?, scope.now).await
+}
+
+/// The row that the invited user of the same node holds.
+fn mirrored(outgoing: &Invitation, invited: &UserId, inviter: Peer) -> Invitation {
+    Invitation {
+        id: InvitationId::generate(),
+        local_user_id: invited.clone(),
+        direction: Direction::Incoming,
+        peer: Some(inviter),
+        ..outgoing.clone()
+    }
+}

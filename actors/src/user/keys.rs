@@ -1,0 +1,67 @@
+//! Registering the two public keys (`PUT /users/me/keys`).
+
+use futures_util::FutureExt;
+use vellum_protocol::KmVersion;
+use vellum_store::users::{self, Keys};
+use vellum_store::{Conn, UserId, blobs, collections, outbox, slots};
+
+use super::{Scope, UserCommand, load};
+use crate::Error;
+
+/// Makes `keys` the user's public keys.
+#[derive(Debug)]
+pub struct RegisterKeys {
+    /// Both keys.
+    pub keys: Keys,
+    /// The version that the caller knows; needed once anything is sealed under the present keys.
+    pub expected: Option<KmVersion>,
+}
+
+impl UserCommand for RegisterKeys {
+    type Output = KmVersion;
+    const NAME: &'static str = "register_keys";
+
+    async fn run(self, scope: Scope) -> Result<KmVersion, Error> {
+        if self.keys.signing.as_bytes() == self.keys.encryption.as_bytes() {
+            return Err(Error::EqualKeys);
+        }
+        let Scope { user, now, node } = scope;
+        let RegisterKeys { keys, expected } = self;
+        node.store
+            .write(move |tx| {
+                async move {
+                    let identity = load(tx, &user).await?.identity;
+                    let current = identity.km_version;
+                    if identity.keys == Some(keys) {
+                        return Ok(current);
+                    }
+                    if expected.is_some_and(|expected| expected != current) {
+                        return Err(Error::RotationConflict { current });
+                    }
+                    let next = match (anything_sealed(tx, &user).await?, expected) {
+                        (false, _) => current,
+                        (true, Some(_)) => current.next(),
+                        // A stale device must not overwrite keys that data depends on.
+                        (true, None) => return Err(Error::RotationRequired),
+                    };
+                    if !users::swap_keys(tx, &user, current, &keys, next, now).await? {
+                        return Err(Error::RotationConflict { current: load(tx, &user).await?.identity.km_version });
+                    }
+                    if identity.keys.is_some() {
+                        // What the old key signed verifies nowhere any more.
+                        outbox::withdraw_signatures(tx, &user).await?;
+                    }
+                    Ok(next)
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
+/// Whether losing the present keys would make stored data unreadable.
+async fn anything_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, Error> {
+    Ok(blobs::any_sealed(conn, user).await?
+        || collections::any_sealed(conn, user).await?
+        || slots::any_sealed(conn, user).await?)
+}

@@ -1,0 +1,170 @@
+//! The actor of one user: it handles one message at a time, so that two devices never change the same
+//! identity at once.
+//!
+//! A message is a *command*: a value that knows how to carry itself out in one transaction
+//! ([`UserCommand`]). Each stands in a file of its own here, named after what it does. The actor keeps no
+//! state of the user between messages: the database is the guard (compare-and-swap, unique keys), the
+//! actor is the order. That is also why a restart after a panic loses nothing.
+
+mod accept;
+mod alias;
+mod cancel;
+mod discard;
+mod end_session;
+mod flush;
+mod invite;
+mod keys;
+mod receive;
+mod reject;
+mod remove_friend;
+mod reset;
+mod signed;
+mod sync_keys;
+
+pub use accept::Accept;
+pub use alias::{AliasSet, SetAlias};
+pub use cancel::CancelInvitation;
+pub use discard::DiscardRevocation;
+pub use end_session::EndSession;
+pub use flush::{Flush, FlushItem, ItemRefusal, Queued};
+pub use invite::{Invite, Invited};
+pub use keys::RegisterKeys;
+pub use receive::{Receive, Received};
+pub use reject::Reject;
+pub use remove_friend::{RemoveFriend, Removed};
+pub use reset::ResetIdentity;
+pub use signed::SignedFields;
+pub use sync_keys::UpdateFriend;
+
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use actix::prelude::*;
+use futures_util::FutureExt;
+use tokio::sync::oneshot;
+use tracing::Instrument;
+use vellum_protocol::UnixMillis;
+use vellum_store::users::{self, User};
+use vellum_store::{Conn, UserId};
+
+use crate::Error;
+use crate::node::Node;
+
+/// A change to one user's affairs. It is carried out alone: the user's next command starts when this one
+/// has answered.
+pub trait UserCommand: Send + 'static {
+    /// What it answers.
+    type Output: Send + 'static;
+    /// Its name in traces.
+    const NAME: &'static str;
+
+    /// Carries it out: all of it or, with an error, nothing of it.
+    fn run(self, scope: Scope) -> impl Future<Output = Result<Self::Output, Error>> + Send;
+}
+
+/// What a command works with.
+#[derive(Clone)]
+pub struct Scope {
+    /// Whose affairs these are.
+    pub user: UserId,
+    /// The time of this command, taken once.
+    pub now: UnixMillis,
+    /// The node.
+    pub node: Arc<Node>,
+}
+
+/// The user's row, for a command that cannot do without it.
+async fn load(conn: &mut Conn, user: &UserId) -> Result<User, Error> {
+    users::by_id(conn, user).await?.ok_or(Error::NoSuchUser)
+}
+
+/// Serializes the commands of one user.
+pub struct UserActor {
+    user: UserId,
+    node: Arc<Node>,
+}
+
+impl UserActor {
+    pub(crate) fn new(user: UserId, node: Arc<Node>) -> Self {
+        Self { user, node }
+    }
+}
+
+impl Actor for UserActor {
+    type Context = Context<Self>;
+}
+
+impl Supervised for UserActor {
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        tracing::warn!(user = %self.user, "the user's actor was started again after a panic");
+    }
+}
+
+/// A command in the mailbox, with the way back to its sender.
+pub(crate) struct Ask<C: UserCommand> {
+    pub command: C,
+    pub reply: oneshot::Sender<Result<C::Output, Error>>,
+    pub ticket: Ticket,
+}
+
+impl<C: UserCommand> Message for Ask<C> {
+    type Result = ();
+}
+
+impl<C: UserCommand> Handler<Ask<C>> for UserActor {
+    // Plain asynchronous handlers of one actor interleave; this response holds the mailbox back.
+    type Result = AtomicResponse<Self, ()>;
+
+    fn handle(&mut self, ask: Ask<C>, _: &mut Context<Self>) -> Self::Result {
+        let Ask { command, reply, ticket } = ask;
+        let scope = Scope { user: self.user.clone(), now: self.node.clock.now(), node: Arc::clone(&self.node) };
+        let span = tracing::info_span!("user_command", command = C::NAME, user = %self.user);
+        let work = async move {
+            let result = AssertUnwindSafe(command.run(scope)).catch_unwind().await;
+            let panicked = result.is_err();
+            if panicked {
+                tracing::error!("a command panicked; its transaction was rolled back");
+            }
+            drop(ticket);
+            // The sender may have gone; what was done stands.
+            let _ = reply.send(result.unwrap_or(Err(Error::Internal)));
+            panicked
+        };
+        AtomicResponse::new(Box::pin(work.instrument(span).into_actor(self).map(|panicked, _, ctx| {
+            if panicked {
+                // The supervisor starts the actor again; waiting messages stay in the mailbox.
+                ctx.stop();
+            }
+        })))
+    }
+}
+
+/// How many commands of a user wait or are under way.
+#[derive(Clone, Default)]
+pub(crate) struct Pending(Arc<AtomicUsize>);
+
+/// One command's place in the count; dropping it frees the place.
+pub(crate) struct Ticket(Arc<AtomicUsize>);
+
+impl Pending {
+    /// A place, unless `limit` are taken. Called under the directory's lock, the only place that adds.
+    pub fn enter(&self, limit: usize) -> Option<Ticket> {
+        if self.0.load(Ordering::Acquire) >= limit {
+            return None;
+        }
+        self.0.fetch_add(1, Ordering::AcqRel);
+        Some(Ticket(Arc::clone(&self.0)))
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.0.load(Ordering::Acquire) == 0
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::AcqRel);
+    }
+}

@@ -1,0 +1,157 @@
+//! Carrying out what somebody else signed for this user. The signature has been verified by then, with
+//! the sender's key of today (see `inbox`).
+
+use futures_util::FutureExt;
+use vellum_protocol::{Handle, MessageType, UnixMillis};
+use vellum_store::applied_envelopes::{self, AppliedEnvelope};
+use vellum_store::friendships::{self, Peer};
+use vellum_store::invitations::{self, Direction, Invitation, Status};
+use vellum_store::{InvitationId, Tx};
+
+use super::{Scope, UserCommand};
+use crate::Error;
+use crate::friends::{become_friends, end_relationship};
+use crate::inbox::Refusal;
+use crate::node::REVOCATION_WINDOW_MILLIS;
+
+/// How long an envelope that is not a revocation is remembered: twice the time in which it is fresh.
+const REMEMBERED_MILLIS: i64 = 600_000;
+
+/// A verified message for the user.
+#[derive(Debug, Clone)]
+pub struct Receive {
+    /// What it says.
+    pub message_type: MessageType,
+    /// Who signed it, as resolved just now. The handle is the envelope's `from`.
+    pub sender: Peer,
+    /// The envelope's `to`, as written.
+    pub to: Handle,
+    /// Unique per sender: the envelope's nonce, or for version 1 something made from its signature.
+    pub nonce: String,
+    /// The envelope's time.
+    pub signed_at: UnixMillis,
+    /// The signature, to tell a repetition from another envelope with the same nonce.
+    pub signature: String,
+}
+
+/// What a message did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Received {
+    /// Whether anything changed.
+    pub applied: bool,
+    /// Whether the two are friends now because both had invited each other.
+    pub friends: bool,
+}
+
+impl UserCommand for Receive {
+    type Output = Received;
+    const NAME: &'static str = "receive";
+
+    async fn run(self, scope: Scope) -> Result<Received, Error> {
+        let node = scope.node.clone();
+        node.store.write(move |tx| async move { self.receive(tx, &scope).await }.boxed()).await
+    }
+}
+
+impl Receive {
+    async fn receive(self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+        let sender = self.sender.handle.as_str();
+        if let Some(earlier) = applied_envelopes::find(tx, sender, &self.nonce).await? {
+            // The same envelope again: the sender may have missed our answer, so it is given once more.
+            let same = earlier.signature == self.signature && earlier.recipient_handle == self.to.as_str();
+            let friends = friendships::find(tx, &scope.user, &self.sender.handle).await?.is_some();
+            return if same { Ok(Received { applied: earlier.applied, friends }) } else { Err(Refusal::Replayed.into()) };
+        }
+        let received = match self.message_type {
+            MessageType::FriendInvite => self.invited(tx, scope).await?,
+            MessageType::FriendAccept => self.accepted(tx, scope).await?,
+            MessageType::FriendReject => self.rejected(tx, scope).await?,
+            MessageType::RelationshipRevoke => self.revoked(tx, scope).await?,
+            other => return Err(Refusal::Unsupported(other).into()),
+        };
+        let envelope = AppliedEnvelope {
+            sender_handle: sender.to_owned(),
+            nonce: self.nonce.clone(),
+            recipient_handle: self.to.to_string(),
+            message_type: self.message_type.as_str().to_owned(),
+            signature: self.signature.clone(),
+            applied: received.applied,
+        };
+        applied_envelopes::insert(tx, &envelope, scope.now, self.forgotten_at(scope.now)).await?;
+        Ok(received)
+    }
+
+    /// Until then the envelope itself could still pass as fresh, so until then it is remembered.
+    fn forgotten_at(&self, now: UnixMillis) -> UnixMillis {
+        match self.message_type {
+            MessageType::RelationshipRevoke => now.plus_millis(REVOCATION_WINDOW_MILLIS + REMEMBERED_MILLIS),
+            _ => now.plus_millis(REMEMBERED_MILLIS),
+        }
+    }
+
+    async fn invited(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+        let (me, peer) = (&scope.user, &self.sender);
+        if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await?.is_some() {
+            // Each has invited the other: nobody is left to accept.
+            become_friends(tx, me, peer, scope.now).await?;
+            return Ok(Received { applied: true, friends: true });
+        }
+        if let Some(friendship) = friendships::find(tx, me, &peer.handle).await?
+            && friendship.friend.signing_key == peer.signing_key
+            && self.signed_at <= friendship.established_at
+        {
+            // The other half of two crossing invitations, which are a friendship since.
+            return Ok(Received { applied: false, friends: true });
+        }
+        if invitations::with_peer(tx, me, Direction::Incoming, &peer.handle).await?.is_some() {
+            return Err(Refusal::InvitationExists.into());
+        }
+        let invitation = Invitation {
+            id: InvitationId::generate(),
+            local_user_id: me.clone(),
+            direction: Direction::Incoming,
+            from: peer.handle.clone(),
+            to: self.to.clone(),
+            status: Status::Pending,
+            origin_server: peer.handle.domain().as_str().to_owned(),
+            signature: Some(self.signature.clone()),
+            peer: Some(peer.clone()),
+            created_at: scope.now,
+        };
+        invitations::insert(tx, &invitation).await?;
+        Ok(Received { applied: true, friends: false })
+    }
+
+    async fn accepted(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+        let (me, peer) = (&scope.user, &self.sender);
+        if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await?.is_none() {
+            // Two that are friends with these very keys agree already: an answer of ours was lost.
+            let friendship = friendships::find(tx, me, &peer.handle).await?;
+            return match friendship {
+                Some(known) if known.friend.signing_key == peer.signing_key => {
+                    Ok(Received { applied: false, friends: true })
+                }
+                _ => Err(Refusal::NoOriginalInvitation.into()),
+            };
+        }
+        // By the sender's own clock, as far as it is not ahead of ours: what the sender revokes later is
+        // stamped by the same clock, so the two times can be compared.
+        become_friends(tx, me, peer, self.signed_at.min(scope.now)).await?;
+        Ok(Received { applied: true, friends: true })
+    }
+
+    async fn rejected(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+        let (me, peer) = (&scope.user, &self.sender.handle);
+        let ours = invitations::with_peer(tx, me, Direction::Outgoing, peer).await?;
+        let ours = ours.ok_or(Refusal::NoInvitation)?;
+        invitations::delete(tx, &ours.id).await?;
+        Ok(Received { applied: true, friends: false })
+    }
+
+    async fn revoked(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+        // A sender's clock ahead of ours must not reach into what is established after this moment.
+        let cutoff = self.signed_at.min(scope.now);
+        let applied = end_relationship(tx, &scope.user, &self.sender.handle, cutoff).await?;
+        Ok(Received { applied, friends: false })
+    }
+}

@@ -1,0 +1,11 @@
+//! The tests of the client crate, in one binary: the vectors that another implementation made, the way
+//! there and back for everything that is sealed or signed, and the HTTP client against a small server.
+
+mod http;
+mod parsers;
+mod scripted_node;
+mod sealing;
+mod secrets;
+mod signing;
+mod transport;
+mod vectors;

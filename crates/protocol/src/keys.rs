@@ -1,0 +1,310 @@
+//! Keys and signatures (wire protocol, section 2).
+//!
+//! Verification is *strict*: keys and nonces of small order, non-canonical encodings and unreduced scalars
+//! are refused. Other implementations follow the more lenient ZIP-215 rules, under which a small-order key
+//! "signs" every message. Honest keys and signatures pass both, so nobody honest is shut out, and nobody
+//! can register a key that makes every signature valid.
+
+use std::fmt;
+
+use ed25519_dalek::{Signer, VerifyingKey};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use zeroize::Zeroizing;
+
+use crate::base64::{self, Malformed};
+
+/// Why a text or bytes are not a usable public key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    /// Not base64 of 32 bytes.
+    #[error("not base64 of 32 bytes")]
+    Malformed,
+    /// Not the canonical encoding of a point of the curve.
+    #[error("not a point of the curve")]
+    NotAPoint,
+    /// A point of small order: signatures with it prove nothing, secrets shared with it are none.
+    #[error("a point of low order")]
+    LowOrder,
+}
+
+/// The signature is well formed and does not verify.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("the signature does not verify")]
+pub struct InvalidSignature;
+
+/// A text that is not base64 of 64 bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not base64 of 64 bytes")]
+pub struct MalformedSignature;
+
+/// A public Ed25519 key: what a user's or a server's signatures are verified with.
+#[derive(Clone, Copy)]
+pub struct SigningKey(VerifyingKey);
+
+/// A public X25519 key: what is sealed for a user with.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EncryptionKey([u8; 32]);
+
+/// An Ed25519 signature. Whether it is a valid one only verifying tells.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Signature([u8; 64]);
+
+/// A private Ed25519 key. Zeroized when dropped, never shown.
+#[derive(Clone)]
+pub struct SigningSecret(ed25519_dalek::SigningKey);
+
+/// 2^255 − 19 in little-endian bytes: a coordinate must be below.
+const FIELD_PRIME: [u8; 32] = {
+    let mut prime = [0xff; 32];
+    prime[0] = 0xed;
+    prime[31] = 0x7f;
+    prime
+};
+
+/// Whether the coordinate, without the sign bit, is below the field's prime: there is one such encoding.
+fn is_canonical(bytes: &[u8; 32]) -> bool {
+    let mut coordinate = *bytes;
+    coordinate[31] &= 0x7f;
+    coordinate.iter().rev().lt(FIELD_PRIME.iter().rev())
+}
+
+impl SigningKey {
+    /// Reads a key from base64.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        Self::from_bytes(&base64::decode_exact(text).map_err(|Malformed| KeyError::Malformed)?)
+    }
+
+    /// Takes a key's 32 bytes.
+    ///
+    /// # Errors
+    /// [`KeyError::NotAPoint`] or [`KeyError::LowOrder`].
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
+        if !is_canonical(bytes) {
+            return Err(KeyError::NotAPoint);
+        }
+        let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
+        if key.is_weak() { Err(KeyError::LowOrder) } else { Ok(Self(key)) }
+    }
+
+    /// The key as it travels.
+    #[must_use]
+    pub fn to_base64(&self) -> String {
+        base64::encode(self.as_bytes())
+    }
+
+    /// The key's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        self.0.as_bytes()
+    }
+
+    /// Verifies strictly.
+    ///
+    /// # Errors
+    /// [`InvalidSignature`].
+    pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), InvalidSignature> {
+        let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
+        self.0.verify_strict(message, &signature).map_err(|_| InvalidSignature)
+    }
+}
+
+impl PartialEq for SigningKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.as_bytes() == other.as_bytes()
+    }
+}
+
+impl Eq for SigningKey {}
+
+impl std::hash::Hash for SigningKey {
+    fn hash<H: std::hash::Hasher>(&self, state: &mut H) {
+        self.as_bytes().hash(state);
+    }
+}
+
+impl EncryptionKey {
+    /// Reads a key from base64.
+    ///
+    /// # Errors
+    /// [`KeyError`].
+    pub fn parse(text: &str) -> Result<Self, KeyError> {
+        Self::from_bytes(&base64::decode_exact(text).map_err(|Malformed| KeyError::Malformed)?)
+    }
+
+    /// Takes a key's 32 bytes.
+    ///
+    /// # Errors
+    /// [`KeyError::LowOrder`] when every secret shared with it is zero.
+    pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
+        // Scalars are clamped to multiples of 8, so the result is zero for the points of low order and only
+        // for those, whatever the scalar.
+        let probe = x25519_dalek::x25519([1; 32], *bytes);
+        if probe == [0; 32] { Err(KeyError::LowOrder) } else { Ok(Self(*bytes)) }
+    }
+
+    /// The key as it travels.
+    #[must_use]
+    pub fn to_base64(&self) -> String {
+        base64::encode(&self.0)
+    }
+
+    /// The key's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+}
+
+impl Signature {
+    /// Reads a signature from base64.
+    ///
+    /// # Errors
+    /// [`MalformedSignature`].
+    pub fn parse(text: &str) -> Result<Self, MalformedSignature> {
+        base64::decode_exact(text).map(Self).map_err(|Malformed| MalformedSignature)
+    }
+
+    /// Takes a signature's 64 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 64]) -> Self {
+        Self(bytes)
+    }
+
+    /// The signature as it travels.
+    #[must_use]
+    pub fn to_base64(&self) -> String {
+        base64::encode(&self.0)
+    }
+
+    /// The signature's bytes.
+    #[must_use]
+    pub fn as_bytes(&self) -> &[u8; 64] {
+        &self.0
+    }
+}
+
+impl SigningSecret {
+    /// Takes the 32-byte private seed (RFC 8032).
+    #[must_use]
+    pub fn from_seed(seed: [u8; 32]) -> Self {
+        Self(ed25519_dalek::SigningKey::from_bytes(&Zeroizing::new(seed)))
+    }
+
+    /// The public key.
+    #[must_use]
+    pub fn public(&self) -> SigningKey {
+        SigningKey(self.0.verifying_key())
+    }
+
+    /// Signs: no prehash, no context (wire protocol, section 2).
+    #[must_use]
+    pub fn sign(&self, message: &[u8]) -> Signature {
+        Signature(self.0.sign(message).to_bytes())
+    }
+
+    /// The seed, for keeping it in a file. It is wiped from memory when the value goes.
+    #[must_use]
+    pub fn expose_seed(&self) -> Zeroizing<[u8; 32]> {
+        Zeroizing::new(self.0.to_bytes())
+    }
+}
+
+impl fmt::Debug for SigningSecret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningSecret(..)")
+    }
+}
+
+/// How texts that claim to be a signature and a key are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Judgement {
+    /// The signature verifies.
+    Valid,
+    /// Both are well formed, and the signature does not verify.
+    Invalid,
+    /// One of them is not base64 of the right length.
+    Malformed,
+}
+
+/// Judges a signature over a message. A key that is not on the curve, or weak, makes it *invalid*, not
+/// *malformed* (wire protocol, section 2).
+#[must_use]
+pub fn judge(message: &[u8], signature: &str, key: &str) -> Judgement {
+    let Ok(signature) = Signature::parse(signature) else { return Judgement::Malformed };
+    match SigningKey::parse(key) {
+        Err(KeyError::Malformed) => Judgement::Malformed,
+        Err(KeyError::NotAPoint | KeyError::LowOrder) => Judgement::Invalid,
+        Ok(key) if key.verify(message, &signature).is_ok() => Judgement::Valid,
+        Ok(_) => Judgement::Invalid,
+    }
+}
+
+macro_rules! base64_type {
+    ($name:ident) => {
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.to_base64())
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.serialize_str(&self.to_base64())
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = String::deserialize(deserializer)?;
+                Self::parse(&text).map_err(serde::de::Error::custom)
+            }
+        }
+    };
+}
+
+base64_type!(SigningKey);
+base64_type!(EncryptionKey);
+base64_type!(Signature);
+
+/// Which generation of a user's keys data is sealed under: 1, and one more with every rotation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
+#[serde(transparent)]
+pub struct KmVersion(i64);
+
+impl KmVersion {
+    /// The version of a new identity.
+    pub const FIRST: Self = Self(1);
+
+    /// A version; `None` below 1.
+    #[must_use]
+    pub fn new(version: i64) -> Option<Self> {
+        (version >= 1).then_some(Self(version))
+    }
+
+    /// The number.
+    #[must_use]
+    pub fn get(self) -> i64 {
+        self.0
+    }
+
+    /// The version after this one.
+    #[must_use]
+    pub fn next(self) -> Self {
+        Self(self.0.saturating_add(1))
+    }
+}
+
+impl fmt::Display for KmVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl<'de> Deserialize<'de> for KmVersion {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Self::new(i64::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("a version is 1 or more"))
+    }
+}

@@ -1,0 +1,83 @@
+//! Envelopes of users that were carried out: the same one under a new transport is not executed twice.
+
+use sqlx::FromRow;
+use vellum_protocol::UnixMillis;
+
+use crate::conn::on;
+use crate::{Conn, StoreError, Tx};
+
+/// What is remembered of an envelope that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AppliedEnvelope {
+    /// Who signed it, as written.
+    pub sender_handle: String,
+    /// Its nonce: unique per sender.
+    pub nonce: String,
+    /// Whom it was for, as written.
+    pub recipient_handle: String,
+    /// Its type.
+    pub message_type: String,
+    /// Its signature: tells the same envelope from another one with the same nonce.
+    pub signature: String,
+    /// Whether it changed anything.
+    pub applied: bool,
+}
+
+#[derive(FromRow)]
+struct AppliedRow {
+    recipient_handle: String,
+    message_type: String,
+    signature: String,
+    applied: i64,
+}
+
+/// What was carried out under this sender's nonce, if anything.
+pub async fn find(conn: &mut Conn, sender: &str, nonce: &str) -> Result<Option<AppliedEnvelope>, StoreError> {
+    let row: Option<AppliedRow> = on!(conn, c => sqlx::query_as(
+        "select recipient_handle, message_type, signature, applied from applied_envelopes
+         where sender_handle = $1 and nonce = $2"
+    )
+    .bind(sender).bind(nonce).fetch_optional(c).await)?;
+    Ok(row.map(|row| AppliedEnvelope {
+        sender_handle: sender.to_owned(),
+        nonce: nonce.to_owned(),
+        recipient_handle: row.recipient_handle,
+        message_type: row.message_type,
+        signature: row.signature,
+        applied: row.applied != 0,
+    }))
+}
+
+/// Remembers that an envelope was carried out at `now`, until `until`.
+///
+/// # Errors
+/// [`StoreError::Duplicate`] when one with the same sender and nonce was carried out before.
+pub async fn insert(
+    tx: &mut Tx,
+    envelope: &AppliedEnvelope,
+    now: UnixMillis,
+    until: UnixMillis,
+) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "insert into applied_envelopes (sender_handle, nonce, recipient_handle, message_type, signature, applied,
+             applied_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)"
+    )
+    .bind(&envelope.sender_handle)
+    .bind(&envelope.nonce)
+    .bind(&envelope.recipient_handle)
+    .bind(&envelope.message_type)
+    .bind(&envelope.signature)
+    .bind(i64::from(envelope.applied))
+    .bind(now.0)
+    .bind(until.0)
+    .execute(c)
+    .await)?;
+    Ok(())
+}
+
+/// Forgets envelopes whose time is over. Returns how many.
+pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
+    Ok(on!(tx, c => sqlx::query("delete from applied_envelopes where expires_at <= $1").bind(now.0).execute(c).await)?
+        .rows_affected())
+}

@@ -1,0 +1,91 @@
+//! Connections, by what may be done with them: [`Conn`] reads, [`Tx`] changes.
+//!
+//! Both engines run the same SQL text, so a query is written once, with the `on!` macro, and compiled for
+//! each engine's connection. (sqlx's own `Any` driver is not used: it decodes truth values of SQLite
+//! wrongly, after the write was applied.)
+
+use std::ops::{Deref, DerefMut};
+
+use sqlx::pool::PoolConnection;
+use sqlx::{Sqlite, SqliteConnection};
+
+use crate::StoreError;
+
+/// A connection that queries run on, whatever the engine.
+#[derive(Debug)]
+pub struct Conn {
+    pub(crate) engine: EngineConn,
+}
+
+/// The connection of the engine in use. PostgreSQL becomes a second variant.
+#[derive(Debug)]
+pub(crate) enum EngineConn {
+    Sqlite(PoolConnection<Sqlite>),
+}
+
+/// Runs one body on whichever engine's connection `$conn` holds, under the name `$c`.
+macro_rules! on {
+    ($conn:expr, $c:ident => $body:expr) => {
+        match &mut $conn.engine {
+            $crate::conn::EngineConn::Sqlite(connection) => {
+                let $c = &mut **connection;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use on;
+
+impl Conn {
+    pub(crate) fn sqlite(connection: PoolConnection<Sqlite>) -> Self {
+        Self { engine: EngineConn::Sqlite(connection) }
+    }
+
+    /// Runs a statement that has no parameters and gives no rows.
+    pub(crate) async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {
+        on!(self, c => sqlx::query(statement).execute(c).await)?;
+        Ok(())
+    }
+
+    /// The SQLite connection, for set-up that only SQLite needs.
+    pub(crate) fn as_sqlite(&mut self) -> &mut SqliteConnection {
+        match &mut self.engine {
+            EngineConn::Sqlite(connection) => connection,
+        }
+    }
+}
+
+/// A connection for reading, on loan from the read pool. It never waits for a writer.
+#[derive(Debug)]
+pub struct Reader(pub(crate) Conn);
+
+impl Deref for Reader {
+    type Target = Conn;
+    fn deref(&self) -> &Conn {
+        &self.0
+    }
+}
+
+impl DerefMut for Reader {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.0
+    }
+}
+
+/// A transaction under way: everything done through it happens, or nothing does. Reads through it see
+/// its own changes.
+#[derive(Debug)]
+pub struct Tx(pub(crate) Conn);
+
+impl Deref for Tx {
+    type Target = Conn;
+    fn deref(&self) -> &Conn {
+        &self.0
+    }
+}
+
+impl DerefMut for Tx {
+    fn deref_mut(&mut self) -> &mut Conn {
+        &mut self.0
+    }
+}

@@ -1,0 +1,63 @@
+//! The store's errors: what went wrong between the node and its database.
+
+use std::sync::Arc;
+
+/// Why the database could not do what was asked. Nothing was changed.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum StoreError {
+    /// The database is busy or a connection could not be had in time; trying again later may help.
+    #[error("the database is busy")]
+    Busy,
+    /// The store was closed: the node is stopping.
+    #[error("the database is closed")]
+    Closed,
+    /// A row broke a unique key. Callers that expect this turn it into their own error.
+    #[error("a row with the same key exists already ({0})")]
+    Duplicate(String),
+    /// A stored value is not what this version of the node writes.
+    #[error("the database holds an unreadable value in {column}: {reason}")]
+    Unreadable {
+        /// Table and column.
+        column: &'static str,
+        /// What is wrong with it, without the value.
+        reason: String,
+    },
+    /// The database was made by a newer version of the node, or its history does not match.
+    #[error("the database's schema does not fit this version of the node: {0}")]
+    Schema(String),
+    /// The database address in the settings cannot be used.
+    #[error("the database address cannot be used: {0}")]
+    Address(String),
+    /// Work given to the database panicked; its change was rolled back.
+    #[error("a change to the database panicked and was rolled back")]
+    Panicked,
+    /// Any other failure of the database.
+    #[error("the database failed: {0}")]
+    Database(Arc<sqlx::Error>),
+}
+
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        match &error {
+            sqlx::Error::PoolTimedOut => Self::Busy,
+            sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Self::Closed,
+            sqlx::Error::Database(db) if db.is_unique_violation() => Self::Duplicate(db.message().to_owned()),
+            sqlx::Error::Database(db) if is_sqlite_busy(db.code().as_deref()) => Self::Busy,
+            _ => Self::Database(Arc::new(error)),
+        }
+    }
+}
+
+impl From<sqlx::migrate::MigrateError> for StoreError {
+    fn from(error: sqlx::migrate::MigrateError) -> Self {
+        match error {
+            sqlx::migrate::MigrateError::Execute(error) => error.into(),
+            other => Self::Schema(other.to_string()),
+        }
+    }
+}
+
+/// SQLITE_BUSY (5) and SQLITE_LOCKED (6), with their extended codes in the higher bytes.
+fn is_sqlite_busy(code: Option<&str>) -> bool {
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
+}

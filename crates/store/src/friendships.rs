@@ -1,0 +1,187 @@
+//! Friendships: each of the two users holds a row of their own, on this node or on another.
+
+use sqlx::FromRow;
+use vellum_protocol::{EncryptionKey, Handle, SigningKey, UnixMillis};
+
+use crate::conn::on;
+use crate::row::{encryption_key, read, read_optional, signing_key};
+use crate::{Conn, FriendshipId, StoreError, Tx, UserId};
+
+/// What is known of the person at the other end of a relationship.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The handle, exactly as its own user document spells it.
+    pub handle: Handle,
+    /// What the peer's envelopes are verified with.
+    pub signing_key: SigningKey,
+    /// What is sealed for the peer with; some have none.
+    pub encryption_key: Option<EncryptionKey>,
+    /// The name the peer shows.
+    pub name: Option<String>,
+    /// The picture the peer shows.
+    pub picture: Option<String>,
+}
+
+/// A friendship as one user holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Friendship {
+    /// The row's name.
+    pub id: FriendshipId,
+    /// Who holds it.
+    pub user_id: UserId,
+    /// The friend.
+    pub friend: Peer,
+    /// Set while the friend shows a key that differs from an earlier one.
+    pub keys_changed_at: Option<UnixMillis>,
+    /// When it began: a revocation signed before this does not end it.
+    pub established_at: UnixMillis,
+    /// When the row was made.
+    pub created_at: UnixMillis,
+}
+
+#[derive(FromRow)]
+struct FriendshipRow {
+    id: FriendshipId,
+    user_id: UserId,
+    friend_handle: String,
+    friend_signing_key: String,
+    friend_encryption_key: Option<String>,
+    friend_name: Option<String>,
+    friend_picture: Option<String>,
+    keys_changed_at: Option<i64>,
+    established_at: i64,
+    created_at: i64,
+}
+
+impl TryFrom<FriendshipRow> for Friendship {
+    type Error = StoreError;
+
+    fn try_from(row: FriendshipRow) -> Result<Self, StoreError> {
+        let encryption = row.friend_encryption_key.as_deref();
+        Ok(Self {
+            id: row.id,
+            user_id: row.user_id,
+            friend: Peer {
+                handle: read("friendships.friend_handle", row.friend_handle.as_str(), Handle::parse)?,
+                signing_key: signing_key("friendships.friend_signing_key", &row.friend_signing_key)?,
+                encryption_key: encryption
+                    .map(|key| encryption_key("friendships.friend_encryption_key", key))
+                    .transpose()?,
+                name: row.friend_name,
+                picture: row.friend_picture,
+            },
+            keys_changed_at: row.keys_changed_at.map(UnixMillis),
+            established_at: UnixMillis(row.established_at),
+            created_at: UnixMillis(row.created_at),
+        })
+    }
+}
+
+macro_rules! select_friendship {
+    ($rest:literal) => {
+        concat!(
+            "select id, user_id, friend_handle, friend_signing_key, friend_encryption_key, friend_name, ",
+            "friend_picture, keys_changed_at, established_at, created_at from friendships ",
+            $rest
+        )
+    };
+}
+
+/// Makes `user` a friend of `peer` from `now` on. An older friendship with the same handle is replaced:
+/// the new one has its own beginning and the keys of today.
+pub async fn establish(tx: &mut Tx, user: &UserId, peer: &Peer, now: UnixMillis) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "insert into friendships (id, user_id, friend_handle, friend_signing_key, friend_encryption_key,
+             friend_name, friend_picture, established_at, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+         on conflict (user_id, friend_handle) do update set
+             friend_signing_key = excluded.friend_signing_key,
+             friend_encryption_key = excluded.friend_encryption_key,
+             friend_name = excluded.friend_name, friend_picture = excluded.friend_picture,
+             keys_changed_at = null, established_at = excluded.established_at"
+    )
+    .bind(FriendshipId::generate())
+    .bind(user)
+    .bind(peer.handle.as_str())
+    .bind(peer.signing_key.to_base64())
+    .bind(peer.encryption_key.map(|key| key.to_base64()))
+    .bind(&peer.name)
+    .bind(&peer.picture)
+    .bind(now.0)
+    .execute(c)
+    .await)?;
+    Ok(())
+}
+
+/// The user's friendships, oldest first.
+pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Friendship>, StoreError> {
+    let rows: Vec<FriendshipRow> = on!(conn, c => sqlx::query_as(
+        select_friendship!("where user_id = $1 order by established_at, id")
+    )
+    .bind(user).fetch_all(c).await)?;
+    rows.into_iter().map(Friendship::try_from).collect()
+}
+
+/// The user's friendship with exactly this handle.
+pub async fn find(conn: &mut Conn, user: &UserId, friend: &Handle) -> Result<Option<Friendship>, StoreError> {
+    let row: Option<FriendshipRow> = on!(conn, c => sqlx::query_as(
+        select_friendship!("where user_id = $1 and friend_handle = $2")
+    )
+    .bind(user).bind(friend.as_str()).fetch_optional(c).await)?;
+    row.map(Friendship::try_from).transpose()
+}
+
+/// Stores what the friend shows today. Differing keys are marked, so that nobody takes them for verified;
+/// the beginning of the friendship stays.
+pub async fn update_peer(
+    tx: &mut Tx,
+    user: &UserId,
+    peer: &Peer,
+    keys_changed_at: Option<UnixMillis>,
+) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "update friendships set friend_signing_key = $3, friend_encryption_key = $4, friend_name = $5,
+             friend_picture = $6, keys_changed_at = $7
+         where user_id = $1 and friend_handle = $2"
+    )
+    .bind(user)
+    .bind(peer.handle.as_str())
+    .bind(peer.signing_key.to_base64())
+    .bind(peer.encryption_key.map(|key| key.to_base64()))
+    .bind(&peer.name)
+    .bind(&peer.picture)
+    .bind(keys_changed_at.map(|at| at.0))
+    .execute(c)
+    .await)?;
+    Ok(())
+}
+
+/// Ends the friendship with this handle if it began at or before `cutoff`. Returns how many rows went.
+pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
+    Ok(on!(tx, c => sqlx::query(
+        "delete from friendships where user_id = $1 and friend_handle = $2 and established_at <= $3"
+    )
+    .bind(user).bind(friend.as_str()).bind(cutoff.0).execute(c).await)?
+    .rows_affected())
+}
+
+/// Ends every friendship of the user: part of a reset.
+pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
+    Ok(on!(tx, c => sqlx::query("delete from friendships where user_id = $1").bind(user).execute(c).await)?
+        .rows_affected())
+}
+
+/// Reads what is stored of the other side, where all of it may be missing.
+pub(crate) fn read_peer(
+    handle: Handle,
+    signing: Option<&str>,
+    encryption: Option<&str>,
+    name: Option<String>,
+    picture: Option<String>,
+) -> Result<Option<Peer>, StoreError> {
+    let Some(signing_key) = read_optional("invitations.peer_signing_key", signing, SigningKey::parse)? else {
+        return Ok(None);
+    };
+    let encryption_key = read_optional("invitations.peer_encryption_key", encryption, EncryptionKey::parse)?;
+    Ok(Some(Peer { handle, signing_key, encryption_key, name, picture }))
+}

@@ -1,0 +1,246 @@
+//! Invitations to friendship: the inviter holds an outgoing row, the invited an incoming one.
+
+use sqlx::FromRow;
+use vellum_protocol::{Handle, UnixMillis};
+
+use crate::conn::on;
+use crate::friendships::{Peer, read_peer};
+use crate::row::{read, read_word};
+use crate::{Conn, InvitationId, StoreError, Tx, UserId};
+
+/// Which side of an invitation its holder is on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Direction {
+    /// The holder was invited.
+    Incoming,
+    /// The holder invites.
+    Outgoing,
+}
+
+impl Direction {
+    /// The word that the database and the API use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Incoming => "incoming",
+            Self::Outgoing => "outgoing",
+        }
+    }
+
+    /// Reads the word that the database and the API use.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Incoming, Self::Outgoing].into_iter().find(|direction| direction.as_str() == word)
+    }
+}
+
+/// Where an invitation stands with its holder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// Open: it can be accepted, rejected or withdrawn.
+    Pending,
+    /// Accepted here, and the inviting node has not confirmed yet. It becomes pending again if it never does.
+    Accepted,
+}
+
+impl Status {
+    /// The word that the database and the API use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Accepted => "accepted",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Pending, Self::Accepted].into_iter().find(|status| status.as_str() == word)
+    }
+}
+
+/// An invitation as one user holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Invitation {
+    /// The row's name.
+    pub id: InvitationId,
+    /// Who holds it.
+    pub local_user_id: UserId,
+    /// Which side the holder is on.
+    pub direction: Direction,
+    /// Who invites.
+    pub from: Handle,
+    /// Who is invited.
+    pub to: Handle,
+    /// Where it stands.
+    pub status: Status,
+    /// The server that the invitation came from.
+    pub origin_server: String,
+    /// The inviter's signature, where it was transmitted.
+    pub signature: Option<String>,
+    /// The other side as it showed itself when the invitation was made.
+    pub peer: Option<Peer>,
+    /// When the row was made.
+    pub created_at: UnixMillis,
+}
+
+impl Invitation {
+    /// The handle of the side that does not hold this row.
+    #[must_use]
+    pub fn peer_handle(&self) -> &Handle {
+        match self.direction {
+            Direction::Incoming => &self.from,
+            Direction::Outgoing => &self.to,
+        }
+    }
+}
+
+#[derive(FromRow)]
+struct InvitationRow {
+    id: InvitationId,
+    local_user_id: UserId,
+    direction: String,
+    from_handle: String,
+    to_handle: String,
+    status: String,
+    origin_server: String,
+    signature: Option<String>,
+    peer_signing_key: Option<String>,
+    peer_encryption_key: Option<String>,
+    peer_name: Option<String>,
+    peer_picture: Option<String>,
+    created_at: i64,
+}
+
+impl TryFrom<InvitationRow> for Invitation {
+    type Error = StoreError;
+
+    fn try_from(row: InvitationRow) -> Result<Self, StoreError> {
+        let mut invitation = Self {
+            id: row.id,
+            local_user_id: row.local_user_id,
+            direction: read_word("invitations.direction", &row.direction, Direction::parse)?,
+            from: read("invitations.from_handle", row.from_handle.as_str(), Handle::parse)?,
+            to: read("invitations.to_handle", row.to_handle.as_str(), Handle::parse)?,
+            status: read_word("invitations.status", &row.status, Status::parse)?,
+            origin_server: row.origin_server,
+            signature: row.signature,
+            peer: None,
+            created_at: UnixMillis(row.created_at),
+        };
+        invitation.peer = read_peer(
+            invitation.peer_handle().clone(),
+            row.peer_signing_key.as_deref(),
+            row.peer_encryption_key.as_deref(),
+            row.peer_name,
+            row.peer_picture,
+        )?;
+        Ok(invitation)
+    }
+}
+
+macro_rules! select_invitation {
+    ($rest:literal) => {
+        concat!(
+            "select id, local_user_id, direction, from_handle, to_handle, status, origin_server, signature, ",
+            "peer_signing_key, peer_encryption_key, peer_name, peer_picture, created_at from invitations ",
+            $rest
+        )
+    };
+}
+
+/// Stores an invitation.
+///
+/// # Errors
+/// [`StoreError::Duplicate`] when the holder has one in the same direction between the same two.
+pub async fn insert(tx: &mut Tx, invitation: &Invitation) -> Result<(), StoreError> {
+    let peer = invitation.peer.as_ref();
+    on!(tx, c => sqlx::query(
+        "insert into invitations (id, local_user_id, direction, from_handle, to_handle, status, origin_server,
+             signature, peer_signing_key, peer_encryption_key, peer_name, peer_picture, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+    )
+    .bind(&invitation.id)
+    .bind(&invitation.local_user_id)
+    .bind(invitation.direction.as_str())
+    .bind(invitation.from.as_str())
+    .bind(invitation.to.as_str())
+    .bind(invitation.status.as_str())
+    .bind(&invitation.origin_server)
+    .bind(&invitation.signature)
+    .bind(peer.map(|peer| peer.signing_key.to_base64()))
+    .bind(peer.and_then(|peer| peer.encryption_key).map(|key| key.to_base64()))
+    .bind(peer.and_then(|peer| peer.name.as_deref()))
+    .bind(peer.and_then(|peer| peer.picture.as_deref()))
+    .bind(invitation.created_at.0)
+    .execute(c)
+    .await)?;
+    Ok(())
+}
+
+/// The user's open invitations, oldest first; only one direction if it is given.
+pub async fn pending_of_user(
+    conn: &mut Conn,
+    user: &UserId,
+    direction: Option<Direction>,
+) -> Result<Vec<Invitation>, StoreError> {
+    let rows: Vec<InvitationRow> = on!(conn, c => sqlx::query_as(select_invitation!(
+        "where local_user_id = $1 and status = 'pending' and direction = coalesce($2, direction)
+         order by created_at, id"
+    ))
+    .bind(user).bind(direction.map(Direction::as_str)).fetch_all(c).await)?;
+    rows.into_iter().map(Invitation::try_from).collect()
+}
+
+/// The user's invitation with this id, whatever its status.
+pub async fn by_id(conn: &mut Conn, user: &UserId, id: &InvitationId) -> Result<Option<Invitation>, StoreError> {
+    let row: Option<InvitationRow> = on!(conn, c => sqlx::query_as(
+        select_invitation!("where local_user_id = $1 and id = $2")
+    )
+    .bind(user).bind(id).fetch_optional(c).await)?;
+    row.map(Invitation::try_from).transpose()
+}
+
+/// The user's invitation in this direction with exactly this peer, whatever its status.
+pub async fn with_peer(
+    conn: &mut Conn,
+    user: &UserId,
+    direction: Direction,
+    peer: &Handle,
+) -> Result<Option<Invitation>, StoreError> {
+    let row: Option<InvitationRow> = on!(conn, c => sqlx::query_as(select_invitation!(
+        "where local_user_id = $1 and direction = $2
+           and case direction when 'incoming' then from_handle else to_handle end = $3"
+    ))
+    .bind(user).bind(direction.as_str()).bind(peer.as_str()).fetch_optional(c).await)?;
+    row.map(Invitation::try_from).transpose()
+}
+
+/// Sets the status of an invitation. Tells whether it was there with another one.
+pub async fn set_status(tx: &mut Tx, id: &InvitationId, status: Status) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query("update invitations set status = $2 where id = $1 and status <> $2")
+        .bind(id).bind(status.as_str()).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Removes an invitation. Tells whether it was there.
+pub async fn delete(tx: &mut Tx, id: &InvitationId) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query("delete from invitations where id = $1").bind(id).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends the invitations in both directions with this peer that were made at or before `cutoff`. Returns
+/// how many.
+pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
+    Ok(on!(tx, c => sqlx::query(
+        "delete from invitations where local_user_id = $1 and created_at <= $3
+           and case direction when 'incoming' then from_handle else to_handle end = $2"
+    )
+    .bind(user).bind(peer.as_str()).bind(cutoff.0).execute(c).await)?
+    .rows_affected())
+}
+
+/// Removes every invitation of the user: part of a reset.
+pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
+    Ok(on!(tx, c => sqlx::query("delete from invitations where local_user_id = $1").bind(user).execute(c).await)?
+        .rows_affected())
+}

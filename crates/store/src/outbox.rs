@@ -1,0 +1,278 @@
+//! The outbox: envelopes on their way to other nodes, and revocations that wait for their signature.
+//!
+//! ```text
+//!   awaiting_signature ──queue──▶ queued ◀──postpone── delivering ──delivered──▶ (gone)
+//!           ▲                       │  └─────lease───────▶ │  └──reject──▶ rejected
+//!           └────── expire ─────────┘                      │
+//!           └────── (a reset takes the old signature back) ┘
+//! ```
+//!
+//! A row is leased before it is sent; the lease is a word that no other lease has, and every outcome is
+//! recorded only where that word still stands. So an outcome that comes late, for a row that was
+//! discarded, signed anew or leased again, changes nothing.
+//!
+//! This file holds the owner's side: what is pending, signing, discarding. `outbox/leasing.rs` holds the
+//! delivery's side.
+
+mod leasing;
+
+pub use leasing::{
+    Lapsed, Leased, Outcome, expire, expire_leases, finish, lease_due, next_due, release_leases, widen_windows,
+};
+
+use sqlx::FromRow;
+use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
+
+use crate::conn::on;
+use crate::row::{read, read_word};
+use crate::{Conn, OutboxId, StoreError, Tx, UserId};
+
+/// Where a row stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// The owner has yet to sign, for the first time or again.
+    AwaitingSignature,
+    /// Signed; an attempt is due at some time.
+    Queued,
+    /// An attempt is under way.
+    Delivering,
+    /// The peer refuses for good.
+    Rejected,
+}
+
+impl State {
+    /// The word that the database and the API use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AwaitingSignature => "awaiting_signature",
+            Self::Queued => "queued",
+            Self::Delivering => "delivering",
+            Self::Rejected => "rejected",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::AwaitingSignature, Self::Queued, Self::Delivering, Self::Rejected]
+            .into_iter()
+            .find(|state| state.as_str() == word)
+    }
+}
+
+/// A revocation that its peer has not confirmed yet, as its owner sees it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PendingRevocation {
+    /// The row's name.
+    pub id: OutboxId,
+    /// Whom it is for.
+    pub peer_handle: Handle,
+    /// Since when it is pending.
+    pub created_at: UnixMillis,
+    /// Where it stands.
+    pub state: State,
+    /// Attempts with the present signature.
+    pub attempts: u32,
+    /// Why the last attempt failed.
+    pub last_error: Option<String>,
+    /// When the last attempt was made.
+    pub last_attempt_at: Option<UnixMillis>,
+    /// When the next one is due; `None` unless queued.
+    pub next_attempt_at: Option<UnixMillis>,
+    /// When the peer stops taking the present signature; `None` while unsigned.
+    pub expires_at: Option<UnixMillis>,
+}
+
+#[derive(FromRow)]
+struct PendingRow {
+    id: OutboxId,
+    peer_handle: String,
+    created_at: i64,
+    state: String,
+    attempts: i64,
+    last_error: Option<String>,
+    last_attempt_at: Option<i64>,
+    next_attempt_at: Option<i64>,
+    retry_at: Option<i64>,
+    expires_at: Option<i64>,
+}
+
+impl TryFrom<PendingRow> for PendingRevocation {
+    type Error = StoreError;
+
+    fn try_from(row: PendingRow) -> Result<Self, StoreError> {
+        let state = read_word("outbox.state", &row.state, State::parse)?;
+        // A row is due only when its peer is: what the owner sees is the later of the two.
+        let due = row.next_attempt_at.map(|at| UnixMillis(at.max(row.retry_at.unwrap_or(at))));
+        Ok(Self {
+            id: row.id,
+            peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
+            created_at: UnixMillis(row.created_at),
+            state,
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            last_error: row.last_error,
+            last_attempt_at: row.last_attempt_at.map(UnixMillis),
+            next_attempt_at: due.filter(|_| state == State::Queued),
+            expires_at: row.expires_at.map(UnixMillis),
+        })
+    }
+}
+
+macro_rules! select_pending {
+    ($rest:literal) => {
+        concat!(
+            "select o.id, o.peer_handle, o.created_at, o.state, o.attempts, o.last_error, o.last_attempt_at, ",
+            "o.next_attempt_at, p.retry_at, o.expires_at ",
+            "from outbox o left join peers p on p.domain = o.peer_domain ",
+            "where o.user_id = $1 and o.message_type = 'RELATIONSHIP_REVOKE' ",
+            $rest
+        )
+    };
+}
+
+/// The user's pending revocations in every state, oldest first.
+pub async fn pending_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<PendingRevocation>, StoreError> {
+    let rows: Vec<PendingRow> = on!(conn, c => sqlx::query_as(select_pending!("order by o.created_at, o.id"))
+        .bind(user).fetch_all(c).await)?;
+    rows.into_iter().map(PendingRevocation::try_from).collect()
+}
+
+/// The user's pending revocation for exactly this peer.
+pub async fn pending_for_peer(
+    conn: &mut Conn,
+    user: &UserId,
+    peer: &Handle,
+) -> Result<Option<PendingRevocation>, StoreError> {
+    let row: Option<PendingRow> = on!(conn, c => sqlx::query_as(select_pending!("and o.peer_handle = $2"))
+        .bind(user).bind(peer.as_str()).fetch_optional(c).await)?;
+    row.map(PendingRevocation::try_from).transpose()
+}
+
+/// How many revocations of the user are pending, in whatever state.
+pub async fn count_pending(conn: &mut Conn, user: &UserId) -> Result<u64, StoreError> {
+    let (count,): (i64,) = on!(conn, c => sqlx::query_as(
+        "select count(*) from outbox where user_id = $1 and message_type = 'RELATIONSHIP_REVOKE'"
+    )
+    .bind(user).fetch_one(c).await)?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
+/// Every handle that the user has a friendship, an invitation or a share with, in either direction. An
+/// invitation's peer is told by its direction, so one whose alias is the user's own is not left out.
+pub async fn peers_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Handle>, StoreError> {
+    let rows: Vec<(String,)> = on!(conn, c => sqlx::query_as(
+        "select friend_handle from friendships where user_id = $1
+         union select case direction when 'incoming' then from_handle else to_handle end
+               from invitations where local_user_id = $1
+         union select peer_handle from shares where user_id = $1
+         order by 1"
+    )
+    .bind(user).fetch_all(c).await)?;
+    rows.into_iter().map(|(handle,)| read("relationships' handle", handle.as_str(), Handle::parse)).collect()
+}
+
+/// Makes a revocation pending for this peer. One that is pending already is unsigned again: what it
+/// carried was signed with keys that are gone.
+pub async fn await_signature(tx: &mut Tx, user: &UserId, peer: &Handle, now: UnixMillis) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, created_at)
+         values ($1, $2, $3, $4, 'RELATIONSHIP_REVOKE', '', 'awaiting_signature', $5)
+         on conflict (user_id, peer_handle, message_type, subject) do update set
+             state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
+             next_attempt_at = null, lease_holder = null, lease_until = null"
+    )
+    .bind(OutboxId::generate())
+    .bind(user)
+    .bind(peer.as_str())
+    .bind(peer.domain().folded())
+    .bind(now.0)
+    .execute(c)
+    .await)?;
+    Ok(())
+}
+
+/// Takes back every signature of the user that has not been delivered: revocations wait to be signed
+/// anew, other messages are dropped. Part of a reset and of a change of keys, since what the old keys
+/// signed no longer verifies.
+pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'")
+        .bind(user).execute(&mut *c).await)?;
+    on!(tx, c => sqlx::query(
+        "update outbox set state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
+             next_attempt_at = null, lease_holder = null, lease_until = null
+         where user_id = $1 and state <> 'awaiting_signature'"
+    )
+    .bind(user).execute(&mut *c).await)?;
+    Ok(())
+}
+
+/// Puts a signed envelope on its way: due at once, until `expires_at`. For a revocation this replaces what
+/// is pending for the same peer, unless an attempt with an earlier signature is under way; then nothing
+/// changes. Returns the row's id and whether the envelope was taken.
+pub async fn queue(
+    tx: &mut Tx,
+    user: &UserId,
+    envelope: &Envelope,
+    subject: &str,
+    expires_at: UnixMillis,
+    now: UnixMillis,
+) -> Result<(OutboxId, bool), StoreError> {
+    let content = &envelope.content;
+    let done = on!(tx, c => sqlx::query(
+        "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, envelope,
+             envelope_at, expires_at, next_attempt_at, created_at)
+         values ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $10)
+         on conflict (user_id, peer_handle, message_type, subject) do update set
+             state = 'queued', envelope = excluded.envelope, envelope_at = excluded.envelope_at,
+             expires_at = excluded.expires_at, next_attempt_at = excluded.next_attempt_at, attempts = 0
+         where outbox.state <> 'delivering'"
+    )
+    .bind(OutboxId::generate())
+    .bind(user)
+    .bind(content.to.as_str())
+    .bind(content.to.domain().folded())
+    .bind(content.message_type.as_str())
+    .bind(subject)
+    .bind(envelope.to_json().canonical())
+    .bind(content.timestamp.instant().0)
+    .bind(expires_at.0)
+    .bind(now.0)
+    .execute(c)
+    .await)?;
+    let (id,): (OutboxId,) = on!(tx, c => sqlx::query_as(
+        "select id from outbox where user_id = $1 and peer_handle = $2 and message_type = $3 and subject = $4"
+    )
+    .bind(user).bind(content.to.as_str()).bind(content.message_type.as_str()).bind(subject).fetch_one(c).await)?;
+    Ok((id, done.rows_affected() == 1))
+}
+
+/// Removes the user's pending revocation for exactly this peer, in whatever state, and returns its id.
+pub async fn discard(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<Option<OutboxId>, StoreError> {
+    let row: Option<(OutboxId,)> = on!(tx, c => sqlx::query_as(
+        "delete from outbox where user_id = $1 and peer_handle = $2 and message_type = 'RELATIONSHIP_REVOKE'
+         returning id"
+    )
+    .bind(user).bind(peer.as_str()).fetch_optional(c).await)?;
+    Ok(row.map(|(id,)| id))
+}
+
+/// Removes a revocation for this peer that nobody signed: the relationship it was to end has been
+/// replaced by a new one, which a signature made from now on would end.
+pub async fn drop_unsigned(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and peer_handle = $2 and state = 'awaiting_signature'")
+        .bind(user).bind(peer.as_str()).execute(c).await)?;
+    Ok(())
+}
+
+/// Removes the messages of a type about a subject, and returns the id of the one there was.
+pub async fn withdraw(
+    tx: &mut Tx,
+    user: &UserId,
+    message_type: MessageType,
+    subject: &str,
+) -> Result<Option<OutboxId>, StoreError> {
+    let row: Option<(OutboxId,)> = on!(tx, c => sqlx::query_as(
+        "delete from outbox where user_id = $1 and message_type = $2 and subject = $3 returning id"
+    )
+    .bind(user).bind(message_type.as_str()).bind(subject).fetch_optional(c).await)?;
+    Ok(row.map(|(id,)| id))
+}

@@ -1,0 +1,251 @@
+//! The delivery's side of the outbox: leasing what is due, recording outcomes, closing windows.
+
+use sqlx::FromRow;
+use vellum_protocol::{Envelope, Handle, Json, MessageType, UnixMillis};
+
+use crate::conn::on;
+use crate::row::{read, read_word};
+use crate::{Conn, OutboxId, StoreError, Tx, UserId};
+
+/// A row that this node may send now, until its lease ends.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Leased {
+    /// The row.
+    pub id: OutboxId,
+    /// Whose envelope it is.
+    pub user_id: UserId,
+    /// Whom it is for.
+    pub peer_handle: Handle,
+    /// Invitation or share it is about; empty for a revocation.
+    pub subject: String,
+    /// The envelope as the user signed it.
+    pub envelope: Envelope,
+    /// When the peer stops taking it.
+    pub expires_at: UnixMillis,
+    /// Attempts made before this one.
+    pub attempts: u32,
+    /// The lease's word; every outcome names it.
+    pub lease: String,
+}
+
+#[derive(FromRow)]
+struct LeasedRow {
+    id: OutboxId,
+    user_id: UserId,
+    peer_handle: String,
+    subject: String,
+    envelope: String,
+    expires_at: i64,
+    attempts: i64,
+    lease_holder: String,
+}
+
+impl TryFrom<LeasedRow> for Leased {
+    type Error = StoreError;
+
+    fn try_from(row: LeasedRow) -> Result<Self, StoreError> {
+        let json = read("outbox.envelope", row.envelope.as_bytes(), Json::parse)?;
+        Ok(Self {
+            id: row.id,
+            user_id: row.user_id,
+            peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
+            subject: row.subject,
+            envelope: read("outbox.envelope", &json, Envelope::parse)?,
+            expires_at: UnixMillis(row.expires_at),
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            lease: row.lease_holder,
+        })
+    }
+}
+
+/// Leases what is due at `now`, at most `limit` rows and `per_peer` at once to one peer, counting those
+/// already under way. Peers take turns: each one's first due row comes before any one's second. A peer
+/// with failures on its record gets a single probe.
+pub async fn lease_due(
+    tx: &mut Tx,
+    lease: &str,
+    now: UnixMillis,
+    until: UnixMillis,
+    limit: u32,
+    per_peer: u32,
+) -> Result<Vec<Leased>, StoreError> {
+    let rows: Vec<LeasedRow> = on!(tx, c => sqlx::query_as(
+        "with due as materialized (
+             select o.id,
+                    row_number() over (partition by o.peer_domain order by o.next_attempt_at, o.id) as turn,
+                    coalesce(p.failures, 0) as failures,
+                    (select count(*) from outbox b
+                      where b.peer_domain = o.peer_domain and b.state = 'delivering') as busy
+             from outbox o left join peers p on p.domain = o.peer_domain
+             where o.state = 'queued' and o.next_attempt_at <= $2 and o.expires_at > $2
+               and coalesce(p.retry_at, 0) <= $2
+         )
+         update outbox set state = 'delivering', lease_holder = $1, lease_until = $3
+         where id in (
+             select id from due where turn + busy <= case when failures > 0 then 1 else $5 end
+             order by turn, id limit $4
+         )
+         returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, lease_holder"
+    )
+    .bind(lease)
+    .bind(now.0)
+    .bind(until.0)
+    .bind(i64::from(limit))
+    .bind(i64::from(per_peer))
+    .fetch_all(c)
+    .await)?;
+    rows.into_iter().map(Leased::try_from).collect()
+}
+
+/// What became of an attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Outcome {
+    /// The peer confirmed: the row goes.
+    Delivered,
+    /// The peer refuses for good.
+    Rejected {
+        /// Its words.
+        error: String,
+    },
+    /// To be tried again.
+    Postponed {
+        /// What went wrong, in words for the owner.
+        error: String,
+        /// When the next attempt is due.
+        next_attempt_at: UnixMillis,
+        /// Whether an attempt was made; a row that was only held back counts none.
+        attempted: bool,
+    },
+}
+
+/// Records an outcome where the lease still stands. Tells whether it did; if not, nothing changed.
+pub async fn finish(
+    tx: &mut Tx,
+    leased: &Leased,
+    outcome: &Outcome,
+    now: UnixMillis,
+) -> Result<bool, StoreError> {
+    let done = match outcome {
+        Outcome::Delivered => {
+            on!(tx, c => sqlx::query("delete from outbox where id = $1 and lease_holder = $2")
+                .bind(&leased.id).bind(&leased.lease).execute(c).await.map(|done| done.rows_affected()))?
+        }
+        Outcome::Rejected { error } => {
+            on!(tx, c => sqlx::query(
+                "update outbox set state = 'rejected', last_error = $3, last_attempt_at = $4, attempts = attempts + 1,
+                     next_attempt_at = null, lease_holder = null, lease_until = null
+                 where id = $1 and lease_holder = $2"
+            )
+            .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
+            .execute(c).await.map(|done| done.rows_affected()))?
+        }
+        Outcome::Postponed { error, next_attempt_at, attempted } => {
+            on!(tx, c => sqlx::query(
+                "update outbox set state = 'queued', last_error = $3,
+                     last_attempt_at = case when $5 = 1 then $4 else last_attempt_at end,
+                     attempts = attempts + $5, next_attempt_at = $6, lease_holder = null, lease_until = null
+                 where id = $1 and lease_holder = $2"
+            )
+            .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
+            .bind(i64::from(*attempted)).bind(next_attempt_at.0)
+            .execute(c).await.map(|done| done.rows_affected()))?
+        }
+    };
+    Ok(done == 1)
+}
+
+/// Puts rows whose lease ended without an outcome back into the queue. Returns how many.
+pub async fn expire_leases(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
+    Ok(on!(tx, c => sqlx::query(
+        "update outbox set state = 'queued', lease_holder = null, lease_until = null
+         where state = 'delivering' and lease_until <= $1"
+    )
+    .bind(now.0).execute(c).await)?
+    .rows_affected())
+}
+
+/// Hands leases back whose word begins with `prefix`: the holder is stopping, or is known to be gone.
+/// Returns how many.
+pub async fn release_leases(tx: &mut Tx, prefix: &str) -> Result<u64, StoreError> {
+    Ok(on!(tx, c => sqlx::query(
+        "update outbox set state = 'queued', lease_holder = null, lease_until = null
+         where state = 'delivering' and substr(lease_holder, 1, length($1)) = $1"
+    )
+    .bind(prefix).execute(c).await)?
+    .rows_affected())
+}
+
+/// A message other than a revocation whose window has closed undelivered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lapsed {
+    /// Whose message it was.
+    pub user_id: UserId,
+    /// Whom it was for.
+    pub peer_handle: Handle,
+    /// What it was.
+    pub message_type: MessageType,
+    /// The invitation or share it was about.
+    pub subject: String,
+}
+
+#[derive(FromRow)]
+struct LapsedRow {
+    user_id: UserId,
+    peer_handle: String,
+    message_type: String,
+    subject: String,
+}
+
+/// Closes windows that end at or before `now`: revocations wait for a new signature, with their history;
+/// other messages go, and are returned so that what they were part of can be undone.
+pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreError> {
+    on!(tx, c => sqlx::query(
+        "update outbox set state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
+             next_attempt_at = null
+         where state = 'queued' and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'"
+    )
+    .bind(now.0).execute(&mut *c).await)?;
+    let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
+        "delete from outbox where state = 'queued' and expires_at <= $1
+         returning user_id, peer_handle, message_type, subject"
+    )
+    .bind(now.0).fetch_all(&mut *c).await)?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Lapsed {
+                user_id: row.user_id,
+                peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
+                message_type: read_word("outbox.message_type", &row.message_type, MessageType::parse)?,
+                subject: row.subject,
+            })
+        })
+        .collect()
+}
+
+/// Gives the revocations queued for a peer the window that its manifest states: each may be tried until
+/// its own timestamp plus `window_millis`.
+pub async fn widen_windows(tx: &mut Tx, domain: &str, window_millis: i64) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "update outbox set expires_at = envelope_at + $2
+         where peer_domain = $1 and message_type = 'RELATIONSHIP_REVOKE' and state in ('queued', 'delivering')
+           and expires_at < envelope_at + $2"
+    )
+    .bind(domain).bind(window_millis).execute(c).await)?;
+    Ok(())
+}
+
+/// When something has to be done next: an attempt, a lease's end, a window's end. `None` while nothing
+/// is under way.
+pub async fn next_due(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreError> {
+    let (at,): (Option<i64>,) = on!(conn, c => sqlx::query_as(
+        "select min(due) from (
+             select min(case when coalesce(p.retry_at, 0) > o.next_attempt_at then p.retry_at
+                             else o.next_attempt_at end) as due
+             from outbox o left join peers p on p.domain = o.peer_domain where o.state = 'queued'
+             union all select min(lease_until) from outbox where state = 'delivering'
+             union all select min(expires_at) from outbox where state = 'queued'
+         ) as times"
+    )
+    .fetch_one(c).await)?;
+    Ok(at.map(UnixMillis))
+}

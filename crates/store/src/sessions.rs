@@ -1,0 +1,103 @@
+//! Sessions: who is signed in, from where, until when. Only the hash of a token is kept.
+
+use sqlx::FromRow;
+use vellum_protocol::UnixMillis;
+
+use crate::conn::on;
+use crate::{Conn, SessionId, StoreError, Tx, UserId};
+
+/// SHA-256 of a session token.
+pub type TokenHash = [u8; 32];
+
+/// One signed-in device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Session {
+    /// The session's name in lists.
+    pub id: SessionId,
+    /// Whose session it is.
+    pub user_id: UserId,
+    /// When the user signed in.
+    pub created_at: UnixMillis,
+    /// When it was last prolonged.
+    pub last_used_at: UnixMillis,
+    /// When it ends by itself.
+    pub expires_at: UnixMillis,
+    /// What the client called itself.
+    pub user_agent: Option<String>,
+    /// The address it signed in from.
+    pub ip: Option<String>,
+}
+
+#[derive(FromRow)]
+struct SessionRow {
+    id: SessionId,
+    user_id: UserId,
+    created_at: i64,
+    last_used_at: i64,
+    expires_at: i64,
+    user_agent: Option<String>,
+    ip: Option<String>,
+}
+
+impl From<SessionRow> for Session {
+    fn from(row: SessionRow) -> Self {
+        Self {
+            id: row.id,
+            user_id: row.user_id,
+            created_at: UnixMillis(row.created_at),
+            last_used_at: UnixMillis(row.last_used_at),
+            expires_at: UnixMillis(row.expires_at),
+            user_agent: row.user_agent,
+            ip: row.ip,
+        }
+    }
+}
+
+/// Stores a new session under the hash of its token.
+pub async fn insert(tx: &mut Tx, session: &Session, token: &TokenHash) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "insert into sessions (id, user_id, token_hash, user_agent, ip, created_at, last_used_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8)"
+    )
+    .bind(&session.id)
+    .bind(&session.user_id)
+    .bind(token.as_slice())
+    .bind(&session.user_agent)
+    .bind(&session.ip)
+    .bind(session.created_at.0)
+    .bind(session.last_used_at.0)
+    .bind(session.expires_at.0)
+    .execute(c)
+    .await)?;
+    Ok(())
+}
+
+/// The session with this token that has not ended at `now`.
+pub async fn by_token(conn: &mut Conn, token: &TokenHash, now: UnixMillis) -> Result<Option<Session>, StoreError> {
+    let row: Option<SessionRow> = on!(conn, c => sqlx::query_as(
+        "select id, user_id, created_at, last_used_at, expires_at, user_agent, ip from sessions
+         where token_hash = $1 and expires_at > $2"
+    )
+    .bind(token.as_slice()).bind(now.0).fetch_optional(c).await)?;
+    Ok(row.map(Session::from))
+}
+
+/// Moves the end of a session that still runs at `now`.
+pub async fn prolong(tx: &mut Tx, id: &SessionId, now: UnixMillis, until: UnixMillis) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("update sessions set last_used_at = $2, expires_at = $3 where id = $1 and expires_at > $2")
+        .bind(id).bind(now.0).bind(until.0).execute(c).await)?;
+    Ok(())
+}
+
+/// Ends one session of a user. Tells whether there was one.
+pub async fn delete(tx: &mut Tx, user: &UserId, id: &SessionId) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query("delete from sessions where id = $1 and user_id = $2")
+        .bind(id).bind(user).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Forgets sessions that have ended. Returns how many.
+pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
+    Ok(on!(tx, c => sqlx::query("delete from sessions where expires_at <= $1").bind(now.0).execute(c).await)?
+        .rows_affected())
+}

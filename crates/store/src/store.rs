@@ -1,0 +1,128 @@
+//! Opening the database, and the two ways to use it: [`Store::read`] and [`Store::write`].
+
+use std::panic::AssertUnwindSafe;
+use std::path::PathBuf;
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use sqlx::SqlitePool;
+use tokio::sync::oneshot;
+
+use crate::conn::{Conn, Reader, Tx};
+use crate::writer::{Done, Writer};
+use crate::{StoreError, TxFuture};
+
+/// How long a statement waits for another process (a command beside the running node) to let go.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections of the read pool. Reads are short and never wait for the writer; a few are enough.
+const READERS: u32 = 4;
+
+static SQLITE_MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// A node's database. Clones are handles to the same one.
+#[derive(Clone)]
+pub struct Store {
+    readers: SqlitePool,
+    writers: SqlitePool,
+    writer: Writer,
+}
+
+impl std::fmt::Debug for Store {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Store").finish_non_exhaustive()
+    }
+}
+
+impl Store {
+    /// Opens the database at `url` (`sqlite://PATH`), makes it if it is not there, and brings its schema
+    /// up to date. Durable: write-ahead log, `synchronous=FULL`, foreign keys on.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] for another scheme, [`StoreError::Schema`] for a database of a newer
+    /// version, otherwise what the database says.
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let options = sqlite_options(url)?;
+        let writers = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone().create_if_missing(true))
+            .await?;
+        let mut conn = Conn::sqlite(writers.acquire().await?);
+        SQLITE_MIGRATIONS.run(conn.as_sqlite()).await?;
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(1)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self { readers, writers, writer: Writer::start(conn) })
+    }
+
+    /// A connection for reading.
+    ///
+    /// # Errors
+    /// [`StoreError::Busy`] when none becomes free in time, [`StoreError::Closed`] after [`Store::close`].
+    pub async fn read(&self) -> Result<Reader, StoreError> {
+        Ok(Reader(Conn::sqlite(self.readers.acquire().await?)))
+    }
+
+    /// Runs `work` in a transaction. When this returns `Ok`, its changes are on the disk; when it returns
+    /// an error, none of them is. The work goes on if the caller stops waiting.
+    ///
+    /// # Errors
+    /// Whatever `work` returns, or a [`StoreError`] when the transaction could not be run or committed.
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: From<StoreError> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
+    {
+        let (caller, answered) = oneshot::channel();
+        self.writer
+            .run(move |tx| {
+                async move {
+                    // A panic in one job must not take the writer, and every later change, with it.
+                    let result = AssertUnwindSafe(work(tx)).catch_unwind().await;
+                    let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
+                    Done {
+                        keep: result.is_ok(),
+                        answer: Box::new(move |committed: Result<(), StoreError>| {
+                            // The caller may have stopped waiting; the change stands all the same.
+                            let _ = caller.send(committed.map_err(E::from).and(result));
+                        }),
+                    }
+                }
+                .boxed()
+            })
+            .await?;
+        // The channel ends without an answer only when the job was never run: no transaction could be
+        // begun, which is a database held by another process for longer than the busy timeout.
+        answered.await.unwrap_or_else(|_| Err(StoreError::Busy.into()))
+    }
+
+    /// Finishes the writes handed in before, then closes every connection.
+    pub async fn close(&self) {
+        self.writer.close().await;
+        self.writers.close().await;
+        self.readers.close().await;
+    }
+}
+
+fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    if !url.starts_with("sqlite:") {
+        return Err(StoreError::Address("only sqlite://PATH is supported".into()));
+    }
+    let options = SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))?;
+    if options.get_filename() == PathBuf::from(":memory:") {
+        return Err(StoreError::Address("a database in memory would forget everything; give a path".into()));
+    }
+    Ok(options
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .optimize_on_close(true, None))
+}

@@ -1,0 +1,233 @@
+//! Users: who has an account, and the identity each shows to the network.
+
+use sqlx::FromRow;
+use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
+
+use crate::conn::on;
+use crate::row::{encryption_key, read, read_optional, signing_key};
+use crate::{Conn, StoreError, Tx, UserId};
+
+/// A user's two public keys. They are registered together and cleared together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Keys {
+    /// Ed25519: what the user's envelopes are verified with.
+    pub signing: SigningKey,
+    /// X25519: what others seal for the user with.
+    pub encryption: EncryptionKey,
+}
+
+/// What the network knows of a user.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The name before the `@`, once chosen.
+    pub alias: Option<Alias>,
+    /// The public keys, once registered.
+    pub keys: Option<Keys>,
+    /// Which generation of keys the user's data is sealed under.
+    pub km_version: KmVersion,
+}
+
+/// An account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct User {
+    /// The node's name for the user.
+    pub id: UserId,
+    /// The address as it was given.
+    pub email: String,
+    /// First name, if given.
+    pub first_name: Option<String>,
+    /// Last name, if given.
+    pub last_name: Option<String>,
+    /// Address of a picture, if given.
+    pub picture: Option<String>,
+    /// What the network knows of the user.
+    pub identity: Identity,
+    /// When the account was made.
+    pub created_at: UnixMillis,
+    /// When the account was last changed.
+    pub updated_at: UnixMillis,
+}
+
+impl User {
+    /// First and last name joined by a space; `None` when there is neither (wire protocol, section 5).
+    #[must_use]
+    pub fn name(&self) -> Option<String> {
+        let parts: Vec<&str> = [&self.first_name, &self.last_name].into_iter().flatten().map(String::as_str).collect();
+        (!parts.is_empty()).then(|| parts.join(" "))
+    }
+}
+
+/// What an account is made from.
+#[derive(Debug, Clone)]
+pub struct NewUser {
+    /// The e-mail address: unique without regard to case.
+    pub email: String,
+    /// First name.
+    pub first_name: Option<String>,
+    /// Last name.
+    pub last_name: Option<String>,
+    /// Address of a picture.
+    pub picture: Option<String>,
+}
+
+/// How an e-mail address is compared and looked up.
+#[must_use]
+pub fn fold_email(email: &str) -> String {
+    email.trim().to_lowercase()
+}
+
+#[derive(FromRow)]
+struct UserRow {
+    id: UserId,
+    email: String,
+    first_name: Option<String>,
+    last_name: Option<String>,
+    picture: Option<String>,
+    alias: Option<String>,
+    signing_key: Option<String>,
+    encryption_key: Option<String>,
+    km_version: i64,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl TryFrom<UserRow> for User {
+    type Error = StoreError;
+
+    fn try_from(row: UserRow) -> Result<Self, StoreError> {
+        let keys = match (row.signing_key, row.encryption_key) {
+            (Some(signing), Some(encryption)) => Some(Keys {
+                signing: signing_key("users.signing_key", &signing)?,
+                encryption: encryption_key("users.encryption_key", &encryption)?,
+            }),
+            _ => None,
+        };
+        let identity = Identity {
+            alias: read_optional("users.alias", row.alias.as_deref(), Alias::parse)?,
+            keys,
+            km_version: read("users.km_version", row.km_version, |version| {
+                KmVersion::new(version).ok_or("below 1")
+            })?,
+        };
+        Ok(Self {
+            id: row.id,
+            email: row.email,
+            first_name: row.first_name,
+            last_name: row.last_name,
+            picture: row.picture,
+            identity,
+            created_at: UnixMillis(row.created_at),
+            updated_at: UnixMillis(row.updated_at),
+        })
+    }
+}
+
+macro_rules! select_user {
+    ($rest:literal) => {
+        concat!(
+            "select id, email, first_name, last_name, picture, alias, signing_key, encryption_key, km_version, ",
+            "created_at, updated_at from users ",
+            $rest
+        )
+    };
+}
+
+/// Makes an account at `now`.
+///
+/// # Errors
+/// [`StoreError::Duplicate`] when the e-mail address is taken.
+pub async fn insert(tx: &mut Tx, user: &NewUser, now: UnixMillis) -> Result<UserId, StoreError> {
+    let id = UserId::generate();
+    on!(tx, c => sqlx::query(
+        "insert into users (id, email, email_folded, first_name, last_name, picture, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $7)"
+    )
+    .bind(&id)
+    .bind(&user.email)
+    .bind(fold_email(&user.email))
+    .bind(&user.first_name)
+    .bind(&user.last_name)
+    .bind(&user.picture)
+    .bind(now.0)
+    .execute(c)
+    .await)?;
+    Ok(id)
+}
+
+/// The user with this id.
+pub async fn by_id(conn: &mut Conn, id: &UserId) -> Result<Option<User>, StoreError> {
+    let row: Option<UserRow> = on!(conn, c => sqlx::query_as(select_user!("where id = $1"))
+        .bind(id).fetch_optional(c).await)?;
+    row.map(User::try_from).transpose()
+}
+
+/// The user with this e-mail address, compared without case.
+pub async fn by_email(conn: &mut Conn, email: &str) -> Result<Option<User>, StoreError> {
+    let row: Option<UserRow> = on!(conn, c => sqlx::query_as(select_user!("where email_folded = $1"))
+        .bind(fold_email(email)).fetch_optional(c).await)?;
+    row.map(User::try_from).transpose()
+}
+
+/// The user with this alias, compared without case (wire protocol, section 1).
+pub async fn by_alias(conn: &mut Conn, alias: &Alias) -> Result<Option<User>, StoreError> {
+    let row: Option<UserRow> = on!(conn, c => sqlx::query_as(select_user!("where alias_folded = $1"))
+        .bind(alias.folded()).fetch_optional(c).await)?;
+    row.map(User::try_from).transpose()
+}
+
+/// Every user, oldest first.
+pub async fn all(conn: &mut Conn) -> Result<Vec<User>, StoreError> {
+    let rows: Vec<UserRow> = on!(conn, c => sqlx::query_as(select_user!("order by created_at, id"))
+        .fetch_all(c).await)?;
+    rows.into_iter().map(User::try_from).collect()
+}
+
+/// Whether anybody has an account.
+pub async fn any(conn: &mut Conn) -> Result<bool, StoreError> {
+    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as("select 1 from users limit 1").fetch_optional(c).await)?;
+    Ok(row.is_some())
+}
+
+/// Gives the user an alias.
+///
+/// # Errors
+/// [`StoreError::Duplicate`] when another user has it, in whatever case.
+pub async fn set_alias(tx: &mut Tx, id: &UserId, alias: &Alias, now: UnixMillis) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("update users set alias = $2, alias_folded = $3, updated_at = $4 where id = $1")
+        .bind(id).bind(alias.as_str()).bind(alias.folded()).bind(now.0).execute(c).await)?;
+    Ok(())
+}
+
+/// Compare-and-swap of the keys: they become `keys` and the version `next` only if the version is still
+/// `expected`. Tells whether that was so.
+pub async fn swap_keys(
+    tx: &mut Tx,
+    id: &UserId,
+    expected: KmVersion,
+    keys: &Keys,
+    next: KmVersion,
+    now: UnixMillis,
+) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query(
+        "update users set signing_key = $3, encryption_key = $4, km_version = $5, updated_at = $6
+         where id = $1 and km_version = $2"
+    )
+    .bind(id)
+    .bind(expected.get())
+    .bind(keys.signing.to_base64())
+    .bind(keys.encryption.to_base64())
+    .bind(next.get())
+    .bind(now.0)
+    .execute(c)
+    .await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Clears the keys and sets the version back to the first: the user's part of a reset.
+pub async fn clear_keys(tx: &mut Tx, id: &UserId, now: UnixMillis) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "update users set signing_key = null, encryption_key = null, km_version = 1, updated_at = $2 where id = $1"
+    )
+    .bind(id).bind(now.0).execute(c).await)?;
+    Ok(())
+}

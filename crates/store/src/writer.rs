@@ -1,0 +1,189 @@
+//! The one writer of a SQLite database, and its groups.
+//!
+//! ```text
+//!   actor ── job ──┐
+//!   actor ── job ──┼──▶ queue ──▶ writer:  BEGIN IMMEDIATE
+//!   actor ── job ──┘                         job 1            fails: ROLLBACK, begin anew
+//!                                            SAVEPOINT job 2  fails: ROLLBACK TO, harms no other
+//!                                            SAVEPOINT job 3
+//!                                          COMMIT  (synced to disk)
+//!                                          only now: every job is answered
+//! ```
+//!
+//! SQLite has one writer at a time anyway, and the sync at the end of a commit costs more than most
+//! changes. So whatever waits when the writer becomes free is committed together. A lonely job waits for
+//! nobody: the group is what is there, never what might come. A job is answered after the commit, with
+//! its refusal too, since a refusal may rest on an earlier job of the same group.
+
+use futures_util::future::BoxFuture;
+use tokio::sync::{mpsc, oneshot};
+
+use crate::conn::{Conn, Tx};
+use crate::StoreError;
+
+/// How many jobs one commit may hold: a bound on how long the first of them waits for the last.
+const LARGEST_GROUP: usize = 128;
+/// How many jobs may wait; more senders wait for a place, which is where back-pressure begins.
+const QUEUE: usize = 1024;
+
+/// Work on a transaction. It reports whether its changes are to be kept, and how its caller is answered.
+type Job = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send>;
+/// Answers the caller, with the commit's outcome.
+type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
+
+/// What a job leaves behind.
+pub(crate) struct Done {
+    pub keep: bool,
+    pub answer: Answer,
+}
+
+/// Where jobs are handed in. Clones share one writer; it ends when the last of them is gone, or on
+/// [`Writer::close`].
+#[derive(Clone)]
+pub(crate) struct Writer {
+    queue: mpsc::Sender<Request>,
+}
+
+enum Request {
+    Run(Job),
+    Close(oneshot::Sender<()>),
+}
+
+impl Writer {
+    /// Starts the writer on its own connection.
+    pub fn start(conn: Conn) -> Self {
+        let (queue, requests) = mpsc::channel(QUEUE);
+        tokio::spawn(serve(Tx(conn), requests));
+        Self { queue }
+    }
+
+    /// Hands a job in. It runs even if its caller stops waiting.
+    pub async fn run<F>(&self, job: F) -> Result<(), StoreError>
+    where
+        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send + 'static,
+    {
+        self.queue.send(Request::Run(Box::new(job))).await.map_err(|_| StoreError::Closed)
+    }
+
+    /// Finishes what was handed in before and stops; later jobs are refused.
+    pub async fn close(&self) {
+        let (done, closed) = oneshot::channel();
+        if self.queue.send(Request::Close(done)).await.is_ok() {
+            let _ = closed.await;
+        }
+    }
+}
+
+async fn serve(mut tx: Tx, mut requests: mpsc::Receiver<Request>) {
+    let mut closing = None;
+    while closing.is_none() {
+        match requests.recv().await {
+            Some(Request::Run(first)) => closing = commit_group(&mut tx, first, &mut requests).await,
+            Some(Request::Close(done)) => closing = Some(done),
+            None => return,
+        }
+    }
+    // What is still queued gets no answer from its job; dropping it tells its sender `Closed`.
+    drop(requests);
+    drop(tx);
+    if let Some(done) = closing {
+        let _ = done.send(());
+    }
+}
+
+/// Runs `first` and whatever waits behind it, commits once, answers all. Gives the closing request back
+/// if one stood in the queue.
+async fn commit_group(
+    tx: &mut Tx,
+    first: Job,
+    requests: &mut mpsc::Receiver<Request>,
+) -> Option<oneshot::Sender<()>> {
+    let mut group = Group::default();
+    let mut next = Some(first);
+    let mut closing = None;
+    while let Some(job) = next.take() {
+        if let Err(error) = group.run(tx, job).await {
+            return group.abandon(tx, error).await;
+        }
+        if group.answers.len() < LARGEST_GROUP {
+            match requests.try_recv() {
+                Ok(Request::Run(job)) => next = Some(job),
+                Ok(Request::Close(done)) => closing = Some(done),
+                Err(_) => {}
+            }
+        }
+    }
+    group.commit(tx).await;
+    closing
+}
+
+/// The jobs of one commit so far.
+#[derive(Default)]
+struct Group {
+    begun: bool,
+    kept: usize,
+    answers: Vec<Answer>,
+}
+
+impl Group {
+    /// Runs one job inside the group's transaction. An error means the transaction itself is of no use
+    /// any more; a job that merely fails is rolled back alone and is no error here.
+    async fn run(&mut self, tx: &mut Tx, job: Job) -> Result<(), StoreError> {
+        self.open(tx).await?;
+        let done = job(tx).await;
+        self.answers.push(done.answer);
+        self.seal(tx, done.keep).await
+    }
+
+    /// Begins the transaction, or a savepoint where earlier jobs' changes stand in it already.
+    async fn open(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
+        if !self.begun {
+            tx.run("begin immediate").await?;
+            self.begun = true;
+        } else if self.kept > 0 {
+            tx.run("savepoint job").await?;
+        }
+        Ok(())
+    }
+
+    async fn seal(&mut self, tx: &mut Tx, keep: bool) -> Result<(), StoreError> {
+        match (keep, self.kept) {
+            (true, 0) => {}
+            (true, _) => tx.run("release job").await?,
+            (false, 0) => {
+                tx.run("rollback").await?;
+                self.begun = false;
+            }
+            (false, _) => {
+                tx.run("rollback to job").await?;
+                tx.run("release job").await?;
+            }
+        }
+        self.kept += usize::from(keep);
+        Ok(())
+    }
+
+    async fn commit(self, tx: &mut Tx) {
+        if self.begun && let Err(error) = tx.run("commit").await {
+            self.abandon(tx, error).await;
+            return;
+        }
+        for answer in self.answers {
+            answer(Ok(()));
+        }
+    }
+
+    /// Gives the whole group up: nothing of it stands, and every job that ran is told so. A job that
+    /// could not be run is dropped, which its caller sees as the end of the channel.
+    async fn abandon(self, tx: &mut Tx, error: StoreError) -> Option<oneshot::Sender<()>> {
+        tracing::error!(%error, jobs = self.answers.len(), "a group of changes could not be made durable");
+        // After some failures SQLite has rolled back by itself; then this says that there is nothing to do.
+        if self.begun && let Err(nothing_left) = tx.run("rollback").await {
+            tracing::debug!(error = %nothing_left, "no transaction was left to roll back");
+        }
+        for answer in self.answers {
+            answer(Err(error.clone()));
+        }
+        None
+    }
+}

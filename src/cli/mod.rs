@@ -1,0 +1,92 @@
+//! The command line: one file a command. Every command exits with 0 on success, 1 on failure and 2 on
+//! wrong use, with the reason on standard error.
+
+mod demo;
+mod serve;
+mod user;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{Flags, Settings, SettingsError};
+
+/// An actor-based federation node.
+#[derive(Debug, Parser)]
+#[command(name = "vellum", version, about, propagate_version = true)]
+pub struct Cli {
+    /// Reads settings from this file, over the built-in defaults and under the environment.
+    #[arg(long, global = true, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// The folder with database, keys and outbox.
+    #[arg(long, global = true, value_name = "DIR")]
+    data_dir: Option<PathBuf>,
+    /// Prints for programs instead of people.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Runs the node (the default).
+    Serve,
+    /// Walks two real nodes through a friendship, a reset, and a revocation that arrives.
+    Demo,
+    /// Makes and lists users, and opens sessions for them.
+    #[command(subcommand)]
+    User(user::UserCommand),
+}
+
+/// What every command is told besides its own words.
+struct Context {
+    flags: Flags,
+    json: bool,
+}
+
+impl Context {
+    fn settings(&self) -> Result<Settings, SettingsError> {
+        Settings::load(&self.flags)
+    }
+}
+
+/// The exit status for wrong use: what clap uses too.
+const WRONG_USE: u8 = 2;
+
+impl Cli {
+    /// Runs the command that was given.
+    #[must_use]
+    pub fn run(self) -> ExitCode {
+        let context = Context { flags: Flags { config: self.config, data_dir: self.data_dir }, json: self.json };
+        let done = match self.command.unwrap_or(Command::Serve) {
+            Command::Serve => serve::run(&context),
+            Command::Demo => demo::run(&context),
+            Command::User(command) => user::run(&context, command),
+        };
+        match done {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => {
+                complain(&error);
+                // A wrong setting is wrong use; anything else is a failure.
+                ExitCode::from(if error.is::<SettingsError>() { WRONG_USE } else { 1 })
+            }
+        }
+    }
+}
+
+#[expect(clippy::print_stderr, reason = "the reason of a failure belongs on standard error")]
+fn complain(error: &anyhow::Error) {
+    eprintln!("vellum: {error:#}");
+}
+
+#[expect(clippy::print_stdout, reason = "what a command was asked for belongs on standard output")]
+fn print(text: &str) {
+    println!("{text}");
+}
+
+/// Runs a command's work on a runtime of its own.
+fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
+}

@@ -1,0 +1,75 @@
+//! `vellum serve`: runs the node until it is told to stop.
+
+use std::io::Write;
+
+use anyhow::Context as _;
+use tokio::signal::unix::{SignalKind, signal};
+
+use super::Context;
+use crate::node::{Built, FIRST_ADMINISTRATOR};
+use crate::telemetry;
+
+/// Runs the node.
+pub fn run(context: &Context) -> anyhow::Result<()> {
+    let settings = context.settings()?;
+    telemetry::start(&settings.log);
+    install_tls();
+    let system = actix::System::with_tokio_rt(|| {
+        #[expect(clippy::expect_used, reason = "without a runtime there is nothing that could report the error")]
+        tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .expect("the operating system gives threads to a starting process")
+    });
+    system.block_on(async {
+        // Listened to from the start: a signal during the start stops the node as soon as it stands.
+        let stop = stop_signal()?;
+        let node = Built::new(&settings).await?;
+        announce(&node)?;
+        node.run(stop).await
+    })
+}
+
+/// The one TLS library of this process.
+pub fn install_tls() {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        tracing::debug!("a TLS library had been set before");
+    }
+}
+
+fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+    })
+}
+
+/// Scripts wait for the one line on standard output; people read the rest on standard error.
+fn announce(node: &Built) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "listening on http://{}", node.address())?;
+    out.flush()?;
+    drop(out);
+    if node.is_first_start() {
+        welcome(node)?;
+    }
+    Ok(())
+}
+
+fn welcome(node: &Built) -> anyhow::Result<()> {
+    let origin = node.origin().as_str();
+    let mut err = std::io::stderr().lock();
+    writeln!(
+        err,
+        "\nThis is the node's first start. It is {origin}, and its administrator is {FIRST_ADMINISTRATOR}.\n\
+         To sign in, ask for a code and read it from the letter in the outbox of the data folder:\n\
+         \n    curl {origin}/auth/verify -H 'content-type: application/json' -d '{{\"email\":\"{FIRST_ADMINISTRATOR}\"}}'\n\
+         \nor print a session's token: vellum user session --email {FIRST_ADMINISTRATOR}\n"
+    )?;
+    Ok(())
+}

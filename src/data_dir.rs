@@ -1,0 +1,144 @@
+//! The data folder: made with tight permissions at the first start, with the server's identity key in it,
+//! and locked by the node that runs on it.
+
+use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, bail};
+use rand::RngExt;
+use secrecy::{ExposeSecret, SecretBox, SecretString};
+use sha2::{Digest, Sha256};
+use vellum_protocol::{SigningSecret, base64};
+
+/// Where the seed of the server's key lies, in base64.
+const IDENTITY_FILE: &str = "server.key";
+/// What a running node locks.
+const LOCK_FILE: &str = "node.lock";
+
+/// A node's folder.
+#[derive(Debug, Clone)]
+pub struct DataDir(PathBuf);
+
+impl DataDir {
+    /// Opens the folder; makes it with mode 0700 if it is not there.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn open(path: &Path) -> anyhow::Result<Self> {
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(path)
+            .with_context(|| format!("making the data folder {}", path.display()))?;
+        Ok(Self(path.to_owned()))
+    }
+
+    /// The folder that letters are written to where no SMTP server is set.
+    #[must_use]
+    pub fn outbox(&self) -> PathBuf {
+        self.0.join("outbox")
+    }
+
+    /// Locks the folder for one running node. The lock ends with the value, and with the process.
+    ///
+    /// # Errors
+    /// When another node runs on this folder.
+    pub fn lock(&self) -> anyhow::Result<File> {
+        let path = self.0.join(LOCK_FILE);
+        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+        if file.try_lock().is_err() {
+            bail!("another node is running on the data folder {}", self.0.display());
+        }
+        Ok(file)
+    }
+
+    /// The key that the node signs with: the one in the settings, else the one in the folder, which is
+    /// made if it is not there.
+    ///
+    /// # Errors
+    /// When the key is not base64 of 32 bytes, or the file cannot be read or made.
+    pub fn identity(&self, configured: Option<&SecretString>) -> anyhow::Result<SigningSecret> {
+        if let Some(text) = configured {
+            return parse_seed(text.expose_secret()).context("the setting server.identity_key");
+        }
+        let path = self.0.join(IDENTITY_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => parse_seed(text.trim()).with_context(|| format!("the server key in {}", path.display())),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let seed: [u8; 32] = rand::rng().random();
+                self.write_new(IDENTITY_FILE, base64::encode(&seed).as_bytes())
+                    .with_context(|| format!("writing the server key to {}", path.display()))?;
+                Ok(SigningSecret::from_seed(seed))
+            }
+            Err(error) => Err(error).with_context(|| format!("reading the server key in {}", path.display())),
+        }
+    }
+
+    /// Writes a file with mode 0600 so that after a crash it is there whole or not at all.
+    fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let (draft, path) = (self.0.join(format!("{name}.new")), self.0.join(name));
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+        file.write_all(content)?;
+        file.sync_all()?;
+        fs::rename(&draft, &path)?;
+        File::open(&self.0)?.sync_all()
+    }
+}
+
+fn parse_seed(text: &str) -> anyhow::Result<SigningSecret> {
+    match base64::decode_exact::<32>(text) {
+        Ok(seed) => Ok(SigningSecret::from_seed(seed)),
+        Err(_) => bail!("must be base64 of 32 bytes"),
+    }
+}
+
+/// What hashes of one-time codes are keyed with: derived from the server's key, so that there is no
+/// second secret to keep, and a stolen database alone does not yield codes.
+#[must_use]
+pub fn code_key(identity: &SigningSecret) -> SecretBox<[u8; 32]> {
+    let mut hash = Sha256::new();
+    hash.update(b"vellum key of one-time codes v1\0");
+    hash.update(identity.expose_seed().as_slice());
+    SecretBox::new(Box::new(hash.finalize().into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+
+    use super::*;
+
+    #[test]
+    fn folder_and_key_are_made_once_and_are_nobody_elses_business() {
+        let parent = tempfile::tempdir().unwrap();
+        let path = parent.path().join("data");
+        let first = DataDir::open(&path).unwrap().identity(None).unwrap();
+        let again = DataDir::open(&path).unwrap().identity(None).unwrap();
+        assert_eq!(first.public(), again.public());
+        let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode(&path), 0o700);
+        assert_eq!(mode(&path.join(IDENTITY_FILE)), 0o600);
+    }
+
+    #[test]
+    fn a_configured_key_wins_and_a_bad_one_is_refused_without_being_shown() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(parent.path()).unwrap();
+        let seed = SecretString::from(base64::encode(&[7; 32]));
+        assert_eq!(dir.identity(Some(&seed)).unwrap().public(), SigningSecret::from_seed([7; 32]).public());
+        let told = format!("{:#}", dir.identity(Some(&SecretString::from("c2VjcmV0"))).unwrap_err());
+        assert!(told.contains("server.identity_key") && !told.contains("c2VjcmV0"));
+    }
+
+    #[test]
+    fn two_nodes_do_not_run_on_one_folder() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(parent.path()).unwrap();
+        let held = dir.lock().unwrap();
+        assert!(dir.lock().is_err());
+        drop(held);
+        assert!(dir.lock().is_ok());
+    }
+}

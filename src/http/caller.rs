@@ -1,0 +1,112 @@
+//! Who is calling: the session behind a bearer token or a cookie.
+
+use std::future::Future;
+use std::pin::Pin;
+
+use actix_web::dev::Payload;
+use actix_web::http::header;
+use actix_web::http::Method;
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use secrecy::SecretString;
+use vellum_actors::sign_in;
+use vellum_store::UserId;
+use vellum_store::sessions::Session;
+
+use super::App;
+use super::error::Problem;
+
+/// The session cookie.
+pub const COOKIE: &str = "auth_session";
+
+/// Somebody with a session. As a parameter of a handler it makes 401 the answer to anybody else.
+#[derive(Debug, Clone)]
+pub struct Caller {
+    /// The session.
+    pub session: Session,
+    permissions: Vec<String>,
+    /// The token itself: `GET /auth/sessions/current` gives it back.
+    pub token: SecretString,
+}
+
+/// Somebody with a session, or nobody.
+#[derive(Debug, Clone)]
+pub struct MaybeCaller(pub Option<Caller>);
+
+impl Caller {
+    /// Whose session it is.
+    #[must_use]
+    pub fn user(&self) -> &UserId {
+        &self.session.user_id
+    }
+
+    /// What the caller may do.
+    #[must_use]
+    pub fn permissions(&self) -> &[String] {
+        &self.permissions
+    }
+
+    /// Refuses a caller whose roles do not allow this.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn require(&self, permission: &str) -> Result<(), Problem> {
+        if self.permissions.iter().any(|held| held == permission) {
+            Ok(())
+        } else {
+            Err(Problem::forbidden(format!("This needs the permission {permission}.")))
+        }
+    }
+}
+
+impl FromRequest for Caller {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { find(&request).await?.ok_or_else(Problem::unauthorized) })
+    }
+}
+
+impl FromRequest for MaybeCaller {
+    type Error = Problem;
+    type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
+
+    fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
+        let request = request.clone();
+        Box::pin(async move { Ok(Self(find(&request).await?)) })
+    }
+}
+
+async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
+    let app = request.app_data::<web::Data<App>>().ok_or_else(Problem::unauthorized)?.clone();
+    let Some(token) = presented(request, &app)? else { return Ok(None) };
+    let found = sign_in::authenticate(&app.node, &token).await?;
+    Ok(found.map(|found| Caller { session: found.session, permissions: found.permissions, token }))
+}
+
+/// The token that a request carries. One in the `Authorization` header is looked at first, and alone: a
+/// client that sends it means it.
+fn presented(request: &HttpRequest, app: &App) -> Result<Option<SecretString>, Problem> {
+    if let Some(value) = request.headers().get(header::AUTHORIZATION) {
+        let bearer = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
+        return Ok(bearer.map(|token| SecretString::from(token.trim())));
+    }
+    let Some(cookie) = request.cookie(COOKIE) else { return Ok(None) };
+    if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
+        refuse_foreign_origin(request, app)?;
+    }
+    Ok(Some(SecretString::from(cookie.value())))
+}
+
+/// A browser sends the cookie along with a form of any site; it also says which site that is.
+fn refuse_foreign_origin(request: &HttpRequest, app: &App) -> Result<(), Problem> {
+    let origin = request.headers().get(header::ORIGIN).and_then(|value| value.to_str().ok());
+    let known = std::iter::once(&app.origin).chain(&app.client_origins);
+    match origin {
+        Some(origin) if known.into_iter().any(|known| known.as_str() == origin) => Ok(()),
+        _ => Err(Problem::forbidden(
+            "A change that is authenticated by cookie must come from this node's origin or a configured client's.",
+        )),
+    }
+}

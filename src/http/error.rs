@@ -1,0 +1,187 @@
+//! The one place where a refusal becomes an HTTP answer: `application/problem+json` (RFC 9457), with
+//! `message` for existing clients and `code` for programs.
+
+use std::fmt;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, HeaderValue};
+use actix_web::{HttpResponse, ResponseError};
+use serde_json::{Map, Value, json};
+use vellum_actors::Error;
+use vellum_actors::inbox::Refusal;
+use vellum_store::StoreError;
+
+/// One wrong field of a body, a path or a query.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct FieldError {
+    /// The field, with indices for members of arrays: `items[3].nonce`.
+    pub field: String,
+    /// What is wrong with it.
+    pub message: String,
+}
+
+/// An answer that says no.
+#[derive(Debug)]
+pub struct Problem {
+    status: StatusCode,
+    code: &'static str,
+    detail: String,
+    errors: Vec<FieldError>,
+    retry_after: Option<u64>,
+    allow: Option<String>,
+    extra: Map<String, Value>,
+}
+
+impl Problem {
+    /// A problem with a stable code and a sentence for people.
+    pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, detail: detail.into(), errors: Vec::new(), retry_after: None, allow: None, extra: Map::new() }
+    }
+
+    /// 422: these fields are missing or of a wrong type.
+    pub fn validation(errors: Vec<FieldError>) -> Self {
+        let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        let detail = format!("The request is not valid: {}.", fields.join(", "));
+        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail) }
+    }
+
+    /// 401: no valid session.
+    pub fn unauthorized() -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "You are not signed in, or your session has ended.")
+    }
+
+    /// 403: the session may not do this.
+    pub fn forbidden(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "forbidden", detail)
+    }
+
+    /// 404: there is no such thing.
+    pub fn not_found(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", detail)
+    }
+
+    /// 405: the path exists, the method does not.
+    pub fn method_not_allowed(allow: String) -> Self {
+        let detail = format!("This path takes {allow}.");
+        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
+    }
+
+    /// 429: too many requests; come back after `seconds`.
+    pub fn too_many(seconds: u64) -> Self {
+        let detail = "Too many requests. Wait a while.";
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail) }
+    }
+
+    fn unavailable(seconds: u64, detail: impl Into<String>) -> Self {
+        Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
+    }
+
+    fn internal() -> Self {
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong inside the node. It was logged.")
+    }
+
+    /// Adds a member for programs.
+    fn with(mut self, name: &str, value: Value) -> Self {
+        self.extra.insert(name.to_owned(), value);
+        self
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}: {}", self.status.as_u16(), self.code, self.detail)
+    }
+}
+
+impl ResponseError for Problem {
+    fn status_code(&self) -> StatusCode {
+        self.status
+    }
+
+    fn error_response(&self) -> HttpResponse {
+        let mut body = Map::new();
+        body.insert("type".into(), json!("about:blank"));
+        body.insert("title".into(), json!(self.status.canonical_reason().unwrap_or("Error")));
+        body.insert("status".into(), json!(self.status.as_u16()));
+        body.insert("detail".into(), json!(self.detail));
+        body.insert("message".into(), json!(self.detail));
+        body.insert("code".into(), json!(self.code));
+        if !self.errors.is_empty() {
+            body.insert("errors".into(), json!(self.errors));
+        }
+        body.extend(self.extra.clone());
+        let mut answer = HttpResponse::build(self.status);
+        answer.insert_header((header::CACHE_CONTROL, "no-store"));
+        if let Some(seconds) = self.retry_after {
+            answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
+        }
+        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+            answer.insert_header((header::ALLOW, allow));
+        }
+        answer.content_type("application/problem+json").body(Value::Object(body).to_string())
+    }
+}
+
+impl From<Error> for Problem {
+    fn from(error: Error) -> Self {
+        let (status, code) = match &error {
+            Error::Store(error) => return store_problem(error),
+            Error::Message(refusal) => return refusal_problem(refusal),
+            Error::Busy { retry_after } => {
+                return Self::unavailable(retry_after.as_secs().max(1), "Too many requests wait for this user.");
+            }
+            Error::Stopping => return Self::unavailable(5, "The node is stopping."),
+            Error::Internal => return Self::internal(),
+            Error::RotationConflict { current } => {
+                return Self::new(StatusCode::CONFLICT, "rotation_conflict", error.to_string())
+                    .with("currentKmVersion", json!(current.get()));
+            }
+            Error::InvalidAlias => (StatusCode::BAD_REQUEST, "invalid_alias"),
+            Error::AliasTaken => (StatusCode::CONFLICT, "alias_taken"),
+            Error::AliasInUse => (StatusCode::CONFLICT, "alias_in_use"),
+            Error::InvalidKey { .. } | Error::EqualKeys => (StatusCode::BAD_REQUEST, "invalid_key"),
+            Error::RotationRequired => (StatusCode::CONFLICT, "rotation_required"),
+            Error::IdentityIncomplete => (StatusCode::BAD_REQUEST, "identity_incomplete"),
+            Error::NotPending => (StatusCode::NOT_FOUND, "not_pending"),
+            Error::InvalidHandle(_) | Error::HandleSpelling(_) => (StatusCode::BAD_REQUEST, "invalid_handle"),
+            Error::OwnHandle => (StatusCode::BAD_REQUEST, "self"),
+            Error::AlreadyFriends => (StatusCode::BAD_REQUEST, "already_friends"),
+            Error::AlreadyInvited => (StatusCode::BAD_REQUEST, "already_invited"),
+            Error::UserNotFound => (StatusCode::BAD_REQUEST, "user_not_found"),
+            Error::PeerUnreachable(_) => (StatusCode::BAD_GATEWAY, "peer_unreachable"),
+            Error::EnvelopeRequired => (StatusCode::BAD_REQUEST, "envelope_required"),
+            Error::BadSignature => (StatusCode::BAD_REQUEST, "bad_signature"),
+            Error::StaleTimestamp => (StatusCode::BAD_REQUEST, "stale_timestamp"),
+            Error::InvalidNonce => (StatusCode::BAD_REQUEST, "invalid_nonce"),
+            Error::InvitationNotFound => (StatusCode::BAD_REQUEST, "invitation_not_found"),
+            Error::FriendshipNotFound => (StatusCode::BAD_REQUEST, "friendship_not_found"),
+            Error::SessionNotFound => (StatusCode::NOT_FOUND, "session_not_found"),
+            Error::WrongCode => (StatusCode::UNAUTHORIZED, "wrong_code"),
+            Error::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
+            Error::NoSuchUser => return Self::unauthorized(),
+        };
+        Self::new(status, code, error.to_string())
+    }
+}
+
+fn store_problem(error: &StoreError) -> Problem {
+    match error {
+        StoreError::Busy | StoreError::Closed => Problem::unavailable(1, "The database is busy."),
+        other => {
+            tracing::error!(error = %other, "a request failed in the database");
+            Problem::internal()
+        }
+    }
+}
+
+/// Statuses of the inbox (wire protocol, section 5).
+fn refusal_problem(refusal: &Refusal) -> Problem {
+    let text = refusal.to_string();
+    match refusal {
+        Refusal::NotJson(_) => Problem::new(StatusCode::BAD_REQUEST, "not_json", text),
+        Refusal::Shape(_) => Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", text),
+        Refusal::Auth(_) => Problem::new(StatusCode::UNAUTHORIZED, "federation_auth_failed", text)
+            .with("supported_protocol_versions", json!([2])),
+        _ => Problem::new(StatusCode::BAD_REQUEST, "message_refused", text),
+    }
+}

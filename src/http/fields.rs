@@ -1,0 +1,188 @@
+//! Reading a body field by field, so that one answer can name everything that is wrong with it.
+//!
+//! Unknown fields are ignored. A field that is missing, null or of a wrong type is noted, and the reader
+//! goes on; [`Fields::finish`] gives the whole list.
+
+use serde_json::{Map, Value};
+
+use super::error::{FieldError, Problem};
+
+/// The longest text of a field that states no other limit.
+pub const LONGEST_TEXT: usize = 4096;
+
+/// A body that is being read.
+pub struct Fields {
+    object: Map<String, Value>,
+    /// What comes before a field's name in messages: `items[3].`
+    prefix: String,
+    /// In a query every value is a text, numbers too.
+    from_query: bool,
+    errors: Vec<FieldError>,
+}
+
+impl Fields {
+    /// Reads a body that must be a JSON object.
+    ///
+    /// # Errors
+    /// 422 when it is not.
+    pub fn of_body(body: &[u8]) -> Result<Self, Problem> {
+        match serde_json::from_slice(body) {
+            Ok(Value::Object(object)) => Ok(Self::of_object(object, String::new())),
+            Ok(_) => Err(body_error("must be a JSON object")),
+            Err(error) => Err(body_error(format!("is not JSON: {error}"))),
+        }
+    }
+
+    /// Reads a body that may be left out: an empty one counts as an empty object.
+    ///
+    /// # Errors
+    /// 422 when there is a body and it is not an object.
+    pub fn of_optional_body(body: &[u8]) -> Result<Self, Problem> {
+        if body.trim_ascii().is_empty() { Ok(Self::of_object(Map::new(), String::new())) } else { Self::of_body(body) }
+    }
+
+    /// Reads a query string.
+    #[must_use]
+    pub fn of_query(query: Map<String, Value>) -> Self {
+        Self { from_query: true, ..Self::of_object(query, String::new()) }
+    }
+
+    /// Takes a field that has another name for some clients.
+    pub fn rename(&mut self, from: &str, to: &str) {
+        if !self.has(to)
+            && let Some(value) = self.object.remove(from)
+        {
+            self.object.insert(to.to_owned(), value);
+        }
+    }
+
+    fn of_object(object: Map<String, Value>, prefix: String) -> Self {
+        Self { object, prefix, from_query: false, errors: Vec::new() }
+    }
+
+    /// Notes that a field is wrong.
+    pub fn wrong(&mut self, name: &str, message: impl Into<String>) {
+        self.errors.push(FieldError { field: format!("{}{name}", self.prefix), message: message.into() });
+    }
+
+    /// Whether the field is there and not null.
+    #[must_use]
+    pub fn has(&self, name: &str) -> bool {
+        self.object.get(name).is_some_and(|value| !value.is_null())
+    }
+
+    /// A text that must be there. Gives the empty text when it is not, which [`Fields::finish`] refuses.
+    pub fn text(&mut self, name: &str) -> String {
+        if !self.has(name) {
+            self.wrong(name, "is required");
+            return String::new();
+        }
+        self.optional_text(name).unwrap_or_default()
+    }
+
+    /// A text that may be left out or null.
+    pub fn optional_text(&mut self, name: &str) -> Option<String> {
+        match self.object.get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) if text.len() <= LONGEST_TEXT => Some(text.clone()),
+            Some(Value::String(_)) => {
+                self.wrong(name, format!("must have at most {LONGEST_TEXT} bytes"));
+                None
+            }
+            Some(_) => {
+                self.wrong(name, "must be a string");
+                None
+            }
+        }
+    }
+
+    /// A whole number that may be left out or null.
+    pub fn optional_integer(&mut self, name: &str) -> Option<i64> {
+        match self.object.get(name) {
+            None | Some(Value::Null) => None,
+            Some(value) => {
+                let number = match value {
+                    Value::String(text) if self.from_query => text.parse().ok(),
+                    other => other.as_i64(),
+                };
+                if number.is_none() {
+                    self.wrong(name, "must be an integer");
+                }
+                number
+            }
+        }
+    }
+
+    /// An array of objects that must be there, with as many members as `range` allows; each is read by
+    /// `read`.
+    pub fn objects<T>(
+        &mut self,
+        name: &str,
+        range: std::ops::RangeInclusive<usize>,
+        mut read: impl FnMut(&mut Fields) -> T,
+    ) -> Vec<T> {
+        let Some(value) = self.object.remove(name) else {
+            self.wrong(name, "is required");
+            return Vec::new();
+        };
+        let Value::Array(members) = value else {
+            self.wrong(name, "must be an array");
+            return Vec::new();
+        };
+        if !range.contains(&members.len()) {
+            self.wrong(name, format!("must have {} to {} members", range.start(), range.end()));
+            return Vec::new();
+        }
+        let mut results = Vec::with_capacity(members.len());
+        for (index, member) in members.into_iter().enumerate() {
+            let Value::Object(object) = member else {
+                self.wrong(&format!("{name}[{index}]"), "must be an object");
+                continue;
+            };
+            let mut fields = Fields::of_object(object, format!("{}{name}[{index}].", self.prefix));
+            results.push(read(&mut fields));
+            self.errors.append(&mut fields.errors);
+        }
+        results
+    }
+
+    /// Ends the reading.
+    ///
+    /// # Errors
+    /// 422 with every field that was noted.
+    pub fn finish(self) -> Result<(), Problem> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
+    }
+}
+
+fn body_error(message: impl Into<String>) -> Problem {
+    Problem::validation(vec![FieldError { field: "body".into(), message: message.into() }])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_wrong_field_is_named_at_once() {
+        let body = br#"{"a": 1, "items": [{"n": "x"}, 7, {}], "count": "many"}"#;
+        let mut fields = Fields::of_body(body).unwrap();
+        fields.text("a");
+        fields.text("b");
+        fields.optional_integer("count");
+        fields.objects("items", 1..=10, |item| item.text("n"));
+        let told = fields.finish().unwrap_err().to_string();
+        for name in ["a", "b", "count", "items[1]", "items[2].n"] {
+            assert!(told.contains(name), "{name} in {told}");
+        }
+        assert!(!told.contains("items[0]"));
+    }
+
+    #[test]
+    fn a_body_that_is_no_object_is_refused_and_an_empty_one_may_be_left_out() {
+        for body in [&b"[]"[..], b"7", b"", b"{", b"\xff"] {
+            assert!(Fields::of_body(body).is_err());
+        }
+        assert!(Fields::of_optional_body(b" ").unwrap().finish().is_ok());
+    }
+}

@@ -1,0 +1,201 @@
+//! `/friends/…`: friends, invitations, and looking people up (wire protocol, section 7).
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig};
+use serde_json::{Map, Value, json};
+use vellum_actors::Error;
+use vellum_actors::friends::{self, Notice};
+use vellum_actors::user::{CancelInvitation, Reject};
+use vellum_protocol::Handle;
+use vellum_store::friendships::{self, Friendship};
+use vellum_store::invitations::{self, Direction, Invitation};
+use vellum_store::InvitationId;
+
+use super::body::Body;
+use super::caller::Caller;
+use super::endpoint::Endpoint;
+use super::error::{FieldError, Problem};
+use super::fields::Fields;
+use super::{App, shown, signed_fields, well_known};
+
+const READ: &str = "social:read";
+const WRITE: &str = "social:write";
+
+/// Paths of this file.
+pub fn paths(config: &mut ServiceConfig) {
+    Endpoint::at("/friends").get(list).register(config);
+    Endpoint::at("/friends/invitations").get(invitations).register(config);
+    Endpoint::at("/friends/invite").post(invite).register(config);
+    Endpoint::at("/friends/sync-keys").post(sync_keys).register(config);
+    Endpoint::at("/friends/invitations/{id}/accept").post(accept).register(config);
+    Endpoint::at("/friends/invitations/{id}/reject").post(reject).register(config);
+    Endpoint::at("/friends/invitations/{id}").delete(cancel).register(config);
+    Endpoint::at("/friends/resolve/{handle}").get(resolve).register(config);
+    Endpoint::at("/friends/{handle}").delete(remove).register(config);
+}
+
+async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    caller.require(READ)?;
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let friends = friendships::of_user(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let friends: Vec<Value> = friends.iter().map(friendship_view).collect();
+    Ok(super::private(&json!({ "friends": friends })))
+}
+
+#[derive(serde::Deserialize)]
+struct InvitationsQuery {
+    direction: Option<String>,
+}
+
+async fn invitations(
+    app: web::Data<App>,
+    caller: Caller,
+    query: web::Query<InvitationsQuery>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(READ)?;
+    let direction = match query.direction.as_deref() {
+        None => None,
+        Some(word) => Some(Direction::parse(word).ok_or_else(|| {
+            let message = "must be incoming or outgoing".into();
+            Problem::validation(vec![FieldError { field: "direction".into(), message }])
+        })?),
+    };
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let found = invitations::pending_of_user(&mut conn, caller.user(), direction).await.map_err(Error::from)?;
+    let found: Vec<Value> = found.iter().map(invitation_view).collect();
+    Ok(super::private(&json!({ "invitations": found })))
+}
+
+async fn invite(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let mut fields = Fields::of_body(&body)?;
+    let handle = fields.text("handle");
+    let signed = signed_fields::optional(&mut fields);
+    fields.finish()?;
+    let handle = Handle::parse(&handle).map_err(Error::from)?;
+    let invitation = friends::invite(&app.node, caller.user(), &handle, signed).await?;
+    Ok(super::private(&json!({ "invitation": invitation_view(&invitation) })))
+}
+
+async fn accept(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let mut fields = Fields::of_optional_body(&body)?;
+    let signed = signed_fields::optional(&mut fields);
+    fields.finish()?;
+    friends::accept(&app.node, caller.user(), InvitationId::from(id.into_inner()), signed).await?;
+    Ok(super::private(&json!({ "success": true })))
+}
+
+async fn reject(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let mut fields = Fields::of_optional_body(&body)?;
+    let signed = signed_fields::optional(&mut fields);
+    fields.finish()?;
+    let told = app.node.ask(caller.user(), Reject { id: InvitationId::from(id.into_inner()), signed }).await?;
+    let mut answer = Map::new();
+    answer.insert("success".into(), json!(true));
+    if !told {
+        answer.insert("delivery".into(), json!("unsigned"));
+    }
+    Ok(super::private(&answer))
+}
+
+async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    app.node.ask(caller.user(), CancelInvitation { id: InvitationId::from(id.into_inner()) }).await?;
+    Ok(super::private(&json!({ "success": true })))
+}
+
+/// The signed parts may be in the body or in the query, where the signature is `signature` or
+/// `revoke_signature`.
+async fn remove(
+    app: web::Data<App>,
+    caller: Caller,
+    handle: web::Path<String>,
+    query: web::Query<Map<String, Value>>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let mut fields = if body.is_empty() { Fields::of_query(query.into_inner()) } else { Fields::of_body(&body)? };
+    fields.rename("revoke_signature", "signature");
+    let signed = signed_fields::optional(&mut fields);
+    fields.finish()?;
+    let friend = Handle::parse(&handle).map_err(|_| Error::FriendshipNotFound)?;
+    let notice = friends::remove(&app.node, caller.user(), friend, signed).await?;
+    Ok(super::private(&json!({ "success": true, "delivery": notice_word(notice) })))
+}
+
+async fn resolve(app: web::Data<App>, caller: Caller, handle: web::Path<String>) -> Result<HttpResponse, Problem> {
+    caller.require(READ)?;
+    let handle = Handle::parse(&handle).map_err(Error::from)?;
+    match friends::resolve(&app.node, &handle).await {
+        Ok(found) => Ok(super::private(&well_known::document(&app, found.peer))),
+        Err(Error::UserNotFound) => Err(Problem::not_found("Could not find user")),
+        Err(other) => Err(other.into()),
+    }
+}
+
+async fn sync_keys(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let synced = friends::sync_keys(&app.node, caller.user()).await?;
+    let results: Vec<Value> = synced
+        .into_iter()
+        .map(|friend| match friend.outcome {
+            Ok(updated) => json!({ "handle": friend.handle, "updated": updated }),
+            Err(error) => json!({ "handle": friend.handle, "updated": false, "error": error.to_string() }),
+        })
+        .collect();
+    Ok(super::private(&json!({ "results": results })))
+}
+
+fn notice_word(notice: Notice) -> &'static str {
+    match notice {
+        Notice::Local => "local",
+        Notice::Delivered => "delivered",
+        Notice::Queued => "queued",
+        Notice::Unsigned => "unsigned",
+    }
+}
+
+fn friendship_view(friendship: &Friendship) -> Value {
+    let friend = &friendship.friend;
+    json!({
+        "id": friendship.id,
+        "userId": friendship.user_id,
+        "friendHandle": friend.handle,
+        "friendSigningKey": friend.signing_key,
+        "friendEncryptionKey": friend.encryption_key,
+        "friendName": friend.name,
+        "friendPicture": friend.picture,
+        "status": "accepted",
+        "keysChangedAt": friendship.keys_changed_at.map(shown),
+        "establishedAt": shown(friendship.established_at),
+        "revokedAt": null,
+        "createdAt": shown(friendship.created_at),
+    })
+}
+
+fn invitation_view(invitation: &Invitation) -> Value {
+    json!({
+        "id": invitation.id,
+        "localUserId": invitation.local_user_id,
+        "fromHandle": invitation.from,
+        "toHandle": invitation.to,
+        "direction": invitation.direction.as_str(),
+        "status": invitation.status.as_str(),
+        "originServer": invitation.origin_server,
+        "signature": invitation.signature,
+        "createdAt": shown(invitation.created_at),
+        "expiresAt": null,
+    })
+}

@@ -1,0 +1,101 @@
+//! The node's HTTP side: one file a resource, named after its path.
+//!
+//! A handler authenticates, reads the body, sends one message, and maps one reply. It holds no rule and
+//! no SQL; those are in `vellum-actors` and `vellum-store`. Refusals become answers in [`error`].
+
+mod body;
+mod caller;
+mod endpoint;
+pub mod error;
+mod federation;
+mod fields;
+mod friends;
+mod health;
+mod limits;
+mod sessions;
+mod signed_fields;
+mod users_me;
+mod users_me_revocations;
+mod well_known;
+
+use std::sync::Arc;
+
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
+use actix_web::http::header;
+use actix_web::{HttpResponse, web};
+use serde::Serialize;
+use tracing_actix_web::TracingLogger;
+use vellum_actors::Node;
+use vellum_protocol::UnixMillis;
+
+use crate::config::{Limits, Origin};
+use error::Problem;
+use ipnet::IpNet;
+
+/// The longest body of an ordinary request.
+pub const LONGEST_BODY: usize = 64 * 1024;
+
+/// What every handler has at hand.
+pub struct App {
+    /// The actors and the store.
+    pub node: Arc<Node>,
+    /// The node's public origin.
+    pub origin: Origin,
+    /// Origins of web clients.
+    pub client_origins: Vec<Origin>,
+    /// Networks whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<IpNet>,
+    /// Who has asked how often lately.
+    pub limiters: limits::Limiters,
+}
+
+impl App {
+    /// Puts together what handlers need.
+    #[must_use]
+    pub fn new(
+        node: Arc<Node>,
+        origin: Origin,
+        client_origins: Vec<Origin>,
+        trusted_proxies: Vec<IpNet>,
+        limits: Limits,
+    ) -> Self {
+        Self { node, origin, client_origins, trusted_proxies, limiters: limits::Limiters::new(limits) }
+    }
+}
+
+/// The node's actix application: every path, and what is done around all of them.
+pub fn application(
+    app: web::Data<App>,
+) -> actix_web::App<
+    impl ServiceFactory<
+        ServiceRequest,
+        Config = (),
+        Response = ServiceResponse<impl MessageBody>,
+        Error = actix_web::Error,
+        InitError = (),
+    >,
+> {
+    actix_web::App::new()
+        .app_data(app)
+        .app_data(web::PayloadConfig::new(LONGEST_BODY))
+        .configure(health::paths)
+        .configure(well_known::paths)
+        .configure(federation::paths)
+        .configure(sessions::paths)
+        .configure(users_me::paths)
+        .configure(users_me_revocations::paths)
+        .configure(friends::paths)
+        .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::not_found("There is nothing here.")) }))
+        .wrap(TracingLogger::default())
+}
+
+/// 200 with a body that only the caller may keep.
+fn private<T: Serialize>(body: &T) -> HttpResponse {
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body)
+}
+
+/// A time as every answer shows it: RFC 3339 in UTC with milliseconds.
+fn shown(at: UnixMillis) -> String {
+    at.to_rfc3339()
+}

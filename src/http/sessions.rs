@@ -1,0 +1,163 @@
+//! `/auth/verify` and `/auth/sessions`: signing in with a code, the present session, signing out.
+
+use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieAge};
+use actix_web::http::header;
+use actix_web::middleware::from_fn;
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use vellum_actors::sign_in::{self, Device, Opened};
+use vellum_actors::user::EndSession;
+use vellum_store::SessionId;
+use vellum_store::roles::Role;
+use vellum_store::sessions::Session;
+use vellum_store::users::User;
+
+use super::body::Body;
+use super::caller::{COOKIE, Caller, MaybeCaller};
+use super::endpoint::Endpoint;
+use super::error::Problem;
+use super::fields::Fields;
+use super::{App, limits, shown};
+
+/// The longest e-mail address.
+const LONGEST_EMAIL: usize = 254;
+
+/// Paths of this file.
+pub fn paths(config: &mut ServiceConfig) {
+    Endpoint::at("/auth/verify")
+        .post(send_code)
+        .guarded(|resource| resource.wrap(from_fn(limits::sign_in)))
+        .register(config);
+    Endpoint::at("/auth/sessions")
+        .post(sign_in)
+        .guarded(|resource| resource.wrap(from_fn(limits::sign_in)))
+        .register(config);
+    Endpoint::at("/auth/sessions/current").get(current).register(config);
+    Endpoint::at("/auth/sessions/current/permissions").get(current_permissions).register(config);
+    Endpoint::at("/auth/sessions/{id}").delete(end).register(config);
+}
+
+async fn send_code(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {
+    let mut fields = Fields::of_body(&body)?;
+    let email = email(&mut fields);
+    fields.finish()?;
+    sign_in::request_code(&app.node, &email).await?;
+    Ok(HttpResponse::Created().finish())
+}
+
+async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Result<HttpResponse, Problem> {
+    let mut fields = Fields::of_body(&body)?;
+    let email = email(&mut fields);
+    let code = SecretString::from(fields.text("token"));
+    fields.finish()?;
+    let opened = sign_in::sign_in_with_code(&app.node, &email, &code, device(&app, &request)).await?;
+    let (user, roles) = sign_in::user_of(&app.node, &opened.user.id).await?;
+    let permissions = permissions(&app, &opened.token).await?;
+    let mut answer = HttpResponse::Created();
+    answer.insert_header((header::CACHE_CONTROL, "no-store"));
+    if !request.headers().contains_key(header::AUTHORIZATION) {
+        // A browser keeps the token where no script can read it.
+        answer.cookie(session_cookie(&app, &opened));
+    }
+    Ok(answer.json(json!({
+        "token": opened.token.expose_secret(),
+        "user": user_view(&user, &roles, &permissions),
+    })))
+}
+
+/// 204 without a body when nobody is signed in: clients poll this.
+async fn current(app: web::Data<App>, MaybeCaller(caller): MaybeCaller) -> Result<HttpResponse, Problem> {
+    let Some(caller) = caller else { return Ok(HttpResponse::NoContent().finish()) };
+    let (user, roles) = sign_in::user_of(&app.node, caller.user()).await?;
+    Ok(super::private(&json!({
+        "token": caller.token.expose_secret(),
+        "user": user_view(&user, &roles, caller.permissions()),
+        "session": session_view(&caller.session),
+        "subscription": subscription(),
+    })))
+}
+
+async fn current_permissions(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let (_, roles) = sign_in::user_of(&app.node, caller.user()).await?;
+    let roles: Vec<&str> = roles.iter().map(|role| role.id.as_str()).collect();
+    Ok(super::private(&json!({
+        "permissions": caller.permissions(),
+        "roles": roles,
+        "subscription": subscription(),
+    })))
+}
+
+async fn end(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    app.node.ask(caller.user(), EndSession { id: SessionId::from(id.into_inner()) }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn email(fields: &mut Fields) -> String {
+    let email = fields.text("email");
+    let address = email.trim();
+    let valid = address.len() <= LONGEST_EMAIL && address.parse::<lettre::Address>().is_ok();
+    if !email.is_empty() && !valid {
+        fields.wrong("email", format!("must be an e-mail address of at most {LONGEST_EMAIL} characters"));
+    }
+    email
+}
+
+fn device(app: &App, request: &HttpRequest) -> Device {
+    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    Device {
+        user_agent: user_agent.map(str::to_owned),
+        ip: limits::client_address(request, &app.trusted_proxies).map(|address| address.to_string()),
+    }
+}
+
+async fn permissions(app: &App, token: &SecretString) -> Result<Vec<String>, Problem> {
+    let caller = sign_in::authenticate(&app.node, token).await?;
+    Ok(caller.map(|caller| caller.permissions).unwrap_or_default())
+}
+
+fn session_cookie(app: &App, opened: &Opened) -> Cookie<'static> {
+    let seconds = opened.session.expires_at.since(opened.session.created_at) / 1000;
+    Cookie::build(COOKIE, opened.token.expose_secret().to_owned())
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .secure(app.origin.is_https())
+        .path("/")
+        .max_age(CookieAge::seconds(seconds))
+        .finish()
+}
+
+/// What existing clients open their features by; nothing is billed here (wire protocol, section 7).
+fn subscription() -> Value {
+    json!({ "isPremium": true, "isBasic": false, "hasSubscription": false, "tier": "premium" })
+}
+
+fn user_view(user: &User, roles: &[Role], permissions: &[String]) -> Value {
+    let roles: Vec<Value> = roles.iter().map(|role| json!({ "id": role.id, "name": role.name })).collect();
+    json!({
+        "id": user.id,
+        "email": user.email,
+        "firstName": user.first_name,
+        "lastName": user.last_name,
+        "picture": user.picture,
+        "alias": user.identity.alias,
+        "signingKey": user.identity.keys.map(|keys| keys.signing),
+        "encryptionKey": user.identity.keys.map(|keys| keys.encryption),
+        "kmVersion": user.identity.km_version,
+        "createdAt": shown(user.created_at),
+        "updatedAt": shown(user.updated_at),
+        "roles": roles,
+        "permissions": permissions,
+    })
+}
+
+fn session_view(session: &Session) -> Value {
+    json!({
+        "id": session.id,
+        "createdAt": shown(session.created_at),
+        "expiresAt": shown(session.expires_at),
+        "userAgent": session.user_agent,
+        "ip": session.ip,
+    })
+}

@@ -1,0 +1,83 @@
+//! `/users/me/…`: the caller's identity: alias, keys, version, reset.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig};
+use serde_json::json;
+use vellum_actors::Error;
+use vellum_actors::user::{RegisterKeys, ResetIdentity, SetAlias};
+use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey};
+use vellum_store::users::Keys;
+
+use super::App;
+use super::body::Body;
+use super::caller::Caller;
+use super::endpoint::Endpoint;
+use super::error::Problem;
+use super::fields::Fields;
+
+/// What has to be typed to erase everything.
+const CONFIRMATION: &str = "erase-all-my-data";
+
+/// Paths of this file.
+pub fn paths(config: &mut ServiceConfig) {
+    Endpoint::at("/users/me/identity").get(identity).register(config);
+    Endpoint::at("/users/me/identity/reset").post(reset).register(config);
+    Endpoint::at("/users/me/alias").patch(set_alias).register(config);
+    Endpoint::at("/users/me/keys").put(register_keys).register(config);
+    Endpoint::at("/users/me/km-version").get(km_version).register(config);
+}
+
+async fn identity(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let identity = app.node.user(caller.user()).await?.identity;
+    Ok(super::private(&json!({
+        "handle": identity.alias.as_ref().map(|alias| app.node.handle_of(alias)),
+        "alias": identity.alias,
+        "signingKey": identity.keys.map(|keys| keys.signing),
+        "encryptionKey": identity.keys.map(|keys| keys.encryption),
+        "domain": app.node.domain,
+        "kmVersion": identity.km_version,
+    })))
+}
+
+async fn reset(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    let mut fields = Fields::of_body(&body)?;
+    if fields.text("confirm") != CONFIRMATION && fields.has("confirm") {
+        fields.wrong("confirm", format!("must be {CONFIRMATION}"));
+    }
+    fields.finish()?;
+    let pending = app.node.ask(caller.user(), ResetIdentity).await?;
+    Ok(super::private(&json!({ "success": true, "pendingRevocations": pending })))
+}
+
+async fn set_alias(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    let mut fields = Fields::of_body(&body)?;
+    let alias = fields.text("alias");
+    fields.finish()?;
+    let alias = Alias::parse(&alias).map_err(|_| Error::InvalidAlias)?;
+    let set = app.node.ask(caller.user(), SetAlias { alias }).await?;
+    Ok(super::private(&json!({ "alias": set.alias, "handle": set.handle })))
+}
+
+async fn register_keys(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    let mut fields = Fields::of_body(&body)?;
+    let (signing, encryption) = (fields.text("signingKey"), fields.text("encryptionKey"));
+    let expected = fields.optional_integer("expectedKmVersion").map(|number| {
+        KmVersion::new(number).unwrap_or_else(|| {
+            fields.wrong("expectedKmVersion", "must be 1 or more");
+            KmVersion::FIRST
+        })
+    });
+    fields.finish()?;
+    let invalid = |field| move |reason| Error::InvalidKey { field, reason };
+    let keys = Keys {
+        signing: SigningKey::parse(&signing).map_err(invalid("signingKey"))?,
+        encryption: EncryptionKey::parse(&encryption).map_err(invalid("encryptionKey"))?,
+    };
+    let version = app.node.ask(caller.user(), RegisterKeys { keys, expected }).await?;
+    Ok(super::private(&json!({ "success": true, "kmVersion": version })))
+}
+
+async fn km_version(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let version = app.node.user(caller.user()).await?.identity.km_version;
+    Ok(super::private(&json!({ "kmVersion": version })))
+}

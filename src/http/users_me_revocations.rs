@@ -1,0 +1,84 @@
+//! `/users/me/revocations/…`: what the caller has yet to tell others, and telling them.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig};
+use serde_json::{Value, json};
+use vellum_actors::Error;
+use vellum_actors::revocations::{self, Flushed};
+use vellum_actors::user::{DiscardRevocation, FlushItem};
+use vellum_protocol::Handle;
+use vellum_store::outbox::{self, PendingRevocation};
+
+use super::body::Body;
+use super::caller::Caller;
+use super::endpoint::Endpoint;
+use super::error::Problem;
+use super::fields::Fields;
+use super::{App, shown, signed_fields};
+
+/// Items that one flush may have.
+const MOST_ITEMS: usize = 1000;
+/// The longest body of a flush: its thousand items, with room.
+const LONGEST_FLUSH: usize = 1024 * 1024;
+
+/// Paths of this file.
+pub fn paths(config: &mut ServiceConfig) {
+    Endpoint::at("/users/me/revocations/pending").get(pending).register(config);
+    Endpoint::at("/users/me/revocations/flush")
+        .post(flush)
+        .guarded(|resource| resource.app_data(web::PayloadConfig::new(LONGEST_FLUSH)))
+        .register(config);
+    Endpoint::at("/users/me/revocations/pending/{peerHandle}").delete(discard).register(config);
+}
+
+async fn pending(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let rows = outbox::pending_of_user(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let rows: Vec<Value> = rows.iter().map(pending_view).collect();
+    Ok(super::private(&json!({ "revocations": rows })))
+}
+
+async fn flush(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    let mut fields = Fields::of_body(&body)?;
+    let items = fields.objects("items", 1..=MOST_ITEMS, |item| FlushItem {
+        peer_handle: item.text("peerHandle"),
+        signed: signed_fields::required(item),
+    });
+    fields.finish()?;
+    let results = revocations::flush(&app.node, caller.user(), items).await?;
+    let results: Vec<Value> = results.iter().map(flushed_view).collect();
+    Ok(super::private(&json!({ "results": results })))
+}
+
+async fn discard(app: web::Data<App>, caller: Caller, handle: web::Path<String>) -> Result<HttpResponse, Problem> {
+    // A text that is no handle is not pending either.
+    let peer = Handle::parse(&handle).map_err(|_| Error::NotPending)?;
+    app.node.ask(caller.user(), DiscardRevocation { peer }).await?;
+    Ok(super::private(&json!({ "success": true })))
+}
+
+fn pending_view(row: &PendingRevocation) -> Value {
+    json!({
+        "id": row.id,
+        "peerHandle": row.peer_handle,
+        "createdAt": shown(row.created_at),
+        "state": row.state.as_str(),
+        "attempts": row.attempts,
+        "lastError": row.last_error,
+        "lastAttemptAt": row.last_attempt_at.map(shown),
+        "nextAttemptAt": row.next_attempt_at.map(shown),
+        "expiresAt": row.expires_at.map(shown),
+    })
+}
+
+fn flushed_view(flushed: &Flushed) -> Value {
+    json!({
+        "peerHandle": flushed.peer_handle,
+        "delivered": flushed.delivered,
+        "error": flushed.error,
+        "code": flushed.code,
+        "state": flushed.state.map(|state| state.as_str()),
+        "attempts": flushed.attempts,
+        "nextAttemptAt": flushed.next_attempt_at.map(shown),
+    })
+}

@@ -1,0 +1,132 @@
+//! Letters: by SMTP where it is set up, else into files that the operator can read.
+//!
+//! A letter in the outbox folder is one `.eml` file; by name the newest is last. The code stands alone on
+//! a line of the text part, so that a script can find it.
+
+use std::io::Write;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use anyhow::Context;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use lettre::message::{Mailbox, MultiPart};
+use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
+use secrecy::ExposeSecret;
+use vellum_actors::sign_in::{CODE_MILLIS, CodeLetter, MailError, Mailer};
+use vellum_protocol::UnixMillis;
+
+use crate::config::Mail;
+
+/// Where letters go.
+pub struct Post {
+    from: Mailbox,
+    /// The node's name in letters.
+    node: String,
+    way: Way,
+}
+
+enum Way {
+    Smtp(AsyncSmtpTransport<Tokio1Executor>),
+    Folder(PathBuf),
+}
+
+impl Post {
+    /// Sets the way up that the settings name.
+    ///
+    /// # Errors
+    /// When the SMTP address cannot be used.
+    pub fn new(settings: &Mail, outbox: PathBuf, node: &str) -> anyhow::Result<Self> {
+        let way = match &settings.smtp_url {
+            Some(url) => {
+                let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose_secret());
+                Way::Smtp(transport.map_err(|_| anyhow::anyhow!("the setting mail.smtp_url cannot be used"))?.build())
+            }
+            None => Way::Folder(outbox),
+        };
+        Ok(Self { from: settings.from.parse().context("the setting mail.from")?, node: node.to_owned(), way })
+    }
+
+    async fn send(&self, letter: CodeLetter) -> Result<(), MailError> {
+        let message = self.compose(&letter).map_err(|error| MailError(error.to_string()))?;
+        match &self.way {
+            Way::Smtp(transport) => {
+                // Not waited for: how long a mail server takes would show that the address is known.
+                let transport = transport.clone();
+                tokio::spawn(async move {
+                    if let Err(error) = transport.send(message).await {
+                        tracing::error!(%error, "a letter could not be handed to the mail server");
+                    }
+                });
+                Ok(())
+            }
+            Way::Folder(folder) => {
+                let path = write_letter(folder, letter.sent_at, &message.formatted())
+                    .map_err(|error| MailError(format!("{}: {error}", folder.display())))?;
+                tracing::info!(letter = %path.display(), "wrote a letter; set mail.smtp_url to have it sent");
+                Ok(())
+            }
+        }
+    }
+
+    fn compose(&self, letter: &CodeLetter) -> anyhow::Result<Message> {
+        let code = letter.code.expose_secret();
+        let minutes = CODE_MILLIS / 60_000;
+        let node = &self.node;
+        let text = format!(
+            "Your code to sign in at {node} is\n\n{code}\n\nIt works once, within {minutes} minutes. If you did not \
+             ask for it, somebody typed your address; you need not do anything.\n"
+        );
+        let html = format!(
+            "<p>Your code to sign in at {node} is</p><p style=\"font-size:1.6em\"><b>{code}</b></p>\
+             <p>It works once, within {minutes} minutes. If you did not ask for it, somebody typed your address; \
+             you need not do anything.</p>"
+        );
+        Ok(Message::builder()
+            .from(self.from.clone())
+            .to(letter.to.parse()?)
+            .subject(format!("Your code for {node}"))
+            .multipart(MultiPart::alternative_plain_html(text, html))?)
+    }
+}
+
+impl Mailer for Post {
+    fn send_code(&self, letter: CodeLetter) -> BoxFuture<'_, Result<(), MailError>> {
+        self.send(letter).boxed()
+    }
+}
+
+fn write_letter(folder: &Path, at: UnixMillis, content: &[u8]) -> std::io::Result<PathBuf> {
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+    // The time first, so that names sort by age; the id keeps two of one millisecond apart.
+    let name = format!("{:015}-{}", at.0, uuid::Uuid::now_v7());
+    let (draft, path) = (folder.join(format!(".{name}")), folder.join(format!("{name}.eml")));
+    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
+    file.write_all(content)?;
+    drop(file);
+    // A reader that waits for letters never sees half of one.
+    std::fs::rename(&draft, &path)?;
+    Ok(path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_letter_is_one_file_and_its_code_stands_alone_on_a_line() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings = Mail { smtp_url: None, from: "Vellum <vellum@localhost>".into() };
+        let post = Post::new(&settings, folder.path().join("outbox"), "node.example").unwrap();
+        for (at, code) in [(1_000, "01234567"), (2_000, "89012345")] {
+            let letter = CodeLetter { to: "a@b.example".into(), code: code.into(), sent_at: UnixMillis(at) };
+            post.send_code(letter).await.unwrap();
+        }
+        let entries = std::fs::read_dir(folder.path().join("outbox")).unwrap();
+        let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+        files.sort();
+        assert_eq!(files.len(), 2);
+        let newest = std::fs::read_to_string(&files[1]).unwrap();
+        assert!(newest.lines().any(|line| line == "89012345"), "{newest}");
+    }
+}

@@ -1,0 +1,179 @@
+//! Builds a node's parts, starts them in order, and stops them in reverse.
+//!
+//! Build and run are two steps: in between the port is known, also when the settings ask for a free one.
+
+use std::fs::File;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Arbiter;
+use actix_web::dev::{Server, ServerHandle};
+use actix_web::{HttpServer, web};
+use anyhow::Context;
+use vellum_actors::directory::Directory;
+use vellum_actors::node::NodeParts;
+use vellum_actors::peer::Peers;
+use vellum_actors::sign_in::SignInSettings;
+use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping};
+use vellum_store::Store;
+use vellum_store::users::NewUser;
+
+use crate::config::{Origin, Settings};
+use crate::data_dir::{DataDir, code_key};
+use crate::http::{self, App};
+use crate::mail::Post;
+use crate::outbound::HttpTransport;
+
+/// Threads that users' and peers' actors run on.
+const ARBITERS: usize = 2;
+/// Threads that answer HTTP requests.
+const HTTP_WORKERS: usize = 2;
+/// How long requests under way may take when the node is stopping. Together with the rest of the stop
+/// this stays under the 10 s that a service manager is promised.
+const FINISH_REQUESTS: Duration = Duration::from_secs(6);
+/// How often what is over its time is forgotten.
+const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// The account made at the very first start.
+pub const FIRST_ADMINISTRATOR: &str = "admin@localhost";
+
+/// A node whose parts stand, with its port open.
+pub struct Built {
+    node: Arc<Node>,
+    app: web::Data<App>,
+    server: Server,
+    arbiters: Vec<Arbiter>,
+    address: SocketAddr,
+    first_start: bool,
+    // Held as long as the node runs: nobody else works on its folder.
+    lock: File,
+}
+
+impl Built {
+    /// Opens folder, database and port, and starts the actors. Requests wait until [`Built::run`].
+    ///
+    /// # Errors
+    /// Whatever cannot be opened, in a sentence for the operator.
+    pub async fn new(settings: &Settings) -> anyhow::Result<Self> {
+        let folder = DataDir::open(&settings.data_dir)?;
+        let lock = folder.lock()?;
+        let identity = folder.identity(settings.identity_key.as_ref())?;
+        let store = Store::open(&settings.database_url).await.context("opening the database")?;
+        let listener = TcpListener::bind(settings.http.listen)
+            .with_context(|| format!("listening on {}", settings.http.listen))?;
+        let address = listener.local_addr()?;
+        let origin = settings.origin_at(address.port())?;
+        let clock = Clock::system();
+        let first_start = accounts::create_first(&store, first_administrator(), clock.now()).await?.is_some();
+
+        let arbiters: Vec<Arbiter> = (0..ARBITERS).map(|_| Arbiter::new()).collect();
+        let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
+        let in_flight = settings.federation.in_flight_per_peer;
+        let code_key = Arc::new(code_key(&identity));
+        let node = Node::new(NodeParts {
+            store,
+            clock,
+            domain: origin.domain().clone(),
+            identity,
+            settings: NodeSettings {
+                flush_wait: settings.federation.flush_wait,
+                in_flight_per_peer: in_flight,
+                sign_in: SignInSettings { open_registration: settings.open_registration, code_key },
+            },
+            directory: Directory::new(handles.clone()),
+            peers: Peers::new(handles.clone(), in_flight),
+            transport: Box::new(HttpTransport::new(settings.federation.allow_private_peers)?),
+            mailer: Box::new(Post::new(&settings.mail, folder.outbox(), origin.domain().as_str())?),
+        });
+        node.start_delivery(&handles[0]).await?;
+        let app = web::Data::new(app(&node, origin, settings));
+        let server = serve(&app, listener)?;
+        Ok(Self { node, app, server, arbiters, address, first_start, lock })
+    }
+
+    /// Where the node listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The node's public origin.
+    #[must_use]
+    pub fn origin(&self) -> &Origin {
+        &self.app.origin
+    }
+
+    /// Whether this start has made the first account.
+    #[must_use]
+    pub fn is_first_start(&self) -> bool {
+        self.first_start
+    }
+
+    /// Answers requests until `stop` is done; then finishes what is under way and closes everything.
+    ///
+    /// # Errors
+    /// When the HTTP server ends by itself.
+    pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
+        let handle = self.server.handle();
+        let mut serving = actix_web::rt::spawn(self.server);
+        let keeper = actix_web::rt::spawn(keep_house(Arc::clone(&self.node), self.app.clone()));
+        let ended = tokio::select! {
+            ended = &mut serving => Some(ended),
+            () = stop => None,
+        };
+        tracing::info!("stopping");
+        stop_serving(&handle).await;
+        keeper.abort();
+        self.node.stop_delivery().await;
+        for arbiter in self.arbiters {
+            arbiter.stop();
+        }
+        self.node.store.close().await;
+        drop(self.lock);
+        match ended {
+            Some(ended) => ended.context("the HTTP server ended")?.context("the HTTP server failed"),
+            None => Ok(()),
+        }
+    }
+}
+
+fn first_administrator() -> NewUser {
+    NewUser {
+        email: FIRST_ADMINISTRATOR.to_owned(),
+        first_name: Some("Administrator".to_owned()),
+        last_name: None,
+        picture: None,
+    }
+}
+
+fn app(node: &Arc<Node>, origin: Origin, settings: &Settings) -> App {
+    let http = &settings.http;
+    App::new(Arc::clone(node), origin, http.client_origins.clone(), http.trusted_proxies.clone(), settings.limits)
+}
+
+fn serve(app: &web::Data<App>, listener: TcpListener) -> anyhow::Result<Server> {
+    let app = app.clone();
+    let server = HttpServer::new(move || http::application(app.clone()))
+        .workers(HTTP_WORKERS)
+        .shutdown_timeout(FINISH_REQUESTS.as_secs())
+        .client_request_timeout(Duration::from_secs(10))
+        .disable_signals()
+        .listen(listener)?;
+    Ok(server.run())
+}
+
+async fn stop_serving(handle: &ServerHandle) {
+    handle.stop(true).await;
+}
+
+/// Forgets what is over its time, and lets idle actors go.
+async fn keep_house(node: Arc<Node>, app: web::Data<App>) {
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    loop {
+        interval.tick().await;
+        app.limiters.sweep();
+        if let Err(error) = housekeeping::sweep(&node).await {
+            tracing::error!(%error, "what is over its time could not be forgotten");
+        }
+    }
+}

@@ -1,0 +1,151 @@
+//! How this node speaks to others: HTTP by `reqwest`, bounded in every direction.
+//!
+//! Handles, manifests and headers of strangers lead requests to hosts of their choosing, so: names are
+//! resolved by our own resolver, which leaves out addresses that no stranger may send us to; the address
+//! checked is the address dialled. No redirect is followed, no proxy is taken from the environment, an
+//! answer is read up to 64 KiB, and everything has a time limit.
+
+mod guard;
+
+use std::time::Duration;
+
+use actix_web::http::header::HttpDate;
+use futures_util::future::BoxFuture;
+use futures_util::{FutureExt, StreamExt};
+use reqwest::{Client, RequestBuilder, Response, redirect};
+use vellum_actors::peer::{Answer, Transport, TransportError};
+use vellum_protocol::{Domain, UnixMillis};
+
+use guard::{Guard, Resolver};
+
+/// Longest answer that is read.
+const LONGEST_ANSWER: usize = 64 * 1024;
+/// For a connection.
+const CONNECT: Duration = Duration::from_secs(5);
+/// For a document (wire protocol, section 5).
+const DOCUMENT: Duration = Duration::from_secs(10);
+/// For the inbox (wire protocol, section 5).
+const INBOX: Duration = Duration::from_secs(15);
+
+/// Speaks to other nodes over HTTP.
+#[derive(Debug)]
+pub struct HttpTransport {
+    client: Client,
+    guard: Guard,
+}
+
+impl HttpTransport {
+    /// A transport; with `allow_private` it also connects to loopback and private addresses, and speaks
+    /// plain http to loopback.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn new(allow_private: bool) -> Result<Self, reqwest::Error> {
+        let guard = Guard { allow_private };
+        let client = Client::builder()
+            .user_agent(concat!("Vellum/", env!("CARGO_PKG_VERSION")))
+            .redirect(redirect::Policy::none())
+            .no_proxy()
+            .connect_timeout(CONNECT)
+            .pool_idle_timeout(Duration::from_secs(60))
+            .dns_resolver(Resolver(guard))
+            .build()?;
+        Ok(Self { client, guard })
+    }
+
+    fn url(&self, domain: &Domain, path: &str) -> Result<reqwest::Url, TransportError> {
+        let forbidden = |reason: String| TransportError::Forbidden(reason);
+        domain.port().map_err(|error| forbidden(error.to_string()))?;
+        let plain = self.guard.allow_private && domain.is_loopback();
+        let scheme = if plain { "http" } else { "https" };
+        let url = reqwest::Url::parse(&format!("{scheme}://{domain}{path}"))
+            .map_err(|error| forbidden(error.to_string()))?;
+        // A literal address never reaches the resolver; it is checked here.
+        self.guard.check_literal(&url).map_err(forbidden)?;
+        Ok(url)
+    }
+}
+
+impl Transport for HttpTransport {
+    fn get<'a>(&'a self, domain: &'a Domain, path: &'a str) -> BoxFuture<'a, Result<Answer, TransportError>> {
+        async move {
+            let url = self.url(domain, path)?;
+            ask(self.client.get(url).header("accept", "application/json"), DOCUMENT).await
+        }
+        .boxed()
+    }
+
+    fn post<'a>(
+        &'a self,
+        domain: &'a Domain,
+        path: &'a str,
+        headers: Vec<(&'static str, String)>,
+        body: String,
+    ) -> BoxFuture<'a, Result<Answer, TransportError>> {
+        async move {
+            let url = self.url(domain, path)?;
+            let mut request = self.client.post(url).header("content-type", "application/json").body(body);
+            for (name, value) in headers {
+                request = request.header(name, value);
+            }
+            ask(request, INBOX).await
+        }
+        .boxed()
+    }
+}
+
+async fn ask(request: RequestBuilder, limit: Duration) -> Result<Answer, TransportError> {
+    let exchange = async {
+        let response = request.send().await.map_err(|error| cause(&error))?;
+        read(response).await
+    };
+    // One limit over everything: a peer that sends byte by byte does not get longer.
+    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(TransportError::TimedOut(limit)))
+}
+
+async fn read(response: Response) -> Result<Answer, TransportError> {
+    let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    let mut answer = Answer {
+        status: response.status().as_u16(),
+        body: Vec::new(),
+        retry_after: header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+        date: header("date").and_then(date),
+    };
+    let mut chunks = response.bytes_stream();
+    while let Some(chunk) = chunks.next().await {
+        let chunk = chunk.map_err(|error| cause(&error))?;
+        if answer.body.len() + chunk.len() > LONGEST_ANSWER {
+            return Err(TransportError::TooLong(LONGEST_ANSWER));
+        }
+        answer.body.extend_from_slice(&chunk);
+    }
+    Ok(answer)
+}
+
+fn date(text: &str) -> Option<UnixMillis> {
+    let time = std::time::SystemTime::from(text.parse::<HttpDate>().ok()?);
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok().map(UnixMillis)
+}
+
+/// Puts an error of the client into one of our words. Its own text repeats the address; the innermost
+/// cause is what a person needs.
+fn cause(error: &reqwest::Error) -> TransportError {
+    let mut innermost: &dyn std::error::Error = error;
+    let mut words = Vec::new();
+    while let Some(source) = innermost.source() {
+        innermost = source;
+        words.push(source.to_string());
+    }
+    let reason = words.pop().unwrap_or_else(|| "the connection failed".into());
+    if error.is_timeout() {
+        return TransportError::TimedOut(CONNECT);
+    }
+    if reason.starts_with(guard::REFUSED) {
+        return TransportError::Forbidden(reason);
+    }
+    if words.iter().chain([&reason]).any(|word| word.contains("certificate") || word.contains("TLS")) {
+        return TransportError::Tls(reason);
+    }
+    TransportError::Unreachable(reason)
+}
