@@ -37,7 +37,11 @@ pub enum SettingsError {
 }
 
 fn wrong(name: &'static str, reason: impl fmt::Display, allowed: &'static str) -> SettingsError {
-    SettingsError::Wrong { name, reason: reason.to_string(), allowed }
+    SettingsError::Wrong {
+        name,
+        reason: reason.to_string(),
+        allowed,
+    }
 }
 
 /// What the command line says about settings; it has the last word.
@@ -161,9 +165,14 @@ impl Origin {
             return Err("it must not name a user".into());
         }
         let host = url.host_str().ok_or("it has no host")?;
-        let id = url.port().map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
+        let id = url
+            .port()
+            .map_or_else(|| host.to_owned(), |port| format!("{host}:{port}"));
         let domain = Domain::parse(&id).map_err(|error| error.to_string())?;
-        Ok(Self { text: format!("{}://{id}", url.scheme()), domain })
+        Ok(Self {
+            text: format!("{}://{id}", url.scheme()),
+            domain,
+        })
     }
 
     /// The origin as browsers write it.
@@ -264,8 +273,13 @@ impl Settings {
     /// # Errors
     /// The first setting that cannot be used.
     pub fn load_from(flags: &Flags, mut environment: Vec<(String, String)>) -> Result<Self, SettingsError> {
-        let named = environment.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, path)| PathBuf::from(path));
-        environment.retain(|(name, value)| name.starts_with("VELLUM_") && name != FILE_VARIABLE && !value.is_empty());
+        let named = environment
+            .iter()
+            .find(|(name, _)| name == FILE_VARIABLE)
+            .map(|(_, path)| PathBuf::from(path));
+        environment.retain(|(name, value)| {
+            name.starts_with("VELLUM_") && name != FILE_VARIABLE && !value.is_empty()
+        });
         let mut layers = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(path) = flags.config.clone().or(named) {
             layers = layers.add_source(File::from(path).format(FileFormat::Toml).required(true));
@@ -286,7 +300,10 @@ impl Settings {
     }
 
     fn check(raw: Raw) -> Result<Self, SettingsError> {
-        let database_url = raw.database.url.unwrap_or_else(|| default_database(&raw.data_dir));
+        let database_url = raw
+            .database
+            .url
+            .unwrap_or_else(|| default_database(&raw.data_dir));
         if !database_url.starts_with("sqlite:") {
             return Err(wrong("database.url", "unknown kind of database", "sqlite://PATH"));
         }
@@ -301,9 +318,18 @@ impl Settings {
             open_registration: match raw.auth.registration.as_str() {
                 "invite" => false,
                 "open" => true,
-                other => return Err(wrong("auth.registration", format!("\"{other}\""), "\"invite\" or \"open\"")),
+                other => {
+                    return Err(wrong(
+                        "auth.registration",
+                        format!("\"{other}\""),
+                        "\"invite\" or \"open\"",
+                    ));
+                }
             },
-            log: Log { format: log_format(raw.log.format.as_deref())?, filter: check_filter(raw.log.filter)? },
+            log: Log {
+                format: log_format(raw.log.format.as_deref())?,
+                filter: check_filter(raw.log.filter)?,
+            },
         })
     }
 
@@ -326,25 +352,53 @@ fn default_database(data_dir: &Path) -> String {
 
 fn check_http(raw: RawHttp) -> Result<Http, SettingsError> {
     let listen = raw.listen.parse().map_err(|_| {
-        wrong("http.listen", format!("\"{}\"", raw.listen), "an IP address and a port, such as 127.0.0.1:5000")
+        wrong(
+            "http.listen",
+            format!("\"{}\"", raw.listen),
+            "an IP address and a port, such as 127.0.0.1:5000",
+        )
     })?;
     let origin = raw
         .origin
         .map(|text| {
-            Origin::parse(&text)
-                .map_err(|reason| wrong("http.origin", reason, "scheme, host and port, such as https://node.example"))
+            Origin::parse(&text).map_err(|reason| {
+                wrong(
+                    "http.origin",
+                    reason,
+                    "scheme, host and port, such as https://node.example",
+                )
+            })
         })
         .transpose()?;
-    let client_origins = raw.client_origins.iter().filter(|text| !text.trim().is_empty()).map(|text| {
-        Origin::parse(text.trim())
-            .map_err(|reason| wrong("http.client_origins", reason, "origins such as https://app.example, comma-separated"))
-    });
-    let trusted_proxies = raw.trusted_proxies.iter().filter(|text| !text.trim().is_empty()).map(|text| {
-        let text = text.trim();
-        text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
-            wrong("http.trusted_proxies", format!("\"{text}\""), "networks such as 10.0.0.0/8, comma-separated")
-        })
-    });
+    let client_origins = raw
+        .client_origins
+        .iter()
+        .filter(|text| !text.trim().is_empty())
+        .map(|text| {
+            Origin::parse(text.trim()).map_err(|reason| {
+                wrong(
+                    "http.client_origins",
+                    reason,
+                    "origins such as https://app.example, comma-separated",
+                )
+            })
+        });
+    let trusted_proxies = raw
+        .trusted_proxies
+        .iter()
+        .filter(|text| !text.trim().is_empty())
+        .map(|text| {
+            let text = text.trim();
+            text.parse::<IpNet>()
+                .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+                .map_err(|_| {
+                    wrong(
+                        "http.trusted_proxies",
+                        format!("\"{text}\""),
+                        "networks such as 10.0.0.0/8, comma-separated",
+                    )
+                })
+        });
     Ok(Http {
         listen,
         origin,
@@ -358,7 +412,11 @@ fn check_federation(raw: &RawFederation) -> Result<Federation, SettingsError> {
         return Err(wrong("federation.flush_wait_ms", raw.flush_wait_ms, "0 to 60000"));
     }
     if !(1..=64).contains(&raw.in_flight_per_peer) {
-        return Err(wrong("federation.in_flight_per_peer", raw.in_flight_per_peer, "1 to 64"));
+        return Err(wrong(
+            "federation.in_flight_per_peer",
+            raw.in_flight_per_peer,
+            "1 to 64",
+        ));
     }
     Ok(Federation {
         allow_private_peers: raw.allow_private_peers,
@@ -374,7 +432,11 @@ fn check_limits(limits: Limits) -> Result<Limits, SettingsError> {
         ("limits.documents_per_minute", limits.documents_per_minute),
     ];
     match named.into_iter().find(|(_, rate)| *rate == 0) {
-        Some((name, _)) => Err(wrong(name, 0, "1 or more; limits.enabled = false switches all of them off")),
+        Some((name, _)) => Err(wrong(
+            name,
+            0,
+            "1 or more; limits.enabled = false switches all of them off",
+        )),
         None => Ok(limits),
     }
 }
@@ -382,14 +444,23 @@ fn check_limits(limits: Limits) -> Result<Limits, SettingsError> {
 fn check_mail(raw: RawMail) -> Result<Mail, SettingsError> {
     let allowed = "smtp://HOST or smtps://USER:PASSWORD@HOST";
     if let Some(url) = &raw.smtp_url
-        && !["smtp://", "smtps://"].iter().any(|scheme| url.expose_secret().starts_with(scheme))
+        && !["smtp://", "smtps://"]
+            .iter()
+            .any(|scheme| url.expose_secret().starts_with(scheme))
     {
         return Err(wrong("mail.smtp_url", "unknown scheme", allowed));
     }
     if raw.from.parse::<lettre::message::Mailbox>().is_err() {
-        return Err(wrong("mail.from", format!("\"{}\"", raw.from), "a sender such as Vellum <vellum@node.example>"));
+        return Err(wrong(
+            "mail.from",
+            format!("\"{}\"", raw.from),
+            "a sender such as Vellum <vellum@node.example>",
+        ));
     }
-    Ok(Mail { smtp_url: raw.smtp_url, from: raw.from })
+    Ok(Mail {
+        smtp_url: raw.smtp_url,
+        from: raw.from,
+    })
 }
 
 fn log_format(text: Option<&str>) -> Result<Option<LogFormat>, SettingsError> {
@@ -397,7 +468,11 @@ fn log_format(text: Option<&str>) -> Result<Option<LogFormat>, SettingsError> {
         None => Ok(None),
         Some("pretty") => Ok(Some(LogFormat::Pretty)),
         Some("json") => Ok(Some(LogFormat::Json)),
-        Some(other) => Err(wrong("log.format", format!("\"{other}\""), "\"pretty\" or \"json\"")),
+        Some(other) => Err(wrong(
+            "log.format",
+            format!("\"{other}\""),
+            "\"pretty\" or \"json\"",
+        )),
     }
 }
 
@@ -412,7 +487,9 @@ mod tests {
     use super::*;
 
     fn load(environment: &[(&str, &str)]) -> Result<Settings, SettingsError> {
-        let environment = environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
+        let environment = environment
+            .iter()
+            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
         Settings::load_from(&Flags::default(), environment.collect())
     }
 
@@ -421,8 +498,15 @@ mod tests {
         let settings = load(&[]).unwrap();
         assert_eq!(settings.data_dir, PathBuf::from("./data"));
         assert_eq!(settings.database_url, "sqlite://./data/vellum.db");
-        assert_eq!(settings.origin_at(5000).unwrap().domain().as_str(), "localhost:5000");
-        assert!(!settings.federation.allow_private_peers && settings.limits.enabled && !settings.open_registration);
+        assert_eq!(
+            settings.origin_at(5000).unwrap().domain().as_str(),
+            "localhost:5000"
+        );
+        assert!(
+            !settings.federation.allow_private_peers
+                && settings.limits.enabled
+                && !settings.open_registration
+        );
         assert_eq!(settings.federation.flush_wait, Duration::from_secs(10));
     }
 
@@ -431,12 +515,18 @@ mod tests {
         let environment = [("VELLUM_DATA_DIR".to_owned(), "/from/env".to_owned())];
         let settings = Settings::load_from(&Flags::default(), environment.to_vec()).unwrap();
         assert_eq!(settings.data_dir, PathBuf::from("/from/env"));
-        let flags = Flags { data_dir: Some("/from/flag".into()), ..Flags::default() };
+        let flags = Flags {
+            data_dir: Some("/from/flag".into()),
+            ..Flags::default()
+        };
         let settings = Settings::load_from(&flags, environment.to_vec()).unwrap();
         assert_eq!(settings.data_dir, PathBuf::from("/from/flag"));
         assert_eq!(settings.database_url, "sqlite:///from/flag/vellum.db");
         let settings = load(&[
-            ("VELLUM_HTTP__CLIENT_ORIGINS", "https://a.example, https://b.example/"),
+            (
+                "VELLUM_HTTP__CLIENT_ORIGINS",
+                "https://a.example, https://b.example/",
+            ),
             ("VELLUM_HTTP__TRUSTED_PROXIES", "10.0.0.0/8,127.0.0.1"),
             ("VELLUM_LIMITS__ENABLED", "false"),
             ("VELLUM_AUTH__REGISTRATION", "open"),
@@ -451,19 +541,52 @@ mod tests {
     fn a_wrong_setting_is_refused_by_name_with_what_is_allowed() {
         for (variable, value, name, allowed) in [
             ("VELLUM_HTTP__LISTEN", "nowhere", "http.listen", "127.0.0.1:5000"),
-            ("VELLUM_HTTP__ORIGIN", "https://node.example/path", "http.origin", "https://node.example"),
-            ("VELLUM_HTTP__ORIGIN", "https://me@node.example", "http.origin", "https://node.example"),
+            (
+                "VELLUM_HTTP__ORIGIN",
+                "https://node.example/path",
+                "http.origin",
+                "https://node.example",
+            ),
+            (
+                "VELLUM_HTTP__ORIGIN",
+                "https://me@node.example",
+                "http.origin",
+                "https://node.example",
+            ),
             ("VELLUM_DATABASE__URL", "mysql://x", "database.url", "sqlite://"),
-            ("VELLUM_AUTH__REGISTRATION", "maybe", "auth.registration", "\"open\""),
-            ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "999999", "federation.flush_wait_ms", "60000"),
+            (
+                "VELLUM_AUTH__REGISTRATION",
+                "maybe",
+                "auth.registration",
+                "\"open\"",
+            ),
+            (
+                "VELLUM_FEDERATION__FLUSH_WAIT_MS",
+                "999999",
+                "federation.flush_wait_ms",
+                "60000",
+            ),
             ("VELLUM_LOG__FORMAT", "xml", "log.format", "\"json\""),
             ("VELLUM_LIMITS__ENABLED", "perhaps", "limits.enabled", "boolean"),
-            ("VELLUM_LIMITS__INBOX_PER_MINUTE", "0", "limits.inbox_per_minute", "1 or more"),
-            ("VELLUM_MAIL__SMTP_URL", "ftp://mail.example", "mail.smtp_url", "smtps://"),
+            (
+                "VELLUM_LIMITS__INBOX_PER_MINUTE",
+                "0",
+                "limits.inbox_per_minute",
+                "1 or more",
+            ),
+            (
+                "VELLUM_MAIL__SMTP_URL",
+                "ftp://mail.example",
+                "mail.smtp_url",
+                "smtps://",
+            ),
             ("VELLUM_HTTP__LISTNE", "127.0.0.1:1", "listne", "listen"),
         ] {
             let told = load(&[(variable, value)]).unwrap_err().to_string();
-            assert!(told.contains(name) && told.contains(allowed), "{variable}={value}: {told}");
+            assert!(
+                told.contains(name) && told.contains(allowed),
+                "{variable}={value}: {told}"
+            );
         }
     }
 
@@ -472,13 +595,22 @@ mod tests {
         for (text, origin, domain) in [
             ("https://Node.Example/", "https://node.example", "node.example"),
             ("https://node.example:443", "https://node.example", "node.example"),
-            ("https://node.example:8443", "https://node.example:8443", "node.example:8443"),
+            (
+                "https://node.example:8443",
+                "https://node.example:8443",
+                "node.example:8443",
+            ),
             ("http://localhost:5000", "http://localhost:5000", "localhost:5000"),
         ] {
             let parsed = Origin::parse(text).unwrap();
             assert_eq!((parsed.as_str(), parsed.domain().as_str()), (origin, domain));
         }
-        for text in ["ftp://a.example", "https://[::1]:5000", "https://a.example/?q", "node.example"] {
+        for text in [
+            "ftp://a.example",
+            "https://[::1]:5000",
+            "https://a.example/?q",
+            "node.example",
+        ] {
             assert!(Origin::parse(text).is_err(), "{text}");
         }
     }

@@ -47,7 +47,12 @@ impl DataDir {
     /// When another node runs on this folder.
     pub fn lock(&self) -> anyhow::Result<File> {
         let path = self.0.join(LOCK_FILE);
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+        let file = OpenOptions::new()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .mode(0o600)
+            .open(&path)?;
         if file.try_lock().is_err() {
             bail!("another node is running on the data folder {}", self.0.display());
         }
@@ -65,7 +70,9 @@ impl DataDir {
         }
         let path = self.0.join(IDENTITY_FILE);
         match fs::read_to_string(&path) {
-            Ok(text) => parse_seed(text.trim()).with_context(|| format!("the server key in {}", path.display())),
+            Ok(text) => {
+                parse_seed(text.trim()).with_context(|| format!("the server key in {}", path.display()))
+            }
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 let seed: [u8; 32] = rand::rng().random();
                 self.write_new(IDENTITY_FILE, base64::encode(&seed).as_bytes())
@@ -79,7 +86,12 @@ impl DataDir {
     /// Writes a file with mode 0600 so that after a crash it is there whole or not at all.
     fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let (draft, path) = (self.0.join(format!("{name}.new")), self.0.join(name));
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
+        let mut file = OpenOptions::new()
+            .create(true)
+            .truncate(true)
+            .write(true)
+            .mode(0o600)
+            .open(&draft)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&draft, &path)?;
@@ -127,8 +139,14 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = DataDir::open(parent.path()).unwrap();
         let seed = SecretString::from(base64::encode(&[7; 32]));
-        assert_eq!(dir.identity(Some(&seed)).unwrap().public(), SigningSecret::from_seed([7; 32]).public());
-        let told = format!("{:#}", dir.identity(Some(&SecretString::from("c2VjcmV0"))).unwrap_err());
+        assert_eq!(
+            dir.identity(Some(&seed)).unwrap().public(),
+            SigningSecret::from_seed([7; 32]).public()
+        );
+        let told = format!(
+            "{:#}",
+            dir.identity(Some(&SecretString::from("c2VjcmV0"))).unwrap_err()
+        );
         assert!(told.contains("server.identity_key") && !told.contains("c2VjcmV0"));
     }
 

@@ -58,13 +58,17 @@ impl Built {
         let folder = DataDir::open(&settings.data_dir)?;
         let lock = folder.lock()?;
         let identity = folder.identity(settings.identity_key.as_ref())?;
-        let store = Store::open(&settings.database_url).await.context("opening the database")?;
+        let store = Store::open(&settings.database_url)
+            .await
+            .context("opening the database")?;
         let listener = TcpListener::bind(settings.http.listen)
             .with_context(|| format!("listening on {}", settings.http.listen))?;
         let address = listener.local_addr()?;
         let origin = settings.origin_at(address.port())?;
         let clock = Clock::system();
-        let first_start = accounts::create_first(&store, first_administrator(), clock.now()).await?.is_some();
+        let first_start = accounts::create_first(&store, first_administrator(), clock.now())
+            .await?
+            .is_some();
 
         let arbiters: Vec<Arbiter> = (0..ARBITERS).map(|_| Arbiter::new()).collect();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
@@ -78,17 +82,32 @@ impl Built {
             settings: NodeSettings {
                 flush_wait: settings.federation.flush_wait,
                 in_flight_per_peer: in_flight,
-                sign_in: SignInSettings { open_registration: settings.open_registration, code_key },
+                sign_in: SignInSettings {
+                    open_registration: settings.open_registration,
+                    code_key,
+                },
             },
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles.clone(), in_flight),
             transport: Box::new(HttpTransport::new(settings.federation.allow_private_peers)?),
-            mailer: Box::new(Post::new(&settings.mail, folder.outbox(), origin.domain().as_str())?),
+            mailer: Box::new(Post::new(
+                &settings.mail,
+                folder.outbox(),
+                origin.domain().as_str(),
+            )?),
         });
         node.start_delivery(&handles[0]).await?;
         let app = web::Data::new(app(&node, origin, settings));
         let server = serve(&app, listener)?;
-        Ok(Self { node, app, server, arbiters, address, first_start, lock })
+        Ok(Self {
+            node,
+            app,
+            server,
+            arbiters,
+            address,
+            first_start,
+            lock,
+        })
     }
 
     /// Where the node listens.
@@ -131,7 +150,9 @@ impl Built {
         self.node.store.close().await;
         drop(self.lock);
         match ended {
-            Some(ended) => ended.context("the HTTP server ended")?.context("the HTTP server failed"),
+            Some(ended) => ended
+                .context("the HTTP server ended")?
+                .context("the HTTP server failed"),
             None => Ok(()),
         }
     }
@@ -148,7 +169,13 @@ fn first_administrator() -> NewUser {
 
 fn app(node: &Arc<Node>, origin: Origin, settings: &Settings) -> App {
     let http = &settings.http;
-    App::new(Arc::clone(node), origin, http.client_origins.clone(), http.trusted_proxies.clone(), settings.limits)
+    App::new(
+        Arc::clone(node),
+        origin,
+        http.client_origins.clone(),
+        http.trusted_proxies.clone(),
+        settings.limits,
+    )
 }
 
 fn serve(app: &web::Data<App>, listener: TcpListener) -> anyhow::Result<Server> {

@@ -12,8 +12,15 @@ use crate::Error;
 ///
 /// # Errors
 /// [`Error::EmailTaken`].
-pub async fn create(store: &Store, user: NewUser, role: &'static str, now: UnixMillis) -> Result<UserId, Error> {
-    store.write(move |tx| async move { create_in(tx, &user, role, now).await }.boxed()).await
+pub async fn create(
+    store: &Store,
+    user: NewUser,
+    role: &'static str,
+    now: UnixMillis,
+) -> Result<UserId, Error> {
+    store
+        .write(move |tx| async move { create_in(tx, &user, role, now).await }.boxed())
+        .await
 }
 
 /// Makes the first account, an administrator, if nobody has one yet. Returns it if it was made.
@@ -34,7 +41,12 @@ pub async fn create_first(store: &Store, user: NewUser, now: UnixMillis) -> Resu
         .await
 }
 
-pub(crate) async fn create_in(tx: &mut Tx, user: &NewUser, role: &str, now: UnixMillis) -> Result<UserId, Error> {
+pub(crate) async fn create_in(
+    tx: &mut Tx,
+    user: &NewUser,
+    role: &str,
+    now: UnixMillis,
+) -> Result<UserId, Error> {
     let id = match users::insert(tx, user, now).await {
         Err(StoreError::Duplicate(_)) => return Err(Error::EmailTaken),
         other => other?,

@@ -69,7 +69,9 @@ pub enum Error {
     #[error("a message to another node needs the signature, nonce and timestamp of a version 2 envelope")]
     EnvelopeRequired,
     /// The signature does not verify with the caller's own key.
-    #[error("bad signature: it does not verify with your signing key for this message, recipient, nonce and timestamp")]
+    #[error(
+        "bad signature: it does not verify with your signing key for this message, recipient, nonce and timestamp"
+    )]
     BadSignature,
     /// The timestamp is not one, or not of now.
     #[error("stale timestamp: it must be an RFC 3339 time within 300 s of now")]

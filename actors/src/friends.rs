@@ -54,13 +54,22 @@ pub struct Synced {
 /// [`Error::PeerUnreachable`].
 pub async fn resolve(node: &Arc<Node>, handle: &Handle) -> Result<Resolved, Error> {
     let resolved = if node.is_local(handle) {
-        let user = node.user_by_alias(handle.alias()).await?.ok_or(Error::UserNotFound)?;
+        let user = node
+            .user_by_alias(handle.alias())
+            .await?
+            .ok_or(Error::UserNotFound)?;
         if user.identity.keys.is_none() {
             return Err(Error::UserNotFound);
         }
-        Resolved { peer: node.as_peer(&user)?, local: Some(user.id) }
+        Resolved {
+            peer: node.as_peer(&user)?,
+            local: Some(user.id),
+        }
     } else {
-        Resolved { peer: node.peers.resolve_user(node, handle, false).await?, local: None }
+        Resolved {
+            peer: node.peers.resolve_user(node, handle, false).await?,
+            local: None,
+        }
     };
     if resolved.peer.handle != *handle {
         return Err(Error::HandleSpelling(resolved.peer.handle.to_string()));
@@ -87,7 +96,9 @@ pub async fn invite(
     }
     let Resolved { peer, local } = resolve(node, handle).await?;
     let invited = node.ask(user, Invite { peer, local, signed }).await?;
-    let Some(reports) = invited.reports else { return Ok(invited.invitation) };
+    let Some(reports) = invited.reports else {
+        return Ok(invited.invitation);
+    };
     match reports.first(node.settings.flush_wait).await {
         Some(Report::Rejected { .. }) => Err(Error::UserNotFound),
         _ => Ok(invited.invitation),
@@ -107,7 +118,9 @@ pub async fn accept(
 ) -> Result<(), Error> {
     let invitation = invitations::by_id(&mut *node.store.read().await?, user, &id)
         .await?
-        .filter(|invitation| invitation.direction == Direction::Incoming && invitation.status == Status::Pending)
+        .filter(|invitation| {
+            invitation.direction == Direction::Incoming && invitation.status == Status::Pending
+        })
         .ok_or(Error::InvitationNotFound)?;
     let mut peer = None;
     if !node.is_local(&invitation.from) && signed.is_some() {
@@ -118,7 +131,9 @@ pub async fn accept(
             Err(other) => return Err(other),
         };
     }
-    let Some(reports) = node.ask(user, Accept { id, signed, peer }).await? else { return Ok(()) };
+    let Some(reports) = node.ask(user, Accept { id, signed, peer }).await? else {
+        return Ok(());
+    };
     match reports.first(node.settings.flush_wait).await {
         Some(Report::Rejected { .. }) => Err(Error::InvitationNotFound),
         _ => Ok(()),

@@ -17,7 +17,8 @@ use futures_util::FutureExt;
 use vellum_protocol::server_request::{INBOX_PATH, PROTOCOL_VERSION};
 use vellum_protocol::timestamp::is_fresh;
 use vellum_protocol::{
-    Domain, Handle, Json, MessageError, MessageType, ReceivedMessage, ServerRequest, Signature, Timestamp, UnixMillis,
+    Domain, Handle, Json, MessageError, MessageType, ReceivedMessage, ServerRequest, Signature, Timestamp,
+    UnixMillis,
 };
 use vellum_store::friendships::Peer;
 use vellum_store::{StoreError, peers, transport_nonces};
@@ -116,7 +117,10 @@ pub async fn receive(node: &Arc<Node>, inbound: Inbound) -> Result<(MessageType,
     let server = authenticate(node, &inbound, &body, now).await?;
     let message = ReceivedMessage::from_body(&body).map_err(|error| Refusal::Shape(error.to_string()))?;
     message.check_structure().map_err(Refusal::from)?;
-    let (from, to) = (message.sender().map_err(Refusal::from)?, message.recipient().map_err(Refusal::from)?);
+    let (from, to) = (
+        message.sender().map_err(Refusal::from)?,
+        message.recipient().map_err(Refusal::from)?,
+    );
     if !node.is_local(&to) {
         return Err(Refusal::RecipientElsewhere.into());
     }
@@ -133,9 +137,24 @@ pub async fn receive(node: &Arc<Node>, inbound: Inbound) -> Result<(MessageType,
 }
 
 /// Proves that the request was sent by the server it names, now, and for the first time.
-async fn authenticate(node: &Arc<Node>, inbound: &Inbound, body: &Json, now: UnixMillis) -> Result<Domain, Error> {
-    let Inbound { server_id, protocol_version, nonce, timestamp, signature, .. } = inbound;
-    if [server_id, protocol_version, nonce, timestamp, signature].into_iter().any(String::is_empty) {
+async fn authenticate(
+    node: &Arc<Node>,
+    inbound: &Inbound,
+    body: &Json,
+    now: UnixMillis,
+) -> Result<Domain, Error> {
+    let Inbound {
+        server_id,
+        protocol_version,
+        nonce,
+        timestamp,
+        signature,
+        ..
+    } = inbound;
+    if [server_id, protocol_version, nonce, timestamp, signature]
+        .into_iter()
+        .any(String::is_empty)
+    {
         return Err(auth("Missing federation headers"));
     }
     if *protocol_version != PROTOCOL_VERSION.to_string() {
@@ -152,7 +171,11 @@ async fn authenticate(node: &Arc<Node>, inbound: &Inbound, body: &Json, now: Uni
     if !fresh {
         return Err(auth("Timestamp outside acceptable skew"));
     }
-    let manifest = node.peers.introduce(node, &server).await.map_err(|error| auth(format!("{server}: {error}")))?;
+    let manifest = node
+        .peers
+        .introduce(node, &server)
+        .await
+        .map_err(|error| auth(format!("{server}: {error}")))?;
     let signature =
         Signature::parse(signature).map_err(|_| auth(format!("Malformed server signature from {server}")))?;
     let request = ServerRequest {
@@ -173,7 +196,12 @@ async fn authenticate(node: &Arc<Node>, inbound: &Inbound, body: &Json, now: Uni
 }
 
 /// The nonce is remembered only now that the signature has been verified: nobody else can use one up.
-async fn remember_nonce(node: &Arc<Node>, server: &Domain, nonce: String, now: UnixMillis) -> Result<(), Error> {
+async fn remember_nonce(
+    node: &Arc<Node>,
+    server: &Domain,
+    nonce: String,
+    now: UnixMillis,
+) -> Result<(), Error> {
     let domain = server.folded();
     let written: Result<_, StoreError> = node
         .store
@@ -224,7 +252,11 @@ async fn resolve_sender(node: &Arc<Node>, from: &Handle, anew: bool) -> Result<P
         Refusal::UnresolvedSender
     })?;
     // Another spelling would be another sender to every list that compares handles exactly.
-    if sender.handle == *from { Ok(sender) } else { Err(Refusal::UnresolvedSender.into()) }
+    if sender.handle == *from {
+        Ok(sender)
+    } else {
+        Err(Refusal::UnresolvedSender.into())
+    }
 }
 
 async fn deliver(
@@ -244,6 +276,19 @@ async fn deliver(
     };
     let signature = message.signature().to_owned();
     // Version 1 has no nonce; its signature covers the timestamp and serves as one.
-    let nonce = message.nonce().map_or_else(|| format!("v1:{signature}"), str::to_owned);
-    node.ask(&recipient.id, Receive { message_type, sender, to, nonce, signed_at, signature }).await
+    let nonce = message
+        .nonce()
+        .map_or_else(|| format!("v1:{signature}"), str::to_owned);
+    node.ask(
+        &recipient.id,
+        Receive {
+            message_type,
+            sender,
+            to,
+            nonce,
+            signed_at,
+            signature,
+        },
+    )
+    .await
 }

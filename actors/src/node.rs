@@ -102,7 +102,11 @@ impl Node {
     ///
     /// # Errors
     /// What the command refuses with; [`Error::Busy`] when too many messages wait for this user.
-    pub async fn ask<C: UserCommand>(self: &Arc<Self>, user: &UserId, command: C) -> Result<C::Output, Error> {
+    pub async fn ask<C: UserCommand>(
+        self: &Arc<Self>,
+        user: &UserId,
+        command: C,
+    ) -> Result<C::Output, Error> {
         let answer = self.directory.ask(self, user, command).await;
         if answer.is_ok() {
             self.wake_delivery();
@@ -170,7 +174,9 @@ impl Node {
     /// # Errors
     /// [`Error::NoSuchUser`].
     pub async fn user(&self, id: &UserId) -> Result<User, Error> {
-        users::by_id(&mut *self.store.read().await?, id).await?.ok_or(Error::NoSuchUser)
+        users::by_id(&mut *self.store.read().await?, id)
+            .await?
+            .ok_or(Error::NoSuchUser)
     }
 
     /// The user with this alias, compared without case.

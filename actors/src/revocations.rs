@@ -46,9 +46,11 @@ pub async fn flush(node: &Arc<Node>, user: &UserId, items: Vec<FlushItem>) -> Re
         let flushed = Flushed::unanswered(peer_handle);
         results.push(match item {
             Ok(queued) => settled(node, user, queued, deadline, flushed).await?,
-            Err(refusal) => {
-                Flushed { error: Some(refusal.to_string()), code: Some(refusal.code()), ..flushed }
-            }
+            Err(refusal) => Flushed {
+                error: Some(refusal.to_string()),
+                code: Some(refusal.code()),
+                ..flushed
+            },
         });
     }
     Ok(results)
@@ -84,12 +86,7 @@ async fn settled(
 }
 
 /// What the row says of an item that has not been delivered yet.
-async fn read_row(
-    conn: &mut Conn,
-    user: &UserId,
-    peer: &Handle,
-    flushed: &mut Flushed,
-) -> Result<(), Error> {
+async fn read_row(conn: &mut Conn, user: &UserId, peer: &Handle, flushed: &mut Flushed) -> Result<(), Error> {
     let Some(row) = outbox::pending_for_peer(conn, user, peer).await? else {
         flushed.error = Some("no longer pending".into());
         return Ok(());

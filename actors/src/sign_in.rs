@@ -43,7 +43,9 @@ pub struct SignInSettings {
 
 impl std::fmt::Debug for SignInSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SignInSettings").field("open_registration", &self.open_registration).finish_non_exhaustive()
+        f.debug_struct("SignInSettings")
+            .field("open_registration", &self.open_registration)
+            .finish_non_exhaustive()
     }
 }
 
@@ -104,7 +106,9 @@ pub struct Caller {
 /// Only what the database says.
 pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
     let now = node.clock.now();
-    let known = users::by_email(&mut *node.store.read().await?, email).await?.is_some();
+    let known = users::by_email(&mut *node.store.read().await?, email)
+        .await?
+        .is_some();
     let folded = users::fold_email(email);
     let code = SecretString::from(format!("{:08}", rand::rng().random_range(0..CODES)));
     let hash = code_hash(&node.settings.sign_in, &folded, &code);
@@ -112,14 +116,19 @@ pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
         .store
         .write(move |tx| {
             async move {
-                one_time_codes::replace(tx, &folded, &hash, CODE_TRIES, now, now.plus_millis(CODE_MILLIS)).await
+                one_time_codes::replace(tx, &folded, &hash, CODE_TRIES, now, now.plus_millis(CODE_MILLIS))
+                    .await
             }
             .boxed()
         })
         .await;
     stored?;
     if known || node.settings.sign_in.open_registration {
-        let letter = CodeLetter { to: email.trim().to_owned(), code, sent_at: now };
+        let letter = CodeLetter {
+            to: email.trim().to_owned(),
+            code,
+            sent_at: now,
+        };
         if let Err(error) = node.mailer.send_code(letter).await {
             // Told to the operator, not to the caller: the answer must not show that the address is known.
             tracing::error!(%error, "a one-time code could not be sent");
@@ -148,12 +157,16 @@ pub async fn sign_in_with_code(
         .store
         .write(move |tx| {
             async move {
-                let Some(stored) = one_time_codes::spend_try(tx, &folded, now).await? else { return Ok(None) };
+                let Some(stored) = one_time_codes::spend_try(tx, &folded, now).await? else {
+                    return Ok(None);
+                };
                 if !bool::from(stored.ct_eq(&hash)) {
                     return Ok(None);
                 }
                 one_time_codes::delete(tx, &folded).await?;
-                let Some(user) = user_or_new(tx, &email, open, now).await? else { return Ok(None) };
+                let Some(user) = user_or_new(tx, &email, open, now).await? else {
+                    return Ok(None);
+                };
                 Ok(Some(insert_session(tx, user, device, now).await?))
             }
             .boxed()
@@ -169,7 +182,12 @@ async fn user_or_new(tx: &mut Tx, email: &str, open: bool, now: UnixMillis) -> R
     if !open {
         return Ok(None);
     }
-    let new = NewUser { email: email.to_owned(), first_name: None, last_name: None, picture: None };
+    let new = NewUser {
+        email: email.to_owned(),
+        first_name: None,
+        last_name: None,
+        picture: None,
+    };
     let id = accounts::create_in(tx, &new, "user", now).await?;
     Ok(users::by_id(tx, &id).await?)
 }
@@ -197,7 +215,12 @@ pub async fn open_session_for(
         .await
 }
 
-async fn insert_session(tx: &mut Tx, user: User, device: Device, now: UnixMillis) -> Result<Opened, StoreError> {
+async fn insert_session(
+    tx: &mut Tx,
+    user: User,
+    device: Device,
+    now: UnixMillis,
+) -> Result<Opened, StoreError> {
     let token = SecretString::from(hex(&rand::rng().random::<[u8; 32]>()));
     let session = Session {
         id: SessionId::generate(),
@@ -205,7 +228,9 @@ async fn insert_session(tx: &mut Tx, user: User, device: Device, now: UnixMillis
         created_at: now,
         last_used_at: now,
         expires_at: now.plus_millis(SESSION_MILLIS),
-        user_agent: device.user_agent.map(|name| name.chars().take(LONGEST_USER_AGENT).collect()),
+        user_agent: device
+            .user_agent
+            .map(|name| name.chars().take(LONGEST_USER_AGENT).collect()),
         ip: device.ip,
     };
     sessions::insert(tx, &session, &token_hash(&token)).await?;
@@ -220,14 +245,18 @@ async fn insert_session(tx: &mut Tx, user: User, device: Device, now: UnixMillis
 pub async fn authenticate(node: &Node, token: &SecretString) -> Result<Option<Caller>, Error> {
     let now = node.clock.now();
     let mut conn = node.store.read().await?;
-    let Some(mut session) = sessions::by_token(&mut conn, &token_hash(token), now).await? else { return Ok(None) };
+    let Some(mut session) = sessions::by_token(&mut conn, &token_hash(token), now).await? else {
+        return Ok(None);
+    };
     let permissions = roles::permissions_of_user(&mut conn, &session.user_id).await?;
     drop(conn);
     if session.expires_at.since(now) < SESSION_MILLIS / 2 {
         session.expires_at = now.plus_millis(SESSION_MILLIS);
         let (id, until) = (session.id.clone(), session.expires_at);
-        let prolonged: Result<(), StoreError> =
-            node.store.write(move |tx| async move { sessions::prolong(tx, &id, now, until).await }.boxed()).await;
+        let prolonged: Result<(), StoreError> = node
+            .store
+            .write(move |tx| async move { sessions::prolong(tx, &id, now, until).await }.boxed())
+            .await;
         prolonged?;
     }
     Ok(Some(Caller { session, permissions }))

@@ -15,7 +15,10 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
     telemetry::start(&settings.log);
     install_tls();
     let system = actix::System::with_tokio_rt(|| {
-        #[expect(clippy::expect_used, reason = "without a runtime there is nothing that could report the error")]
+        #[expect(
+            clippy::expect_used,
+            reason = "without a runtime there is nothing that could report the error"
+        )]
         tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -33,7 +36,10 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
 
 /// The one TLS library of this process.
 pub fn install_tls() {
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
+    if rustls::crypto::ring::default_provider()
+        .install_default()
+        .is_err()
+    {
         tracing::debug!("a TLS library had been set before");
     }
 }

@@ -11,7 +11,7 @@ use anyhow::{Context, bail, ensure};
 use vellum_actors::Clock;
 use vellum_client::http::{Direction, FlushItem, Friend, Identity, RevocationState};
 use vellum_client::{MasterSeed, NodeClient, SessionToken, Signer, safety_number};
-use vellum_protocol::{Alias, Handle, SigningKey};
+use vellum_protocol::{Handle, SigningKey};
 
 use super::node_process::NodeProcess;
 use crate::node::FIRST_ADMINISTRATOR;
@@ -107,7 +107,10 @@ pub struct Told {
 }
 
 fn told(sent: impl Into<String>, received: impl Into<String>) -> anyhow::Result<Told> {
-    Ok(Told { sent: sent.into(), received: received.into() })
+    Ok(Told {
+        sent: sent.into(),
+        received: received.into(),
+    })
 }
 
 /// One of the people, with their node.
@@ -145,7 +148,14 @@ impl Story {
     pub async fn begin(binary: PathBuf, folder: &Path, clock: Clock) -> anyhow::Result<Self> {
         let alice = Person::begin(NodeProcess::new(binary.clone(), folder.join("alice"))).await?;
         let bob = Person::begin(NodeProcess::new(binary, folder.join("bob"))).await?;
-        Ok(Self { clock, alice, bob, carol: None, safety_number: None, bob_before: None })
+        Ok(Self {
+            clock,
+            alice,
+            bob,
+            carol: None,
+            safety_number: None,
+            bob_before: None,
+        })
     }
 
     /// The two domains, alice's first.
@@ -207,7 +217,10 @@ impl Story {
         for person in [&mut self.alice, &mut self.bob] {
             person.sign_in(FIRST_ADMINISTRATOR).await?;
             let current = person.client.current_session().await?.context("a session")?;
-            ensure!(current.user.email == FIRST_ADMINISTRATOR, "the session is the administrator's");
+            ensure!(
+                current.user.email == FIRST_ADMINISTRATOR,
+                "the session is the administrator's"
+            );
         }
         told(
             "POST /auth/verify, the code from the letter, POST /auth/sessions; at both nodes",
@@ -217,10 +230,13 @@ impl Story {
 
     async fn choose_aliases(&mut self) -> anyhow::Result<Told> {
         for (person, alias) in [(&mut self.alice, "alice"), (&mut self.bob, "bob")] {
-            let name = person.client.set_alias(&Alias::parse(alias)?).await?;
+            let name = person.client.set_alias(alias).await?;
             person.handle = Some(name.handle);
         }
-        told("PATCH /users/me/alias", format!("{} and {}", self.alice.handle()?, self.bob.handle()?))
+        told(
+            "PATCH /users/me/alias",
+            format!("{} and {}", self.alice.handle()?, self.bob.handle()?),
+        )
     }
 
     async fn register_keys(&mut self) -> anyhow::Result<Told> {
@@ -228,47 +244,83 @@ impl Story {
             person.new_seed().await?;
         }
         let key = self.alice.signing_key()?.to_base64();
-        told("PUT /users/me/keys: what follows from 32 random bytes that no node sees", format!("200; alice's is {key}"))
+        told(
+            "PUT /users/me/keys: what follows from 32 random bytes that no node sees",
+            format!("200; alice's is {key}"),
+        )
     }
 
     async fn befriend_carol(&mut self) -> anyhow::Result<Told> {
         let node = &self.bob.node;
         let email = "carol@localhost";
-        node.run(&["user", "create", "--email", email, "--first-name", "Carol", "--last-name", "C"]).await?;
+        node.run(&[
+            "user",
+            "create",
+            "--email",
+            email,
+            "--first-name",
+            "Carol",
+            "--last-name",
+            "C",
+        ])
+        .await?;
         let token = node.run(&["user", "session", "--email", email]).await?;
         let mut carol = Person::of(&node.origin())?;
-        carol.set_token(Some(SessionToken::from(token)));
-        let handle = carol.set_alias(&Alias::parse("carol")?).await?.handle;
+        carol.set_token(Some(SessionToken::new(token)?));
+        let handle = carol.set_alias("carol").await?.handle;
         let seed = MasterSeed::generate(&mut rand::rng());
-        carol.register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None).await?;
-        let signed = self.bob.signer()?.invite(&handle, self.clock.now(), &mut rand::rng());
+        carol
+            .register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None)
+            .await?;
+        let signed = self
+            .bob
+            .signer()?
+            .invite(&handle, self.clock.now(), &mut rand::rng());
         self.bob.client.invite(&handle, &signed).await?;
         let invitation = only(carol.invitations(Direction::Incoming).await?)?;
         let signer = Signer::new(handle.clone(), seed.signing_secret());
         let signed = signer.accept(self.bob.handle()?, self.clock.now(), &mut rand::rng());
         carol.accept_invitation(&invitation.id, &signed).await?;
         self.carol = Some(handle);
-        told("vellum user create, vellum user session; POST /friends/invite, POST …/accept", "friends on one node")
+        told(
+            "vellum user create, vellum user session; POST /friends/invite, POST …/accept",
+            "friends on one node",
+        )
     }
 
     async fn invite(&mut self) -> anyhow::Result<Told> {
         let bob = self.bob.handle()?.clone();
-        let signed = self.alice.signer()?.invite(&bob, self.clock.now(), &mut rand::rng());
+        let signed = self
+            .alice
+            .signer()?
+            .invite(&bob, self.clock.now(), &mut rand::rng());
         let invitation = self.alice.client.invite(&bob, &signed).await?;
         ensure!(invitation.to_handle == bob, "the invitation is for bob");
-        told("POST /friends/invite, with what alice's device signed", "200; the envelope is with bob's node")
+        told(
+            "POST /friends/invite, with what alice's device signed",
+            "200; the envelope is with bob's node",
+        )
     }
 
     async fn accept(&mut self) -> anyhow::Result<Told> {
         let alice = self.alice.handle()?.clone();
         // If a node was killed while the invitation was on its way, it comes with the next attempt.
         let invitation = self.bob.await_invitation(&alice).await?;
-        let signed = self.bob.signer()?.accept(&alice, self.clock.now(), &mut rand::rng());
+        let signed = self
+            .bob
+            .signer()?
+            .accept(&alice, self.clock.now(), &mut rand::rng());
         self.bob.client.accept_invitation(&invitation, &signed).await?;
-        ensure!(self.bob.friend(&alice).await?.is_some(), "bob has alice as a friend");
+        ensure!(
+            self.bob.friend(&alice).await?.is_some(),
+            "bob has alice as a friend"
+        );
         let bob = self.bob.handle()?.clone();
         self.alice.await_friend(&bob).await?;
-        told("POST /friends/invitations/{id}/accept", "200; each is in the other's list")
+        told(
+            "POST /friends/invitations/{id}/accept",
+            "200; each is in the other's list",
+        )
     }
 
     async fn compare_safety_numbers(&mut self) -> anyhow::Result<Told> {
@@ -287,17 +339,32 @@ impl Story {
         let pending = self.alice.client.reset_identity().await?;
         ensure!(pending == 1, "one revocation is pending, not {pending}");
         let identity = self.alice.client.identity().await?;
-        ensure!(identity.signing_key.is_none() && identity.km_version.get() == 1, "her keys are gone");
+        ensure!(
+            identity.signing_key.is_none() && identity.km_version.get() == 1,
+            "her keys are gone"
+        );
         ensure!(identity.alias.is_some(), "her alias stays");
-        ensure!(self.alice.client.friends().await?.is_empty(), "her friends are gone");
-        told("POST /users/me/identity/reset {\"confirm\":\"erase-all-my-data\"}", format!("200; pendingRevocations: {pending}"))
+        ensure!(
+            self.alice.client.friends().await?.is_empty(),
+            "her friends are gone"
+        );
+        told(
+            "POST /users/me/identity/reset {\"confirm\":\"erase-all-my-data\"}",
+            format!("200; pendingRevocations: {pending}"),
+        )
     }
 
     async fn show_pending(&mut self) -> anyhow::Result<Told> {
         let row = only(self.alice.client.pending_revocations().await?)?;
         ensure!(row.peer_handle == *self.bob.handle()?, "it is for bob");
-        ensure!(row.state == RevocationState::AwaitingSignature, "it waits for her signature");
-        told("GET /users/me/revocations/pending", format!("{}: awaiting_signature", row.peer_handle))
+        ensure!(
+            row.state == RevocationState::AwaitingSignature,
+            "it waits for her signature"
+        );
+        told(
+            "GET /users/me/revocations/pending",
+            format!("{}: awaiting_signature", row.peer_handle),
+        )
     }
 
     async fn register_new_keys(&mut self) -> anyhow::Result<Told> {
@@ -306,8 +373,14 @@ impl Story {
         let after = self.alice.signing_key()?;
         ensure!(before != after, "the new keys differ");
         let number = safety_number(&after, &self.bob.signing_key()?);
-        ensure!(Some(&number) != self.safety_number.as_ref(), "and so does the safety number");
-        told("PUT /users/me/keys, from a new seed", format!("200; the safety number with bob would be {number}"))
+        ensure!(
+            Some(&number) != self.safety_number.as_ref(),
+            "and so does the safety number"
+        );
+        told(
+            "PUT /users/me/keys, from a new seed",
+            format!("200; the safety number with bob would be {number}"),
+        )
     }
 
     async fn stop_bobs_node(&mut self) -> anyhow::Result<Told> {
@@ -317,10 +390,25 @@ impl Story {
 
     async fn flush(&mut self) -> anyhow::Result<Told> {
         let bob = self.bob.handle()?.clone();
-        let signed = self.alice.signer()?.revoke(&bob, self.clock.now(), &mut rand::rng());
-        let result = only(self.alice.client.flush_revocations(&[FlushItem { peer_handle: bob, signed }]).await?)?;
+        let signed = self
+            .alice
+            .signer()?
+            .revoke(&bob, self.clock.now(), &mut rand::rng());
+        let result = only(
+            self.alice
+                .client
+                .flush_revocations(&[FlushItem {
+                    peer_handle: bob,
+                    signed,
+                }])
+                .await?,
+        )?;
         ensure!(!result.delivered, "nobody is there to deliver to");
-        ensure!(result.state == Some(RevocationState::Queued), "the row is queued, not {:?}", result.state);
+        ensure!(
+            result.state == Some(RevocationState::Queued),
+            "the row is queued, not {:?}",
+            result.state
+        );
         let error = result.error.context("a reason")?;
         let next = result.next_attempt_at.context("the next attempt's time")?;
         told(
@@ -331,7 +419,10 @@ impl Story {
 
     async fn start_bobs_node(&mut self) -> anyhow::Result<Told> {
         self.bob.node.start().await?;
-        told("bob's node is started on the same folder and port", format!("it listens as {}", self.bob.node.domain()))
+        told(
+            "bob's node is started on the same folder and port",
+            format!("it listens as {}", self.bob.node.domain()),
+        )
     }
 
     async fn watch_retry(&mut self) -> anyhow::Result<Told> {
@@ -340,7 +431,10 @@ impl Story {
             let rows = self.alice.client.pending_revocations().await?;
             let waited = self.clock.now().since(began);
             let Some(row) = rows.first() else {
-                return told("nothing: alice's node tries again by itself", format!("delivered after {waited} ms; nothing is pending"));
+                return told(
+                    "nothing: alice's node tries again by itself",
+                    format!("delivered after {waited} ms; nothing is pending"),
+                );
             };
             if waited > i64::try_from(ARRIVAL.as_millis())? {
                 bail!("it has not arrived: {:?}, {:?}", row.state, row.last_error);
@@ -353,11 +447,23 @@ impl Story {
         let friends = self.bob.client.friends().await?;
         let handles: Vec<&Handle> = friends.iter().map(|friend| &friend.friend_handle).collect();
         let carol = self.carol.as_ref().context("carol")?;
-        ensure!(handles == [carol], "bob's friends are {handles:?}, not only carol");
+        ensure!(
+            handles == [carol],
+            "bob's friends are {handles:?}, not only carol"
+        );
         let identity = self.bob.client.identity().await?;
-        ensure!(Some(&identity) == self.bob_before.as_ref(), "bob's identity is as before");
-        ensure!(self.bob.client.pending_revocations().await?.is_empty(), "bob has nothing pending");
-        told("GET /friends and GET /users/me/identity, at bob's node", "carol is his only friend; his keys, alias and version are as before")
+        ensure!(
+            Some(&identity) == self.bob_before.as_ref(),
+            "bob's identity is as before"
+        );
+        ensure!(
+            self.bob.client.pending_revocations().await?.is_empty(),
+            "bob has nothing pending"
+        );
+        told(
+            "GET /friends and GET /users/me/identity, at bob's node",
+            "carol is his only friend; his keys, alias and version are as before",
+        )
     }
 }
 
@@ -365,7 +471,12 @@ impl Person {
     async fn begin(mut node: NodeProcess) -> anyhow::Result<Self> {
         node.start().await?;
         let client = Self::of(&node.origin())?;
-        Ok(Self { node, client, handle: None, seed: None })
+        Ok(Self {
+            node,
+            client,
+            handle: None,
+            seed: None,
+        })
     }
 
     fn of(origin: &str) -> anyhow::Result<NodeClient> {
@@ -382,7 +493,9 @@ impl Person {
 
     async fn new_seed(&mut self) -> anyhow::Result<()> {
         let seed = MasterSeed::generate(&mut rand::rng());
-        self.client.register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None).await?;
+        self.client
+            .register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None)
+            .await?;
         self.seed = Some(seed);
         Ok(())
     }
@@ -418,7 +531,10 @@ impl Person {
     async fn await_invitation(&self, from: &Handle) -> anyhow::Result<String> {
         for _ in 0..150 {
             let invitations = self.client.invitations(Direction::Incoming).await?;
-            if let Some(found) = invitations.into_iter().find(|invitation| invitation.from_handle == *from) {
+            if let Some(found) = invitations
+                .into_iter()
+                .find(|invitation| invitation.from_handle == *from)
+            {
                 return Ok(found.id);
             }
             tokio::time::sleep(Duration::from_millis(100)).await;

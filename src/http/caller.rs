@@ -4,9 +4,9 @@ use std::future::Future;
 use std::pin::Pin;
 
 use actix_web::dev::Payload;
-use actix_web::http::header;
 use actix_web::http::Method;
-use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use actix_web::http::header;
+use actix_web::{FromRequest, HttpRequest, web};
 use secrecy::SecretString;
 use vellum_actors::sign_in;
 use vellum_store::UserId;
@@ -53,7 +53,9 @@ impl Caller {
         if self.permissions.iter().any(|held| held == permission) {
             Ok(())
         } else {
-            Err(Problem::forbidden(format!("This needs the permission {permission}.")))
+            Err(Problem::forbidden(format!(
+                "This needs the permission {permission}."
+            )))
         }
     }
 }
@@ -79,10 +81,19 @@ impl FromRequest for MaybeCaller {
 }
 
 async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
-    let app = request.app_data::<web::Data<App>>().ok_or_else(Problem::unauthorized)?.clone();
-    let Some(token) = presented(request, &app)? else { return Ok(None) };
+    let app = request
+        .app_data::<web::Data<App>>()
+        .ok_or_else(Problem::unauthorized)?
+        .clone();
+    let Some(token) = presented(request, &app)? else {
+        return Ok(None);
+    };
     let found = sign_in::authenticate(&app.node, &token).await?;
-    Ok(found.map(|found| Caller { session: found.session, permissions: found.permissions, token }))
+    Ok(found.map(|found| Caller {
+        session: found.session,
+        permissions: found.permissions,
+        token,
+    }))
 }
 
 /// The token that a request carries. One in the `Authorization` header is looked at first, and alone: a
@@ -92,7 +103,9 @@ fn presented(request: &HttpRequest, app: &App) -> Result<Option<SecretString>, P
         let bearer = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
         return Ok(bearer.map(|token| SecretString::from(token.trim())));
     }
-    let Some(cookie) = request.cookie(COOKIE) else { return Ok(None) };
+    let Some(cookie) = request.cookie(COOKIE) else {
+        return Ok(None);
+    };
     if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
         refuse_foreign_origin(request, app)?;
     }
@@ -101,7 +114,10 @@ fn presented(request: &HttpRequest, app: &App) -> Result<Option<SecretString>, P
 
 /// A browser sends the cookie along with a form of any site; it also says which site that is.
 fn refuse_foreign_origin(request: &HttpRequest, app: &App) -> Result<(), Problem> {
-    let origin = request.headers().get(header::ORIGIN).and_then(|value| value.to_str().ok());
+    let origin = request
+        .headers()
+        .get(header::ORIGIN)
+        .and_then(|value| value.to_str().ok());
     let known = std::iter::once(&app.origin).chain(&app.client_origins);
     match origin {
         Some(origin) if known.into_iter().any(|known| known.as_str() == origin) => Ok(()),

@@ -35,19 +35,34 @@ pub struct Problem {
 impl Problem {
     /// A problem with a stable code and a sentence for people.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self { status, code, detail: detail.into(), errors: Vec::new(), retry_after: None, allow: None, extra: Map::new() }
+        Self {
+            status,
+            code,
+            detail: detail.into(),
+            errors: Vec::new(),
+            retry_after: None,
+            allow: None,
+            extra: Map::new(),
+        }
     }
 
     /// 422: these fields are missing or of a wrong type.
     pub fn validation(errors: Vec<FieldError>) -> Self {
         let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
         let detail = format!("The request is not valid: {}.", fields.join(", "));
-        Self { errors, ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail) }
+        Self {
+            errors,
+            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail)
+        }
     }
 
     /// 401: no valid session.
     pub fn unauthorized() -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "unauthorized", "You are not signed in, or your session has ended.")
+        Self::new(
+            StatusCode::UNAUTHORIZED,
+            "unauthorized",
+            "You are not signed in, or your session has ended.",
+        )
     }
 
     /// 403: the session may not do this.
@@ -63,21 +78,34 @@ impl Problem {
     /// 405: the path exists, the method does not.
     pub fn method_not_allowed(allow: String) -> Self {
         let detail = format!("This path takes {allow}.");
-        Self { allow: Some(allow), ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail) }
+        Self {
+            allow: Some(allow),
+            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
+        }
     }
 
     /// 429: too many requests; come back after `seconds`.
     pub fn too_many(seconds: u64) -> Self {
         let detail = "Too many requests. Wait a while.";
-        Self { retry_after: Some(seconds), ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail) }
+        Self {
+            retry_after: Some(seconds),
+            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
+        }
     }
 
     fn unavailable(seconds: u64, detail: impl Into<String>) -> Self {
-        Self { retry_after: Some(seconds), ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail) }
+        Self {
+            retry_after: Some(seconds),
+            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
+        }
     }
 
     fn internal() -> Self {
-        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", "Something went wrong inside the node. It was logged.")
+        Self::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "internal",
+            "Something went wrong inside the node. It was logged.",
+        )
     }
 
     /// Adds a member for programs.
@@ -101,7 +129,10 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut body = Map::new();
         body.insert("type".into(), json!("about:blank"));
-        body.insert("title".into(), json!(self.status.canonical_reason().unwrap_or("Error")));
+        body.insert(
+            "title".into(),
+            json!(self.status.canonical_reason().unwrap_or("Error")),
+        );
         body.insert("status".into(), json!(self.status.as_u16()));
         body.insert("detail".into(), json!(self.detail));
         body.insert("message".into(), json!(self.detail));
@@ -115,10 +146,16 @@ impl ResponseError for Problem {
         if let Some(seconds) = self.retry_after {
             answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
-        if let Some(allow) = self.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
+        if let Some(allow) = self
+            .allow
+            .as_deref()
+            .and_then(|allow| HeaderValue::from_str(allow).ok())
+        {
             answer.insert_header((header::ALLOW, allow));
         }
-        answer.content_type("application/problem+json").body(Value::Object(body).to_string())
+        answer
+            .content_type("application/problem+json")
+            .body(Value::Object(body).to_string())
     }
 }
 
@@ -128,7 +165,10 @@ impl From<Error> for Problem {
             Error::Store(error) => return store_problem(error),
             Error::Message(refusal) => return refusal_problem(refusal),
             Error::Busy { retry_after } => {
-                return Self::unavailable(retry_after.as_secs().max(1), "Too many requests wait for this user.");
+                return Self::unavailable(
+                    retry_after.as_secs().max(1),
+                    "Too many requests wait for this user.",
+                );
             }
             Error::Stopping => return Self::unavailable(5, "The node is stopping."),
             Error::Internal => return Self::internal(),

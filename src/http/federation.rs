@@ -1,9 +1,8 @@
 //! `POST /federation/inbox`: envelopes from other nodes (wire protocol, section 5).
 
 use actix_web::http::StatusCode;
-use actix_web::middleware::from_fn;
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpRequest, HttpResponse};
+use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use serde_json::{Map, json};
 use vellum_actors::inbox::{self, Inbound};
 use vellum_protocol::MessageType;
@@ -11,24 +10,25 @@ use vellum_protocol::server_request::{
     HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
 };
 
+use super::App;
 use super::body::Body;
 use super::endpoint::Endpoint;
 use super::error::Problem;
-use super::{App, limits};
 
 /// Paths of this file.
 pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at(INBOX_PATH)
-        .post(receive)
-        .guarded(|resource| resource.wrap(from_fn(limits::inbox)))
-        .register(config);
+    Endpoint::at(INBOX_PATH).post(receive).register(config);
 }
 
 async fn receive(app: web::Data<App>, request: HttpRequest, body: Body) -> Result<HttpResponse, Problem> {
     // A charset parameter is fine; any other type is not (wire protocol, section 5).
     if !request.content_type().eq_ignore_ascii_case("application/json") {
         let detail = "The body must be application/json.";
-        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail));
+        return Err(Problem::new(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            "validation_failed",
+            detail,
+        ));
     }
     let header = |name: &str| {
         let value = request.headers().get(name).and_then(|value| value.to_str().ok());

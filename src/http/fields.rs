@@ -38,13 +38,20 @@ impl Fields {
     /// # Errors
     /// 422 when there is a body and it is not an object.
     pub fn of_optional_body(body: &[u8]) -> Result<Self, Problem> {
-        if body.trim_ascii().is_empty() { Ok(Self::of_object(Map::new(), String::new())) } else { Self::of_body(body) }
+        if body.trim_ascii().is_empty() {
+            Ok(Self::of_object(Map::new(), String::new()))
+        } else {
+            Self::of_body(body)
+        }
     }
 
     /// Reads a query string.
     #[must_use]
     pub fn of_query(query: Map<String, Value>) -> Self {
-        Self { from_query: true, ..Self::of_object(query, String::new()) }
+        Self {
+            from_query: true,
+            ..Self::of_object(query, String::new())
+        }
     }
 
     /// Takes a field that has another name for some clients.
@@ -57,12 +64,20 @@ impl Fields {
     }
 
     fn of_object(object: Map<String, Value>, prefix: String) -> Self {
-        Self { object, prefix, from_query: false, errors: Vec::new() }
+        Self {
+            object,
+            prefix,
+            from_query: false,
+            errors: Vec::new(),
+        }
     }
 
     /// Notes that a field is wrong.
     pub fn wrong(&mut self, name: &str, message: impl Into<String>) {
-        self.errors.push(FieldError { field: format!("{}{name}", self.prefix), message: message.into() });
+        self.errors.push(FieldError {
+            field: format!("{}{name}", self.prefix),
+            message: message.into(),
+        });
     }
 
     /// Whether the field is there and not null.
@@ -130,7 +145,10 @@ impl Fields {
             return Vec::new();
         };
         if !range.contains(&members.len()) {
-            self.wrong(name, format!("must have {} to {} members", range.start(), range.end()));
+            self.wrong(
+                name,
+                format!("must have {} to {} members", range.start(), range.end()),
+            );
             return Vec::new();
         }
         let mut results = Vec::with_capacity(members.len());
@@ -151,12 +169,19 @@ impl Fields {
     /// # Errors
     /// 422 with every field that was noted.
     pub fn finish(self) -> Result<(), Problem> {
-        if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
+        if self.errors.is_empty() {
+            Ok(())
+        } else {
+            Err(Problem::validation(self.errors))
+        }
     }
 }
 
 fn body_error(message: impl Into<String>) -> Problem {
-    Problem::validation(vec![FieldError { field: "body".into(), message: message.into() }])
+    Problem::validation(vec![FieldError {
+        field: "body".into(),
+        message: message.into(),
+    }])
 }
 
 #[cfg(test)]

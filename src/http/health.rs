@@ -1,7 +1,7 @@
 //! `/health/live` and `/health/ready`: is the process up, and can it work.
 
-use actix_web::web::{self, ServiceConfig};
 use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig};
 use serde_json::json;
 use vellum_store::users;
 

@@ -5,11 +5,13 @@ use std::num::NonZeroU32;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
 use actix_web::middleware::Next;
 use actix_web::{HttpRequest, web};
 use governor::clock::{Clock, DefaultClock};
 use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::IpNet;
+use vellum_protocol::server_request::INBOX_PATH;
 
 use super::App;
 use super::error::Problem;
@@ -32,7 +34,9 @@ impl Limiters {
     pub fn new(limits: Limits) -> Self {
         let by_address = |per_minute: u32| {
             // The settings refuse 0; 1 is the least that a limit can be.
-            RateLimiter::keyed(Quota::per_minute(NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN)))
+            RateLimiter::keyed(Quota::per_minute(
+                NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN),
+            ))
         };
         Self(limits.enabled.then(|| Kinds {
             sign_in: by_address(limits.sign_in_per_minute),
@@ -61,46 +65,59 @@ pub fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr
     if !is_trusted(&peer) {
         return Some(peer);
     }
-    let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-    let mut hops: Vec<IpAddr> = forwarded.flat_map(|line| line.split(',')).map_while(|hop| hop.trim().parse().ok()).collect();
+    let forwarded = request
+        .headers()
+        .get_all("x-forwarded-for")
+        .filter_map(|value| value.to_str().ok());
+    let mut hops: Vec<IpAddr> = forwarded
+        .flat_map(|line| line.split(','))
+        .map_while(|hop| hop.trim().parse().ok())
+        .collect();
     hops.reverse();
     Some(hops.into_iter().find(|hop| !is_trusted(hop)).unwrap_or(peer))
 }
 
-macro_rules! limit {
-    ($(#[$doc:meta])* $name:ident) => {
-        $(#[$doc])*
-        pub async fn $name(
-            request: ServiceRequest,
-            next: Next<impl MessageBody>,
-        ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-            check(&request, |kinds| &kinds.$name)?;
-            next.call(request).await
-        }
-    };
+/// Refuses a request whose address has asked too often. It runs before anything is parsed.
+///
+/// # Errors
+/// 429 with `Retry-After`.
+pub async fn limit(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    check(&request)?;
+    next.call(request).await
 }
 
-limit!(
-    /// Limits signing in.
-    sign_in
-);
-limit!(
-    /// Limits envelopes of other nodes. It counts before anything is parsed.
-    inbox
-);
-limit!(
-    /// Limits the public documents.
-    documents
-);
-
-fn check(request: &ServiceRequest, kind: impl FnOnce(&Kinds) -> &ByAddress) -> Result<(), Problem> {
-    let Some(app) = request.app_data::<web::Data<App>>() else { return Ok(()) };
-    let Some(kinds) = &app.limiters.0 else { return Ok(()) };
-    let Some(address) = client_address(request.request(), &app.trusted_proxies) else { return Ok(()) };
-    kind(kinds).check_key(&address).map_err(|until| {
+fn check(request: &ServiceRequest) -> Result<(), Problem> {
+    let Some(app) = request.app_data::<web::Data<App>>() else {
+        return Ok(());
+    };
+    let Some(kinds) = &app.limiters.0 else {
+        return Ok(());
+    };
+    let Some(limiter) = kinds.of(request.method(), request.path()) else {
+        return Ok(());
+    };
+    let Some(address) = client_address(request.request(), &app.trusted_proxies) else {
+        return Ok(());
+    };
+    limiter.check_key(&address).map_err(|until| {
         let wait = until.wait_time_from(DefaultClock::default().now());
         Problem::too_many(wait.as_secs() + 1)
     })
+}
+
+impl Kinds {
+    /// Which limit a request falls under.
+    fn of(&self, method: &Method, path: &str) -> Option<&ByAddress> {
+        match path {
+            INBOX_PATH => Some(&self.inbox),
+            "/auth/verify" | "/auth/sessions" if method == Method::POST => Some(&self.sign_in),
+            _ if path.starts_with("/.well-known/") => Some(&self.documents),
+            _ => None,
+        }
+    }
 }
 
 #[cfg(test)]
@@ -122,8 +139,15 @@ mod tests {
     fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
         assert_eq!(address("9.9.9.9", "1.2.3.4", &[]), "9.9.9.9");
         assert_eq!(address("10.0.0.1", "1.2.3.4", &["10.0.0.0/8"]), "1.2.3.4");
-        assert_eq!(address("10.0.0.1", "6.6.6.6, 1.2.3.4", &["10.0.0.0/8"]), "1.2.3.4", "the first is the client's word");
-        assert_eq!(address("10.0.0.1", "1.2.3.4, 10.0.0.2", &["10.0.0.0/8"]), "1.2.3.4");
+        assert_eq!(
+            address("10.0.0.1", "6.6.6.6, 1.2.3.4", &["10.0.0.0/8"]),
+            "1.2.3.4",
+            "the first is the client's word"
+        );
+        assert_eq!(
+            address("10.0.0.1", "1.2.3.4, 10.0.0.2", &["10.0.0.0/8"]),
+            "1.2.3.4"
+        );
         assert_eq!(address("10.0.0.1", "nonsense", &["10.0.0.0/8"]), "10.0.0.1");
     }
 }

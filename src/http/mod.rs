@@ -23,6 +23,7 @@ use std::sync::Arc;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header;
+use actix_web::middleware::from_fn;
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use tracing_actix_web::TracingLogger;
@@ -60,7 +61,13 @@ impl App {
         trusted_proxies: Vec<IpNet>,
         limits: Limits,
     ) -> Self {
-        Self { node, origin, client_origins, trusted_proxies, limiters: limits::Limiters::new(limits) }
+        Self {
+            node,
+            origin,
+            client_origins,
+            trusted_proxies,
+            limiters: limits::Limiters::new(limits),
+        }
     }
 }
 
@@ -86,13 +93,18 @@ pub fn application(
         .configure(users_me::paths)
         .configure(users_me_revocations::paths)
         .configure(friends::paths)
-        .default_service(web::to(|| async { Err::<HttpResponse, _>(Problem::not_found("There is nothing here.")) }))
+        .default_service(web::to(|| async {
+            Err::<HttpResponse, _>(Problem::not_found("There is nothing here."))
+        }))
+        .wrap(from_fn(limits::limit))
         .wrap(TracingLogger::default())
 }
 
 /// 200 with a body that only the caller may keep.
 fn private<T: Serialize>(body: &T) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body)
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .json(body)
 }
 
 /// A time as every answer shows it: RFC 3339 in UTC with milliseconds.

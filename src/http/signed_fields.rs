@@ -10,7 +10,12 @@ pub fn required(fields: &mut Fields) -> SignedFields {
     let signature = fields.text("signature");
     let nonce = fields.text("nonce");
     let timestamp = fields.text("timestamp");
-    SignedFields { signature, nonce, timestamp, message_version: message_version(fields) }
+    SignedFields {
+        signature,
+        nonce,
+        timestamp,
+        message_version: message_version(fields),
+    }
 }
 
 /// Reads fields that existing clients leave out or send only in part: they sign version 1 with a time
@@ -21,15 +26,20 @@ pub fn optional(fields: &mut Fields) -> Option<SignedFields> {
     let timestamp = fields.optional_text("timestamp");
     let message_version = message_version(fields);
     match (signature, nonce, timestamp) {
-        (Some(signature), Some(nonce), Some(timestamp)) => {
-            Some(SignedFields { signature, nonce, timestamp, message_version })
-        }
+        (Some(signature), Some(nonce), Some(timestamp)) => Some(SignedFields {
+            signature,
+            nonce,
+            timestamp,
+            message_version,
+        }),
         _ => None,
     }
 }
 
 fn message_version(fields: &mut Fields) -> u32 {
-    let Some(number) = fields.optional_integer("messageVersion") else { return 1 };
+    let Some(number) = fields.optional_integer("messageVersion") else {
+        return 1;
+    };
     u32::try_from(number).unwrap_or_else(|_| {
         fields.wrong("messageVersion", "must be an integer from 0 to 4294967295");
         1

@@ -21,10 +21,14 @@ const CONFIRMATION: &str = "erase-all-my-data";
 /// Paths of this file.
 pub fn paths(config: &mut ServiceConfig) {
     Endpoint::at("/users/me/identity").get(identity).register(config);
-    Endpoint::at("/users/me/identity/reset").post(reset).register(config);
+    Endpoint::at("/users/me/identity/reset")
+        .post(reset)
+        .register(config);
     Endpoint::at("/users/me/alias").patch(set_alias).register(config);
     Endpoint::at("/users/me/keys").put(register_keys).register(config);
-    Endpoint::at("/users/me/km-version").get(km_version).register(config);
+    Endpoint::at("/users/me/km-version")
+        .get(km_version)
+        .register(config);
 }
 
 async fn identity(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
@@ -46,7 +50,9 @@ async fn reset(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpRe
     }
     fields.finish()?;
     let pending = app.node.ask(caller.user(), ResetIdentity).await?;
-    Ok(super::private(&json!({ "success": true, "pendingRevocations": pending })))
+    Ok(super::private(
+        &json!({ "success": true, "pendingRevocations": pending }),
+    ))
 }
 
 async fn set_alias(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
@@ -55,7 +61,9 @@ async fn set_alias(app: web::Data<App>, caller: Caller, body: Body) -> Result<Ht
     fields.finish()?;
     let alias = Alias::parse(&alias).map_err(|_| Error::InvalidAlias)?;
     let set = app.node.ask(caller.user(), SetAlias { alias }).await?;
-    Ok(super::private(&json!({ "alias": set.alias, "handle": set.handle })))
+    Ok(super::private(
+        &json!({ "alias": set.alias, "handle": set.handle }),
+    ))
 }
 
 async fn register_keys(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
@@ -73,7 +81,10 @@ async fn register_keys(app: web::Data<App>, caller: Caller, body: Body) -> Resul
         signing: SigningKey::parse(&signing).map_err(invalid("signingKey"))?,
         encryption: EncryptionKey::parse(&encryption).map_err(invalid("encryptionKey"))?,
     };
-    let version = app.node.ask(caller.user(), RegisterKeys { keys, expected }).await?;
+    let version = app
+        .node
+        .ask(caller.user(), RegisterKeys { keys, expected })
+        .await?;
     Ok(super::private(&json!({ "success": true, "kmVersion": version })))
 }
 

@@ -23,17 +23,23 @@ const LONGEST_FLUSH: usize = 1024 * 1024;
 
 /// Paths of this file.
 pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/users/me/revocations/pending").get(pending).register(config);
+    Endpoint::at("/users/me/revocations/pending")
+        .get(pending)
+        .register(config);
     Endpoint::at("/users/me/revocations/flush")
         .post(flush)
-        .guarded(|resource| resource.app_data(web::PayloadConfig::new(LONGEST_FLUSH)))
+        .longest_body(LONGEST_FLUSH)
         .register(config);
-    Endpoint::at("/users/me/revocations/pending/{peerHandle}").delete(discard).register(config);
+    Endpoint::at("/users/me/revocations/pending/{peerHandle}")
+        .delete(discard)
+        .register(config);
 }
 
 async fn pending(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let rows = outbox::pending_of_user(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let rows = outbox::pending_of_user(&mut conn, caller.user())
+        .await
+        .map_err(Error::from)?;
     let rows: Vec<Value> = rows.iter().map(pending_view).collect();
     Ok(super::private(&json!({ "revocations": rows })))
 }
@@ -50,7 +56,11 @@ async fn flush(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpRe
     Ok(super::private(&json!({ "results": results })))
 }
 
-async fn discard(app: web::Data<App>, caller: Caller, handle: web::Path<String>) -> Result<HttpResponse, Problem> {
+async fn discard(
+    app: web::Data<App>,
+    caller: Caller,
+    handle: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     // A text that is no handle is not pending either.
     let peer = Handle::parse(&handle).map_err(|_| Error::NotPending)?;
     app.node.ask(caller.user(), DiscardRevocation { peer }).await?;

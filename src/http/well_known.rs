@@ -1,18 +1,17 @@
 //! `/.well-known/parchment-server` and `/.well-known/user/{alias}`: what this node shows to others (wire
 //! protocol, section 5).
 
-use actix_web::http::header;
-use actix_web::middleware::from_fn;
-use actix_web::web::{self, ServiceConfig};
 use actix_web::HttpResponse;
+use actix_web::http::header;
+use actix_web::web::{self, ServiceConfig};
 use vellum_actors::node::REVOCATION_WINDOW_MILLIS;
 use vellum_protocol::server_request::INBOX_PATH;
 use vellum_protocol::{Alias, Manifest, UserDocument};
 use vellum_store::friendships::Peer;
 
+use super::App;
 use super::endpoint::Endpoint;
 use super::error::Problem;
-use super::{App, limits};
 
 /// How long others may keep a document without asking again, in seconds.
 const MAX_AGE: &str = "public, max-age=60";
@@ -21,18 +20,19 @@ const MAX_AGE: &str = "public, max-age=60";
 pub fn paths(config: &mut ServiceConfig) {
     Endpoint::at("/.well-known/parchment-server")
         .get(server)
-        .guarded(|resource| resource.wrap(from_fn(limits::documents)))
         .register(config);
     Endpoint::at("/.well-known/user/{alias}")
         .get(user)
-        .guarded(|resource| resource.wrap(from_fn(limits::documents)))
         .register(config);
 }
 
 async fn server(app: web::Data<App>) -> HttpResponse {
     let window = u64::try_from(REVOCATION_WINDOW_MILLIS / 1000).ok();
-    let manifest =
-        Manifest::of_this_node(app.node.domain.clone(), app.node.identity.public(), window.unwrap_or_default());
+    let manifest = Manifest::of_this_node(
+        app.node.domain.clone(),
+        app.node.identity.public(),
+        window.unwrap_or_default(),
+    );
     public(&manifest)
 }
 
@@ -50,7 +50,10 @@ pub fn document(app: &App, user: Peer) -> UserDocument {
     let origin = if app.node.is_local(&user.handle) {
         app.origin.as_str().to_owned()
     } else {
-        format!("{}://{domain}", if domain.is_loopback() { "http" } else { "https" })
+        format!(
+            "{}://{domain}",
+            if domain.is_loopback() { "http" } else { "https" }
+        )
     };
     UserDocument {
         inbox: format!("{origin}{INBOX_PATH}"),
@@ -63,5 +66,7 @@ pub fn document(app: &App, user: Peer) -> UserDocument {
 }
 
 fn public<T: serde::Serialize>(body: &T) -> HttpResponse {
-    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, MAX_AGE)).json(body)
+    HttpResponse::Ok()
+        .insert_header((header::CACHE_CONTROL, MAX_AGE))
+        .json(body)
 }

@@ -58,9 +58,9 @@ impl Guard {
             return true;
         }
         match address {
-            IpAddr::V4(v4) => !NOT_PUBLIC_V4.iter().any(|&(base, bits)| {
-                within(IpNet::V4(Ipv4Net::new_assert(base, bits)), IpAddr::V4(v4))
-            }),
+            IpAddr::V4(v4) => !NOT_PUBLIC_V4
+                .iter()
+                .any(|&(base, bits)| within(IpNet::V4(Ipv4Net::new_assert(base, bits)), IpAddr::V4(v4))),
             IpAddr::V6(v6) => {
                 // An IPv4 address in IPv6 clothes, plain or for NAT64, is judged as what it is.
                 if let Some(v4) = v6.to_ipv4_mapped().or_else(|| nat64(v6)) {
@@ -124,14 +124,44 @@ mod tests {
     fn only_public_addresses_are_dialled() {
         let guard = Guard { allow_private: false };
         for refused in [
-            "127.0.0.1", "127.8.8.8", "10.1.2.3", "172.16.0.1", "172.31.255.255", "192.168.1.1", "169.254.169.254",
-            "100.64.0.1", "0.0.0.0", "255.255.255.255", "224.0.0.1", "192.0.2.7", "198.51.100.1", "203.0.113.9",
-            "198.18.0.1", "::1", "::", "fe80::1", "fc00::1", "fd12::1", "ff02::1", "2001:db8::1", "::ffff:10.0.0.1",
-            "::ffff:127.0.0.1", "64:ff9b::a00:1", "2002:7f00:1::", "::7f00:1", "fd00:ec2::254",
+            "127.0.0.1",
+            "127.8.8.8",
+            "10.1.2.3",
+            "172.16.0.1",
+            "172.31.255.255",
+            "192.168.1.1",
+            "169.254.169.254",
+            "100.64.0.1",
+            "0.0.0.0",
+            "255.255.255.255",
+            "224.0.0.1",
+            "192.0.2.7",
+            "198.51.100.1",
+            "203.0.113.9",
+            "198.18.0.1",
+            "::1",
+            "::",
+            "fe80::1",
+            "fc00::1",
+            "fd12::1",
+            "ff02::1",
+            "2001:db8::1",
+            "::ffff:10.0.0.1",
+            "::ffff:127.0.0.1",
+            "64:ff9b::a00:1",
+            "2002:7f00:1::",
+            "::7f00:1",
+            "fd00:ec2::254",
         ] {
             assert!(!guard.allows(refused.parse().unwrap()), "{refused}");
         }
-        for allowed in ["1.1.1.1", "93.184.216.34", "172.32.0.1", "2606:4700::1111", "::ffff:1.1.1.1"] {
+        for allowed in [
+            "1.1.1.1",
+            "93.184.216.34",
+            "172.32.0.1",
+            "2606:4700::1111",
+            "::ffff:1.1.1.1",
+        ] {
             assert!(guard.allows(allowed.parse().unwrap()), "{allowed}");
         }
     }
@@ -139,11 +169,27 @@ mod tests {
     #[test]
     fn a_literal_address_is_checked_although_it_is_never_resolved() {
         let guard = Guard { allow_private: false };
-        for refused in ["https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://169.254.169.254/"] {
-            assert!(guard.check_literal(&Url::parse(refused).unwrap()).is_err(), "{refused}");
+        for refused in [
+            "https://127.0.0.1/",
+            "https://2130706433/",
+            "https://0x7f.1/",
+            "https://169.254.169.254/",
+        ] {
+            assert!(
+                guard.check_literal(&Url::parse(refused).unwrap()).is_err(),
+                "{refused}"
+            );
         }
-        assert!(guard.check_literal(&Url::parse("https://node.example/").unwrap()).is_ok());
+        assert!(
+            guard
+                .check_literal(&Url::parse("https://node.example/").unwrap())
+                .is_ok()
+        );
         let development = Guard { allow_private: true };
-        assert!(development.check_literal(&Url::parse("http://127.0.0.1:5000/").unwrap()).is_ok());
+        assert!(
+            development
+                .check_literal(&Url::parse("http://127.0.0.1:5000/").unwrap())
+                .is_ok()
+        );
     }
 }

@@ -86,9 +86,15 @@ impl Node {
     /// # Errors
     /// Only what the database says.
     pub async fn start_delivery(self: &Arc<Self>, arbiter: &ArbiterHandle) -> Result<(), Error> {
-        let freed = self.store.write(|tx| outbox::release_leases(tx, "").boxed()).await?;
+        let freed = self
+            .store
+            .write(|tx| outbox::release_leases(tx, "").boxed())
+            .await?;
         if freed > 0 {
-            tracing::info!(rows = freed, "took up deliveries that an earlier run left under way");
+            tracing::info!(
+                rows = freed,
+                "took up deliveries that an earlier run left under way"
+            );
         }
         let node = Arc::clone(self);
         let addr = Supervisor::start_in_arbiter(arbiter, move |_| RevocationDelivery::new(node));
@@ -182,7 +188,13 @@ impl RevocationDelivery {
     fn start_attempt(&mut self, leased: Leased, ctx: &mut Context<Self>) {
         let (abort, registration) = AbortHandle::new_pair();
         let id = leased.id.clone();
-        self.under_way.insert(id.clone(), UnderWay { abort, waiting: Vec::new() });
+        self.under_way.insert(
+            id.clone(),
+            UnderWay {
+                abort,
+                waiting: Vec::new(),
+            },
+        );
         let span = tracing::info_span!("delivery_attempt", row = %id, peer = %leased.peer_handle, n = leased.attempts + 1);
         let work = attempt(Arc::clone(&self.node), leased).instrument(span);
         let work = Abortable::new(work, registration).into_actor(self);
@@ -190,7 +202,12 @@ impl RevocationDelivery {
     }
 
     fn ended(&mut self, id: &OutboxId, ctx: &mut Context<Self>) {
-        for waiting in self.under_way.remove(id).into_iter().flat_map(|ended| ended.waiting) {
+        for waiting in self
+            .under_way
+            .remove(id)
+            .into_iter()
+            .flat_map(|ended| ended.waiting)
+        {
             // Whoever waited may have gone.
             let _ = waiting.send(());
         }
@@ -247,7 +264,9 @@ impl Handler<Withdraw> for RevocationDelivery {
             self.withdrawn.insert(id.clone());
         }
         self.node.reports.publish(&id, Report::Withdrawn);
-        let Some(under_way) = self.under_way.get_mut(&id) else { return Box::pin(async {}) };
+        let Some(under_way) = self.under_way.get_mut(&id) else {
+            return Box::pin(async {});
+        };
         under_way.abort.abort();
         let (done, ended) = oneshot::channel();
         under_way.waiting.push(done);
@@ -280,8 +299,9 @@ impl Handler<Stop> for RevocationDelivery {
         Box::pin(async move {
             // An error means that the actor ended, and every attempt with it.
             let _ = stopped.await;
-            let handed_back: Result<u64, StoreError> =
-                store.write(move |tx| async move { outbox::release_leases(tx, &instance).await }.boxed()).await;
+            let handed_back: Result<u64, StoreError> = store
+                .write(move |tx| async move { outbox::release_leases(tx, &instance).await }.boxed())
+                .await;
             if let Err(error) = handed_back {
                 tracing::warn!(%error, "leases could not be handed back; the next start takes them over");
             }
@@ -293,9 +313,17 @@ impl Handler<Stop> for RevocationDelivery {
 async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
     let now = node.clock.now();
     let due = outbox::next_due(&mut *node.store.read().await?).await?;
-    let Some(due) = due else { return Ok(Scan { leased: Vec::new(), sleep: None }) };
+    let Some(due) = due else {
+        return Ok(Scan {
+            leased: Vec::new(),
+            sleep: None,
+        });
+    };
     if due > now {
-        return Ok(Scan { leased: Vec::new(), sleep: Some(until(due.since(now))) });
+        return Ok(Scan {
+            leased: Vec::new(),
+            sleep: Some(until(due.since(now))),
+        });
     }
     let per_peer = node.settings.in_flight_per_peer;
     let (leased, lapsed) = node
@@ -315,10 +343,16 @@ async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
         })
         .await?;
     if lapsed > 0 {
-        tracing::info!(messages = lapsed, "messages were given up: their recipients' nodes did not take them in time");
+        tracing::info!(
+            messages = lapsed,
+            "messages were given up: their recipients' nodes did not take them in time"
+        );
     }
     let next = outbox::next_due(&mut *node.store.read().await?).await?;
-    Ok(Scan { leased, sleep: next.map(|next| until(next.since(now))) })
+    Ok(Scan {
+        leased,
+        sleep: next.map(|next| until(next.since(now))),
+    })
 }
 
 fn until(millis: i64) -> Duration {
@@ -331,7 +365,9 @@ async fn attempt(node: Arc<Node>, leased: Leased) {
     let verdict = if node.is_local(&leased.peer_handle) {
         settle::deliver_here(&node, &leased).await
     } else {
-        node.peers.deliver(&node, leased.envelope.clone(), leased.attempts > 0).await
+        node.peers
+            .deliver(&node, leased.envelope.clone(), leased.attempts > 0)
+            .await
     };
     match &verdict {
         Verdict::Delivered { .. } => tracing::info!("delivered"),

@@ -48,7 +48,10 @@ mod tests {
             let middle = middle(failures);
             for _ in 0..50 {
                 let pause = retry_after(failures);
-                assert!(pause >= middle / 2 && pause <= middle * 3 / 2, "{failures} failures: {pause:?}");
+                assert!(
+                    pause >= middle / 2 && pause <= middle * 3 / 2,
+                    "{failures} failures: {pause:?}"
+                );
             }
         }
         assert_eq!(middle(1), FIRST);

@@ -57,16 +57,28 @@ pub(super) async fn settle(
 pub(super) async fn deliver_here(node: &Arc<Node>, leased: &Leased) -> Verdict {
     match receive_here(node, leased).await {
         Ok(friends) => Verdict::Delivered { friends },
-        Err(Error::UserNotFound) => Verdict::Rejected { reason: "Recipient not found".into() },
-        Err(error) => Verdict::Later { reason: error.to_string(), pause: None, reached: true },
+        Err(Error::UserNotFound) => Verdict::Rejected {
+            reason: "Recipient not found".into(),
+        },
+        Err(error) => Verdict::Later {
+            reason: error.to_string(),
+            pause: None,
+            reached: true,
+        },
     }
 }
 
 async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> {
     let content = &leased.envelope.content;
-    let recipient = node.user_by_alias(content.to.alias()).await?.ok_or(Error::UserNotFound)?;
+    let recipient = node
+        .user_by_alias(content.to.alias())
+        .await?
+        .ok_or(Error::UserNotFound)?;
     let sender = node.as_peer(&node.user(&leased.user_id).await?)?;
-    leased.envelope.verify(&sender.signing_key).map_err(|_| Error::BadSignature)?;
+    leased
+        .envelope
+        .verify(&sender.signing_key)
+        .map_err(|_| Error::BadSignature)?;
     let receive = Receive {
         message_type: content.message_type,
         sender,
@@ -83,12 +95,18 @@ fn outcome_of(leased: &Leased, verdict: &Verdict, now: UnixMillis) -> Outcome {
         Verdict::Delivered { .. } => Outcome::Delivered,
         // Only a revocation has a list in which its owner sees a refusal; anything else just goes.
         Verdict::Rejected { .. } if !leased.subject.is_empty() => Outcome::Delivered,
-        Verdict::Rejected { reason } => Outcome::Rejected { error: reason.clone() },
+        Verdict::Rejected { reason } => Outcome::Rejected {
+            error: reason.clone(),
+        },
         Verdict::Later { reason, pause, .. } => {
             let own = retry_after(leased.attempts.saturating_add(1));
             let pause = pause.map_or(own, |asked| asked.max(own));
             let next_attempt_at = now.plus_millis(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
-            Outcome::Postponed { error: reason.clone(), next_attempt_at, attempted: true }
+            Outcome::Postponed {
+                error: reason.clone(),
+                next_attempt_at,
+                attempted: true,
+            }
         }
     }
 }
@@ -105,16 +123,24 @@ async fn note_on_peer(
     let domain = leased.peer_handle.domain().folded();
     match verdict {
         Verdict::Delivered { .. } => peers::note_delivery(tx, &domain, now).await?,
-        Verdict::Later { reason, reached: false, .. } => {
+        Verdict::Later {
+            reason,
+            reached: false,
+            ..
+        } => {
             let record = peers::find(tx, &domain).await?;
-            let counted = record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(|at| at >= started));
+            let counted = record
+                .as_ref()
+                .is_some_and(|peer| peer.last_failure_at.is_some_and(|at| at >= started));
             if !counted {
                 let failures = record.map_or(0, |peer| peer.failures).saturating_add(1);
                 let pause = i64::try_from(retry_after(failures).as_millis()).unwrap_or(i64::MAX);
                 peers::note_failure(tx, &domain, failures, now.plus_millis(pause), reason, now).await?;
             }
         }
-        Verdict::Later { pause: Some(pause), .. } => {
+        Verdict::Later {
+            pause: Some(pause), ..
+        } => {
             let until = now.plus_millis(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
             peers::pause_until(tx, &domain, until).await?;
         }
@@ -175,7 +201,9 @@ pub(super) async fn lapsed(tx: &mut Tx, message: &Lapsed) -> Result<(), Error> {
 
 /// Ends the friendship that an accept has made, if its invitation is still kept.
 async fn undo_accept(tx: &mut Tx, user: &UserId, invitation: &InvitationId) -> Result<bool, Error> {
-    let Some(invitation) = invitations::by_id(tx, user, invitation).await? else { return Ok(false) };
+    let Some(invitation) = invitations::by_id(tx, user, invitation).await? else {
+        return Ok(false);
+    };
     friendships::end(tx, user, &invitation.from, UnixMillis(i64::MAX)).await?;
     Ok(true)
 }

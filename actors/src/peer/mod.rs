@@ -46,7 +46,11 @@ impl PeerActor {
     pub(crate) fn new(domain: Domain, in_flight: u32) -> Self {
         let permits = usize::try_from(in_flight.max(1)).unwrap_or(1);
         let documents = Arc::new(Documents::new(domain.clone()));
-        Self { domain, documents, in_flight: Arc::new(Semaphore::new(permits)) }
+        Self {
+            domain,
+            documents,
+            in_flight: Arc::new(Semaphore::new(permits)),
+        }
     }
 }
 
@@ -150,10 +154,21 @@ async fn attempt(domain: &Domain, documents: &Documents, deliver: &Deliver) -> V
     let manifest = match documents.manifest(&deliver.node).await {
         Ok(manifest) => manifest,
         Err(PeerError::Transport(error)) => return verdict::of_failure(&error),
-        Err(error) => return Verdict::Later { reason: error.to_string(), pause: None, reached: true },
+        Err(error) => {
+            return Verdict::Later {
+                reason: error.to_string(),
+                pause: None,
+                reached: true,
+            };
+        }
     };
     let (headers, body) = signed_request(&deliver.node, &manifest, &deliver.envelope);
-    match deliver.node.transport.post(domain, INBOX_PATH, headers, body).await {
+    match deliver
+        .node
+        .transport
+        .post(domain, INBOX_PATH, headers, body)
+        .await
+    {
         Ok(answer) => {
             if answer.status == 401 {
                 // The peer may have a new manifest; the next attempt reads it again.
@@ -167,7 +182,11 @@ async fn attempt(domain: &Domain, documents: &Documents, deliver: &Deliver) -> V
 
 /// The request around an envelope (wire protocol, section 5). Nonce and timestamp are fresh for every
 /// attempt: a receiver remembers the nonce of an attempt that failed later on.
-fn signed_request(node: &Node, manifest: &Manifest, envelope: &Envelope) -> (Vec<(&'static str, String)>, String) {
+fn signed_request(
+    node: &Node,
+    manifest: &Manifest,
+    envelope: &Envelope,
+) -> (Vec<(&'static str, String)>, String) {
     let body = envelope.to_json();
     let nonce = base64::encode(&rand::rng().random::<[u8; 16]>());
     let timestamp = node.clock.now().to_rfc3339();

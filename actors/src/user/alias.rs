@@ -52,6 +52,9 @@ impl UserCommand for SetAlias {
                 .boxed()
             })
             .await?;
-        Ok(AliasSet { alias: self.alias, handle })
+        Ok(AliasSet {
+            alias: self.alias,
+            handle,
+        })
     }
 }

@@ -86,18 +86,22 @@ impl UserCommand for Flush {
             return Err(Error::IdentityIncomplete);
         }
         let mut seen = HashSet::new();
-        let judged: Vec<_> =
-            self.items.iter().map(|item| judge(item, &mut seen, &user, &scope)).collect::<Result<_, Error>>()?;
+        let judged: Vec<_> = self
+            .items
+            .iter()
+            .map(|item| judge(item, &mut seen, &user, &scope))
+            .collect::<Result<_, Error>>()?;
         let node = scope.node.clone();
-        scope
-            .node
+        node.clone()
             .store
             .write(move |tx| {
                 async move {
                     let now_valid = load(tx, &scope.user).await?.identity;
                     if now_valid != user.identity {
                         // Another replica changed the identity since; nothing of this is valid any more.
-                        return Err(Error::RotationConflict { current: now_valid.km_version });
+                        return Err(Error::RotationConflict {
+                            current: now_valid.km_version,
+                        });
                     }
                     let mut results = Vec::with_capacity(judged.len());
                     for item in judged {
@@ -126,7 +130,13 @@ fn judge(
     if !seen.insert(item.peer_handle.clone()) {
         return Ok(Err(ItemRefusal::Duplicate));
     }
-    match item.signed.envelope(&scope.node, user, MessageType::RelationshipRevoke, &peer, scope.now) {
+    match item.signed.envelope(
+        &scope.node,
+        user,
+        MessageType::RelationshipRevoke,
+        &peer,
+        scope.now,
+    ) {
         Ok(envelope) => Ok(Ok(envelope)),
         Err(Error::StaleTimestamp) => Ok(Err(ItemRefusal::StaleTimestamp)),
         Err(Error::InvalidNonce) => Ok(Err(ItemRefusal::InvalidNonce)),

@@ -38,7 +38,9 @@ impl UserCommand for Invite {
 
     async fn run(self, scope: Scope) -> Result<Invited, Error> {
         let node = scope.node.clone();
-        node.store.write(move |tx| async move { self.invite(tx, scope).await }.boxed()).await
+        node.store
+            .write(move |tx| async move { self.invite(tx, scope).await }.boxed())
+            .await
     }
 }
 
@@ -50,7 +52,10 @@ impl Invite {
         if friendships::find(tx, &me.id, to).await?.is_some() {
             return Err(Error::AlreadyFriends);
         }
-        if invitations::with_peer(tx, &me.id, Direction::Outgoing, to).await?.is_some() {
+        if invitations::with_peer(tx, &me.id, Direction::Outgoing, to)
+            .await?
+            .is_some()
+        {
             return Err(Error::AlreadyInvited);
         }
         let envelope = self
@@ -62,25 +67,40 @@ impl Invite {
         let mut invitation = self.row(&scope, Direction::Outgoing, &from, signature);
         match (&self.local, envelope) {
             (Some(other), _) => {
-                if invitations::with_peer(tx, &me.id, Direction::Incoming, to).await?.is_some() {
+                if invitations::with_peer(tx, &me.id, Direction::Incoming, to)
+                    .await?
+                    .is_some()
+                {
                     become_friends_here(tx, &scope, &me, other, &self.peer).await?;
                     invitation.status = Status::Accepted;
                 } else {
                     invitations::insert(tx, &invitation).await?;
                     invitations::insert(tx, &mirrored(&invitation, other, scope.node.as_peer(&me)?)).await?;
                 }
-                Ok(Invited { invitation, reports: None })
+                Ok(Invited {
+                    invitation,
+                    reports: None,
+                })
             }
             (None, Some(envelope)) => {
                 invitations::insert(tx, &invitation).await?;
                 let reports = send(tx, &scope, &envelope, invitation.id.as_str()).await?;
-                Ok(Invited { invitation, reports: Some(reports) })
+                Ok(Invited {
+                    invitation,
+                    reports: Some(reports),
+                })
             }
             (None, None) => Err(Error::EnvelopeRequired),
         }
     }
 
-    fn row(&self, scope: &Scope, direction: Direction, from: &Handle, signature: Option<String>) -> Invitation {
+    fn row(
+        &self,
+        scope: &Scope,
+        direction: Direction,
+        from: &Handle,
+        signature: Option<String>,
+    ) -> Invitation {
         Invitation {
             id: InvitationId::generate(),
             local_user_id: scope.user.clone(),

@@ -45,7 +45,9 @@ impl UserCommand for RegisterKeys {
                         (true, None) => return Err(Error::RotationRequired),
                     };
                     if !users::swap_keys(tx, &user, current, &keys, next, now).await? {
-                        return Err(Error::RotationConflict { current: load(tx, &user).await?.identity.km_version });
+                        return Err(Error::RotationConflict {
+                            current: load(tx, &user).await?.identity.km_version,
+                        });
                     }
                     if identity.keys.is_some() {
                         // What the old key signed verifies nowhere any more.

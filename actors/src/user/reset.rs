@@ -1,7 +1,9 @@
 //! Erasing everything that was sealed under the old seed (`POST /users/me/identity/reset`).
 
 use futures_util::FutureExt;
-use vellum_store::{blobs, collections, friendships, invitations, outbox, shares, slots, users, wrap_secrets};
+use vellum_store::{
+    blobs, collections, friendships, invitations, outbox, shares, slots, users, wrap_secrets,
+};
 
 use super::{Scope, UserCommand};
 use crate::Error;

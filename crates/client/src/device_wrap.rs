@@ -8,7 +8,8 @@ use rand::CryptoRng;
 use vellum_protocol::base64;
 use zeroize::{Zeroize, ZeroizeOnDrop};
 
-use crate::sealing::{Binding, OpenError, SealError, SealedData, SealingKey};
+use crate::binding::Binding;
+use crate::sealing::{OpenError, SealError, SealedData, SealingKey};
 use crate::seed::MasterSeed;
 
 const WRAP_CONTEXT: &str = "parchment-seed-wrap-v1";

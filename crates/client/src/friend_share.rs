@@ -5,8 +5,9 @@
 use rand::CryptoRng;
 use vellum_protocol::{EncryptionKey, Handle, Signature, SigningKey, SigningSecret, base64};
 
+use crate::binding::Binding;
 use crate::encryption_secret::{EncryptionSecret, NoSharedSecret};
-use crate::sealing::{Binding, OpenError, SealError, SealedData, SealingKey};
+use crate::sealing::{OpenError, SealError, SealedData, SealingKey};
 
 const KEY_CONTEXT: &str = "parchment-ecies-v1";
 const KEY_LENGTH: usize = 32;

@@ -10,7 +10,7 @@
 //!
 //! - [`seed`]: the 32 bytes from which every other secret of the user follows.
 //! - [`encryption_secret`]: X25519 key agreement.
-//! - [`sealing`]: ciphertext that opens only with the right key and in the right place.
+//! - [`sealing`], [`binding`]: ciphertext that opens only with the right key and in the right place.
 //! - [`slot`], [`device_wrap`], [`transfer`]: how the seed reaches a passkey, a device's storage, a new device.
 //! - [`friend_share`], [`collection_share`]: what a friend can read.
 //! - [`signer`]: the signed messages between people.
@@ -21,6 +21,7 @@
 //! by itself, so a test can repeat everything. A node needs none of this to do its work: it sees public
 //! keys, ciphertext and signatures only (wire protocol, section 8).
 
+pub mod binding;
 pub mod collection_share;
 mod derivation;
 pub mod device_wrap;
@@ -35,9 +36,10 @@ pub mod signer;
 pub mod slot;
 pub mod transfer;
 
+pub use binding::Binding;
 pub use encryption_secret::EncryptionSecret;
 pub use http::{ClientError, NodeClient, Problem, SessionToken};
 pub use safety::safety_number;
-pub use sealing::{Binding, SealedData, SealingKey};
+pub use sealing::{SealedData, SealingKey};
 pub use seed::MasterSeed;
 pub use signer::{SignedFields, Signer};

@@ -8,9 +8,10 @@ use subtle::ConstantTimeEq;
 use vellum_protocol::{EncryptionKey, SigningSecret, base64};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
+use crate::binding::{METADATA_CONTEXT, PERSONAL_CONTEXT};
 use crate::derivation::derive;
 use crate::encryption_secret::EncryptionSecret;
-use crate::sealing::{METADATA_CONTEXT, PERSONAL_CONTEXT, SealingKey};
+use crate::sealing::SealingKey;
 
 /// The 32 bytes from which every key of a user follows. Whoever has them is the user.
 ///

@@ -78,18 +78,16 @@ impl SharedResource {
     /// The payload that is signed: these five members and no other.
     #[must_use]
     pub fn payload(&self) -> JsonObject {
-        let members = [
+        [
             ("resourceType", self.resource_type.as_str()),
             ("resourceId", &self.resource_id),
             ("encryptedData", &self.ciphertext.encrypted_data),
             ("nonce", &self.ciphertext.nonce),
             ("role", self.role.as_str()),
-        ];
-        let mut payload = JsonObject::new();
-        for (name, text) in members {
-            payload.insert(name.to_owned(), Json::String(text.to_owned()));
-        }
-        payload
+        ]
+        .into_iter()
+        .map(|(name, text)| (name, Json::from(text)))
+        .collect()
     }
 }
 

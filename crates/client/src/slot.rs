@@ -5,7 +5,8 @@ use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 use vellum_protocol::{Signature, SigningKey};
 
-use crate::sealing::{Binding, OpenError, SealError, SealedData, SealingKey};
+use crate::binding::Binding;
+use crate::sealing::{OpenError, SealError, SealedData, SealingKey};
 use crate::seed::MasterSeed;
 use crate::signed_text::signed_text;
 

@@ -6,10 +6,11 @@ use rand::CryptoRng;
 use serde::{Deserialize, Serialize};
 use vellum_protocol::{EncryptionKey, Signature, SigningKey};
 
+use crate::binding::Binding;
 use crate::derivation::derive;
 use crate::encryption_secret::{EncryptionSecret, NoSharedSecret};
 use crate::safety::ordered;
-use crate::sealing::{Binding, OpenError, SealError, SealedData, SealingKey};
+use crate::sealing::{OpenError, SealError, SealedData, SealingKey};
 use crate::seed::MasterSeed;
 use crate::signed_text::signed_text;
 

@@ -27,7 +27,8 @@ proptest! {
             prop_assert!(key.open(&sealed, &Binding::personal_blob("u", "b")).is_err());
             prop_assert_eq!(SealedData::parse(&sealed.to_base64()), Ok(sealed));
         }
-        prop_assert!(key.open_unbound(&UnboundSealed { ciphertext: text, nonce: other }).is_err());
+        let unbound = UnboundSealed { ciphertext: text, nonce: other };
+        prop_assert!(key.open_unbound(&unbound).is_err());
     }
 
     #[test]
@@ -50,7 +51,8 @@ proptest! {
         prop_assert!(slot.open("u", &[1; 32], &key).is_err());
         // Signed noise gets past the signature; what is inside is read then.
         let slot_signature = seed.signing_secret().sign(slot.signable("u").as_bytes()).to_base64();
-        prop_assert!(PasskeySlot { slot_signature, ..slot }.open("u", &[1; 32], &key).is_err());
+        let slot = PasskeySlot { slot_signature, ..slot };
+        prop_assert!(slot.open("u", &[1; 32], &key).is_err());
     }
 
     #[test]

@@ -97,12 +97,16 @@ impl ScriptedNode {
                 stream.write_all((head + &body).as_bytes()).await.unwrap();
                 stream.shutdown().await.unwrap();
             }
+            if !unanswered.is_empty() {
+                // Dropping the connections would be an answer.
+                std::future::pending::<()>().await;
+            }
             requests
         });
         Self { origin, requests }
     }
 
-    /// What it was asked, once every reply is given.
+    /// What it was asked, once every reply is given. With a silent one among them it never ends.
     pub async fn requests(self) -> Vec<Request> {
         self.requests.await.unwrap()
     }

@@ -7,7 +7,7 @@ use vellum_protocol::base64;
 
 use crate::vectors::{binding, each, rng, sealing_key, seed, text};
 
-/// Seals anew, opens, and gives back what came out: a vector must survive it as it survives being opened.
+/// Seals anew and opens what came out.
 fn there_and_back(key: &SealingKey, plaintext: &[u8], binding: &Binding<'_>) {
     let sealed = key.seal(plaintext, binding, &mut rng(4)).unwrap();
     let again = SealedData::parse(&sealed.to_base64()).unwrap();
@@ -67,8 +67,7 @@ fn a_field_of_the_profile_opens() {
 
 #[test]
 fn the_older_form_opens_and_notices_changes() {
-    // Version 2 with nothing bound has the same ciphertext, save that its additional data is not empty; so
-    // the older form is taken from a vector that has none.
+    // A shared collection's ciphertext has no additional data either: it is the older form by another name.
     each("friendShare", |case| {
         let key = sealing_key(case, "key");
         let mut sealed = UnboundSealed {
@@ -143,12 +142,12 @@ proptest! {
     }
 
     #[test]
-    fn no_changed_bit_goes_unnoticed(plaintext: Vec<u8>, at: prop::sample::Index, bit in 0..8) {
+    fn no_changed_bit_goes_unnoticed(plaintext: Vec<u8>, at: prop::sample::Index, bit in 0..8_u32) {
         let key = SealingKey::from_bytes([9; 32]);
         let binding = Binding::personal_blob("user", "search-history");
         let mut bytes = key.seal(&plaintext, &binding, &mut rng(8)).unwrap().as_bytes().to_vec();
         let at = at.index(bytes.len());
-        bytes[at] ^= 1 << bit;
+        bytes[at] ^= 1_u8 << bit;
         let opened = SealedData::from_bytes(bytes).and_then(|sealed| key.open(&sealed, &binding));
         prop_assert!(opened.is_err());
     }
@@ -173,7 +172,7 @@ proptest! {
     }
 
     #[test]
-    fn a_moved_border_between_fields_goes_not_unnoticed(text in "[a-z]{2,20}", at: prop::sample::Index) {
+    fn no_moved_border_between_fields_goes_unnoticed(text in "[a-z]{2,20}", at: prop::sample::Index) {
         let key = SealingKey::from_bytes([9; 32]);
         let at = at.index(text.len() - 1);
         let parts = |at: usize| Binding {

@@ -13,11 +13,15 @@ pub fn rng(seed: u64) -> StdRng {
     StdRng::seed_from_u64(seed)
 }
 
+/// The vectors of keys.
+pub fn keys() -> Value {
+    serde_json::from_slice(&std::fs::read(KEYS).unwrap()).unwrap()
+}
+
 /// Runs `check` on every case of one list of the vectors of keys. An empty list is an error: a test that
 /// looks at nothing proves nothing.
 pub fn each(list: &str, mut check: impl FnMut(&Value)) {
-    let text = std::fs::read(KEYS).unwrap();
-    let vectors: Value = serde_json::from_slice(&text).unwrap();
+    let vectors = keys();
     let cases = vectors[list]
         .as_array()
         .unwrap_or_else(|| panic!("there is no list {list}"));

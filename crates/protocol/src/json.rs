@@ -65,7 +65,10 @@ struct Key {
 
 impl Key {
     fn new(text: &str) -> Self {
-        Self { index: array_index(text), text: text.to_owned() }
+        Self {
+            index: array_index(text),
+            text: text.to_owned(),
+        }
     }
 }
 
@@ -139,7 +142,12 @@ impl JsonObject {
 
 impl<K: AsRef<str>> FromIterator<(K, Json)> for JsonObject {
     fn from_iter<I: IntoIterator<Item = (K, Json)>>(members: I) -> Self {
-        Self(members.into_iter().map(|(key, value)| (Key::new(key.as_ref()), value)).collect())
+        Self(
+            members
+                .into_iter()
+                .map(|(key, value)| (Key::new(key.as_ref()), value))
+                .collect(),
+        )
     }
 }
 
@@ -155,31 +163,51 @@ impl Json {
     /// The string, if it is one.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
-        if let Self::String(text) = self { Some(text) } else { None }
+        if let Self::String(text) = self {
+            Some(text)
+        } else {
+            None
+        }
     }
 
     /// The number, if it is one.
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
-        if let Self::Number(number) = self { Some(*number) } else { None }
+        if let Self::Number(number) = self {
+            Some(*number)
+        } else {
+            None
+        }
     }
 
     /// The truth value, if it is one.
     #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
-        if let Self::Bool(value) = self { Some(*value) } else { None }
+        if let Self::Bool(value) = self {
+            Some(*value)
+        } else {
+            None
+        }
     }
 
     /// The object, if it is one.
     #[must_use]
     pub fn as_object(&self) -> Option<&JsonObject> {
-        if let Self::Object(object) = self { Some(object) } else { None }
+        if let Self::Object(object) = self {
+            Some(object)
+        } else {
+            None
+        }
     }
 
     /// The array, if it is one.
     #[must_use]
     pub fn as_array(&self) -> Option<&[Json]> {
-        if let Self::Array(members) = self { Some(members) } else { None }
+        if let Self::Array(members) = self {
+            Some(members)
+        } else {
+            None
+        }
     }
 
     /// The member of an object.
@@ -194,7 +222,11 @@ impl Json {
         let number = self.as_f64()?;
         // Above 2^53 neighbouring integers share a double.
         let exact = number.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&number);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be an exact integer")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked to be an exact integer"
+        )]
         exact.then_some(number as u64)
     }
 }
@@ -229,9 +261,13 @@ impl From<Json> for serde_json::Value {
             Json::Number(number) => serde_json::Number::from_f64(number).map_or(Self::Null, Self::Number),
             Json::String(text) => Self::String(text),
             Json::Array(members) => Self::Array(members.into_iter().map(Self::from).collect()),
-            Json::Object(object) => {
-                Self::Object(object.0.into_iter().map(|(key, value)| (key.text, Self::from(value))).collect())
-            }
+            Json::Object(object) => Self::Object(
+                object
+                    .0
+                    .into_iter()
+                    .map(|(key, value)| (key.text, Self::from(value)))
+                    .collect(),
+            ),
         }
     }
 }

@@ -86,7 +86,11 @@ impl SigningKey {
             return Err(KeyError::NotAPoint);
         }
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
-        if key.is_weak() { Err(KeyError::LowOrder) } else { Ok(Self(key)) }
+        if key.is_weak() {
+            Err(KeyError::LowOrder)
+        } else {
+            Ok(Self(key))
+        }
     }
 
     /// The key as it travels.
@@ -107,7 +111,9 @@ impl SigningKey {
     /// [`InvalidSignature`].
     pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), InvalidSignature> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.0.verify_strict(message, &signature).map_err(|_| InvalidSignature)
+        self.0
+            .verify_strict(message, &signature)
+            .map_err(|_| InvalidSignature)
     }
 }
 
@@ -142,7 +148,11 @@ impl EncryptionKey {
         // Scalars are clamped to multiples of 8, so the result is zero for the points of low order and only
         // for those, whatever the scalar.
         let probe = x25519_dalek::x25519([1; 32], *bytes);
-        if probe == [0; 32] { Err(KeyError::LowOrder) } else { Ok(Self(*bytes)) }
+        if probe == [0; 32] {
+            Err(KeyError::LowOrder)
+        } else {
+            Ok(Self(*bytes))
+        }
     }
 
     /// The key as it travels.
@@ -164,7 +174,9 @@ impl Signature {
     /// # Errors
     /// [`MalformedSignature`].
     pub fn parse(text: &str) -> Result<Self, MalformedSignature> {
-        base64::decode_exact(text).map(Self).map_err(|Malformed| MalformedSignature)
+        base64::decode_exact(text)
+            .map(Self)
+            .map_err(|Malformed| MalformedSignature)
     }
 
     /// Takes a signature's 64 bytes.
@@ -233,7 +245,9 @@ pub enum Judgement {
 /// *malformed* (wire protocol, section 2).
 #[must_use]
 pub fn judge(message: &[u8], signature: &str, key: &str) -> Judgement {
-    let Ok(signature) = Signature::parse(signature) else { return Judgement::Malformed };
+    let Ok(signature) = Signature::parse(signature) else {
+        return Judgement::Malformed;
+    };
     match SigningKey::parse(key) {
         Err(KeyError::Malformed) => Judgement::Malformed,
         Err(KeyError::NotAPoint | KeyError::LowOrder) => Judgement::Invalid,
@@ -305,6 +319,7 @@ impl fmt::Display for KmVersion {
 
 impl<'de> Deserialize<'de> for KmVersion {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(i64::deserialize(deserializer)?).ok_or_else(|| serde::de::Error::custom("a version is 1 or more"))
+        Self::new(i64::deserialize(deserializer)?)
+            .ok_or_else(|| serde::de::Error::custom("a version is 1 or more"))
     }
 }

@@ -62,7 +62,11 @@ impl TryFrom<FriendshipRow> for Friendship {
             id: row.id,
             user_id: row.user_id,
             friend: Peer {
-                handle: read("friendships.friend_handle", row.friend_handle.as_str(), Handle::parse)?,
+                handle: read(
+                    "friendships.friend_handle",
+                    row.friend_handle.as_str(),
+                    Handle::parse,
+                )?,
                 signing_key: signing_key("friendships.friend_signing_key", &row.friend_signing_key)?,
                 encryption_key: encryption
                     .map(|key| encryption_key("friendships.friend_encryption_key", key))
@@ -167,8 +171,10 @@ pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis
 
 /// Ends every friendship of the user: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from friendships where user_id = $1").bind(user).execute(c).await)?
-        .rows_affected())
+    Ok(
+        on!(tx, c => sqlx::query("delete from friendships where user_id = $1").bind(user).execute(c).await)?
+            .rows_affected(),
+    )
 }
 
 /// Reads what is stored of the other side, where all of it may be missing.
@@ -182,6 +188,16 @@ pub(crate) fn read_peer(
     let Some(signing_key) = read_optional("invitations.peer_signing_key", signing, SigningKey::parse)? else {
         return Ok(None);
     };
-    let encryption_key = read_optional("invitations.peer_encryption_key", encryption, EncryptionKey::parse)?;
-    Ok(Some(Peer { handle, signing_key, encryption_key, name, picture }))
+    let encryption_key = read_optional(
+        "invitations.peer_encryption_key",
+        encryption,
+        EncryptionKey::parse,
+    )?;
+    Ok(Some(Peer {
+        handle,
+        signing_key,
+        encryption_key,
+        name,
+        picture,
+    }))
 }

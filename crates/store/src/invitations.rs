@@ -30,7 +30,9 @@ impl Direction {
     /// Reads the word that the database and the API use.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Incoming, Self::Outgoing].into_iter().find(|direction| direction.as_str() == word)
+        [Self::Incoming, Self::Outgoing]
+            .into_iter()
+            .find(|direction| direction.as_str() == word)
     }
 }
 
@@ -54,7 +56,9 @@ impl Status {
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::Pending, Self::Accepted].into_iter().find(|status| status.as_str() == word)
+        [Self::Pending, Self::Accepted]
+            .into_iter()
+            .find(|status| status.as_str() == word)
     }
 }
 
@@ -192,7 +196,11 @@ pub async fn pending_of_user(
 }
 
 /// The user's invitation with this id, whatever its status.
-pub async fn by_id(conn: &mut Conn, user: &UserId, id: &InvitationId) -> Result<Option<Invitation>, StoreError> {
+pub async fn by_id(
+    conn: &mut Conn,
+    user: &UserId,
+    id: &InvitationId,
+) -> Result<Option<Invitation>, StoreError> {
     let row: Option<InvitationRow> = on!(conn, c => sqlx::query_as(
         select_invitation!("where local_user_id = $1 and id = $2")
     )

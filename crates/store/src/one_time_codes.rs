@@ -35,7 +35,11 @@ pub async fn replace(
 
 /// Uses up one try and returns the stored hash to compare with; `None` when there is no code, it is over
 /// its time, or no try is left. The try must be committed even when the comparison fails.
-pub async fn spend_try(tx: &mut Tx, email_folded: &str, now: UnixMillis) -> Result<Option<CodeHash>, StoreError> {
+pub async fn spend_try(
+    tx: &mut Tx,
+    email_folded: &str,
+    now: UnixMillis,
+) -> Result<Option<CodeHash>, StoreError> {
     let row: Option<(Vec<u8>,)> = on!(tx, c => sqlx::query_as(
         "update one_time_codes set tries_left = tries_left - 1
          where email_folded = $1 and expires_at > $2 and tries_left > 0 returning code_hash"

@@ -17,7 +17,8 @@
 mod leasing;
 
 pub use leasing::{
-    Lapsed, Leased, Outcome, expire, expire_leases, finish, lease_due, next_due, release_leases, widen_windows,
+    Lapsed, Leased, Outcome, expire, expire_leases, finish, lease_due, next_due, release_leases,
+    widen_windows,
 };
 
 use sqlx::FromRow;
@@ -53,9 +54,14 @@ impl State {
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::AwaitingSignature, Self::Queued, Self::Delivering, Self::Rejected]
-            .into_iter()
-            .find(|state| state.as_str() == word)
+        [
+            Self::AwaitingSignature,
+            Self::Queued,
+            Self::Delivering,
+            Self::Rejected,
+        ]
+        .into_iter()
+        .find(|state| state.as_str() == word)
     }
 }
 
@@ -102,7 +108,9 @@ impl TryFrom<PendingRow> for PendingRevocation {
     fn try_from(row: PendingRow) -> Result<Self, StoreError> {
         let state = read_word("outbox.state", &row.state, State::parse)?;
         // A row is due only when its peer is: what the owner sees is the later of the two.
-        let due = row.next_attempt_at.map(|at| UnixMillis(at.max(row.retry_at.unwrap_or(at))));
+        let due = row
+            .next_attempt_at
+            .map(|at| UnixMillis(at.max(row.retry_at.unwrap_or(at))));
         Ok(Self {
             id: row.id,
             peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
@@ -167,12 +175,19 @@ pub async fn peers_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Handle>
          order by 1"
     )
     .bind(user).fetch_all(c).await)?;
-    rows.into_iter().map(|(handle,)| read("relationships' handle", handle.as_str(), Handle::parse)).collect()
+    rows.into_iter()
+        .map(|(handle,)| read("relationships' handle", handle.as_str(), Handle::parse))
+        .collect()
 }
 
 /// Makes a revocation pending for this peer. One that is pending already is unsigned again: what it
 /// carried was signed with keys that are gone.
-pub async fn await_signature(tx: &mut Tx, user: &UserId, peer: &Handle, now: UnixMillis) -> Result<(), StoreError> {
+pub async fn await_signature(
+    tx: &mut Tx,
+    user: &UserId,
+    peer: &Handle,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query(
         "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, created_at)
          values ($1, $2, $3, $4, 'RELATIONSHIP_REVOKE', '', 'awaiting_signature', $5)

@@ -73,7 +73,11 @@ pub async fn insert(tx: &mut Tx, session: &Session, token: &TokenHash) -> Result
 }
 
 /// The session with this token that has not ended at `now`.
-pub async fn by_token(conn: &mut Conn, token: &TokenHash, now: UnixMillis) -> Result<Option<Session>, StoreError> {
+pub async fn by_token(
+    conn: &mut Conn,
+    token: &TokenHash,
+    now: UnixMillis,
+) -> Result<Option<Session>, StoreError> {
     let row: Option<SessionRow> = on!(conn, c => sqlx::query_as(
         "select id, user_id, created_at, last_used_at, expires_at, user_agent, ip from sessions
          where token_hash = $1 and expires_at > $2"
@@ -83,7 +87,12 @@ pub async fn by_token(conn: &mut Conn, token: &TokenHash, now: UnixMillis) -> Re
 }
 
 /// Moves the end of a session that still runs at `now`.
-pub async fn prolong(tx: &mut Tx, id: &SessionId, now: UnixMillis, until: UnixMillis) -> Result<(), StoreError> {
+pub async fn prolong(
+    tx: &mut Tx,
+    id: &SessionId,
+    now: UnixMillis,
+    until: UnixMillis,
+) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query("update sessions set last_used_at = $2, expires_at = $3 where id = $1 and expires_at > $2")
         .bind(id).bind(now.0).bind(until.0).execute(c).await)?;
     Ok(())

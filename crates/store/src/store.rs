@@ -6,8 +6,8 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::oneshot;
 
 use crate::conn::{Conn, Reader, Tx};
@@ -58,7 +58,11 @@ impl Store {
             .acquire_timeout(BUSY_TIMEOUT)
             .connect_with(options.read_only(true))
             .await?;
-        Ok(Self { readers, writers, writer: Writer::start(conn) })
+        Ok(Self {
+            readers,
+            writers,
+            writer: Writer::start(conn),
+        })
     }
 
     /// A connection for reading.
@@ -115,9 +119,12 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
     if !url.starts_with("sqlite:") {
         return Err(StoreError::Address("only sqlite://PATH is supported".into()));
     }
-    let options = SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))?;
+    let options =
+        SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))?;
     if options.get_filename() == PathBuf::from(":memory:") {
-        return Err(StoreError::Address("a database in memory would forget everything; give a path".into()));
+        return Err(StoreError::Address(
+            "a database in memory would forget everything; give a path".into(),
+        ));
     }
     Ok(options
         .journal_mode(SqliteJournalMode::Wal)

@@ -52,7 +52,11 @@ impl User {
     /// First and last name joined by a space; `None` when there is neither (wire protocol, section 5).
     #[must_use]
     pub fn name(&self) -> Option<String> {
-        let parts: Vec<&str> = [&self.first_name, &self.last_name].into_iter().flatten().map(String::as_str).collect();
+        let parts: Vec<&str> = [&self.first_name, &self.last_name]
+            .into_iter()
+            .flatten()
+            .map(String::as_str)
+            .collect();
         (!parts.is_empty()).then(|| parts.join(" "))
     }
 }
@@ -184,7 +188,8 @@ pub async fn all(conn: &mut Conn) -> Result<Vec<User>, StoreError> {
 
 /// Whether anybody has an account.
 pub async fn any(conn: &mut Conn) -> Result<bool, StoreError> {
-    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as("select 1 from users limit 1").fetch_optional(c).await)?;
+    let row: Option<(i64,)> =
+        on!(conn, c => sqlx::query_as("select 1 from users limit 1").fetch_optional(c).await)?;
     Ok(row.is_some())
 }
 

@@ -18,8 +18,8 @@
 use futures_util::future::BoxFuture;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::conn::{Conn, Tx};
 use crate::StoreError;
+use crate::conn::{Conn, Tx};
 
 /// How many jobs one commit may hold: a bound on how long the first of them waits for the last.
 const LARGEST_GROUP: usize = 128;
@@ -62,7 +62,10 @@ impl Writer {
     where
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send + 'static,
     {
-        self.queue.send(Request::Run(Box::new(job))).await.map_err(|_| StoreError::Closed)
+        self.queue
+            .send(Request::Run(Box::new(job)))
+            .await
+            .map_err(|_| StoreError::Closed)
     }
 
     /// Finishes what was handed in before and stops; later jobs are refused.
@@ -164,7 +167,9 @@ impl Group {
     }
 
     async fn commit(self, tx: &mut Tx) {
-        if self.begun && let Err(error) = tx.run("commit").await {
+        if self.begun
+            && let Err(error) = tx.run("commit").await
+        {
             self.abandon(tx, error).await;
             return;
         }
@@ -178,7 +183,9 @@ impl Group {
     async fn abandon(self, tx: &mut Tx, error: StoreError) -> Option<oneshot::Sender<()>> {
         tracing::error!(%error, jobs = self.answers.len(), "a group of changes could not be made durable");
         // After some failures SQLite has rolled back by itself; then this says that there is nothing to do.
-        if self.begun && let Err(nothing_left) = tx.run("rollback").await {
+        if self.begun
+            && let Err(nothing_left) = tx.run("rollback").await
+        {
             tracing::debug!(error = %nothing_left, "no transaction was left to roll back");
         }
         for answer in self.answers {

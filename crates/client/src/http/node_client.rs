@@ -21,6 +21,10 @@ pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client of one node, with or without a session. A clone uses the same connections and keeps the token
 /// it had when it was cloned.
+///
+/// Every request can fail with [`ClientError::Unreachable`], [`ClientError::TimedOut`],
+/// [`ClientError::Refused`] (such as 401 without a session, 429 for too many requests, 503 for a node that is
+/// too busy) and [`ClientError::UnexpectedAnswer`]; where a method says "as for every request", it means these.
 #[derive(Clone)]
 pub struct NodeClient {
     origin: Url,

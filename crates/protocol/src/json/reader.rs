@@ -10,7 +10,11 @@ pub(super) fn read(text: &[u8]) -> Result<Json, JsonError> {
     reader.skip_space();
     let value = reader.value(0)?;
     reader.skip_space();
-    if reader.at < text.len() { Err(reader.not_json("something follows the document")) } else { Ok(value) }
+    if reader.at < text.len() {
+        Err(reader.not_json("something follows the document"))
+    } else {
+        Ok(value)
+    }
 }
 
 struct Reader<'a> {
@@ -160,7 +164,8 @@ impl Reader<'_> {
             }
         }
         // Only ASCII digits, signs, point and e were taken, all of which the standard library reads.
-        let text = std::str::from_utf8(&self.text[start..self.at]).map_err(|_| self.not_json("not a number"))?;
+        let text =
+            std::str::from_utf8(&self.text[start..self.at]).map_err(|_| self.not_json("not a number"))?;
         let number: f64 = text.parse().map_err(|_| self.not_json("not a number"))?;
         if !number.is_finite() {
             return Err(self.refused("a number too large for a double"));
@@ -200,11 +205,16 @@ impl Reader<'_> {
     /// The part of a string up to the next quote, backslash or control character.
     fn plain_part(&mut self) -> Result<&str, JsonError> {
         let start = self.at;
-        while self.peek().is_some_and(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
+        while self
+            .peek()
+            .is_some_and(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
+        {
             self.at += 1;
         }
-        std::str::from_utf8(&self.text[start..self.at])
-            .map_err(|_| JsonError::NotJson { at: start, what: "a string is not UTF-8" })
+        std::str::from_utf8(&self.text[start..self.at]).map_err(|_| JsonError::NotJson {
+            at: start,
+            what: "a string is not UTF-8",
+        })
     }
 
     fn escape(&mut self) -> Result<char, JsonError> {
@@ -237,7 +247,8 @@ impl Reader<'_> {
         if !(0xdc00..=0xdfff).contains(&low) {
             return Err(self.refused("a lone surrogate"));
         }
-        char::from_u32(0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00)).ok_or(self.refused("a lone surrogate"))
+        char::from_u32(0x10000 + ((unit - 0xd800) << 10) + (low - 0xdc00))
+            .ok_or(self.refused("a lone surrogate"))
     }
 
     fn code_unit(&mut self) -> Result<u32, JsonError> {

@@ -130,17 +130,18 @@ pub async fn finish(
             on!(tx, c => sqlx::query("delete from outbox where id = $1 and lease_holder = $2")
                 .bind(&leased.id).bind(&leased.lease).execute(c).await.map(|done| done.rows_affected()))?
         }
-        Outcome::Rejected { error } => {
-            on!(tx, c => sqlx::query(
+        Outcome::Rejected { error } => on!(tx, c => sqlx::query(
                 "update outbox set state = 'rejected', last_error = $3, last_attempt_at = $4, attempts = attempts + 1,
                      next_attempt_at = null, lease_holder = null, lease_until = null
                  where id = $1 and lease_holder = $2"
             )
             .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
-            .execute(c).await.map(|done| done.rows_affected()))?
-        }
-        Outcome::Postponed { error, next_attempt_at, attempted } => {
-            on!(tx, c => sqlx::query(
+            .execute(c).await.map(|done| done.rows_affected()))?,
+        Outcome::Postponed {
+            error,
+            next_attempt_at,
+            attempted,
+        } => on!(tx, c => sqlx::query(
                 "update outbox set state = 'queued', last_error = $3,
                      last_attempt_at = case when $5 = 1 then $4 else last_attempt_at end,
                      attempts = attempts + $5, next_attempt_at = $6, lease_holder = null, lease_until = null
@@ -148,8 +149,7 @@ pub async fn finish(
             )
             .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
             .bind(i64::from(*attempted)).bind(next_attempt_at.0)
-            .execute(c).await.map(|done| done.rows_affected()))?
-        }
+            .execute(c).await.map(|done| done.rows_affected()))?,
     };
     Ok(done == 1)
 }
