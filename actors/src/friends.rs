@@ -100,7 +100,7 @@ pub async fn invite(
         return Ok(invited.invitation);
     };
     match reports.first(node.settings.flush_wait).await {
-        Some(Report::Rejected { .. }) => Err(Error::UserNotFound),
+        Some(Report::Rejected) => Err(Error::UserNotFound),
         _ => Ok(invited.invitation),
     }
 }
@@ -135,7 +135,7 @@ pub async fn accept(
         return Ok(());
     };
     match reports.first(node.settings.flush_wait).await {
-        Some(Report::Rejected { .. }) => Err(Error::InvitationNotFound),
+        Some(Report::Rejected) => Err(Error::InvitationNotFound),
         _ => Ok(()),
     }
 }

@@ -20,9 +20,12 @@ pub struct FieldError {
     pub message: String,
 }
 
-/// An answer that says no.
+/// An answer that says no. Boxed, since every handler's result has room for one.
 #[derive(Debug)]
-pub struct Problem {
+pub struct Problem(Box<Contents>);
+
+#[derive(Debug)]
+struct Contents {
     status: StatusCode,
     code: &'static str,
     detail: String,
@@ -35,7 +38,7 @@ pub struct Problem {
 impl Problem {
     /// A problem with a stable code and a sentence for people.
     pub fn new(status: StatusCode, code: &'static str, detail: impl Into<String>) -> Self {
-        Self {
+        Self(Box::new(Contents {
             status,
             code,
             detail: detail.into(),
@@ -43,17 +46,16 @@ impl Problem {
             retry_after: None,
             allow: None,
             extra: Map::new(),
-        }
+        }))
     }
 
     /// 422: these fields are missing or of a wrong type.
     pub fn validation(errors: Vec<FieldError>) -> Self {
         let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
         let detail = format!("The request is not valid: {}.", fields.join(", "));
-        Self {
-            errors,
-            ..Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail)
-        }
+        let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail);
+        problem.0.errors = errors;
+        problem
     }
 
     /// 401: no valid session.
@@ -78,52 +80,51 @@ impl Problem {
     /// 405: the path exists, the method does not.
     pub fn method_not_allowed(allow: String) -> Self {
         let detail = format!("This path takes {allow}.");
-        Self {
-            allow: Some(allow),
-            ..Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail)
-        }
+        let mut problem = Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", detail);
+        problem.0.allow = Some(allow);
+        problem
     }
 
     /// 429: too many requests; come back after `seconds`.
     pub fn too_many(seconds: u64) -> Self {
-        let detail = "Too many requests. Wait a while.";
-        Self {
-            retry_after: Some(seconds),
-            ..Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", detail)
-        }
+        Self::new(
+            StatusCode::TOO_MANY_REQUESTS,
+            "too_many_requests",
+            "Too many requests. Wait a while.",
+        )
+        .after(seconds)
     }
 
     fn unavailable(seconds: u64, detail: impl Into<String>) -> Self {
-        Self {
-            retry_after: Some(seconds),
-            ..Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail)
-        }
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).after(seconds)
     }
 
     fn internal() -> Self {
-        Self::new(
-            StatusCode::INTERNAL_SERVER_ERROR,
-            "internal",
-            "Something went wrong inside the node. It was logged.",
-        )
+        let detail = "Something went wrong inside the node. It was logged.";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
+    }
+
+    fn after(mut self, seconds: u64) -> Self {
+        self.0.retry_after = Some(seconds);
+        self
     }
 
     /// Adds a member for programs.
     fn with(mut self, name: &str, value: Value) -> Self {
-        self.extra.insert(name.to_owned(), value);
+        self.0.extra.insert(name.to_owned(), value);
         self
     }
 }
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}: {}", self.status.as_u16(), self.code, self.detail)
+        write!(f, "{} {}: {}", self.0.status.as_u16(), self.0.code, self.0.detail)
     }
 }
 
 impl ResponseError for Problem {
     fn status_code(&self) -> StatusCode {
-        self.status
+        self.0.status
     }
 
     fn error_response(&self) -> HttpResponse {
@@ -131,22 +132,23 @@ impl ResponseError for Problem {
         body.insert("type".into(), json!("about:blank"));
         body.insert(
             "title".into(),
-            json!(self.status.canonical_reason().unwrap_or("Error")),
+            json!(self.0.status.canonical_reason().unwrap_or("Error")),
         );
-        body.insert("status".into(), json!(self.status.as_u16()));
-        body.insert("detail".into(), json!(self.detail));
-        body.insert("message".into(), json!(self.detail));
-        body.insert("code".into(), json!(self.code));
-        if !self.errors.is_empty() {
-            body.insert("errors".into(), json!(self.errors));
+        body.insert("status".into(), json!(self.0.status.as_u16()));
+        body.insert("detail".into(), json!(self.0.detail));
+        body.insert("message".into(), json!(self.0.detail));
+        body.insert("code".into(), json!(self.0.code));
+        if !self.0.errors.is_empty() {
+            body.insert("errors".into(), json!(self.0.errors));
         }
-        body.extend(self.extra.clone());
-        let mut answer = HttpResponse::build(self.status);
+        body.extend(self.0.extra.clone());
+        let mut answer = HttpResponse::build(self.0.status);
         answer.insert_header((header::CACHE_CONTROL, "no-store"));
-        if let Some(seconds) = self.retry_after {
+        if let Some(seconds) = self.0.retry_after {
             answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
         if let Some(allow) = self
+            .0
             .allow
             .as_deref()
             .and_then(|allow| HeaderValue::from_str(allow).ok())

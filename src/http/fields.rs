@@ -80,6 +80,12 @@ impl Fields {
         });
     }
 
+    /// Whether the field is there, be it null.
+    #[must_use]
+    pub fn mentions(&self, name: &str) -> bool {
+        self.object.contains_key(name)
+    }
+
     /// Whether the field is there and not null.
     #[must_use]
     pub fn has(&self, name: &str) -> bool {

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use serde_json::json;
 use vellum_actors::Error;
-use vellum_actors::user::{RegisterKeys, ResetIdentity, SetAlias};
+use vellum_actors::user::{ChangeProfile, NameChange, RegisterKeys, ResetIdentity, SetAlias};
 use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey};
 use vellum_store::users::Keys;
 
@@ -18,6 +18,9 @@ use super::fields::Fields;
 /// What has to be typed to erase everything.
 const CONFIRMATION: &str = "erase-all-my-data";
 
+/// The longest name, in characters.
+const LONGEST_NAME: usize = 200;
+
 /// Paths of this file.
 pub fn paths(config: &mut ServiceConfig) {
     Endpoint::at("/users/me/identity").get(identity).register(config);
@@ -26,6 +29,9 @@ pub fn paths(config: &mut ServiceConfig) {
         .register(config);
     Endpoint::at("/users/me/alias").patch(set_alias).register(config);
     Endpoint::at("/users/me/keys").put(register_keys).register(config);
+    Endpoint::at("/users/me/profile")
+        .patch(change_profile)
+        .register(config);
     Endpoint::at("/users/me/km-version")
         .get(km_version)
         .register(config);
@@ -86,6 +92,43 @@ async fn register_keys(app: web::Data<App>, caller: Caller, body: Body) -> Resul
         .ask(caller.user(), RegisterKeys { keys, expected })
         .await?;
     Ok(super::private(&json!({ "success": true, "kmVersion": version })))
+}
+
+async fn change_profile(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    let mut fields = Fields::of_body(&body)?;
+    let (first_name, last_name) = (
+        name_change(&mut fields, "firstName"),
+        name_change(&mut fields, "lastName"),
+    );
+    fields.finish()?;
+    let names = app
+        .node
+        .ask(
+            caller.user(),
+            ChangeProfile {
+                first_name,
+                last_name,
+            },
+        )
+        .await?;
+    Ok(super::private(
+        &json!({ "success": true, "firstName": names.first, "lastName": names.last }),
+    ))
+}
+
+/// Left out: unchanged; null: cleared.
+fn name_change(fields: &mut Fields, name: &str) -> NameChange {
+    if !fields.mentions(name) {
+        return NameChange::Keep;
+    }
+    let value = fields.optional_text(name);
+    if value
+        .as_ref()
+        .is_some_and(|value| value.chars().count() > LONGEST_NAME)
+    {
+        fields.wrong(name, format!("must have at most {LONGEST_NAME} characters"));
+    }
+    NameChange::Set(value)
 }
 
 async fn km_version(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {

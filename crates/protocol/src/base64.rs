@@ -40,7 +40,9 @@ pub fn decode(text: &str) -> Result<Vec<u8>, Malformed> {
         .unwrap_or(compact.len());
     let padding = compact.len() - bare;
     if padding > 0
-        && (compact[bare..].iter().any(|byte| *byte != b'=') || compact.len() % 4 != 0 || padding > 2)
+        && (compact[bare..].iter().any(|byte| *byte != b'=')
+            || !compact.len().is_multiple_of(4)
+            || padding > 2)
     {
         return Err(Malformed);
     }

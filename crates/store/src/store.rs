@@ -1,7 +1,7 @@
 //! Opening the database, and the two ways to use it: [`Store::read`] and [`Store::write`].
 
 use std::panic::AssertUnwindSafe;
-use std::path::PathBuf;
+use std::path::Path;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -121,7 +121,7 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
     }
     let options =
         SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))?;
-    if options.get_filename() == PathBuf::from(":memory:") {
+    if options.get_filename() == Path::new(":memory:") {
         return Err(StoreError::Address(
             "a database in memory would forget everything; give a path".into(),
         ));

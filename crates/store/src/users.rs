@@ -193,6 +193,19 @@ pub async fn any(conn: &mut Conn) -> Result<bool, StoreError> {
     Ok(row.is_some())
 }
 
+/// Sets the user's names; `None` clears one.
+pub async fn set_names(
+    tx: &mut Tx,
+    id: &UserId,
+    first_name: Option<&str>,
+    last_name: Option<&str>,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("update users set first_name = $2, last_name = $3, updated_at = $4 where id = $1")
+        .bind(id).bind(first_name).bind(last_name).bind(now.0).execute(c).await)?;
+    Ok(())
+}
+
 /// Gives the user an alias.
 ///
 /// # Errors

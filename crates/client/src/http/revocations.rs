@@ -73,6 +73,8 @@ pub struct FlushResult {
     pub delivered: bool,
     /// Why not, as a sentence.
     pub error: Option<String>,
+    /// Why the item was not taken, as a word a program can switch on, such as `bad_signature`.
+    pub code: Option<String>,
     /// How far it has come; none for an item that was not taken.
     pub state: Option<RevocationState>,
     /// How often the node has tried.

@@ -56,7 +56,7 @@ async fn revocations() {
     let flushed = json!({"results": [
         {"peerHandle": "bob@b.example:8443", "delivered": true, "error": null, "state": "delivered",
          "attempts": 1, "nextAttemptAt": null},
-        {"peerHandle": "no handle", "delivered": false, "error": "not pending", "state": null},
+        {"peerHandle": "no handle", "delivered": false, "error": "not pending", "code": "not_pending", "state": null},
         {"peerHandle": "x@y.example", "delivered": false, "state": "a word of the future", "attempts": 1},
     ]});
     let (_node, client) = node(vec![Reply::json(200, &pending), Reply::json(200, &flushed)]).await;
@@ -73,6 +73,7 @@ async fn revocations() {
         (flushed[1].state, flushed[1].error.as_deref()),
         (None, Some("not pending"))
     );
+    assert_eq!(flushed[1].code.as_deref(), Some("not_pending"));
     assert_eq!(flushed[2].state, Some(RevocationState::Other));
 }
 

@@ -1,0 +1,14 @@
+//! Black-box tests of real nodes: real processes, real ports, real database files, real signatures.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod support;
+
+mod friends;
+mod identity;
+mod inbox;
+mod operations;
+mod order;
+mod revocations;
+mod sign_in;
+mod story;

@@ -1,0 +1,29 @@
+//! What the tests are written with: nodes, people on them, and a peer that does as it is told.
+
+mod node;
+mod peer;
+mod person;
+
+pub use node::TestNode;
+pub use peer::{Mood, Peer, PeerUser};
+pub use person::{Person, fields};
+
+use std::time::Duration;
+
+use vellum_protocol::UnixMillis;
+
+/// The time now, as a device would tell it.
+pub fn now() -> UnixMillis {
+    vellum_actors::Clock::system().now()
+}
+
+/// Waits until `condition` gives something, and fails the test if it does not within 20 s.
+pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
+    for _ in 0..400 {
+        if let Some(value) = condition().await {
+            return value;
+        }
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    panic!("it never happened that {what}");
+}

@@ -1,0 +1,314 @@
+//! A peer node inside the test: a real server on a real port that speaks the protocol, shows the users it
+//! is given, and answers at its inbox as it is told. It shares no code with the nodes under test but the
+//! protocol's own crate.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
+use serde_json::{Value, json};
+use vellum_client::{MasterSeed, Signer};
+use vellum_protocol::server_request::{
+    HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
+};
+use vellum_protocol::{
+    Alias, Domain, Envelope, Handle, Json, MessageType, ReceivedMessage, ServerRequest, Signature,
+    SigningSecret, base64,
+};
+
+use super::now;
+
+/// How the peer answers at its inbox.
+#[derive(Debug, Clone)]
+pub enum Mood {
+    /// As a peer should: verifies everything and says `success: true`.
+    Well,
+    /// With this status and body.
+    Answers(u16, String),
+    /// Not for a long time.
+    Hangs,
+}
+
+struct State {
+    domain: Domain,
+    secret: Mutex<SigningSecret>,
+    users: Mutex<HashMap<String, MasterSeed>>,
+    mood: Mutex<Mood>,
+    inbox: Mutex<Vec<Json>>,
+    manifest_extra: Value,
+}
+
+/// The peer.
+pub struct Peer {
+    state: Arc<State>,
+}
+
+/// Somebody on the peer.
+pub struct PeerUser {
+    pub handle: Handle,
+    pub signer: Signer,
+    secret: SigningSecret,
+}
+
+impl PeerUser {
+    /// Base64 signature over any bytes.
+    pub fn sign(&self, bytes: &[u8]) -> String {
+        self.secret.sign(bytes).to_base64()
+    }
+}
+
+impl Peer {
+    /// A peer that takes only fresh envelopes, like existing ones.
+    pub async fn start() -> Self {
+        Self::start_with(json!({})).await
+    }
+
+    /// A peer whose manifest has more members.
+    pub async fn start_with(manifest_extra: Value) -> Self {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let state = Arc::new(State {
+            domain: Domain::parse(&format!("localhost:{port}")).unwrap(),
+            secret: Mutex::new(SigningSecret::from_seed(rand::random())),
+            users: Mutex::default(),
+            mood: Mutex::new(Mood::Well),
+            inbox: Mutex::default(),
+            manifest_extra,
+        });
+        let shared = web::Data::from(Arc::clone(&state));
+        let server = HttpServer::new(move || {
+            App::new()
+                .app_data(shared.clone())
+                .route("/.well-known/parchment-server", web::get().to(manifest))
+                .route("/.well-known/user/{alias}", web::get().to(user))
+                .route(INBOX_PATH, web::post().to(inbox))
+        })
+        .workers(1)
+        .disable_signals()
+        .listen(listener)
+        .unwrap()
+        .run();
+        tokio::spawn(server);
+        Self { state }
+    }
+
+    pub fn domain(&self) -> Domain {
+        self.state.domain.clone()
+    }
+
+    /// Adds somebody.
+    pub fn user(&self, alias: &str) -> PeerUser {
+        let seed = MasterSeed::generate(&mut rand::rng());
+        let handle = Handle::new(Alias::parse(alias).unwrap(), self.domain());
+        let (signer, secret) = (
+            Signer::new(handle.clone(), seed.signing_secret()),
+            seed.signing_secret(),
+        );
+        self.state.users.lock().unwrap().insert(alias.to_owned(), seed);
+        PeerUser {
+            handle,
+            signer,
+            secret,
+        }
+    }
+
+    pub fn set_mood(&self, mood: Mood) {
+        *self.state.mood.lock().unwrap() = mood;
+    }
+
+    /// Shows another server key from now on.
+    pub fn change_key(&self) {
+        *self.state.secret.lock().unwrap() = SigningSecret::from_seed(rand::random());
+    }
+
+    /// What has come to the inbox, in order, whatever was answered.
+    pub fn received(&self) -> Vec<Json> {
+        self.state.inbox.lock().unwrap().clone()
+    }
+
+    /// What has come to the inbox of this type.
+    pub fn received_of(&self, kind: MessageType) -> Vec<Json> {
+        let is_kind =
+            |message: &Json| message.get("message_type").and_then(Json::as_str) == Some(kind.as_str());
+        self.received().into_iter().filter(is_kind).collect()
+    }
+
+    /// A request to another server's inbox with these bytes as its body, signed as it should be.
+    pub fn request(&self, to: &Domain, body: &Json) -> Request {
+        let nonce = base64::encode(&rand::random::<[u8; 16]>());
+        Request {
+            server_id: self.domain().to_string(),
+            version: "2".into(),
+            nonce,
+            timestamp: now().to_rfc3339(),
+            peer_server_id: to.to_string(),
+            body: body.canonical(),
+            secret: self.state.secret.lock().unwrap().clone(),
+            signature: None,
+        }
+    }
+
+    /// Posts an envelope to another server as it should be done: the status and the answer.
+    pub async fn send(&self, envelope: &Envelope) -> (u16, Value) {
+        self.request(envelope.content.to.domain(), &envelope.to_json())
+            .post()
+            .await
+    }
+}
+
+/// A request that can be spoilt before it is sent.
+pub struct Request {
+    pub server_id: String,
+    pub version: String,
+    pub nonce: String,
+    pub timestamp: String,
+    pub peer_server_id: String,
+    pub body: String,
+    pub secret: SigningSecret,
+    /// Instead of the right signature.
+    pub signature: Option<String>,
+}
+
+impl Request {
+    fn sign(&self) -> Signature {
+        let hash = Json::parse(self.body.as_bytes())
+            .map(|body| body.sha256_base64())
+            .unwrap_or_default();
+        ServerRequest {
+            method: "POST",
+            path: INBOX_PATH,
+            body_hash: &hash,
+            nonce: &self.nonce,
+            timestamp: &self.timestamp,
+            peer_server_id: &self.peer_server_id,
+            sender_server_id: &self.server_id,
+            protocol_version: 2,
+        }
+        .sign(&self.secret)
+    }
+
+    /// Posts it: the status and the answer.
+    pub async fn post(&self) -> (u16, Value) {
+        let signature = self.signature.clone().unwrap_or_else(|| self.sign().to_base64());
+        let client = reqwest::Client::builder()
+            .no_proxy()
+            .tls_certs_only([])
+            .build()
+            .unwrap();
+        let answer = client
+            .post(format!("http://{}{INBOX_PATH}", self.peer_server_id))
+            .header("content-type", "application/json; charset=utf-8")
+            .header(HEADER_SERVER_ID, &self.server_id)
+            .header(HEADER_PROTOCOL_VERSION, &self.version)
+            .header(HEADER_NONCE, &self.nonce)
+            .header(HEADER_TIMESTAMP, &self.timestamp)
+            .header(HEADER_SIGNATURE, signature)
+            .body(self.body.clone())
+            .send()
+            .await
+            .unwrap();
+        let status = answer.status().as_u16();
+        (
+            status,
+            serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null),
+        )
+    }
+}
+
+async fn manifest(state: web::Data<State>) -> HttpResponse {
+    let mut manifest = json!({
+        "server_id": state.domain,
+        "public_key": state.secret.lock().unwrap().public(),
+        "protocol_versions": [2],
+        "capabilities": ["signed-server-messages", "something-nobody-knows"],
+    });
+    let members = manifest.as_object_mut().unwrap();
+    members.extend(state.manifest_extra.as_object().unwrap().clone());
+    HttpResponse::Ok().json(manifest)
+}
+
+async fn user(state: web::Data<State>, alias: web::Path<String>) -> HttpResponse {
+    match state.users.lock().unwrap().get(alias.as_str()) {
+        None => HttpResponse::NotFound().json(json!({ "message": "User not found" })),
+        Some(seed) => HttpResponse::Ok().json(json!({
+            "handle": format!("{alias}@{}", state.domain),
+            "signingKey": seed.signing_secret().public(),
+            "encryptionKey": seed.encryption_key(),
+            "inbox": format!("http://{}{INBOX_PATH}", state.domain),
+        })),
+    }
+}
+
+async fn inbox(state: web::Data<State>, request: HttpRequest, body: web::Bytes) -> HttpResponse {
+    let message = Json::parse(&body).unwrap();
+    state.inbox.lock().unwrap().push(message.clone());
+    let mood = state.mood.lock().unwrap().clone();
+    match mood {
+        Mood::Hangs => {
+            tokio::time::sleep(std::time::Duration::from_secs(60)).await;
+            HttpResponse::GatewayTimeout().finish()
+        }
+        Mood::Answers(status, body) => {
+            HttpResponse::build(actix_web::http::StatusCode::from_u16(status).unwrap()).body(body)
+        }
+        Mood::Well => match verify(&state, &request, &message).await {
+            Ok(()) => HttpResponse::Accepted().json(json!({ "success": true })),
+            Err(reason) => HttpResponse::Unauthorized().json(json!({ "message": reason })),
+        },
+    }
+}
+
+/// What an existing receiver checks of the request: headers, members, the server's signature.
+async fn verify(state: &State, request: &HttpRequest, message: &Json) -> Result<(), String> {
+    let header = |name: &str| {
+        request
+            .headers()
+            .get(name)
+            .and_then(|value| value.to_str().ok())
+            .unwrap_or_default()
+    };
+    let sender = Domain::parse(header(HEADER_SERVER_ID)).map_err(|error| error.to_string())?;
+    let known = [
+        "protocol_version",
+        "message_type",
+        "message_version",
+        "nonce",
+        "type",
+        "from",
+        "to",
+        "timestamp",
+        "signature",
+        "payload",
+    ];
+    let members = message.as_object().ok_or("no object")?;
+    if let Some((extra, _)) = members.iter().find(|(name, _)| !known.contains(name)) {
+        return Err(format!("Invalid server signature: the extra member {extra}"));
+    }
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_certs_only([])
+        .build()
+        .unwrap();
+    let url = format!("http://{sender}/.well-known/parchment-server");
+    let manifest: Value = client.get(url).send().await.unwrap().json().await.unwrap();
+    let key = vellum_protocol::SigningKey::parse(manifest["public_key"].as_str().unwrap()).unwrap();
+    ServerRequest {
+        method: "POST",
+        path: INBOX_PATH,
+        body_hash: &message.sha256_base64(),
+        nonce: header(HEADER_NONCE),
+        timestamp: header(HEADER_TIMESTAMP),
+        peer_server_id: state.domain.as_str(),
+        sender_server_id: sender.as_str(),
+        protocol_version: header(HEADER_PROTOCOL_VERSION)
+            .parse()
+            .map_err(|_| "no version")?,
+    }
+    .verify(
+        &key,
+        &Signature::parse(header(HEADER_SIGNATURE)).map_err(|error| error.to_string())?,
+    )
+    .map_err(|error| error.to_string())?;
+    ReceivedMessage::from_body(message).map_err(|error| error.to_string())?;
+    Ok(())
+}
