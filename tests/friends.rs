@@ -263,7 +263,7 @@ async fn an_accept_is_kept_until_the_inviters_node_takes_it() {
     assert_eq!(peer.send(&invite).await.0, 202);
     peer.set_mood(Mood::Answers(503, "busy".into()));
     ben.accept(&ann.handle).await;
-    assert_eq!(ben.friends().await, [ann.handle.clone()]);
+    assert_eq!(ben.friends().await, std::slice::from_ref(&ann.handle));
     assert!(
         ben.client
             .invitations(Direction::Incoming)

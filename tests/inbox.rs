@@ -373,7 +373,7 @@ async fn accepting_needs_an_invitation_and_rejecting_touches_only_ones_own() {
         &mut rand::rng(),
     );
     assert_eq!(scene.peer.send(&accept).await, (202, json!({ "success": true })));
-    assert_eq!(ben.friends().await, [scene.bob.handle.clone()]);
+    assert_eq!(ben.friends().await, std::slice::from_ref(&scene.bob.handle));
     assert_eq!(
         scene.peer.send(&accept).await.0,
         202,
@@ -393,7 +393,7 @@ async fn a_revocation_ends_what_is_older_than_it_and_says_whether_there_was_anyt
     );
     assert_eq!(
         scene.ann.friends().await,
-        [scene.bob.handle.clone()],
+        std::slice::from_ref(&scene.bob.handle),
         "the friendship is newer"
     );
     let too_late = scene.signed(MessageType::RelationshipRevoke, now().plus_millis(-604_801_000));
@@ -417,7 +417,7 @@ async fn a_revocation_ends_what_is_older_than_it_and_says_whether_there_was_anyt
     assert_eq!(scene.peer.send(&revoke).await.0, 202);
     assert_eq!(
         scene.ann.friends().await,
-        [scene.bob.handle.clone()],
+        std::slice::from_ref(&scene.bob.handle),
         "a repeated one ends nothing newer"
     );
     let nobody = scene.bob.signer.envelope(
