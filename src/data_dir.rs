@@ -1,5 +1,5 @@
 //! The data folder: made with tight permissions at the first start, with the server's identity key in it,
-//! and locked by the node that runs on it.
+//! and the lock that keeps a second node away from a database.
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
@@ -14,8 +14,6 @@ use vellum_protocol::{SigningSecret, base64};
 
 /// Where the seed of the server's key lies, in base64.
 const IDENTITY_FILE: &str = "server.key";
-/// What a running node locks.
-const LOCK_FILE: &str = "node.lock";
 
 /// A node's folder.
 #[derive(Debug, Clone)]
@@ -39,24 +37,6 @@ impl DataDir {
     #[must_use]
     pub fn outbox(&self) -> PathBuf {
         self.0.join("outbox")
-    }
-
-    /// Locks the folder for one running node. The lock ends with the value, and with the process.
-    ///
-    /// # Errors
-    /// When another node runs on this folder.
-    pub fn lock(&self) -> anyhow::Result<File> {
-        let path = self.0.join(LOCK_FILE);
-        let file = OpenOptions::new()
-            .create(true)
-            .truncate(false)
-            .write(true)
-            .mode(0o600)
-            .open(&path)?;
-        if file.try_lock().is_err() {
-            bail!("another node is running on the data folder {}", self.0.display());
-        }
-        Ok(file)
     }
 
     /// The key that the node signs with: the one in the settings, else the one in the folder, which is
@@ -86,17 +66,27 @@ impl DataDir {
     /// Writes a file with mode 0600 so that after a crash it is there whole or not at all.
     fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let (draft, path) = (self.0.join(format!("{name}.new")), self.0.join(name));
-        let mut file = OpenOptions::new()
-            .create(true)
-            .truncate(true)
-            .write(true)
-            .mode(0o600)
-            .open(&draft)?;
+        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
         file.write_all(content)?;
         file.sync_all()?;
         fs::rename(&draft, &path)?;
         File::open(&self.0)?.sync_all()
     }
+}
+
+/// Locks a database file for one running node: two that deliver from one outbox would take each other's
+/// work. The lock is a file beside the database; it ends with the value, and with the process.
+///
+/// # Errors
+/// When another node runs on this database.
+pub fn lock_database(database: &Path) -> anyhow::Result<File> {
+    let mut path = database.as_os_str().to_owned();
+    path.push(".lock");
+    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+    if file.try_lock().is_err() {
+        bail!("another node is running on the database {}", database.display());
+    }
+    Ok(file)
 }
 
 fn parse_seed(text: &str) -> anyhow::Result<SigningSecret> {
@@ -139,24 +129,18 @@ mod tests {
         let parent = tempfile::tempdir().unwrap();
         let dir = DataDir::open(parent.path()).unwrap();
         let seed = SecretString::from(base64::encode(&[7; 32]));
-        assert_eq!(
-            dir.identity(Some(&seed)).unwrap().public(),
-            SigningSecret::from_seed([7; 32]).public()
-        );
-        let told = format!(
-            "{:#}",
-            dir.identity(Some(&SecretString::from("c2VjcmV0"))).unwrap_err()
-        );
+        assert_eq!(dir.identity(Some(&seed)).unwrap().public(), SigningSecret::from_seed([7; 32]).public());
+        let told = format!("{:#}", dir.identity(Some(&SecretString::from("c2VjcmV0"))).unwrap_err());
         assert!(told.contains("server.identity_key") && !told.contains("c2VjcmV0"));
     }
 
     #[test]
-    fn two_nodes_do_not_run_on_one_folder() {
+    fn two_nodes_do_not_run_on_one_database() {
         let parent = tempfile::tempdir().unwrap();
-        let dir = DataDir::open(parent.path()).unwrap();
-        let held = dir.lock().unwrap();
-        assert!(dir.lock().is_err());
+        let database = parent.path().join("vellum.db");
+        let held = lock_database(&database).unwrap();
+        assert!(lock_database(&database).is_err());
         drop(held);
-        assert!(dir.lock().is_ok());
+        assert!(lock_database(&database).is_ok());
     }
 }

@@ -48,17 +48,11 @@ impl Post {
             }
             None => Way::Folder(outbox),
         };
-        Ok(Self {
-            from: settings.from.parse().context("the setting mail.from")?,
-            node: node.to_owned(),
-            way,
-        })
+        Ok(Self { from: settings.from.parse().context("the setting mail.from")?, node: node.to_owned(), way })
     }
 
     async fn send(&self, letter: CodeLetter) -> Result<(), MailError> {
-        let message = self
-            .compose(&letter)
-            .map_err(|error| MailError(error.to_string()))?;
+        let message = self.compose(&letter).map_err(|error| MailError(error.to_string()))?;
         match &self.way {
             Way::Smtp(transport) => {
                 // Not waited for: how long a mail server takes would show that the address is known.
@@ -71,7 +65,8 @@ impl Post {
                 Ok(())
             }
             Way::Folder(folder) => {
-                let path = write_letter(folder, letter.sent_at, &message.formatted())
+                let text = String::from_utf8_lossy(&message.formatted()).replace("\r\n", "\n");
+                let path = write_letter(folder, letter.sent_at, text.as_bytes())
                     .map_err(|error| MailError(format!("{}: {error}", folder.display())))?;
                 tracing::info!(letter = %path.display(), "wrote a letter; set mail.smtp_url to have it sent");
                 Ok(())
@@ -107,21 +102,11 @@ impl Mailer for Post {
 }
 
 fn write_letter(folder: &Path, at: UnixMillis, content: &[u8]) -> std::io::Result<PathBuf> {
-    std::fs::DirBuilder::new()
-        .recursive(true)
-        .mode(0o700)
-        .create(folder)?;
+    std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     // The time first, so that names sort by age; the id keeps two of one millisecond apart.
     let name = format!("{:015}-{}", at.0, uuid::Uuid::now_v7());
-    let (draft, path) = (
-        folder.join(format!(".{name}")),
-        folder.join(format!("{name}.eml")),
-    );
-    let mut file = std::fs::OpenOptions::new()
-        .create_new(true)
-        .write(true)
-        .mode(0o600)
-        .open(&draft)?;
+    let (draft, path) = (folder.join(format!(".{name}")), folder.join(format!("{name}.eml")));
+    let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
     file.write_all(content)?;
     drop(file);
     // A reader that waits for letters never sees half of one.
@@ -136,17 +121,10 @@ mod tests {
     #[tokio::test]
     async fn a_letter_is_one_file_and_its_code_stands_alone_on_a_line() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = Mail {
-            smtp_url: None,
-            from: "Vellum <vellum@localhost>".into(),
-        };
+        let settings = Mail { smtp_url: None, from: "Vellum <vellum@localhost>".into() };
         let post = Post::new(&settings, folder.path().join("outbox"), "node.example").unwrap();
         for (at, code) in [(1_000, "01234567"), (2_000, "89012345")] {
-            let letter = CodeLetter {
-                to: "a@b.example".into(),
-                code: code.into(),
-                sent_at: UnixMillis(at),
-            };
+            let letter = CodeLetter { to: "a@b.example".into(), code: code.into(), sent_at: UnixMillis(at) };
             post.send_code(letter).await.unwrap();
         }
         let entries = std::fs::read_dir(folder.path().join("outbox")).unwrap();

@@ -20,7 +20,7 @@ use vellum_store::Store;
 use vellum_store::users::NewUser;
 
 use crate::config::{Origin, Settings};
-use crate::data_dir::{DataDir, code_key};
+use crate::data_dir::{DataDir, code_key, lock_database};
 use crate::http::{self, App};
 use crate::mail::Post;
 use crate::outbound::HttpTransport;
@@ -45,7 +45,7 @@ pub struct Built {
     arbiters: Vec<Arbiter>,
     address: SocketAddr,
     first_start: bool,
-    // Held as long as the node runs: nobody else works on its folder.
+    // Held as long as the node runs: no other node works on its database.
     lock: File,
 }
 
@@ -56,19 +56,15 @@ impl Built {
     /// Whatever cannot be opened, in a sentence for the operator.
     pub async fn new(settings: &Settings) -> anyhow::Result<Self> {
         let folder = DataDir::open(&settings.data_dir)?;
-        let lock = folder.lock()?;
+        let lock = lock_database(&Store::file(&settings.database_url)?)?;
         let identity = folder.identity(settings.identity_key.as_ref())?;
-        let store = Store::open(&settings.database_url)
-            .await
-            .context("opening the database")?;
+        let store = Store::open(&settings.database_url).await.context("opening the database")?;
         let listener = TcpListener::bind(settings.http.listen)
             .with_context(|| format!("listening on {}", settings.http.listen))?;
         let address = listener.local_addr()?;
         let origin = settings.origin_at(address.port())?;
         let clock = Clock::system();
-        let first_start = accounts::create_first(&store, first_administrator(), clock.now())
-            .await?
-            .is_some();
+        let first_start = accounts::create_first(&store, first_administrator(), clock.now()).await?.is_some();
 
         let arbiters: Vec<Arbiter> = (0..ARBITERS).map(|_| Arbiter::new()).collect();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
@@ -82,32 +78,17 @@ impl Built {
             settings: NodeSettings {
                 flush_wait: settings.federation.flush_wait,
                 in_flight_per_peer: in_flight,
-                sign_in: SignInSettings {
-                    open_registration: settings.open_registration,
-                    code_key,
-                },
+                sign_in: SignInSettings { open_registration: settings.open_registration, code_key },
             },
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles.clone(), in_flight),
             transport: Box::new(HttpTransport::new(settings.federation.allow_private_peers)?),
-            mailer: Box::new(Post::new(
-                &settings.mail,
-                folder.outbox(),
-                origin.domain().as_str(),
-            )?),
+            mailer: Box::new(Post::new(&settings.mail, folder.outbox(), origin.domain().as_str())?),
         });
         node.start_delivery(&handles[0]).await?;
         let app = web::Data::new(app(&node, origin, settings));
         let server = serve(&app, listener)?;
-        Ok(Self {
-            node,
-            app,
-            server,
-            arbiters,
-            address,
-            first_start,
-            lock,
-        })
+        Ok(Self { node, app, server, arbiters, address, first_start, lock })
     }
 
     /// Where the node listens.
@@ -150,9 +131,7 @@ impl Built {
         self.node.store.close().await;
         drop(self.lock);
         match ended {
-            Some(ended) => ended
-                .context("the HTTP server ended")?
-                .context("the HTTP server failed"),
+            Some(ended) => ended.context("the HTTP server ended")?.context("the HTTP server failed"),
             None => Ok(()),
         }
     }

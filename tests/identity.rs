@@ -25,16 +25,8 @@ async fn a_new_identity_has_nothing_set_and_then_what_was_set() {
     });
     assert_eq!((status, identity), (200, expected));
 
-    let set = person
-        .ask(Method::PATCH, "/users/me/alias", json!({ "alias": "Ann_1" }))
-        .await;
-    assert_eq!(
-        set,
-        (
-            200,
-            json!({ "alias": "Ann_1", "handle": format!("Ann_1@{domain}") })
-        )
-    );
+    let set = person.ask(Method::PATCH, "/users/me/alias", json!({ "alias": "Ann_1" })).await;
+    assert_eq!(set, (200, json!({ "alias": "Ann_1", "handle": format!("Ann_1@{domain}") })));
     let registered = person.ask(Method::PUT, "/users/me/keys", keys_of(&seed(1))).await;
     assert_eq!(registered, (200, json!({ "success": true, "kmVersion": 1 })));
     let (_, identity) = person.ask(Method::GET, "/users/me/identity", Value::Null).await;
@@ -71,19 +63,9 @@ async fn nobody_without_a_session_gets_or_changes_anything() {
         (Method::DELETE, "/auth/sessions/x"),
         (Method::DELETE, "/auth/sessions"),
     ] {
-        let (status, problem) = client
-            .request_json(method.clone(), path, Some(&json!({})))
-            .await
-            .unwrap();
-        assert_eq!(
-            (status, problem["code"].as_str()),
-            (401, Some("unauthorized")),
-            "{method} {path}"
-        );
-        assert_eq!(
-            problem["message"], problem["detail"],
-            "existing clients read message"
-        );
+        let (status, problem) = client.request_json(method.clone(), path, Some(&json!({}))).await.unwrap();
+        assert_eq!((status, problem["code"].as_str()), (401, Some("unauthorized")), "{method} {path}");
+        assert_eq!(problem["message"], problem["detail"], "existing clients read message");
     }
 }
 
@@ -92,47 +74,20 @@ async fn an_alias_is_refused_by_grammar_when_taken_and_when_others_know_the_user
     let node = TestNode::start().await;
     let (ann, ben) = (node.person("Ann").await, node.person("ben").await);
     let set = |alias: &str| json!({ "alias": alias });
-    for wrong in [
-        "ab",
-        "with space",
-        "ümlaut",
-        "a@b",
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
-        "",
-    ] {
+    for wrong in ["ab", "with space", "ümlaut", "a@b", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", ""] {
         let (status, problem) = ann.ask(Method::PATCH, "/users/me/alias", set(wrong)).await;
-        assert_eq!(
-            (status, problem["code"].as_str()),
-            (400, Some("invalid_alias")),
-            "{wrong}"
-        );
+        assert_eq!((status, problem["code"].as_str()), (400, Some("invalid_alias")), "{wrong}");
     }
-    for body in [
-        json!({}),
-        json!({ "alias": 7 }),
-        json!({ "alias": null }),
-        json!([]),
-    ] {
+    for body in [json!({}), json!({ "alias": 7 }), json!({ "alias": null }), json!([])] {
         let (status, problem) = ann.ask(Method::PATCH, "/users/me/alias", body.clone()).await;
-        assert_eq!(
-            (status, problem["code"].as_str()),
-            (422, Some("validation_failed")),
-            "{body}"
-        );
+        assert_eq!((status, problem["code"].as_str()), (422, Some("validation_failed")), "{body}");
         assert!(!problem["errors"].as_array().unwrap().is_empty());
     }
     let (status, problem) = ben.ask(Method::PATCH, "/users/me/alias", set("ANN")).await;
-    assert_eq!(
-        (status, problem["code"].as_str()),
-        (409, Some("alias_taken")),
-        "compared without case"
-    );
+    assert_eq!((status, problem["code"].as_str()), (409, Some("alias_taken")), "compared without case");
 
     // Nobody knows ann yet, so she may still change it; then ben does.
-    assert_eq!(
-        ann.ask(Method::PATCH, "/users/me/alias", set("ann2")).await.0,
-        200
-    );
+    assert_eq!(ann.ask(Method::PATCH, "/users/me/alias", set("ann2")).await.0, 200);
     assert_eq!(ann.ask(Method::PATCH, "/users/me/alias", set("Ann")).await.0, 200);
     ann.befriend(&ben).await;
     let (status, problem) = ann.ask(Method::PATCH, "/users/me/alias", set("annette")).await;
@@ -169,11 +124,7 @@ async fn keys_are_refused_unless_they_are_two_different_honest_points() {
         json!({ "signingKey": good["signingKey"], "encryptionKey": good["signingKey"] }),
     ] {
         let (status, problem) = ann.ask(Method::PUT, "/users/me/keys", body.clone()).await;
-        assert_eq!(
-            (status, problem["code"].as_str()),
-            (400, Some("invalid_key")),
-            "{body}"
-        );
+        assert_eq!((status, problem["code"].as_str()), (400, Some("invalid_key")), "{body}");
     }
     for body in [
         json!({}),
@@ -182,21 +133,13 @@ async fn keys_are_refused_unless_they_are_two_different_honest_points() {
         with("expectedKmVersion", json!("1")),
     ] {
         let (status, problem) = ann.ask(Method::PUT, "/users/me/keys", body.clone()).await;
-        assert_eq!(
-            (status, problem["code"].as_str()),
-            (422, Some("validation_failed")),
-            "{body}"
-        );
+        assert_eq!((status, problem["code"].as_str()), (422, Some("validation_failed")), "{body}");
     }
     let (_, identity) = ann.ask(Method::GET, "/users/me/identity", Value::Null).await;
     assert_eq!(identity["signingKey"], Value::Null, "nothing was registered");
 
     assert_eq!(ann.ask(Method::PUT, "/users/me/keys", good.clone()).await.0, 200);
-    assert_eq!(
-        ann.ask(Method::PUT, "/users/me/keys", good).await.0,
-        200,
-        "the same pair again"
-    );
+    assert_eq!(ann.ask(Method::PUT, "/users/me/keys", good).await.0, 200, "the same pair again");
     let (status, problem) = ann
         .ask(Method::PUT, "/users/me/keys", {
             let mut other = keys_of(&seed(2));
@@ -204,10 +147,7 @@ async fn keys_are_refused_unless_they_are_two_different_honest_points() {
             other
         })
         .await;
-    assert_eq!(
-        (status, problem["code"].as_str()),
-        (409, Some("rotation_conflict"))
-    );
+    assert_eq!((status, problem["code"].as_str()), (409, Some("rotation_conflict")));
     assert_eq!(problem["currentKmVersion"], 1);
     assert_eq!(
         ann.ask(Method::PUT, "/users/me/keys", keys_of(&seed(2))).await.0,
@@ -227,28 +167,14 @@ async fn a_reset_needs_the_exact_words_and_keeps_alias_and_session() {
         json!({ "confirm": "Erase-all-my-data" }),
         json!({ "confirm": 1 }),
     ] {
-        let (status, problem) = ann
-            .ask(Method::POST, "/users/me/identity/reset", body.clone())
-            .await;
-        assert_eq!(
-            (status, problem["code"].as_str()),
-            (422, Some("validation_failed")),
-            "{body}"
-        );
+        let (status, problem) = ann.ask(Method::POST, "/users/me/identity/reset", body.clone()).await;
+        assert_eq!((status, problem["code"].as_str()), (422, Some("validation_failed")), "{body}");
     }
     assert_eq!(ann.friends().await, [ben.handle()], "nothing was touched");
 
-    let (status, answer) = ann
-        .ask(
-            Method::POST,
-            "/users/me/identity/reset",
-            json!({ "confirm": "erase-all-my-data" }),
-        )
-        .await;
-    assert_eq!(
-        (status, answer),
-        (200, json!({ "success": true, "pendingRevocations": 1 }))
-    );
+    let (status, answer) =
+        ann.ask(Method::POST, "/users/me/identity/reset", json!({ "confirm": "erase-all-my-data" })).await;
+    assert_eq!((status, answer), (200, json!({ "success": true, "pendingRevocations": 1 })));
     assert!(ann.friends().await.is_empty());
     let identity = ann.client.identity().await.unwrap();
     assert_eq!(identity.handle, Some(ann.handle()));
@@ -262,14 +188,8 @@ async fn names_can_be_changed_one_by_one_and_cleared() {
     let ann = node.user("ann").await;
     let change = |body: Value| ann.ask(Method::PATCH, "/users/me/profile", body);
     let names = |first: Value, last: Value| json!({ "success": true, "firstName": first, "lastName": last });
-    assert_eq!(
-        change(json!({ "lastName": "Lee" })).await,
-        (200, names(json!("ann"), json!("Lee")))
-    );
-    assert_eq!(
-        change(json!({ "firstName": null })).await,
-        (200, names(Value::Null, json!("Lee")))
-    );
+    assert_eq!(change(json!({ "lastName": "Lee" })).await, (200, names(json!("ann"), json!("Lee"))));
+    assert_eq!(change(json!({ "firstName": null })).await, (200, names(Value::Null, json!("Lee"))));
     assert_eq!(change(json!({ "firstName": 5 })).await.0, 422);
     assert_eq!(change(json!({ "firstName": "x".repeat(201) })).await.0, 422);
     assert_eq!(change(json!({})).await, (200, names(Value::Null, json!("Lee"))));
@@ -282,10 +202,7 @@ async fn unknown_paths_wrong_methods_and_long_bodies_get_the_one_error_shape() {
     let (status, problem) = ann.ask(Method::GET, "/nowhere", Value::Null).await;
     assert_eq!((status, problem["code"].as_str()), (404, Some("not_found")));
     let (status, problem) = ann.ask(Method::PUT, "/users/me/identity", json!({})).await;
-    assert_eq!(
-        (status, problem["code"].as_str()),
-        (405, Some("method_not_allowed"))
-    );
+    assert_eq!((status, problem["code"].as_str()), (405, Some("method_not_allowed")));
     assert!(problem["detail"].as_str().unwrap().contains("GET"));
     let long = json!({ "alias": "x".repeat(70_000) });
     let (status, problem) = ann.ask(Method::PATCH, "/users/me/alias", long).await;

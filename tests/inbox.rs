@@ -30,18 +30,11 @@ impl Scene {
     }
 
     fn signed(&self, kind: MessageType, at: UnixMillis) -> Envelope {
-        self.bob
-            .signer
-            .envelope(kind, &self.ann.handle(), JsonObject::new(), at, &mut rand::rng())
+        self.bob.signer.envelope(kind, &self.ann.handle(), JsonObject::new(), at, &mut rand::rng())
     }
 
     async fn invited(&self) -> usize {
-        self.ann
-            .client
-            .invitations(Direction::Incoming)
-            .await
-            .unwrap()
-            .len()
+        self.ann.client.invitations(Direction::Incoming).await.unwrap().len()
     }
 
     /// Posts a changed message of bob's.
@@ -51,10 +44,7 @@ impl Scene {
 
     /// Makes ann and bob friends.
     async fn befriend(&self) {
-        let (status, answer) = self
-            .peer
-            .send(&self.signed(MessageType::FriendInvite, now()))
-            .await;
+        let (status, answer) = self.peer.send(&self.signed(MessageType::FriendInvite, now())).await;
         assert_eq!(status, 202, "{answer}");
         self.ann.accept(&self.bob.handle).await;
     }
@@ -80,21 +70,11 @@ async fn an_invitation_is_taken_once_and_shown() {
     let invite = scene.signed(MessageType::FriendInvite, now());
     assert_eq!(scene.peer.send(&invite).await, (202, json!({ "success": true })));
     let shown = &scene.ann.client.invitations(Direction::Incoming).await.unwrap()[0];
-    assert_eq!(
-        (&shown.from_handle, shown.status.as_str()),
-        (&scene.bob.handle, "pending")
-    );
+    assert_eq!((&shown.from_handle, shown.status.as_str()), (&scene.bob.handle, "pending"));
     assert_eq!(shown.origin_server.as_deref(), Some(scene.peer.domain().as_str()));
     let another = scene.signed(MessageType::FriendInvite, now());
-    assert_eq!(
-        told(scene.peer.send(&another).await),
-        refusal(400, "Invitation already exists")
-    );
-    assert_eq!(
-        scene.peer.send(&invite).await.0,
-        202,
-        "the same envelope again is answered as before"
-    );
+    assert_eq!(told(scene.peer.send(&another).await), refusal(400, "Invitation already exists"));
+    assert_eq!(scene.peer.send(&invite).await.0, 202, "the same envelope again is answered as before");
     assert_eq!(scene.invited().await, 1);
 }
 
@@ -108,39 +88,23 @@ async fn requests_that_are_not_proven_are_refused_with_401_and_change_nothing() 
 
     let mut spoilt = request();
     spoilt.nonce.clear();
-    assert_eq!(
-        told(spoilt.post().await),
-        failed("Missing federation headers".into())
-    );
+    assert_eq!(told(spoilt.post().await), failed("Missing federation headers".into()));
     for version in ["1", "3", "2.0", "2abc"] {
         let mut spoilt = request();
         spoilt.version = version.into();
-        assert_eq!(
-            told(spoilt.post().await),
-            failed("Unsupported protocol version".into()),
-            "{version}"
-        );
+        assert_eq!(told(spoilt.post().await), failed("Unsupported protocol version".into()), "{version}");
     }
     for offset in [-301_000, 301_000] {
         let mut spoilt = request();
         spoilt.timestamp = now().plus_millis(offset).to_rfc3339();
-        assert_eq!(
-            told(spoilt.post().await),
-            failed("Timestamp outside acceptable skew".into())
-        );
+        assert_eq!(told(spoilt.post().await), failed("Timestamp outside acceptable skew".into()));
     }
     let mut spoilt = request();
     spoilt.secret = SigningSecret::from_seed([9; 32]);
-    assert_eq!(
-        told(spoilt.post().await),
-        failed(format!("Invalid server signature from {me}"))
-    );
+    assert_eq!(told(spoilt.post().await), failed(format!("Invalid server signature from {me}")));
     let mut spoilt = request();
     spoilt.signature = Some("***".into());
-    assert_eq!(
-        told(spoilt.post().await),
-        failed(format!("Malformed server signature from {me}"))
-    );
+    assert_eq!(told(spoilt.post().await), failed(format!("Malformed server signature from {me}")));
     let mut spoilt = request();
     spoilt.signature = Some(request().signature.unwrap_or_else(|| "AA==".into()));
     assert_eq!(spoilt.post().await.0, 401);
@@ -172,15 +136,8 @@ async fn a_transport_is_taken_once_and_a_failed_one_uses_no_nonce_up() {
     forged.nonce.clone_from(&request.nonce);
     forged.secret = SigningSecret::from_seed([9; 32]);
     assert_eq!(forged.post().await.0, 401);
-    assert_eq!(
-        request.post().await.0,
-        202,
-        "the forged request did not use the nonce up"
-    );
-    assert_eq!(
-        told(request.post().await),
-        refusal(401, "Federation auth failed: Replayed nonce")
-    );
+    assert_eq!(request.post().await.0, 202, "the forged request did not use the nonce up");
+    assert_eq!(told(request.post().await), refusal(401, "Federation auth failed: Replayed nonce"));
 }
 
 #[tokio::test]
@@ -193,49 +150,19 @@ async fn messages_are_refused_in_the_protocols_order_with_its_words() {
         ("to", json!("no handle"), 400, "Invalid message structure"),
         ("signature", json!(""), 400, "Invalid message structure"),
         ("to", elsewhere, 400, "Recipient is not on this server"),
-        (
-            "from",
-            json!("bob@elsewhere.example"),
-            400,
-            "Sender is not on the sending server",
-        ),
+        ("from", json!("bob@elsewhere.example"), 400, "Sender is not on the sending server"),
         (
             "timestamp",
             json!(now().plus_millis(-301_000).to_rfc3339()),
             400,
             "Message timestamp outside acceptable skew",
         ),
-        (
-            "timestamp",
-            json!("2026-11-23"),
-            400,
-            "Message timestamp outside acceptable skew",
-        ),
-        (
-            "from",
-            json!(format!("nobody@{}", scene.peer.domain())),
-            400,
-            "Could not resolve sender",
-        ),
-        (
-            "nonce",
-            json!(""),
-            400,
-            "v2 message missing nonce or message_type",
-        ),
+        ("timestamp", json!("2026-11-23"), 400, "Message timestamp outside acceptable skew"),
+        ("from", json!(format!("nobody@{}", scene.peer.domain())), 400, "Could not resolve sender"),
+        ("nonce", json!(""), 400, "v2 message missing nonce or message_type"),
         ("protocol_version", json!(3), 400, "Unsupported protocol version"),
-        (
-            "protocol_version",
-            json!(2.5),
-            400,
-            "Unsupported protocol version",
-        ),
-        (
-            "signature",
-            json!("***"),
-            400,
-            "Malformed signature input: not base64 of 64 bytes",
-        ),
+        ("protocol_version", json!(2.5), 400, "Unsupported protocol version"),
+        ("signature", json!("***"), 400, "Malformed signature input: not base64 of 64 bytes"),
         ("from", json!(carol.handle), 400, "Invalid signature"),
         ("nonce", json!("AAAA"), 400, "Invalid signature"),
         ("payload", json!({ "x": 1 }), 400, "Invalid signature"),
@@ -243,12 +170,7 @@ async fn messages_are_refused_in_the_protocols_order_with_its_words() {
         ("message_type", json!("FRIEND_ACCEPT"), 400, "Invalid signature"),
         ("from", json!(7), 422, "from must be a string"),
         ("payload", Value::Null, 422, "payload must be an object"),
-        (
-            "message_version",
-            json!("1"),
-            422,
-            "message_version must be a number",
-        ),
+        ("message_version", json!("1"), 422, "message_version must be a number"),
     ] {
         let answer = told(scene.post(&with(&good, member, value.clone())).await);
         assert_eq!(answer, refusal(status, message), "{member}: {value}");
@@ -266,15 +188,9 @@ async fn messages_are_refused_in_the_protocols_order_with_its_words() {
 #[tokio::test]
 async fn bodies_that_are_not_json_or_ambiguous_json_are_refused() {
     let scene = scene().await;
-    for body in [
-        "",
-        "{",
-        "[]x",
-        r#"{"from":"a","from":"b"}"#,
-        r#"{"__proto__":1}"#,
-        "\"\\ud800\"",
-        "{\"n\":1e999}",
-    ] {
+    for body in
+        ["", "{", "[]x", r#"{"from":"a","from":"b"}"#, r#"{"__proto__":1}"#, "\"\\ud800\"", "{\"n\":1e999}"]
+    {
         let mut request = scene.peer.request(&scene.domain(), &Json::Null);
         request.body = body.into();
         assert_eq!(request.post().await.0, 400, "{body}");
@@ -305,17 +221,10 @@ async fn version_1_is_taken_for_the_friend_types_only_and_never_with_a_payload()
     assert_eq!(told(scene.post(&revoke).await).0, 400, "not in version 1");
     let invite = secret_of_bob("FRIEND_INVITE");
     let laid_over = with(&invite, "payload", json!({ "type": "FRIEND_INVITE" }));
-    assert_eq!(
-        told(scene.post(&laid_over).await),
-        refusal(400, "v1 message with a payload")
-    );
+    assert_eq!(told(scene.post(&laid_over).await), refusal(400, "v1 message with a payload"));
     assert_eq!(scene.invited().await, 0);
     assert_eq!(scene.post(&invite).await.0, 202);
-    assert_eq!(
-        scene.post(&invite).await.0,
-        202,
-        "the same once more is answered as before"
-    );
+    assert_eq!(scene.post(&invite).await.0, 202, "the same once more is answered as before");
     assert_eq!(scene.invited().await, 1);
 }
 
@@ -324,45 +233,20 @@ async fn accepting_needs_an_invitation_and_rejecting_touches_only_ones_own() {
     let scene = scene().await;
     let ben = scene.node.person("ben").await;
     assert_eq!(
-        told(
-            scene
-                .peer
-                .send(&scene.signed(MessageType::FriendAccept, now()))
-                .await
-        ),
+        told(scene.peer.send(&scene.signed(MessageType::FriendAccept, now())).await),
         refusal(400, "Original invitation not found")
     );
     scene.ann.invite(&scene.bob.handle).await;
     ben.invite(&scene.bob.handle).await;
-    assert_eq!(
-        scene
-            .peer
-            .send(&scene.signed(MessageType::FriendReject, now()))
-            .await
-            .0,
-        202
-    );
-    assert!(
-        scene
-            .ann
-            .client
-            .invitations(Direction::Outgoing)
-            .await
-            .unwrap()
-            .is_empty()
-    );
+    assert_eq!(scene.peer.send(&scene.signed(MessageType::FriendReject, now())).await.0, 202);
+    assert!(scene.ann.client.invitations(Direction::Outgoing).await.unwrap().is_empty());
     assert_eq!(
         ben.client.invitations(Direction::Outgoing).await.unwrap().len(),
         1,
         "ben's invitation stands"
     );
     assert_eq!(
-        told(
-            scene
-                .peer
-                .send(&scene.signed(MessageType::FriendReject, now()))
-                .await
-        ),
+        told(scene.peer.send(&scene.signed(MessageType::FriendReject, now())).await),
         refusal(400, "Invitation not found")
     );
     let accept = scene.bob.signer.envelope(
@@ -374,11 +258,7 @@ async fn accepting_needs_an_invitation_and_rejecting_touches_only_ones_own() {
     );
     assert_eq!(scene.peer.send(&accept).await, (202, json!({ "success": true })));
     assert_eq!(ben.friends().await, std::slice::from_ref(&scene.bob.handle));
-    assert_eq!(
-        scene.peer.send(&accept).await.0,
-        202,
-        "a repetition is a success again"
-    );
+    assert_eq!(scene.peer.send(&accept).await.0, 202, "a repetition is a success again");
 }
 
 #[tokio::test]
@@ -391,21 +271,14 @@ async fn a_revocation_ends_what_is_older_than_it_and_says_whether_there_was_anyt
         (202, json!({ "success": true, "applied": false })),
         "late, but within the window"
     );
-    assert_eq!(
-        scene.ann.friends().await,
-        std::slice::from_ref(&scene.bob.handle),
-        "the friendship is newer"
-    );
+    assert_eq!(scene.ann.friends().await, std::slice::from_ref(&scene.bob.handle), "the friendship is newer");
     let too_late = scene.signed(MessageType::RelationshipRevoke, now().plus_millis(-604_801_000));
     assert_eq!(
         told(scene.peer.send(&too_late).await),
         refusal(400, "Message timestamp outside acceptable skew")
     );
     let revoke = scene.signed(MessageType::RelationshipRevoke, now());
-    assert_eq!(
-        scene.peer.send(&revoke).await,
-        (202, json!({ "success": true, "applied": true }))
-    );
+    assert_eq!(scene.peer.send(&revoke).await, (202, json!({ "success": true, "applied": true })));
     assert!(scene.ann.friends().await.is_empty());
     assert_eq!(
         scene.peer.send(&revoke).await,
@@ -427,10 +300,7 @@ async fn a_revocation_ends_what_is_older_than_it_and_says_whether_there_was_anyt
         now(),
         &mut rand::rng(),
     );
-    assert_eq!(
-        scene.peer.send(&nobody).await,
-        (202, json!({ "success": true, "applied": false }))
-    );
+    assert_eq!(scene.peer.send(&nobody).await, (202, json!({ "success": true, "applied": false })));
 }
 
 #[tokio::test]
@@ -443,10 +313,7 @@ async fn another_envelope_with_a_known_nonce_is_refused() {
     twin.timestamp = vellum_protocol::Timestamp::at(now().plus_millis(1));
     let signature = scene.bob.sign(twin.signable().as_bytes());
     let twin = twin.signed_with(vellum_protocol::Signature::parse(&signature).unwrap());
-    assert_eq!(
-        told(scene.peer.send(&twin).await),
-        refusal(400, "Replayed message nonce")
-    );
+    assert_eq!(told(scene.peer.send(&twin).await), refusal(400, "Replayed message nonce"));
 }
 
 #[tokio::test]
@@ -454,14 +321,8 @@ async fn a_sender_whose_keys_changed_a_moment_ago_is_believed() {
     let scene = scene().await;
     scene.befriend().await;
     let renewed = scene.peer.user("bob");
-    let SignedFields {
-        signature,
-        nonce,
-        timestamp,
-        message_version,
-    } = renewed
-        .signer
-        .revoke(&scene.ann.handle(), now(), &mut rand::rng());
+    let SignedFields { signature, nonce, timestamp, message_version } =
+        renewed.signer.revoke(&scene.ann.handle(), now(), &mut rand::rng());
     let envelope = vellum_protocol::EnvelopeContent {
         message_type: MessageType::RelationshipRevoke,
         message_version,
@@ -472,26 +333,35 @@ async fn a_sender_whose_keys_changed_a_moment_ago_is_believed() {
         payload: JsonObject::new(),
     }
     .signed_with(signature);
-    assert_eq!(
-        scene.peer.send(&envelope).await.0,
-        202,
-        "the keys kept from before are fetched anew once"
-    );
-    eventually("the friendship ends", || async {
-        scene.ann.friends().await.is_empty().then_some(())
-    })
-    .await;
+    assert_eq!(scene.peer.send(&envelope).await.0, 202, "the keys kept from before are fetched anew once");
+    eventually("the friendship ends", || async { scene.ann.friends().await.is_empty().then_some(()) }).await;
 }
 
 #[tokio::test]
 async fn senders_over_their_limit_are_told_429_before_anything_is_checked() {
-    let node = TestNode::start_with(&[
-        ("VELLUM_LIMITS__ENABLED", "true"),
-        ("VELLUM_LIMITS__INBOX_PER_MINUTE", "2"),
-    ])
-    .await;
+    let node =
+        TestNode::start_with(&[("VELLUM_LIMITS__ENABLED", "true"), ("VELLUM_LIMITS__INBOX_PER_MINUTE", "2")])
+            .await;
     let peer = Peer::start().await;
     let to = Domain::parse(&node.process.domain()).unwrap();
     let post = async || peer.request(&to, &Json::Null).post().await.0;
     assert_eq!((post().await, post().await, post().await), (422, 422, 429));
+}
+
+#[tokio::test]
+async fn a_peer_whose_clock_is_behind_can_end_what_has_just_begun() {
+    let scene = scene().await;
+    let behind = |millis: i64| now().plus_millis(millis - 120_000);
+    assert_eq!(scene.peer.send(&scene.signed(MessageType::FriendInvite, behind(0))).await.0, 202);
+    scene.ann.accept(&scene.bob.handle).await;
+    let revoke = scene.signed(MessageType::RelationshipRevoke, behind(50));
+    assert_eq!(scene.peer.send(&revoke).await.1["applied"], true, "compared by the sender's own clock");
+    assert!(scene.ann.friends().await.is_empty());
+
+    scene.ann.invite(&scene.bob.handle).await;
+    assert_eq!(scene.peer.send(&scene.signed(MessageType::FriendAccept, behind(100))).await.0, 202);
+    let earlier = scene.signed(MessageType::RelationshipRevoke, behind(-10_000));
+    assert_eq!(scene.peer.send(&earlier).await.1["applied"], false);
+    let revoke = scene.signed(MessageType::RelationshipRevoke, behind(200));
+    assert_eq!(scene.peer.send(&revoke).await.1["applied"], true);
 }

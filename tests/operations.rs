@@ -7,16 +7,13 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use vellum::node::FIRST_ADMINISTRATOR;
 use vellum_client::http::Method;
+use vellum_protocol::{JsonObject, MessageType};
 
-use crate::support::TestNode;
+use crate::support::{Mood, Peer, TestNode, eventually, now};
 
 fn vellum(arguments: &[&str], environment: &[(&str, &str)]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vellum"));
-    command
-        .args(arguments)
-        .envs(environment.iter().copied())
-        .output()
-        .unwrap()
+    command.args(arguments).envs(environment.iter().copied()).output().unwrap()
 }
 
 #[tokio::test]
@@ -26,16 +23,13 @@ async fn the_first_start_makes_everything_and_a_restart_changes_none_of_it() {
         let path = node.process.folder().join(name);
         std::fs::metadata(path).unwrap().permissions().mode() & 0o777
     };
-    assert_eq!((mode(""), mode("server.key")), (0o700, 0o600));
+    assert_eq!((mode(""), mode("server.key"), mode("vellum.db")), (0o700, 0o600, 0o600));
     let before = (
         node.client().manifest().await.unwrap(),
         node.process.run(&["--json", "user", "list"]).await.unwrap(),
     );
     let users: Value = serde_json::from_str(&before.1).unwrap();
-    assert_eq!(
-        (&users[0]["email"], &users[0]["roles"]),
-        (&json!(FIRST_ADMINISTRATOR), &json!(["admin"]))
-    );
+    assert_eq!((&users[0]["email"], &users[0]["roles"]), (&json!(FIRST_ADMINISTRATOR), &json!(["admin"])));
     assert_eq!(users.as_array().unwrap().len(), 1);
     let token = node.token(FIRST_ADMINISTRATOR).await;
 
@@ -48,10 +42,7 @@ async fn the_first_start_makes_everything_and_a_restart_changes_none_of_it() {
     assert_eq!(before, after);
     let mut client = node.client();
     client.set_token(Some(token));
-    assert!(
-        client.current_session().await.unwrap().is_some(),
-        "sessions survive"
-    );
+    assert!(client.current_session().await.unwrap().is_some(), "sessions survive");
 }
 
 #[tokio::test]
@@ -61,34 +52,47 @@ async fn health_tells_alive_and_ready() {
         let answer = node.client().request_json(Method::GET, path, None).await.unwrap();
         assert_eq!(answer, (200, json!({ "status": "ok" })));
     }
-    assert_eq!(
-        node.client()
-            .request_json(Method::HEAD, "/health/live", None)
-            .await
-            .unwrap()
-            .0,
-        200
-    );
+    assert_eq!(node.client().request_json(Method::HEAD, "/health/live", None).await.unwrap().0, 200);
 }
 
 #[tokio::test]
-async fn two_nodes_do_not_share_a_folder() {
+async fn two_nodes_do_not_share_a_database() {
     let node = TestNode::start().await;
     let refused = node.process.run(&["serve"]).await.unwrap_err().to_string();
     assert!(refused.contains("another node is running"), "{refused}");
 }
 
 #[tokio::test]
-async fn a_node_stops_in_time_although_a_flush_is_waiting() {
-    let mut node = TestNode::start().await;
-    let ann = node.person("ann").await;
-    let client = ann.client.clone();
-    let waiting = tokio::spawn(async move { client.current_session().await });
+async fn a_stopping_node_ends_in_time_and_takes_up_its_deliveries_when_it_starts_again() {
+    let mut node = TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "60000")]).await;
+    let peer = Peer::start().await;
+    let (ann, bob) = (node.person("ann").await, peer.user("bob"));
+    let invite = bob.signer.envelope(
+        MessageType::FriendInvite,
+        &ann.handle(),
+        JsonObject::new(),
+        now(),
+        &mut rand::rng(),
+    );
+    assert_eq!(peer.send(&invite).await.0, 202);
+    ann.accept(&bob.handle).await;
+    peer.set_mood(Mood::Hangs);
+    let (client, signed) = (ann.client.clone(), ann.revocation(&bob.handle));
+    let handle = bob.handle.clone();
+    let waiting = tokio::spawn(async move { client.remove_friend(&handle, Some(&signed)).await });
+    eventually("the revocation is under way", || async {
+        (!peer.received_of(MessageType::RelationshipRevoke).is_empty()).then_some(())
+    })
+    .await;
+
     let began = Instant::now();
     node.process.stop().await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(10));
-    // Whether the request was before or after the stop does not matter; it must have ended.
-    let _ = waiting.await.unwrap();
+    assert!(began.elapsed() < Duration::from_secs(10), "although a request was waiting for a hanging peer");
+    assert!(waiting.await.unwrap().is_err(), "that request was not acknowledged");
+    peer.set_mood(Mood::Well);
+    node.process.start().await.unwrap();
+    eventually("it is delivered", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    assert_eq!(peer.received_of(MessageType::RelationshipRevoke).len(), 2);
 }
 
 #[test]
@@ -98,26 +102,10 @@ fn wrong_use_exits_with_2_and_names_what_is_wrong() {
     for (arguments, environment, word) in [
         (vec!["nonsense"], vec![], "nonsense"),
         (vec!["serve", "--nonsense"], vec![], "--nonsense"),
-        (
-            vec!["user", "create", "--email", "a@b.example"],
-            vec![],
-            "--first-name",
-        ),
-        (
-            vec!["serve"],
-            vec![("VELLUM_HTTP__LISTEN", "nowhere")],
-            "http.listen",
-        ),
-        (
-            vec!["serve"],
-            vec![("VELLUM_LIMITS__ENABLED", "perhaps")],
-            "limits.enabled",
-        ),
-        (
-            vec!["serve"],
-            vec![("VELLUM_HTTP__LISTNE", "127.0.0.1:0")],
-            "listne",
-        ),
+        (vec!["user", "create", "--email", "a@b.example"], vec![], "--first-name"),
+        (vec!["serve"], vec![("VELLUM_HTTP__LISTEN", "nowhere")], "http.listen"),
+        (vec!["serve"], vec![("VELLUM_LIMITS__ENABLED", "perhaps")], "limits.enabled"),
+        (vec!["serve"], vec![("VELLUM_HTTP__LISTNE", "127.0.0.1:0")], "listne"),
         (vec!["serve", "--config", "/does/not/exist.toml"], vec![], "exist"),
     ] {
         let mut environment = environment;
@@ -138,28 +126,12 @@ fn a_failure_exits_with_1_and_its_reason() {
     let nobody = vellum(&["user", "session", "--email", "nobody@people.example"], &data);
     assert_eq!(nobody.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&nobody.stderr).contains("no such user"));
-    let create = [
-        "user",
-        "create",
-        "--email",
-        "ann@people.example",
-        "--first-name",
-        "A",
-        "--last-name",
-        "B",
-    ];
+    let create = ["user", "create", "--email", "ann@people.example", "--first-name", "A", "--last-name", "B"];
     let made = vellum(&create, &data);
     assert!(made.status.success());
     let id = String::from_utf8(made.stdout).unwrap().trim().to_owned();
-    assert!(
-        !id.is_empty() && !id.contains(char::is_whitespace),
-        "the id alone: {id}"
-    );
-    assert_eq!(
-        vellum(&create, &data).status.code(),
-        Some(1),
-        "the address is taken"
-    );
+    assert!(!id.is_empty() && !id.contains(char::is_whitespace), "the id alone: {id}");
+    assert_eq!(vellum(&create, &data).status.code(), Some(1), "the address is taken");
     let table = String::from_utf8(vellum(&["user", "list"], &data).stdout).unwrap();
     assert!(table.contains("ann@people.example") && table.contains(&id));
     let token =
@@ -173,11 +145,7 @@ fn the_demo_holds_and_says_so_to_people_and_to_programs() {
     let began = Instant::now();
     let output = vellum(&["demo"], &[]);
     let shown = String::from_utf8(output.stdout).unwrap();
-    assert!(
-        output.status.success(),
-        "{shown}\n{}",
-        String::from_utf8_lossy(&output.stderr)
-    );
+    assert!(output.status.success(), "{shown}\n{}", String::from_utf8_lossy(&output.stderr));
     assert!(began.elapsed() < Duration::from_secs(30));
     assert!(
         shown.contains("every step was checked and held") && !shown.contains('\u{1b}'),
@@ -187,9 +155,5 @@ fn the_demo_holds_and_says_so_to_people_and_to_programs() {
     assert!(output.status.success());
     let lines = String::from_utf8(output.stdout).unwrap();
     assert_eq!(lines.lines().count(), 15);
-    assert!(
-        lines
-            .lines()
-            .all(|line| serde_json::from_str::<Value>(line).unwrap()["held"] == true)
-    );
+    assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).unwrap()["held"] == true));
 }

@@ -27,11 +27,7 @@ async fn send(person: &Person, change: Change) -> (u16, Value) {
     match change {
         Change::Reset => {
             person
-                .ask(
-                    Method::POST,
-                    "/users/me/identity/reset",
-                    json!({ "confirm": "erase-all-my-data" }),
-                )
+                .ask(Method::POST, "/users/me/identity/reset", json!({ "confirm": "erase-all-my-data" }))
                 .await
         }
         Change::Keys(number) => {
@@ -40,13 +36,7 @@ async fn send(person: &Person, change: Change) -> (u16, Value) {
             person.ask(Method::PUT, "/users/me/keys", keys).await
         }
         Change::Alias(number) => {
-            person
-                .ask(
-                    Method::PATCH,
-                    "/users/me/alias",
-                    json!({ "alias": alias(number) }),
-                )
-                .await
+            person.ask(Method::PATCH, "/users/me/alias", json!({ "alias": alias(number) })).await
         }
     }
 }
@@ -84,25 +74,13 @@ async fn sixty_four_simultaneous_changes_leave_the_state_of_some_order_of_them()
         let state = person.client.identity().await.unwrap();
         let aliases: Vec<String> = sent
             .iter()
-            .filter_map(|change| {
-                if let Change::Alias(number) = change {
-                    Some(alias(*number))
-                } else {
-                    None
-                }
-            })
+            .filter_map(|change| if let Change::Alias(number) = change { Some(alias(*number)) } else { None })
             .collect();
-        assert!(
-            aliases.contains(&state.alias.as_ref().unwrap().to_string()),
-            "an alias that was sent"
-        );
+        assert!(aliases.contains(&state.alias.as_ref().unwrap().to_string()), "an alias that was sent");
         assert_eq!(state.km_version.get(), 1);
         let pairs = sent.iter().filter_map(|change| {
             let Change::Keys(number) = change else { return None };
-            Some((
-                Some(seed(*number).signing_secret().public()),
-                Some(seed(*number).encryption_key()),
-            ))
+            Some((Some(seed(*number).signing_secret().public()), Some(seed(*number).encryption_key())))
         });
         let mut possible: Vec<_> = pairs.collect();
         possible.push((None, None));
@@ -112,10 +90,7 @@ async fn sixty_four_simultaneous_changes_leave_the_state_of_some_order_of_them()
         );
         ends_without_keys += usize::from(state.signing_key.is_none());
     }
-    assert!(
-        ends_without_keys < 12,
-        "not every round can have ended with a reset"
-    );
+    assert!(ends_without_keys < 12, "not every round can have ended with a reset");
 }
 
 /// Each user's own changes keep an order too when they go on beside another's.

@@ -1,7 +1,7 @@
 //! Pending revocations, flushing them, and what becomes of them when peers misbehave.
 
 use serde_json::{Value, json};
-use vellum_client::http::{Method, RevocationState};
+use vellum_client::http::{Delivery, Method, RevocationState};
 use vellum_protocol::{Handle, MessageType};
 
 use crate::support::{Mood, Peer, PeerUser, Person, TestNode, eventually, fields, now};
@@ -53,10 +53,7 @@ async fn a_flush_delivers_what_was_signed_byte_for_byte() {
         "to": bob.handle, "nonce": signed.nonce, "timestamp": signed.timestamp, "payload": {},
         "signature": signed.signature,
     });
-    assert_eq!(
-        received.canonical(),
-        vellum_protocol::Json::try_from(expected).unwrap().canonical()
-    );
+    assert_eq!(received.canonical(), vellum_protocol::Json::try_from(expected).unwrap().canonical());
 }
 
 #[tokio::test]
@@ -71,14 +68,8 @@ async fn items_are_refused_one_by_one_told_why_and_never_sent() {
         changed[name] = value;
         changed
     };
-    let old = fields(
-        &ann.signer()
-            .revoke(&bob.handle, now().plus_millis(-301_000), &mut rand::rng()),
-    );
-    let early = fields(
-        &ann.signer()
-            .revoke(&bob.handle, now().plus_millis(301_000), &mut rand::rng()),
-    );
+    let old = fields(&ann.signer().revoke(&bob.handle, now().plus_millis(-301_000), &mut rand::rng()));
+    let early = fields(&ann.signer().revoke(&bob.handle, now().plus_millis(301_000), &mut rand::rng()));
     let another_type = fields(&ann.signer().invite(&bob.handle, now(), &mut rand::rng()));
     for (what, signed, code) in [
         (
@@ -86,34 +77,18 @@ async fn items_are_refused_one_by_one_told_why_and_never_sent() {
             fields(&stranger.signer().revoke(&bob.handle, now(), &mut rand::rng())),
             "bad_signature",
         ),
-        (
-            "signed for another peer",
-            fields(&ann.revocation(&carol.handle)),
-            "bad_signature",
-        ),
+        ("signed for another peer", fields(&ann.revocation(&carol.handle)), "bad_signature"),
         ("signed as another type", another_type, "bad_signature"),
         ("a stale timestamp", old, "stale_timestamp"),
         ("a timestamp of the future", early, "stale_timestamp"),
-        (
-            "no timestamp at all",
-            with("timestamp", json!("yesterday")),
-            "stale_timestamp",
-        ),
+        ("no timestamp at all", with("timestamp", json!("yesterday")), "stale_timestamp"),
         (
             "an altered timestamp",
             with("timestamp", json!(now().plus_millis(1).to_rfc3339())),
             "bad_signature",
         ),
-        (
-            "an altered nonce",
-            with("nonce", json!("AAAAAAAAAAAAAAAAAAAAAA==")),
-            "bad_signature",
-        ),
-        (
-            "an altered version",
-            with("messageVersion", json!(2)),
-            "bad_signature",
-        ),
+        ("an altered nonce", with("nonce", json!("AAAAAAAAAAAAAAAAAAAAAA==")), "bad_signature"),
+        ("an altered version", with("messageVersion", json!(2)), "bad_signature"),
         ("no signature", with("signature", json!("***")), "bad_signature"),
         ("an empty nonce", with("nonce", json!("")), "invalid_nonce"),
     ] {
@@ -134,32 +109,14 @@ async fn items_are_refused_one_by_one_told_why_and_never_sent() {
             item(&bob.handle, good.clone()),
         ]))
         .await;
-    let codes: Vec<&str> = answer["results"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|result| result["code"].as_str().unwrap())
-        .collect();
-    assert_eq!(
-        codes,
-        ["not_pending", "bad_signature", "duplicate"],
-        "in the order of the items"
-    );
+    let codes: Vec<&str> =
+        answer["results"].as_array().unwrap().iter().map(|result| result["code"].as_str().unwrap()).collect();
+    assert_eq!(codes, ["not_pending", "bad_signature", "duplicate"], "in the order of the items");
 
-    assert!(
-        peer.received_of(MessageType::RelationshipRevoke).is_empty(),
-        "none of it was sent"
-    );
+    assert!(peer.received_of(MessageType::RelationshipRevoke).is_empty(), "none of it was sent");
     let row = &ann.pending().await[0];
-    assert_eq!(
-        (row.state, row.attempts),
-        (RevocationState::AwaitingSignature, 0),
-        "and none of it was kept"
-    );
-    assert_eq!(
-        ann.flush_raw(json!([item(&bob.handle, good)])).await.1["results"][0]["delivered"],
-        true
-    );
+    assert_eq!((row.state, row.attempts), (RevocationState::AwaitingSignature, 0), "and none of it was kept");
+    assert_eq!(ann.flush_raw(json!([item(&bob.handle, good)])).await.1["results"][0]["delivered"], true);
 }
 
 #[tokio::test]
@@ -167,25 +124,14 @@ async fn a_flush_as_a_whole_is_refused_for_its_shape_or_an_incomplete_identity()
     let node = TestNode::start().await;
     let (ann, nobody) = (node.person("ann").await, node.user("nobody").await);
     let signed = item(&ann.handle(), fields(&ann.revocation(&ann.handle())));
-    for items in [
-        json!([]),
-        json!({}),
-        Value::Null,
-        json!([7]),
-        json!([{}]),
-        Value::Array(vec![signed.clone(); 1001]),
-    ] {
+    for items in
+        [json!([]), json!({}), Value::Null, json!([7]), json!([{}]), Value::Array(vec![signed.clone(); 1001])]
+    {
         let (status, problem) = ann.flush_raw(items).await;
-        assert_eq!(
-            (status, problem["code"].as_str()),
-            (422, Some("validation_failed"))
-        );
+        assert_eq!((status, problem["code"].as_str()), (422, Some("validation_failed")));
     }
     let (status, problem) = nobody.flush_raw(json!([signed])).await;
-    assert_eq!(
-        (status, problem["code"].as_str()),
-        (400, Some("identity_incomplete"))
-    );
+    assert_eq!((status, problem["code"].as_str()), (400, Some("identity_incomplete")));
 }
 
 #[tokio::test]
@@ -195,30 +141,18 @@ async fn only_a_confirmed_delivery_is_one_and_everything_else_is_tried_again() {
     peer.set_mood(Mood::Answers(200, "<html>Welcome</html>".into()));
     let result = &ann.flush(std::slice::from_ref(&bob.handle)).await[0];
     assert!(!result.delivered);
-    assert_eq!(
-        (result.state, result.attempts),
-        (Some(RevocationState::Queued), Some(1))
-    );
-    assert!(
-        result.error.as_ref().unwrap().contains("without confirming"),
-        "{result:?}"
-    );
+    assert_eq!((result.state, result.attempts), (Some(RevocationState::Queued), Some(1)));
+    assert!(result.error.as_ref().unwrap().contains("without confirming"), "{result:?}");
     assert!(result.next_attempt_at.is_some());
 
-    peer.set_mood(Mood::Answers(
-        401,
-        json!({ "message": "Federation auth failed: your clock" }).to_string(),
-    ));
+    peer.set_mood(Mood::Answers(401, json!({ "message": "Federation auth failed: your clock" }).to_string()));
     eventually("the peer's words are shown to the owner", || async {
         let row = ann.pending().await.pop()?;
         row.last_error.filter(|error| error.contains("your clock"))
     })
     .await;
     peer.set_mood(Mood::Well);
-    eventually("it is delivered", || async {
-        ann.pending().await.is_empty().then_some(())
-    })
-    .await;
+    eventually("it is delivered", || async { ann.pending().await.is_empty().then_some(()) }).await;
     let received = peer.received_of(MessageType::RelationshipRevoke);
     assert!(
         received.len() >= 3 && received.iter().all(|message| *message == received[0]),
@@ -230,10 +164,7 @@ async fn only_a_confirmed_delivery_is_one_and_everything_else_is_tried_again() {
 async fn a_recipient_that_does_not_exist_is_final_and_a_new_signature_starts_over() {
     let (node, peer) = (TestNode::start().await, Peer::start().await);
     let (ann, bob) = reset_with_friend(&node, &peer).await;
-    peer.set_mood(Mood::Answers(
-        400,
-        json!({ "message": "Recipient is not on this server" }).to_string(),
-    ));
+    peer.set_mood(Mood::Answers(400, json!({ "message": "Recipient is not on this server" }).to_string()));
     let result = &ann.flush(std::slice::from_ref(&bob.handle)).await[0];
     assert_eq!(result.state, Some(RevocationState::Rejected));
     assert!(result.next_attempt_at.is_none());
@@ -243,34 +174,19 @@ async fn a_recipient_that_does_not_exist_is_final_and_a_new_signature_starts_ove
 
 #[tokio::test]
 async fn a_discarded_revocation_is_gone_and_its_attempt_is_stopped() {
-    let (node, peer) = (
-        TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "300")]).await,
-        Peer::start().await,
-    );
+    let (node, peer) =
+        (TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "300")]).await, Peer::start().await);
     let (ann, bob) = reset_with_friend(&node, &peer).await;
     peer.set_mood(Mood::Hangs);
     let result = &ann.flush(std::slice::from_ref(&bob.handle)).await[0];
-    assert_eq!(
-        result.state,
-        Some(RevocationState::Delivering),
-        "the flush does not wait for ever"
-    );
+    assert_eq!(result.state, Some(RevocationState::Delivering), "the flush does not wait for ever");
     ann.client.discard_revocation(&bob.handle).await.unwrap();
     assert!(ann.pending().await.is_empty());
     peer.set_mood(Mood::Well);
     let sent = peer.received_of(MessageType::RelationshipRevoke).len();
     let again = ann.client.discard_revocation(&bob.handle).await.unwrap_err();
     assert_eq!(again.code(), Some("not_pending"));
-    assert_eq!(
-        ann.ask(
-            Method::DELETE,
-            "/users/me/revocations/pending/nonsense",
-            Value::Null
-        )
-        .await
-        .0,
-        404
-    );
+    assert_eq!(ann.ask(Method::DELETE, "/users/me/revocations/pending/nonsense", Value::Null).await.0, 404);
     // Anything else the node sends to this peer goes after whatever it might still have sent.
     befriend(&ann, &peer, &peer.user("carol")).await;
     assert_eq!(peer.received_of(MessageType::RelationshipRevoke).len(), sent);
@@ -302,10 +218,7 @@ async fn one_peer_that_hangs_delays_no_other() {
     ann.new_keys().await;
     slow.set_mood(Mood::Hangs);
     let results = ann.flush(&handles).await;
-    assert_eq!(
-        results.iter().map(|result| result.delivered).collect::<Vec<_>>(),
-        [false, true, true]
-    );
+    assert_eq!(results.iter().map(|result| result.delivered).collect::<Vec<_>>(), [false, true, true]);
     assert_eq!(results[0].state, Some(RevocationState::Delivering));
 }
 
@@ -315,11 +228,7 @@ async fn a_local_friend_is_told_without_a_request() {
     let (mut ann, ben) = (node.person("ann").await, node.person("ben").await);
     ann.befriend(&ben).await;
     ann.client.reset_identity().await.unwrap();
-    assert_eq!(
-        ben.friends().await,
-        [ann.handle()],
-        "ben keeps his row until ann's signature says otherwise"
-    );
+    assert_eq!(ben.friends().await, [ann.handle()], "ben keeps his row until ann's signature says otherwise");
     ann.new_keys().await;
     assert!(ann.flush(&[ben.handle()]).await[0].delivered);
     assert!(ben.friends().await.is_empty());
@@ -330,13 +239,32 @@ async fn a_second_reset_takes_a_queued_signature_back() {
     let (node, peer) = (TestNode::start().await, Peer::start().await);
     let (mut ann, bob) = reset_with_friend(&node, &peer).await;
     peer.set_mood(Mood::Answers(503, String::new()));
-    assert_eq!(
-        ann.flush(std::slice::from_ref(&bob.handle)).await[0].state,
-        Some(RevocationState::Queued)
-    );
+    assert_eq!(ann.flush(std::slice::from_ref(&bob.handle)).await[0].state, Some(RevocationState::Queued));
     assert_eq!(ann.client.reset_identity().await.unwrap(), 1);
     assert_eq!(ann.pending().await[0].state, RevocationState::AwaitingSignature);
     ann.new_keys().await;
     peer.set_mood(Mood::Well);
     assert!(ann.flush(std::slice::from_ref(&bob.handle)).await[0].delivered);
+}
+
+#[tokio::test]
+async fn a_newer_signature_is_not_lost_behind_an_older_one_that_is_under_way() {
+    let (node, peer) =
+        (TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "300")]).await, Peer::start().await);
+    let ann = node.person("ann").await;
+    let bob = peer.user("bob");
+    befriend(&ann, &peer, &bob).await;
+    peer.set_mood(Mood::Hangs);
+    let older = ann.revocation(&bob.handle);
+    assert_eq!(ann.client.remove_friend(&bob.handle, Some(&older)).await.unwrap(), Delivery::Queued);
+    befriend(&ann, &peer, &bob).await;
+    let newer = ann.revocation(&bob.handle);
+    assert_eq!(ann.client.remove_friend(&bob.handle, Some(&newer)).await.unwrap(), Delivery::Queued);
+    peer.set_mood(Mood::Well);
+    eventually("the newer one arrives", || async {
+        let last = peer.received_of(MessageType::RelationshipRevoke).pop()?;
+        (last.get("nonce")?.as_str() == Some(newer.nonce.as_str())).then_some(())
+    })
+    .await;
+    eventually("nothing is pending", || async { ann.pending().await.is_empty().then_some(()) }).await;
 }

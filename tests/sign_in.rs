@@ -18,28 +18,15 @@ async fn a_code_from_a_letter_opens_a_session_once() {
     let node = TestNode::start().await;
     let code = code_for(&node, FIRST_ADMINISTRATOR).await;
     let mut client = node.client();
-    let user = client
-        .sign_in_with_code(FIRST_ADMINISTRATOR, &code)
-        .await
-        .unwrap();
+    let user = client.sign_in_with_code(FIRST_ADMINISTRATOR, &code).await.unwrap();
     assert_eq!(user.email, FIRST_ADMINISTRATOR);
     let current = client.current_session().await.unwrap().unwrap();
     assert!(current.subscription.is_premium && current.subscription.tier == "premium");
     assert_eq!(current.user.roles[0].id, "admin");
-    assert!(
-        current
-            .user
-            .permissions
-            .iter()
-            .any(|permission| permission == "users:create")
-    );
+    assert!(current.user.permissions.iter().any(|permission| permission == "users:create"));
     assert!(current.session.ip.as_deref() == Some("127.0.0.1"));
 
-    let again = node
-        .client()
-        .sign_in_with_code(FIRST_ADMINISTRATOR, &code)
-        .await
-        .unwrap_err();
+    let again = node.client().sign_in_with_code(FIRST_ADMINISTRATOR, &code).await.unwrap_err();
     assert_eq!(again.problem().map(|problem| problem.status), Some(401));
 }
 
@@ -48,27 +35,15 @@ async fn a_code_takes_five_tries_and_a_new_one_replaces_the_old() {
     let node = TestNode::start().await;
     let old = code_for(&node, FIRST_ADMINISTRATOR).await;
     let code = code_for(&node, FIRST_ADMINISTRATOR).await;
-    let wrong = if code == "00000000" {
-        "00000001"
-    } else {
-        "00000000"
-    };
+    let wrong = if code == "00000000" { "00000001" } else { "00000000" };
     let mut client = node.client();
     if old != code {
         assert!(client.sign_in_with_code(FIRST_ADMINISTRATOR, &old).await.is_err());
     }
     for _ in 0..5 {
-        assert!(
-            client
-                .sign_in_with_code(FIRST_ADMINISTRATOR, wrong)
-                .await
-                .is_err()
-        );
+        assert!(client.sign_in_with_code(FIRST_ADMINISTRATOR, wrong).await.is_err());
     }
-    let refused = client
-        .sign_in_with_code(FIRST_ADMINISTRATOR, &code)
-        .await
-        .unwrap_err();
+    let refused = client.sign_in_with_code(FIRST_ADMINISTRATOR, &code).await.unwrap_err();
     assert_eq!(refused.code(), Some("wrong_code"), "the tries are used up");
 }
 
@@ -76,28 +51,16 @@ async fn a_code_takes_five_tries_and_a_new_one_replaces_the_old() {
 async fn known_and_unknown_addresses_get_the_same_answers() {
     let node = TestNode::start().await;
     let ask = async |path: &str, body: Value| {
-        node.client()
-            .request_json(Method::POST, path, Some(&body))
-            .await
-            .unwrap()
+        node.client().request_json(Method::POST, path, Some(&body)).await.unwrap()
     };
     let unknown = "nobody@people.example";
     let letters = node.process.letters().len();
-    assert_eq!(
-        ask("/auth/verify", json!({ "email": unknown })).await,
-        (201, Value::Null)
-    );
+    assert_eq!(ask("/auth/verify", json!({ "email": unknown })).await, (201, Value::Null));
     assert_eq!(node.process.letters().len(), letters, "nobody gets a letter");
-    assert_eq!(
-        ask("/auth/verify", json!({ "email": FIRST_ADMINISTRATOR })).await,
-        (201, Value::Null)
-    );
+    assert_eq!(ask("/auth/verify", json!({ "email": FIRST_ADMINISTRATOR })).await, (201, Value::Null));
     let with_code = |email: &str| json!({ "method": "otp", "email": email, "token": "12345678" });
     let refused = ask("/auth/sessions", with_code(unknown)).await;
-    assert_eq!(
-        refused,
-        ask("/auth/sessions", with_code(FIRST_ADMINISTRATOR)).await
-    );
+    assert_eq!(refused, ask("/auth/sessions", with_code(FIRST_ADMINISTRATOR)).await);
     assert_eq!(refused.0, 401);
     for body in [json!({}), json!({ "email": "no address" }), json!({ "email": 4 })] {
         assert_eq!(ask("/auth/verify", body).await.0, 422);
@@ -109,17 +72,9 @@ async fn open_registration_makes_an_account_for_whoever_has_the_code() {
     let node = TestNode::start_with(&[("VELLUM_AUTH__REGISTRATION", "open")]).await;
     let code = code_for(&node, "New.Person@People.example").await;
     let mut client = node.client();
-    let user = client
-        .sign_in_with_code("new.person@people.example", &code)
-        .await
-        .unwrap();
+    let user = client.sign_in_with_code("new.person@people.example", &code).await.unwrap();
     assert_eq!(user.roles[0].id, "user");
-    assert!(
-        !user
-            .permissions
-            .iter()
-            .any(|permission| permission == "users:read")
-    );
+    assert!(!user.permissions.iter().any(|permission| permission == "users:read"));
 }
 
 #[tokio::test]
@@ -127,27 +82,13 @@ async fn an_ended_session_is_over_and_only_ones_own_can_be_ended() {
     let node = TestNode::start().await;
     let (ann, ben) = (node.user("ann").await, node.user("ben").await);
     let session = ann.client.current_session().await.unwrap().unwrap().session;
-    let (status, problem) = ben
-        .ask(
-            Method::DELETE,
-            &format!("/auth/sessions/{}", session.id),
-            Value::Null,
-        )
-        .await;
-    assert_eq!(
-        (status, problem["code"].as_str()),
-        (404, Some("session_not_found"))
-    );
+    let (status, problem) =
+        ben.ask(Method::DELETE, &format!("/auth/sessions/{}", session.id), Value::Null).await;
+    assert_eq!((status, problem["code"].as_str()), (404, Some("session_not_found")));
     assert!(ann.client.current_session().await.unwrap().is_some());
     ann.client.end_session(&session.id).await.unwrap();
-    assert!(
-        ann.client.current_session().await.unwrap().is_none(),
-        "204 when nobody is signed in"
-    );
-    assert_eq!(
-        ann.ask(Method::GET, "/users/me/identity", Value::Null).await.0,
-        401
-    );
+    assert!(ann.client.current_session().await.unwrap().is_none(), "204 when nobody is signed in");
+    assert_eq!(ann.ask(Method::GET, "/users/me/identity", Value::Null).await.0, 401);
 }
 
 #[tokio::test]
@@ -157,35 +98,19 @@ async fn a_cookie_signs_in_but_changes_nothing_for_another_sites_page() {
     let origin = node.process.origin();
     // What the client crate needs, a plain one needs too.
     let _ = node.client();
-    let http = reqwest::Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .build()
-        .unwrap();
+    let http = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let body = json!({ "method": "otp", "email": FIRST_ADMINISTRATOR, "token": code });
-    let answer = http
-        .post(format!("{origin}/auth/sessions"))
-        .json(&body)
-        .send()
-        .await
-        .unwrap();
+    let answer = http.post(format!("{origin}/auth/sessions")).json(&body).send().await.unwrap();
     let cookie = answer.headers()[SET_COOKIE].to_str().unwrap().to_owned();
     for part in ["auth_session=", "HttpOnly", "SameSite=Lax", "Path=/"] {
         assert!(cookie.contains(part), "{cookie}");
     }
     let cookie = cookie.split(';').next().unwrap().to_owned();
 
-    let read = http
-        .get(format!("{origin}/users/me/identity"))
-        .header(COOKIE, &cookie)
-        .send()
-        .await
-        .unwrap();
+    let read = http.get(format!("{origin}/users/me/identity")).header(COOKIE, &cookie).send().await.unwrap();
     assert_eq!(read.status(), 200, "reading needs no origin");
     let set = |from: Option<&str>| {
-        let mut request = http
-            .patch(format!("{origin}/users/me/alias"))
-            .header(COOKIE, &cookie);
+        let mut request = http.patch(format!("{origin}/users/me/alias")).header(COOKIE, &cookie);
         if let Some(from) = from {
             request = request.header(ORIGIN, from);
         }

@@ -9,13 +9,8 @@ const AT_ONCE: usize = 3;
 
 async fn play_and_kill(whose: Whose, before: Step) {
     let folder = tempfile::tempdir().unwrap();
-    let mut story = Story::begin(
-        env!("CARGO_BIN_EXE_vellum").into(),
-        folder.path(),
-        Clock::system(),
-    )
-    .await
-    .unwrap();
+    let mut story =
+        Story::begin(env!("CARGO_BIN_EXE_vellum").into(), folder.path(), Clock::system()).await.unwrap();
     for step in Step::ALL {
         if before == step {
             story.kill_and_restart(whose).await.unwrap();
@@ -29,12 +24,7 @@ async fn play_and_kill(whose: Whose, before: Step) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn nothing_acknowledged_is_lost_when_either_node_is_killed_before_any_step() {
-    let kills = Step::ALL
-        .into_iter()
-        .flat_map(|step| [(Whose::Alice, step), (Whose::Bob, step)]);
+    let kills = Step::ALL.into_iter().flat_map(|step| [(Whose::Alice, step), (Whose::Bob, step)]);
     let stories = kills.map(|(whose, step)| play_and_kill(whose, step));
-    futures_util::stream::iter(stories)
-        .buffer_unordered(AT_ONCE)
-        .collect::<Vec<()>>()
-        .await;
+    futures_util::stream::iter(stories).buffer_unordered(AT_ONCE).collect::<Vec<()>>().await;
 }

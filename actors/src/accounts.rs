@@ -18,9 +18,7 @@ pub async fn create(
     role: &'static str,
     now: UnixMillis,
 ) -> Result<UserId, Error> {
-    store
-        .write(move |tx| async move { create_in(tx, &user, role, now).await }.boxed())
-        .await
+    store.write(move |tx| async move { create_in(tx, &user, role, now).await }.boxed()).await
 }
 
 /// Makes the first account, an administrator, if nobody has one yet. Returns it if it was made.

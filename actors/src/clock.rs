@@ -52,10 +52,7 @@ impl std::fmt::Debug for Clock {
     }
 }
 
-#[expect(
-    clippy::disallowed_methods,
-    reason = "the one place where the machine's clock is read"
-)]
+#[expect(clippy::disallowed_methods, reason = "the one place where the machine's clock is read")]
 fn system_now() -> UnixMillis {
     // A clock before 1970 reads as 1970; every freshness check then refuses, which is the safe side.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();

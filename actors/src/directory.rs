@@ -47,15 +47,8 @@ impl Directory {
     /// A directory that starts its actors on `arbiters`, of which there must be at least one.
     #[must_use]
     pub fn new(arbiters: Vec<ArbiterHandle>) -> Self {
-        assert!(
-            !arbiters.is_empty(),
-            "a directory needs an arbiter to start actors on"
-        );
-        Self {
-            shards: std::array::from_fn(|_| Mutex::default()),
-            hasher: RandomState::new(),
-            arbiters,
-        }
+        assert!(!arbiters.is_empty(), "a directory needs an arbiter to start actors on");
+        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new(), arbiters }
     }
 
     /// Has the user's actor carry `command` out and waits for its answer.
@@ -82,26 +75,18 @@ impl Directory {
         reply: oneshot::Sender<Result<C::Output, Error>>,
     ) -> Result<(), Error> {
         let mut shard = self.shard(user);
-        let entry = shard
-            .entry(user.clone())
-            .or_insert_with(|| self.start(node, user));
+        let entry = shard.entry(user.clone()).or_insert_with(|| self.start(node, user));
         if !entry.addr.connected() {
             // Its arbiter's thread has let it go; the messages it had were answered `Stopping`.
             *entry = self.start(node, user);
         }
         entry.last_used = node.clock.now();
         let Some(ticket) = entry.pending.enter(MAILBOX) else {
-            return Err(Error::Busy {
-                retry_after: Duration::from_secs(1),
-            });
+            return Err(Error::Busy { retry_after: Duration::from_secs(1) });
         };
         // The ticket is the bound, counted under this lock. The mailbox's own would count wrongly: until the
         // actor's thread has started it, it has actix's default size, and a first burst would be refused.
-        entry.addr.do_send(Ask {
-            command,
-            reply,
-            ticket,
-        });
+        entry.addr.do_send(Ask { command, reply, ticket });
         Ok(())
     }
 
@@ -121,10 +106,7 @@ impl Directory {
     /// How many actors there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.shards
-            .iter()
-            .map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len())
-            .sum()
+        self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
     /// Whether there is no actor.
@@ -137,18 +119,12 @@ impl Directory {
         let arbiter = &self.arbiters[self.place(user, self.arbiters.len())];
         let (actor_node, actor_user) = (Arc::clone(node), user.clone());
         let addr = Supervisor::start_in_arbiter(arbiter, move |_| UserActor::new(actor_user, actor_node));
-        Entry {
-            addr,
-            pending: Pending::default(),
-            last_used: node.clock.now(),
-        }
+        Entry { addr, pending: Pending::default(), last_used: node.clock.now() }
     }
 
     fn shard(&self, user: &UserId) -> MutexGuard<'_, HashMap<UserId, Entry>> {
         // A poisoned lock only means that a thread panicked while it looked; the table itself is whole.
-        self.shards[self.place(user, SHARDS)]
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.shards[self.place(user, SHARDS)].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn place(&self, user: &UserId, places: usize) -> usize {

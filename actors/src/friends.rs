@@ -54,22 +54,13 @@ pub struct Synced {
 /// [`Error::PeerUnreachable`].
 pub async fn resolve(node: &Arc<Node>, handle: &Handle) -> Result<Resolved, Error> {
     let resolved = if node.is_local(handle) {
-        let user = node
-            .user_by_alias(handle.alias())
-            .await?
-            .ok_or(Error::UserNotFound)?;
+        let user = node.user_by_alias(handle.alias()).await?.ok_or(Error::UserNotFound)?;
         if user.identity.keys.is_none() {
             return Err(Error::UserNotFound);
         }
-        Resolved {
-            peer: node.as_peer(&user)?,
-            local: Some(user.id),
-        }
+        Resolved { peer: node.as_peer(&user)?, local: Some(user.id) }
     } else {
-        Resolved {
-            peer: node.peers.resolve_user(node, handle, false).await?,
-            local: None,
-        }
+        Resolved { peer: node.peers.resolve_user(node, handle, false).await?, local: None }
     };
     if resolved.peer.handle != *handle {
         return Err(Error::HandleSpelling(resolved.peer.handle.to_string()));
@@ -181,15 +172,17 @@ pub async fn sync_keys(node: &Arc<Node>, user: &UserId) -> Result<Vec<Synced>, E
 
 /// The user's side of a new friendship: the invitations that led to it are over, and a revocation that
 /// nobody has signed yet is void, since a signature made from now on would end the new friendship.
+/// `revocable_from` is the beginning by the peer's clock, where the peer has signed a time, else `now`.
 pub(crate) async fn become_friends(
     tx: &mut Tx,
     user: &UserId,
     peer: &Peer,
-    established_at: UnixMillis,
+    now: UnixMillis,
+    revocable_from: UnixMillis,
 ) -> Result<(), Error> {
     invitations::end(tx, user, &peer.handle, UnixMillis(i64::MAX)).await?;
     outbox::drop_unsigned(tx, user, &peer.handle).await?;
-    Ok(friendships::establish(tx, user, peer, established_at).await?)
+    Ok(friendships::establish(tx, user, peer, now, revocable_from).await?)
 }
 
 /// The user's side of an ended relationship: friendship, invitations and shares with this peer that were

@@ -25,6 +25,7 @@ use vellum_store::{StoreError, peers, transport_nonces};
 
 use crate::Error;
 use crate::node::{Node, REVOCATION_WINDOW_MILLIS};
+use crate::peer::PeerError;
 use crate::user::{Receive, Received};
 
 /// How long a transport nonce is remembered: twice the time in which its request is fresh.
@@ -117,10 +118,7 @@ pub async fn receive(node: &Arc<Node>, inbound: Inbound) -> Result<(MessageType,
     let server = authenticate(node, &inbound, &body, now).await?;
     let message = ReceivedMessage::from_body(&body).map_err(|error| Refusal::Shape(error.to_string()))?;
     message.check_structure().map_err(Refusal::from)?;
-    let (from, to) = (
-        message.sender().map_err(Refusal::from)?,
-        message.recipient().map_err(Refusal::from)?,
-    );
+    let (from, to) = (message.sender().map_err(Refusal::from)?, message.recipient().map_err(Refusal::from)?);
     if !node.is_local(&to) {
         return Err(Refusal::RecipientElsewhere.into());
     }
@@ -143,18 +141,8 @@ async fn authenticate(
     body: &Json,
     now: UnixMillis,
 ) -> Result<Domain, Error> {
-    let Inbound {
-        server_id,
-        protocol_version,
-        nonce,
-        timestamp,
-        signature,
-        ..
-    } = inbound;
-    if [server_id, protocol_version, nonce, timestamp, signature]
-        .into_iter()
-        .any(String::is_empty)
-    {
+    let Inbound { server_id, protocol_version, nonce, timestamp, signature, .. } = inbound;
+    if [server_id, protocol_version, nonce, timestamp, signature].into_iter().any(String::is_empty) {
         return Err(auth("Missing federation headers"));
     }
     if *protocol_version != PROTOCOL_VERSION.to_string() {
@@ -171,11 +159,8 @@ async fn authenticate(
     if !fresh {
         return Err(auth("Timestamp outside acceptable skew"));
     }
-    let manifest = node
-        .peers
-        .introduce(node, &server)
-        .await
-        .map_err(|error| auth(format!("{server}: {error}")))?;
+    let manifest =
+        node.peers.introduce(node, &server).await.map_err(|error| unknown_server(&server, error))?;
     let signature =
         Signature::parse(signature).map_err(|_| auth(format!("Malformed server signature from {server}")))?;
     let request = ServerRequest {
@@ -193,6 +178,17 @@ async fn authenticate(
         .map_err(|_| auth(format!("Invalid server signature from {server}")))?;
     remember_nonce(node, &server, nonce.clone(), now).await?;
     Ok(server)
+}
+
+/// Nothing is known of who asks yet, so the answer does not tell how our request to that server went:
+/// that would be a way to probe networks that only this node can reach. The log has it.
+fn unknown_server(server: &Domain, error: PeerError) -> Error {
+    tracing::info!(%server, %error, "a sending server could not be identified");
+    match error {
+        PeerError::Store(error) => Error::Store(error),
+        PeerError::PinMismatch(_) => auth(format!("The key of {server} has changed")),
+        _ => auth(format!("Could not fetch the manifest of {server}")),
+    }
 }
 
 /// The nonce is remembered only now that the signature has been verified: nobody else can use one up.
@@ -221,7 +217,7 @@ async fn remember_nonce(
     if new { Ok(()) } else { Err(auth("Replayed nonce")) }
 }
 
-/// Fresh, or a revocation of version 2 that is late but within our window (wire protocol, section 5).
+/// Fresh, or a revocation that is late but within our window (wire protocol, section 5).
 fn in_time(message: &ReceivedMessage, at: UnixMillis, now: UnixMillis) -> bool {
     let late_allowed = message.kind_text() == Some(MessageType::RelationshipRevoke.as_str());
     let age = now.since(at);
@@ -252,11 +248,7 @@ async fn resolve_sender(node: &Arc<Node>, from: &Handle, anew: bool) -> Result<P
         Refusal::UnresolvedSender
     })?;
     // Another spelling would be another sender to every list that compares handles exactly.
-    if sender.handle == *from {
-        Ok(sender)
-    } else {
-        Err(Refusal::UnresolvedSender.into())
-    }
+    if sender.handle == *from { Ok(sender) } else { Err(Refusal::UnresolvedSender.into()) }
 }
 
 async fn deliver(
@@ -276,19 +268,6 @@ async fn deliver(
     };
     let signature = message.signature().to_owned();
     // Version 1 has no nonce; its signature covers the timestamp and serves as one.
-    let nonce = message
-        .nonce()
-        .map_or_else(|| format!("v1:{signature}"), str::to_owned);
-    node.ask(
-        &recipient.id,
-        Receive {
-            message_type,
-            sender,
-            to,
-            nonce,
-            signed_at,
-            signature,
-        },
-    )
-    .await
+    let nonce = message.nonce().map_or_else(|| format!("v1:{signature}"), str::to_owned);
+    node.ask(&recipient.id, Receive { message_type, sender, to, nonce, signed_at, signature }).await
 }

@@ -1,6 +1,7 @@
 //! What every actor of a node has at hand: the store, the clock, the node's own identity, and the other
 //! actors. One value, made at start and shared.
 
+use std::ops::Deref;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -31,8 +32,8 @@ pub struct NodeSettings {
     pub sign_in: SignInSettings,
 }
 
-/// A node's parts.
-pub struct Node {
+/// What a node is made from.
+pub struct NodeParts {
     /// What it remembers.
     pub store: Store,
     /// What time it is.
@@ -51,51 +52,29 @@ pub struct Node {
     pub transport: Box<dyn Transport>,
     /// How letters are sent.
     pub mailer: Box<dyn Mailer>,
+}
+
+/// A node: its parts, and what ties them together.
+pub struct Node {
+    parts: NodeParts,
     /// Who waits for which outcome.
     pub reports: OutcomeBoard,
     /// Set once, when the delivery has been started.
     pub(crate) delivery: OnceLock<Addr<RevocationDelivery>>,
 }
 
-/// What a node is made from.
-pub struct NodeParts {
-    /// What it remembers.
-    pub store: Store,
-    /// What time it is.
-    pub clock: Clock,
-    /// The server id.
-    pub domain: Domain,
-    /// The server's signing key.
-    pub identity: SigningSecret,
-    /// What it is told.
-    pub settings: NodeSettings,
-    /// Where users' actors run.
-    pub directory: Directory,
-    /// Where peers' actors run.
-    pub peers: Peers,
-    /// How other nodes are spoken to.
-    pub transport: Box<dyn Transport>,
-    /// How letters are sent.
-    pub mailer: Box<dyn Mailer>,
+impl Deref for Node {
+    type Target = NodeParts;
+    fn deref(&self) -> &NodeParts {
+        &self.parts
+    }
 }
 
 impl Node {
     /// Puts the parts together. Nothing is delivered until [`Node::start_delivery`].
     #[must_use]
     pub fn new(parts: NodeParts) -> Arc<Self> {
-        Arc::new(Self {
-            store: parts.store,
-            clock: parts.clock,
-            domain: parts.domain,
-            identity: parts.identity,
-            settings: parts.settings,
-            directory: parts.directory,
-            peers: parts.peers,
-            transport: parts.transport,
-            mailer: parts.mailer,
-            reports: OutcomeBoard::default(),
-            delivery: OnceLock::new(),
-        })
+        Arc::new(Self { parts, reports: OutcomeBoard::default(), delivery: OnceLock::new() })
     }
 
     /// Has the user's actor carry `command` out, wakes the delivery, and returns the answer.
@@ -174,9 +153,7 @@ impl Node {
     /// # Errors
     /// [`Error::NoSuchUser`].
     pub async fn user(&self, id: &UserId) -> Result<User, Error> {
-        users::by_id(&mut *self.store.read().await?, id)
-            .await?
-            .ok_or(Error::NoSuchUser)
+        users::by_id(&mut *self.store.read().await?, id).await?.ok_or(Error::NoSuchUser)
     }
 
     /// The user with this alias, compared without case.

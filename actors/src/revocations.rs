@@ -46,11 +46,9 @@ pub async fn flush(node: &Arc<Node>, user: &UserId, items: Vec<FlushItem>) -> Re
         let flushed = Flushed::unanswered(peer_handle);
         results.push(match item {
             Ok(queued) => settled(node, user, queued, deadline, flushed).await?,
-            Err(refusal) => Flushed {
-                error: Some(refusal.to_string()),
-                code: Some(refusal.code()),
-                ..flushed
-            },
+            Err(refusal) => {
+                Flushed { error: Some(refusal.to_string()), code: Some(refusal.code()), ..flushed }
+            }
         });
     }
     Ok(results)

@@ -106,9 +106,7 @@ pub struct Caller {
 /// Only what the database says.
 pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
     let now = node.clock.now();
-    let known = users::by_email(&mut *node.store.read().await?, email)
-        .await?
-        .is_some();
+    let known = users::by_email(&mut *node.store.read().await?, email).await?.is_some();
     let folded = users::fold_email(email);
     let code = SecretString::from(format!("{:08}", rand::rng().random_range(0..CODES)));
     let hash = code_hash(&node.settings.sign_in, &folded, &code);
@@ -124,11 +122,7 @@ pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
         .await;
     stored?;
     if known || node.settings.sign_in.open_registration {
-        let letter = CodeLetter {
-            to: email.trim().to_owned(),
-            code,
-            sent_at: now,
-        };
+        let letter = CodeLetter { to: email.trim().to_owned(), code, sent_at: now };
         if let Err(error) = node.mailer.send_code(letter).await {
             // Told to the operator, not to the caller: the answer must not show that the address is known.
             tracing::error!(%error, "a one-time code could not be sent");
@@ -182,12 +176,7 @@ async fn user_or_new(tx: &mut Tx, email: &str, open: bool, now: UnixMillis) -> R
     if !open {
         return Ok(None);
     }
-    let new = NewUser {
-        email: email.to_owned(),
-        first_name: None,
-        last_name: None,
-        picture: None,
-    };
+    let new = NewUser { email: email.to_owned(), first_name: None, last_name: None, picture: None };
     let id = accounts::create_in(tx, &new, "user", now).await?;
     Ok(users::by_id(tx, &id).await?)
 }
@@ -228,9 +217,7 @@ async fn insert_session(
         created_at: now,
         last_used_at: now,
         expires_at: now.plus_millis(SESSION_MILLIS),
-        user_agent: device
-            .user_agent
-            .map(|name| name.chars().take(LONGEST_USER_AGENT).collect()),
+        user_agent: device.user_agent.map(|name| name.chars().take(LONGEST_USER_AGENT).collect()),
         ip: device.ip,
     };
     sessions::insert(tx, &session, &token_hash(&token)).await?;

@@ -156,6 +156,7 @@ create table friendships (
     friend_picture         text,
     keys_changed_at        integer,               -- set while a key that differs from the first one is unverified
     established_at         integer not null,
+    revocable_from         integer not null,      -- the same moment by the friend's clock: older revocations do not end it
     created_at             integer not null,
     unique (user_id, friend_handle)
 ) strict;
@@ -174,6 +175,7 @@ create table invitations (
     peer_name              text,
     peer_picture           text,
     created_at             integer not null,
+    revocable_from         integer not null,      -- by the clock of whoever signed it
     unique (local_user_id, direction, from_handle, to_handle)
 ) strict;
 
@@ -213,6 +215,7 @@ create table outbox (
     envelope_at      integer,                     -- the envelope's own timestamp
     expires_at       integer,                     -- when the peer stops taking this envelope
     attempts         integer not null default 0,
+    maybe_arrived    integer not null default 0,  -- whether an earlier attempt may have been carried out unheard
     last_error       text,
     last_attempt_at  integer,
     next_attempt_at  integer,

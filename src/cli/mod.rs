@@ -59,13 +59,8 @@ impl Cli {
     /// Runs the command that was given.
     #[must_use]
     pub fn run(self) -> ExitCode {
-        let context = Context {
-            flags: Flags {
-                config: self.config,
-                data_dir: self.data_dir,
-            },
-            json: self.json,
-        };
+        let context =
+            Context { flags: Flags { config: self.config, data_dir: self.data_dir }, json: self.json };
         let done = match self.command.unwrap_or(Command::Serve) {
             Command::Serve => serve::run(&context),
             Command::Demo => demo::run(&context),
@@ -82,26 +77,17 @@ impl Cli {
     }
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the reason of a failure belongs on standard error"
-)]
+#[expect(clippy::print_stderr, reason = "the reason of a failure belongs on standard error")]
 fn complain(error: &anyhow::Error) {
     eprintln!("vellum: {error:#}");
 }
 
-#[expect(
-    clippy::print_stdout,
-    reason = "what a command was asked for belongs on standard output"
-)]
+#[expect(clippy::print_stdout, reason = "what a command was asked for belongs on standard output")]
 fn print(text: &str) {
     println!("{text}");
 }
 
 /// Runs a command's work on a runtime of its own.
 fn block_on<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?
-        .block_on(work)
+    tokio::runtime::Builder::new_current_thread().enable_all().build()?.block_on(work)
 }

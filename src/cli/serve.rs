@@ -36,10 +36,7 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
 
 /// The one TLS library of this process.
 pub fn install_tls() {
-    if rustls::crypto::ring::default_provider()
-        .install_default()
-        .is_err()
-    {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
         tracing::debug!("a TLS library had been set before");
     }
 }

@@ -66,16 +66,11 @@ pub fn run(context: &Context, command: UserCommand) -> anyhow::Result<()> {
     let settings = context.settings()?;
     DataDir::open(&settings.data_dir)?;
     block_on(async {
-        let store = Store::open(&settings.database_url)
-            .await
-            .context("opening the database")?;
+        let store = Store::open(&settings.database_url).await.context("opening the database")?;
         let done = match command {
-            UserCommand::Create {
-                email,
-                first_name,
-                last_name,
-                role,
-            } => create(context, &store, email, first_name, last_name, role).await,
+            UserCommand::Create { email, first_name, last_name, role } => {
+                create(context, &store, email, first_name, last_name, role).await
+            }
             UserCommand::List => list(context, &store).await,
             UserCommand::Session { email } => session(context, &store, &email).await,
         };
@@ -95,18 +90,9 @@ async fn create(
     if email.parse::<lettre::Address>().is_err() {
         anyhow::bail!("{email} is not an e-mail address");
     }
-    let new = NewUser {
-        email,
-        first_name: Some(first_name),
-        last_name: Some(last_name),
-        picture: None,
-    };
+    let new = NewUser { email, first_name: Some(first_name), last_name: Some(last_name), picture: None };
     let id = accounts::create(store, new, role.id(), Clock::system().now()).await?;
-    print(&if context.json {
-        json!({ "id": id }).to_string()
-    } else {
-        id.to_string()
-    });
+    print(&if context.json { json!({ "id": id }).to_string() } else { id.to_string() });
     Ok(())
 }
 
@@ -122,10 +108,7 @@ async fn list(context: &Context, store: &Store) -> anyhow::Result<()> {
         print(&json!(rows).to_string());
         return Ok(());
     }
-    print(&format!(
-        "{:<36}  {:<30}  {:<20}  {:<10}",
-        "ID", "E-MAIL", "ALIAS", "ROLES"
-    ));
+    print(&format!("{:<36}  {:<30}  {:<20}  {:<10}", "ID", "E-MAIL", "ALIAS", "ROLES"));
     for (user, roles) in &listed {
         let alias = user.identity.alias.as_ref().map_or("-", |alias| alias.as_str());
         print(&format!(
@@ -153,17 +136,10 @@ fn row(user: &User, roles: &[String]) -> serde_json::Value {
 }
 
 async fn session(context: &Context, store: &Store, email: &str) -> anyhow::Result<()> {
-    let device = Device {
-        user_agent: Some("vellum user session".into()),
-        ip: None,
-    };
+    let device = Device { user_agent: Some("vellum user session".into()), ip: None };
     let opened = sign_in::open_session_for(store, &Clock::system(), email, device).await?;
     let token = opened.token.expose_secret();
     let printed = json!({ "token": token, "userId": opened.user.id, "expiresAt": opened.session.expires_at.to_rfc3339() });
-    print(&if context.json {
-        printed.to_string()
-    } else {
-        token.to_owned()
-    });
+    print(&if context.json { printed.to_string() } else { token.to_owned() });
     Ok(())
 }

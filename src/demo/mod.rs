@@ -25,10 +25,8 @@ pub async fn play(binary: PathBuf, json: bool) -> anyhow::Result<()> {
     let mut story = Story::begin(binary, &folder.0, Clock::system()).await?;
     screen.title(&story);
     for (number, step) in Step::ALL.into_iter().enumerate() {
-        let told = story
-            .play(step)
-            .await
-            .with_context(|| format!("step {}: {}", number + 1, step.title()))?;
+        let told =
+            story.play(step).await.with_context(|| format!("step {}: {}", number + 1, step.title()))?;
         screen.step(number + 1, step, &told);
     }
     story.end().await;

@@ -28,17 +28,8 @@ impl NodeProcess {
     /// run yet.
     #[must_use]
     pub fn new(binary: PathBuf, folder: PathBuf) -> Self {
-        let settings = vec![(
-            "VELLUM_FEDERATION__ALLOW_PRIVATE_PEERS".to_owned(),
-            "true".to_owned(),
-        )];
-        Self {
-            binary,
-            folder,
-            settings,
-            address: None,
-            child: None,
-        }
+        let settings = vec![("VELLUM_FEDERATION__ALLOW_PRIVATE_PEERS".to_owned(), "true".to_owned())];
+        Self { binary, folder, settings, address: None, child: None }
     }
 
     /// Gives a setting by its environment variable.
@@ -77,13 +68,8 @@ impl NodeProcess {
     /// # Errors
     /// When it ends, or does not listen in time. Its log lies beside its folder, with the ending `.log`.
     pub async fn start(&mut self) -> anyhow::Result<()> {
-        let listen = self
-            .address
-            .map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.log_path())?;
+        let listen = self.address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
+        let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut child = self
             .command()
             .arg("serve")
@@ -94,18 +80,11 @@ impl NodeProcess {
             .with_context(|| format!("starting {}", self.binary.display()))?;
         let stdout = child.stdout.take().context("the node's standard output")?;
         let mut lines = BufReader::new(stdout).lines();
-        let line = timeout(PATIENCE, lines.next_line())
-            .await
-            .context("the node did not start in time")??;
+        let line = timeout(PATIENCE, lines.next_line()).await.context("the node did not start in time")??;
         let Some(line) = line else {
-            bail!(
-                "the node ended while it started; see {}",
-                self.log_path().display()
-            )
+            bail!("the node ended while it started; see {}", self.log_path().display())
         };
-        let address = line
-            .strip_prefix("listening on http://")
-            .context("the node's first line")?;
+        let address = line.strip_prefix("listening on http://").context("the node's first line")?;
         self.address = Some(address.parse().context("the node's address")?);
         self.child = Some(child);
         Ok(())
@@ -120,14 +99,9 @@ impl NodeProcess {
             return Ok(());
         };
         let pid = child.id().context("the node's process id")?;
-        let asked = Command::new("kill")
-            .args(["-TERM", &pid.to_string()])
-            .status()
-            .await?;
+        let asked = Command::new("kill").args(["-TERM", &pid.to_string()]).status().await?;
         ensure!(asked.success(), "the node could not be told to stop");
-        let status = timeout(PATIENCE, child.wait())
-            .await
-            .context("the node did not stop in time")??;
+        let status = timeout(PATIENCE, child.wait()).await.context("the node did not stop in time")??;
         ensure!(status.success(), "the node stopped with {status}");
         Ok(())
     }
@@ -149,11 +123,7 @@ impl NodeProcess {
     /// When the command fails; with its reason.
     pub async fn run(&self, arguments: &[&str]) -> anyhow::Result<String> {
         let output = self.command().args(arguments).output().await?;
-        ensure!(
-            output.status.success(),
-            "{arguments:?}: {}",
-            String::from_utf8_lossy(&output.stderr).trim()
-        );
+        ensure!(output.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&output.stderr).trim());
         Ok(String::from_utf8(output.stdout)?.trim().to_owned())
     }
 
@@ -169,11 +139,7 @@ impl NodeProcess {
             {
                 let text = std::fs::read_to_string(newest)?;
                 let is_code = |line: &&str| line.len() == 8 && line.bytes().all(|byte| byte.is_ascii_digit());
-                return text
-                    .lines()
-                    .find(is_code)
-                    .map(str::to_owned)
-                    .context("a code in the letter");
+                return text.lines().find(is_code).map(str::to_owned).context("a code in the letter");
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
@@ -183,10 +149,7 @@ impl NodeProcess {
     /// The letters in the node's outbox folder, the newest last.
     #[must_use]
     pub fn letters(&self) -> Vec<PathBuf> {
-        let entries = std::fs::read_dir(self.folder.join("outbox"))
-            .into_iter()
-            .flatten()
-            .flatten();
+        let entries = std::fs::read_dir(self.folder.join("outbox")).into_iter().flatten().flatten();
         let mut letters: Vec<PathBuf> = entries
             .map(|entry| entry.path())
             .filter(|path| path.extension().is_some_and(|end| end == "eml"))

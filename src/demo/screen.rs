@@ -21,10 +21,7 @@ const PLAIN: &str = "\x1b[0m";
 impl Screen {
     pub fn new(json: bool) -> Self {
         let wanted = std::env::var_os("NO_COLOR").is_none();
-        Self {
-            colour: wanted && std::io::stdout().is_terminal(),
-            json,
-        }
+        Self { colour: wanted && std::io::stdout().is_terminal(), json }
     }
 
     pub fn title(&self, story: &Story) {
@@ -45,29 +42,19 @@ impl Screen {
             return;
         }
         let check = self.paint(GREEN, "ok");
-        self.line(&format!(
-            "{number:>2}. {}  {check}",
-            self.paint(BOLD, step.title())
-        ));
+        self.line(&format!("{number:>2}. {}  {check}", self.paint(BOLD, step.title())));
         self.line(&format!("    {} {}", self.paint(DIM, "sent"), told.sent));
         self.line(&format!("    {} {}", self.paint(DIM, "got "), told.received));
     }
 
     pub fn end(&self) {
         if !self.json {
-            self.line(&format!(
-                "\n{} every step was checked and held.",
-                self.paint(GREEN, "Done:")
-            ));
+            self.line(&format!("\n{} every step was checked and held.", self.paint(GREEN, "Done:")));
         }
     }
 
     fn paint(&self, colour: &str, text: &str) -> String {
-        if self.colour {
-            format!("{colour}{text}{PLAIN}")
-        } else {
-            text.to_owned()
-        }
+        if self.colour { format!("{colour}{text}{PLAIN}") } else { text.to_owned() }
     }
 
     #[expect(

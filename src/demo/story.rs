@@ -4,98 +4,26 @@
 //! Every step checks what it did and fails otherwise. Between two steps either node may be killed and
 //! started again: the story must go on.
 
+mod person;
+mod step;
+
+pub use step::Step;
+
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail, ensure};
 use vellum_actors::Clock;
-use vellum_client::http::{Direction, FlushItem, Friend, Identity, RevocationState};
-use vellum_client::{MasterSeed, NodeClient, SessionToken, Signer, safety_number};
-use vellum_protocol::{Handle, SigningKey};
+use vellum_client::http::{Direction, FlushItem, Identity, RevocationState};
+use vellum_client::{MasterSeed, SessionToken, Signer, safety_number};
+use vellum_protocol::Handle;
 
 use super::node_process::NodeProcess;
 use crate::node::FIRST_ADMINISTRATOR;
+use person::Person;
 
 /// How long the last revocation may take to arrive once bob's node is back.
 const ARRIVAL: Duration = Duration::from_secs(20);
-
-/// What happens, in this order.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
-    /// Both sign in with a one-time code.
-    SignIn,
-    /// Both choose an alias.
-    ChooseAliases,
-    /// Both make a seed and register the keys that follow from it.
-    RegisterKeys,
-    /// Bob makes friends with carol on his own node: what must not change later.
-    BefriendCarol,
-    /// Alice invites bob.
-    Invite,
-    /// Bob accepts.
-    Accept,
-    /// Both compute the number that they compare by another way.
-    CompareSafetyNumbers,
-    /// Alice resets her identity.
-    Reset,
-    /// What alice has yet to tell is listed.
-    ShowPending,
-    /// Alice registers keys of a new seed.
-    RegisterNewKeys,
-    /// Bob's node stops.
-    StopBobsNode,
-    /// Alice signs and flushes.
-    Flush,
-    /// Bob's node starts again.
-    StartBobsNode,
-    /// The node tries again by itself.
-    WatchRetry,
-    /// Bob is alice's friend no more, and carol's still.
-    CheckBob,
-}
-
-impl Step {
-    /// Every step in order.
-    pub const ALL: [Self; 15] = [
-        Self::SignIn,
-        Self::ChooseAliases,
-        Self::RegisterKeys,
-        Self::BefriendCarol,
-        Self::Invite,
-        Self::Accept,
-        Self::CompareSafetyNumbers,
-        Self::Reset,
-        Self::ShowPending,
-        Self::RegisterNewKeys,
-        Self::StopBobsNode,
-        Self::Flush,
-        Self::StartBobsNode,
-        Self::WatchRetry,
-        Self::CheckBob,
-    ];
-
-    /// The step in a few words.
-    #[must_use]
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::SignIn => "alice and bob sign in",
-            Self::ChooseAliases => "they choose their aliases",
-            Self::RegisterKeys => "they register their keys",
-            Self::BefriendCarol => "bob befriends carol on his own node",
-            Self::Invite => "alice invites bob",
-            Self::Accept => "bob accepts",
-            Self::CompareSafetyNumbers => "they compare safety numbers",
-            Self::Reset => "alice resets her identity",
-            Self::ShowPending => "what she has yet to tell is pending",
-            Self::RegisterNewKeys => "alice registers new keys",
-            Self::StopBobsNode => "bob's node stops",
-            Self::Flush => "alice signs the revocation and flushes",
-            Self::StartBobsNode => "bob's node starts again",
-            Self::WatchRetry => "the retry delivers it",
-            Self::CheckBob => "bob has lost alice and nothing else",
-        }
-    }
-}
 
 /// What a step sent and what came back, in words for people.
 #[derive(Debug)]
@@ -107,18 +35,7 @@ pub struct Told {
 }
 
 fn told(sent: impl Into<String>, received: impl Into<String>) -> anyhow::Result<Told> {
-    Ok(Told {
-        sent: sent.into(),
-        received: received.into(),
-    })
-}
-
-/// One of the people, with their node.
-struct Person {
-    node: NodeProcess,
-    client: NodeClient,
-    handle: Option<Handle>,
-    seed: Option<MasterSeed>,
+    Ok(Told { sent: sent.into(), received: received.into() })
 }
 
 /// Which node.
@@ -148,14 +65,7 @@ impl Story {
     pub async fn begin(binary: PathBuf, folder: &Path, clock: Clock) -> anyhow::Result<Self> {
         let alice = Person::begin(NodeProcess::new(binary.clone(), folder.join("alice"))).await?;
         let bob = Person::begin(NodeProcess::new(binary, folder.join("bob"))).await?;
-        Ok(Self {
-            clock,
-            alice,
-            bob,
-            carol: None,
-            safety_number: None,
-            bob_before: None,
-        })
+        Ok(Self { clock, alice, bob, carol: None, safety_number: None, bob_before: None })
     }
 
     /// The two domains, alice's first.
@@ -217,10 +127,7 @@ impl Story {
         for person in [&mut self.alice, &mut self.bob] {
             person.sign_in(FIRST_ADMINISTRATOR).await?;
             let current = person.client.current_session().await?.context("a session")?;
-            ensure!(
-                current.user.email == FIRST_ADMINISTRATOR,
-                "the session is the administrator's"
-            );
+            ensure!(current.user.email == FIRST_ADMINISTRATOR, "the session is the administrator's");
         }
         told(
             "POST /auth/verify, the code from the letter, POST /auth/sessions; at both nodes",
@@ -233,10 +140,7 @@ impl Story {
             let name = person.client.set_alias(alias).await?;
             person.handle = Some(name.handle);
         }
-        told(
-            "PATCH /users/me/alias",
-            format!("{} and {}", self.alice.handle()?, self.bob.handle()?),
-        )
+        told("PATCH /users/me/alias", format!("{} and {}", self.alice.handle()?, self.bob.handle()?))
     }
 
     async fn register_keys(&mut self) -> anyhow::Result<Told> {
@@ -253,29 +157,14 @@ impl Story {
     async fn befriend_carol(&mut self) -> anyhow::Result<Told> {
         let node = &self.bob.node;
         let email = "carol@localhost";
-        node.run(&[
-            "user",
-            "create",
-            "--email",
-            email,
-            "--first-name",
-            "Carol",
-            "--last-name",
-            "C",
-        ])
-        .await?;
+        node.run(&["user", "create", "--email", email, "--first-name", "Carol", "--last-name", "C"]).await?;
         let token = node.run(&["user", "session", "--email", email]).await?;
         let mut carol = Person::of(&node.origin())?;
         carol.set_token(Some(SessionToken::new(token)?));
         let handle = carol.set_alias("carol").await?.handle;
         let seed = MasterSeed::generate(&mut rand::rng());
-        carol
-            .register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None)
-            .await?;
-        let signed = self
-            .bob
-            .signer()?
-            .invite(&handle, self.clock.now(), &mut rand::rng());
+        carol.register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None).await?;
+        let signed = self.bob.signer()?.invite(&handle, self.clock.now(), &mut rand::rng());
         self.bob.client.invite(&handle, &signed).await?;
         let invitation = only(carol.invitations(Direction::Incoming).await?)?;
         let signer = Signer::new(handle.clone(), seed.signing_secret());
@@ -290,37 +179,22 @@ impl Story {
 
     async fn invite(&mut self) -> anyhow::Result<Told> {
         let bob = self.bob.handle()?.clone();
-        let signed = self
-            .alice
-            .signer()?
-            .invite(&bob, self.clock.now(), &mut rand::rng());
+        let signed = self.alice.signer()?.invite(&bob, self.clock.now(), &mut rand::rng());
         let invitation = self.alice.client.invite(&bob, &signed).await?;
         ensure!(invitation.to_handle == bob, "the invitation is for bob");
-        told(
-            "POST /friends/invite, with what alice's device signed",
-            "200; the envelope is with bob's node",
-        )
+        told("POST /friends/invite, with what alice's device signed", "200; the envelope is with bob's node")
     }
 
     async fn accept(&mut self) -> anyhow::Result<Told> {
         let alice = self.alice.handle()?.clone();
         // If a node was killed while the invitation was on its way, it comes with the next attempt.
         let invitation = self.bob.await_invitation(&alice).await?;
-        let signed = self
-            .bob
-            .signer()?
-            .accept(&alice, self.clock.now(), &mut rand::rng());
+        let signed = self.bob.signer()?.accept(&alice, self.clock.now(), &mut rand::rng());
         self.bob.client.accept_invitation(&invitation, &signed).await?;
-        ensure!(
-            self.bob.friend(&alice).await?.is_some(),
-            "bob has alice as a friend"
-        );
+        ensure!(self.bob.friend(&alice).await?.is_some(), "bob has alice as a friend");
         let bob = self.bob.handle()?.clone();
         self.alice.await_friend(&bob).await?;
-        told(
-            "POST /friends/invitations/{id}/accept",
-            "200; each is in the other's list",
-        )
+        told("POST /friends/invitations/{id}/accept", "200; each is in the other's list")
     }
 
     async fn compare_safety_numbers(&mut self) -> anyhow::Result<Told> {
@@ -339,15 +213,9 @@ impl Story {
         let pending = self.alice.client.reset_identity().await?;
         ensure!(pending == 1, "one revocation is pending, not {pending}");
         let identity = self.alice.client.identity().await?;
-        ensure!(
-            identity.signing_key.is_none() && identity.km_version.get() == 1,
-            "her keys are gone"
-        );
+        ensure!(identity.signing_key.is_none() && identity.km_version.get() == 1, "her keys are gone");
         ensure!(identity.alias.is_some(), "her alias stays");
-        ensure!(
-            self.alice.client.friends().await?.is_empty(),
-            "her friends are gone"
-        );
+        ensure!(self.alice.client.friends().await?.is_empty(), "her friends are gone");
         told(
             "POST /users/me/identity/reset {\"confirm\":\"erase-all-my-data\"}",
             format!("200; pendingRevocations: {pending}"),
@@ -357,14 +225,8 @@ impl Story {
     async fn show_pending(&mut self) -> anyhow::Result<Told> {
         let row = only(self.alice.client.pending_revocations().await?)?;
         ensure!(row.peer_handle == *self.bob.handle()?, "it is for bob");
-        ensure!(
-            row.state == RevocationState::AwaitingSignature,
-            "it waits for her signature"
-        );
-        told(
-            "GET /users/me/revocations/pending",
-            format!("{}: awaiting_signature", row.peer_handle),
-        )
+        ensure!(row.state == RevocationState::AwaitingSignature, "it waits for her signature");
+        told("GET /users/me/revocations/pending", format!("{}: awaiting_signature", row.peer_handle))
     }
 
     async fn register_new_keys(&mut self) -> anyhow::Result<Told> {
@@ -373,10 +235,7 @@ impl Story {
         let after = self.alice.signing_key()?;
         ensure!(before != after, "the new keys differ");
         let number = safety_number(&after, &self.bob.signing_key()?);
-        ensure!(
-            Some(&number) != self.safety_number.as_ref(),
-            "and so does the safety number"
-        );
+        ensure!(Some(&number) != self.safety_number.as_ref(), "and so does the safety number");
         told(
             "PUT /users/me/keys, from a new seed",
             format!("200; the safety number with bob would be {number}"),
@@ -390,25 +249,11 @@ impl Story {
 
     async fn flush(&mut self) -> anyhow::Result<Told> {
         let bob = self.bob.handle()?.clone();
-        let signed = self
-            .alice
-            .signer()?
-            .revoke(&bob, self.clock.now(), &mut rand::rng());
-        let result = only(
-            self.alice
-                .client
-                .flush_revocations(&[FlushItem {
-                    peer_handle: bob,
-                    signed,
-                }])
-                .await?,
-        )?;
+        let signed = self.alice.signer()?.revoke(&bob, self.clock.now(), &mut rand::rng());
+        let result =
+            only(self.alice.client.flush_revocations(&[FlushItem { peer_handle: bob, signed }]).await?)?;
         ensure!(!result.delivered, "nobody is there to deliver to");
-        ensure!(
-            result.state == Some(RevocationState::Queued),
-            "the row is queued, not {:?}",
-            result.state
-        );
+        ensure!(result.state == Some(RevocationState::Queued), "the row is queued, not {:?}", result.state);
         let error = result.error.context("a reason")?;
         let next = result.next_attempt_at.context("the next attempt's time")?;
         told(
@@ -447,99 +292,14 @@ impl Story {
         let friends = self.bob.client.friends().await?;
         let handles: Vec<&Handle> = friends.iter().map(|friend| &friend.friend_handle).collect();
         let carol = self.carol.as_ref().context("carol")?;
-        ensure!(
-            handles == [carol],
-            "bob's friends are {handles:?}, not only carol"
-        );
+        ensure!(handles == [carol], "bob's friends are {handles:?}, not only carol");
         let identity = self.bob.client.identity().await?;
-        ensure!(
-            Some(&identity) == self.bob_before.as_ref(),
-            "bob's identity is as before"
-        );
-        ensure!(
-            self.bob.client.pending_revocations().await?.is_empty(),
-            "bob has nothing pending"
-        );
+        ensure!(Some(&identity) == self.bob_before.as_ref(), "bob's identity is as before");
+        ensure!(self.bob.client.pending_revocations().await?.is_empty(), "bob has nothing pending");
         told(
             "GET /friends and GET /users/me/identity, at bob's node",
             "carol is his only friend; his keys, alias and version are as before",
         )
-    }
-}
-
-impl Person {
-    async fn begin(mut node: NodeProcess) -> anyhow::Result<Self> {
-        node.start().await?;
-        let client = Self::of(&node.origin())?;
-        Ok(Self {
-            node,
-            client,
-            handle: None,
-            seed: None,
-        })
-    }
-
-    fn of(origin: &str) -> anyhow::Result<NodeClient> {
-        Ok(NodeClient::new(origin)?)
-    }
-
-    async fn sign_in(&mut self, email: &str) -> anyhow::Result<()> {
-        let known = self.node.letters().len();
-        self.client.request_code(email).await?;
-        let code = self.node.newest_code(known).await?;
-        self.client.sign_in_with_code(email, &code).await?;
-        Ok(())
-    }
-
-    async fn new_seed(&mut self) -> anyhow::Result<()> {
-        let seed = MasterSeed::generate(&mut rand::rng());
-        self.client
-            .register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None)
-            .await?;
-        self.seed = Some(seed);
-        Ok(())
-    }
-
-    fn handle(&self) -> anyhow::Result<&Handle> {
-        self.handle.as_ref().context("a handle")
-    }
-
-    fn signing_key(&self) -> anyhow::Result<SigningKey> {
-        Ok(self.seed.as_ref().context("a seed")?.signing_secret().public())
-    }
-
-    fn signer(&self) -> anyhow::Result<Signer> {
-        let seed = self.seed.as_ref().context("a seed")?;
-        Ok(Signer::new(self.handle()?.clone(), seed.signing_secret()))
-    }
-
-    async fn friend(&self, handle: &Handle) -> anyhow::Result<Option<Friend>> {
-        let friends = self.client.friends().await?;
-        Ok(friends.into_iter().find(|friend| friend.friend_handle == *handle))
-    }
-
-    async fn await_friend(&self, handle: &Handle) -> anyhow::Result<()> {
-        for _ in 0..150 {
-            if self.friend(handle).await?.is_some() {
-                return Ok(());
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        bail!("{handle} has not become a friend")
-    }
-
-    async fn await_invitation(&self, from: &Handle) -> anyhow::Result<String> {
-        for _ in 0..150 {
-            let invitations = self.client.invitations(Direction::Incoming).await?;
-            if let Some(found) = invitations
-                .into_iter()
-                .find(|invitation| invitation.from_handle == *from)
-            {
-                return Ok(found.id);
-            }
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        }
-        bail!("no invitation has come from {from}")
     }
 }
 

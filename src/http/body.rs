@@ -29,21 +29,18 @@ impl FromRequest for Body {
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
         let bytes = Bytes::from_request(request, payload);
         Box::pin(async move {
-            bytes
-                .await
-                .map(Self)
-                .map_err(|error| match error.as_error::<PayloadError>() {
-                    Some(PayloadError::Overflow) => Problem::new(
-                        StatusCode::PAYLOAD_TOO_LARGE,
-                        "body_too_large",
-                        "The body is too long for this path.",
-                    ),
-                    _ => Problem::new(
-                        StatusCode::BAD_REQUEST,
-                        "body_broken",
-                        "The body could not be read to its end.",
-                    ),
-                })
+            bytes.await.map(Self).map_err(|error| match error.as_error::<PayloadError>() {
+                Some(PayloadError::Overflow) => Problem::new(
+                    StatusCode::PAYLOAD_TOO_LARGE,
+                    "body_too_large",
+                    "The body is too long for this path.",
+                ),
+                _ => Problem::new(
+                    StatusCode::BAD_REQUEST,
+                    "body_broken",
+                    "The body could not be read to its end.",
+                ),
+            })
         })
     }
 }

@@ -53,9 +53,7 @@ impl Caller {
         if self.permissions.iter().any(|held| held == permission) {
             Ok(())
         } else {
-            Err(Problem::forbidden(format!(
-                "This needs the permission {permission}."
-            )))
+            Err(Problem::forbidden(format!("This needs the permission {permission}.")))
         }
     }
 }
@@ -81,19 +79,12 @@ impl FromRequest for MaybeCaller {
 }
 
 async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
-    let app = request
-        .app_data::<web::Data<App>>()
-        .ok_or_else(Problem::unauthorized)?
-        .clone();
+    let app = request.app_data::<web::Data<App>>().ok_or_else(Problem::unauthorized)?.clone();
     let Some(token) = presented(request, &app)? else {
         return Ok(None);
     };
     let found = sign_in::authenticate(&app.node, &token).await?;
-    Ok(found.map(|found| Caller {
-        session: found.session,
-        permissions: found.permissions,
-        token,
-    }))
+    Ok(found.map(|found| Caller { session: found.session, permissions: found.permissions, token }))
 }
 
 /// The token that a request carries. One in the `Authorization` header is looked at first, and alone: a
@@ -114,10 +105,7 @@ fn presented(request: &HttpRequest, app: &App) -> Result<Option<SecretString>, P
 
 /// A browser sends the cookie along with a form of any site; it also says which site that is.
 fn refuse_foreign_origin(request: &HttpRequest, app: &App) -> Result<(), Problem> {
-    let origin = request
-        .headers()
-        .get(header::ORIGIN)
-        .and_then(|value| value.to_str().ok());
+    let origin = request.headers().get(header::ORIGIN).and_then(|value| value.to_str().ok());
     let known = std::iter::once(&app.origin).chain(&app.client_origins);
     match origin {
         Some(origin) if known.into_iter().any(|known| known.as_str() == origin) => Ok(()),

@@ -14,10 +14,7 @@ pub struct Endpoint {
 impl Endpoint {
     /// Begins with a path; `{name}` in it is a parameter.
     pub fn at(path: &str) -> Self {
-        Self {
-            resource: web::resource(path),
-            methods: Vec::new(),
-        }
+        Self { resource: web::resource(path), methods: Vec::new() }
     }
 
     /// What GET and HEAD do.
@@ -73,18 +70,12 @@ impl Endpoint {
 
     /// Reads bodies up to this many bytes instead of the ordinary limit.
     pub fn longest_body(self, bytes: usize) -> Self {
-        Self {
-            resource: self.resource.app_data(web::PayloadConfig::new(bytes)),
-            methods: self.methods,
-        }
+        Self { resource: self.resource.app_data(web::PayloadConfig::new(bytes)), methods: self.methods }
     }
 
     fn method(mut self, name: &'static str, route: actix_web::Route) -> Self {
         self.methods.push(name);
-        Self {
-            resource: self.resource.route(route),
-            methods: self.methods,
-        }
+        Self { resource: self.resource.route(route), methods: self.methods }
     }
 
     /// Adds the path to the application.

@@ -87,12 +87,8 @@ impl Problem {
 
     /// 429: too many requests; come back after `seconds`.
     pub fn too_many(seconds: u64) -> Self {
-        Self::new(
-            StatusCode::TOO_MANY_REQUESTS,
-            "too_many_requests",
-            "Too many requests. Wait a while.",
-        )
-        .after(seconds)
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", "Too many requests. Wait a while.")
+            .after(seconds)
     }
 
     fn unavailable(seconds: u64, detail: impl Into<String>) -> Self {
@@ -130,10 +126,7 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut body = Map::new();
         body.insert("type".into(), json!("about:blank"));
-        body.insert(
-            "title".into(),
-            json!(self.0.status.canonical_reason().unwrap_or("Error")),
-        );
+        body.insert("title".into(), json!(self.0.status.canonical_reason().unwrap_or("Error")));
         body.insert("status".into(), json!(self.0.status.as_u16()));
         body.insert("detail".into(), json!(self.0.detail));
         body.insert("message".into(), json!(self.0.detail));
@@ -147,17 +140,10 @@ impl ResponseError for Problem {
         if let Some(seconds) = self.0.retry_after {
             answer.insert_header((header::RETRY_AFTER, seconds.to_string()));
         }
-        if let Some(allow) = self
-            .0
-            .allow
-            .as_deref()
-            .and_then(|allow| HeaderValue::from_str(allow).ok())
-        {
+        if let Some(allow) = self.0.allow.as_deref().and_then(|allow| HeaderValue::from_str(allow).ok()) {
             answer.insert_header((header::ALLOW, allow));
         }
-        answer
-            .content_type("application/problem+json")
-            .body(Value::Object(body).to_string())
+        answer.content_type("application/problem+json").body(Value::Object(body).to_string())
     }
 }
 

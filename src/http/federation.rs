@@ -24,11 +24,7 @@ async fn receive(app: web::Data<App>, request: HttpRequest, body: Body) -> Resul
     // A charset parameter is fine; any other type is not (wire protocol, section 5).
     if !request.content_type().eq_ignore_ascii_case("application/json") {
         let detail = "The body must be application/json.";
-        return Err(Problem::new(
-            StatusCode::UNPROCESSABLE_ENTITY,
-            "validation_failed",
-            detail,
-        ));
+        return Err(Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail));
     }
     let header = |name: &str| {
         let value = request.headers().get(name).and_then(|value| value.to_str().ok());

@@ -48,10 +48,7 @@ impl Fields {
     /// Reads a query string.
     #[must_use]
     pub fn of_query(query: Map<String, Value>) -> Self {
-        Self {
-            from_query: true,
-            ..Self::of_object(query, String::new())
-        }
+        Self { from_query: true, ..Self::of_object(query, String::new()) }
     }
 
     /// Takes a field that has another name for some clients.
@@ -64,20 +61,12 @@ impl Fields {
     }
 
     fn of_object(object: Map<String, Value>, prefix: String) -> Self {
-        Self {
-            object,
-            prefix,
-            from_query: false,
-            errors: Vec::new(),
-        }
+        Self { object, prefix, from_query: false, errors: Vec::new() }
     }
 
     /// Notes that a field is wrong.
     pub fn wrong(&mut self, name: &str, message: impl Into<String>) {
-        self.errors.push(FieldError {
-            field: format!("{}{name}", self.prefix),
-            message: message.into(),
-        });
+        self.errors.push(FieldError { field: format!("{}{name}", self.prefix), message: message.into() });
     }
 
     /// Whether the field is there, be it null.
@@ -151,10 +140,7 @@ impl Fields {
             return Vec::new();
         };
         if !range.contains(&members.len()) {
-            self.wrong(
-                name,
-                format!("must have {} to {} members", range.start(), range.end()),
-            );
+            self.wrong(name, format!("must have {} to {} members", range.start(), range.end()));
             return Vec::new();
         }
         let mut results = Vec::with_capacity(members.len());
@@ -175,19 +161,12 @@ impl Fields {
     /// # Errors
     /// 422 with every field that was noted.
     pub fn finish(self) -> Result<(), Problem> {
-        if self.errors.is_empty() {
-            Ok(())
-        } else {
-            Err(Problem::validation(self.errors))
-        }
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
     }
 }
 
 fn body_error(message: impl Into<String>) -> Problem {
-    Problem::validation(vec![FieldError {
-        field: "body".into(),
-        message: message.into(),
-    }])
+    Problem::validation(vec![FieldError { field: "body".into(), message: message.into() }])
 }
 
 #[cfg(test)]

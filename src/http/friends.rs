@@ -24,34 +24,20 @@ const WRITE: &str = "social:write";
 /// Paths of this file.
 pub fn paths(config: &mut ServiceConfig) {
     Endpoint::at("/friends").get(list).register(config);
-    Endpoint::at("/friends/invitations")
-        .get(invitations)
-        .register(config);
+    Endpoint::at("/friends/invitations").get(invitations).register(config);
     Endpoint::at("/friends/invite").post(invite).register(config);
-    Endpoint::at("/friends/sync-keys")
-        .post(sync_keys)
-        .register(config);
-    Endpoint::at("/friends/invitations/{id}/accept")
-        .post(accept)
-        .register(config);
-    Endpoint::at("/friends/invitations/{id}/reject")
-        .post(reject)
-        .register(config);
-    Endpoint::at("/friends/invitations/{id}")
-        .delete(cancel)
-        .register(config);
-    Endpoint::at("/friends/resolve/{handle}")
-        .get(resolve)
-        .register(config);
+    Endpoint::at("/friends/sync-keys").post(sync_keys).register(config);
+    Endpoint::at("/friends/invitations/{id}/accept").post(accept).register(config);
+    Endpoint::at("/friends/invitations/{id}/reject").post(reject).register(config);
+    Endpoint::at("/friends/invitations/{id}").delete(cancel).register(config);
+    Endpoint::at("/friends/resolve/{handle}").get(resolve).register(config);
     Endpoint::at("/friends/{handle}").delete(remove).register(config);
 }
 
 async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
     let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let friends = friendships::of_user(&mut conn, caller.user())
-        .await
-        .map_err(Error::from)?;
+    let friends = friendships::of_user(&mut conn, caller.user()).await.map_err(Error::from)?;
     let friends: Vec<Value> = friends.iter().map(friendship_view).collect();
     Ok(super::private(&json!({ "friends": friends })))
 }
@@ -71,16 +57,12 @@ async fn invitations(
         None => None,
         Some(word) => Some(Direction::parse(word).ok_or_else(|| {
             let message = "must be incoming or outgoing".into();
-            Problem::validation(vec![FieldError {
-                field: "direction".into(),
-                message,
-            }])
+            Problem::validation(vec![FieldError { field: "direction".into(), message }])
         })?),
     };
     let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = invitations::pending_of_user(&mut conn, caller.user(), direction)
-        .await
-        .map_err(Error::from)?;
+    let found =
+        invitations::pending_of_user(&mut conn, caller.user(), direction).await.map_err(Error::from)?;
     let found: Vec<Value> = found.iter().map(invitation_view).collect();
     Ok(super::private(&json!({ "invitations": found })))
 }
@@ -93,9 +75,7 @@ async fn invite(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpR
     fields.finish()?;
     let handle = Handle::parse(&handle).map_err(Error::from)?;
     let invitation = friends::invite(&app.node, caller.user(), &handle, signed).await?;
-    Ok(super::private(
-        &json!({ "invitation": invitation_view(&invitation) }),
-    ))
+    Ok(super::private(&json!({ "invitation": invitation_view(&invitation) })))
 }
 
 async fn accept(
@@ -105,16 +85,8 @@ async fn accept(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
-    let mut fields = Fields::of_optional_body(&body)?;
-    let signed = signed_fields::optional(&mut fields);
-    fields.finish()?;
-    friends::accept(
-        &app.node,
-        caller.user(),
-        InvitationId::from(id.into_inner()),
-        signed,
-    )
-    .await?;
+    let signed = signed_fields::of_optional_body(&body)?;
+    friends::accept(&app.node, caller.user(), InvitationId::from(id.into_inner()), signed).await?;
     Ok(super::private(&json!({ "success": true })))
 }
 
@@ -125,19 +97,9 @@ async fn reject(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
-    let mut fields = Fields::of_optional_body(&body)?;
-    let signed = signed_fields::optional(&mut fields);
-    fields.finish()?;
-    let told = app
-        .node
-        .ask(
-            caller.user(),
-            Reject {
-                id: InvitationId::from(id.into_inner()),
-                signed,
-            },
-        )
-        .await?;
+    let signed = signed_fields::of_optional_body(&body)?;
+    let told =
+        app.node.ask(caller.user(), Reject { id: InvitationId::from(id.into_inner()), signed }).await?;
     let mut answer = Map::new();
     answer.insert("success".into(), json!(true));
     if !told {
@@ -148,14 +110,7 @@ async fn reject(
 
 async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
-    app.node
-        .ask(
-            caller.user(),
-            CancelInvitation {
-                id: InvitationId::from(id.into_inner()),
-            },
-        )
-        .await?;
+    app.node.ask(caller.user(), CancelInvitation { id: InvitationId::from(id.into_inner()) }).await?;
     Ok(super::private(&json!({ "success": true })))
 }
 
@@ -169,19 +124,14 @@ async fn remove(
     body: Body,
 ) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
-    let mut fields = if body.is_empty() {
-        Fields::of_query(query.into_inner())
-    } else {
-        Fields::of_body(&body)?
-    };
+    let mut fields =
+        if body.is_empty() { Fields::of_query(query.into_inner()) } else { Fields::of_body(&body)? };
     fields.rename("revoke_signature", "signature");
     let signed = signed_fields::optional(&mut fields);
     fields.finish()?;
     let friend = Handle::parse(&handle).map_err(|_| Error::FriendshipNotFound)?;
     let notice = friends::remove(&app.node, caller.user(), friend, signed).await?;
-    Ok(super::private(
-        &json!({ "success": true, "delivery": notice_word(notice) }),
-    ))
+    Ok(super::private(&json!({ "success": true, "delivery": notice_word(notice) })))
 }
 
 async fn resolve(

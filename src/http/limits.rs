@@ -34,9 +34,7 @@ impl Limiters {
     pub fn new(limits: Limits) -> Self {
         let by_address = |per_minute: u32| {
             // The settings refuse 0; 1 is the least that a limit can be.
-            RateLimiter::keyed(Quota::per_minute(
-                NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN),
-            ))
+            RateLimiter::keyed(Quota::per_minute(NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN)))
         };
         Self(limits.enabled.then(|| Kinds {
             sign_in: by_address(limits.sign_in_per_minute),
@@ -65,14 +63,9 @@ pub fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr
     if !is_trusted(&peer) {
         return Some(peer);
     }
-    let forwarded = request
-        .headers()
-        .get_all("x-forwarded-for")
-        .filter_map(|value| value.to_str().ok());
-    let mut hops: Vec<IpAddr> = forwarded
-        .flat_map(|line| line.split(','))
-        .map_while(|hop| hop.trim().parse().ok())
-        .collect();
+    let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
+    let mut hops: Vec<IpAddr> =
+        forwarded.flat_map(|line| line.split(',')).map_while(|hop| hop.trim().parse().ok()).collect();
     hops.reverse();
     Some(hops.into_iter().find(|hop| !is_trusted(hop)).unwrap_or(peer))
 }
@@ -144,10 +137,7 @@ mod tests {
             "1.2.3.4",
             "the first is the client's word"
         );
-        assert_eq!(
-            address("10.0.0.1", "1.2.3.4, 10.0.0.2", &["10.0.0.0/8"]),
-            "1.2.3.4"
-        );
+        assert_eq!(address("10.0.0.1", "1.2.3.4, 10.0.0.2", &["10.0.0.0/8"]), "1.2.3.4");
         assert_eq!(address("10.0.0.1", "nonsense", &["10.0.0.0/8"]), "10.0.0.1");
     }
 }

@@ -61,13 +61,7 @@ impl App {
         trusted_proxies: Vec<IpNet>,
         limits: Limits,
     ) -> Self {
-        Self {
-            node,
-            origin,
-            client_origins,
-            trusted_proxies,
-            limiters: limits::Limiters::new(limits),
-        }
+        Self { node, origin, client_origins, trusted_proxies, limiters: limits::Limiters::new(limits) }
     }
 }
 
@@ -102,9 +96,7 @@ pub fn application(
 
 /// 200 with a body that only the caller may keep.
 fn private<T: Serialize>(body: &T) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, "no-store"))
-        .json(body)
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body)
 }
 
 /// A time as every answer shows it: RFC 3339 in UTC with milliseconds.

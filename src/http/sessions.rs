@@ -26,16 +26,9 @@ const LONGEST_EMAIL: usize = 254;
 /// Paths of this file.
 pub fn paths(config: &mut ServiceConfig) {
     Endpoint::at("/auth/verify").post(send_code).register(config);
-    Endpoint::at("/auth/sessions")
-        .post(sign_in)
-        .delete(end_current)
-        .register(config);
-    Endpoint::at("/auth/sessions/current")
-        .get(current)
-        .register(config);
-    Endpoint::at("/auth/sessions/current/permissions")
-        .get(current_permissions)
-        .register(config);
+    Endpoint::at("/auth/sessions").post(sign_in).delete(end_current).register(config);
+    Endpoint::at("/auth/sessions/current").get(current).register(config);
+    Endpoint::at("/auth/sessions/current/permissions").get(current_permissions).register(config);
     Endpoint::at("/auth/sessions/{id}").delete(end).register(config);
 }
 
@@ -92,30 +85,13 @@ async fn current_permissions(app: web::Data<App>, caller: Caller) -> Result<Http
 }
 
 async fn end_current(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    app.node
-        .ask(
-            caller.user(),
-            EndSession {
-                id: caller.session.id.clone(),
-            },
-        )
-        .await?;
-    let gone = Cookie::build(COOKIE, "")
-        .path("/")
-        .max_age(CookieAge::ZERO)
-        .finish();
+    app.node.ask(caller.user(), EndSession { id: caller.session.id.clone() }).await?;
+    let gone = Cookie::build(COOKIE, "").path("/").max_age(CookieAge::ZERO).finish();
     Ok(HttpResponse::NoContent().cookie(gone).finish())
 }
 
 async fn end(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    app.node
-        .ask(
-            caller.user(),
-            EndSession {
-                id: SessionId::from(id.into_inner()),
-            },
-        )
-        .await?;
+    app.node.ask(caller.user(), EndSession { id: SessionId::from(id.into_inner()) }).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
@@ -124,19 +100,13 @@ fn email(fields: &mut Fields) -> String {
     let address = email.trim();
     let valid = address.len() <= LONGEST_EMAIL && address.parse::<lettre::Address>().is_ok();
     if !email.is_empty() && !valid {
-        fields.wrong(
-            "email",
-            format!("must be an e-mail address of at most {LONGEST_EMAIL} characters"),
-        );
+        fields.wrong("email", format!("must be an e-mail address of at most {LONGEST_EMAIL} characters"));
     }
     email
 }
 
 fn device(app: &App, request: &HttpRequest) -> Device {
-    let user_agent = request
-        .headers()
-        .get(header::USER_AGENT)
-        .and_then(|value| value.to_str().ok());
+    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Device {
         user_agent: user_agent.map(str::to_owned),
         ip: limits::client_address(request, &app.trusted_proxies).map(|address| address.to_string()),
@@ -165,10 +135,7 @@ fn subscription() -> Value {
 }
 
 fn user_view(user: &User, roles: &[Role], permissions: &[String]) -> Value {
-    let roles: Vec<Value> = roles
-        .iter()
-        .map(|role| json!({ "id": role.id, "name": role.name }))
-        .collect();
+    let roles: Vec<Value> = roles.iter().map(|role| json!({ "id": role.id, "name": role.name })).collect();
     json!({
         "id": user.id,
         "email": user.email,

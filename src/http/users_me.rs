@@ -24,17 +24,11 @@ const LONGEST_NAME: usize = 200;
 /// Paths of this file.
 pub fn paths(config: &mut ServiceConfig) {
     Endpoint::at("/users/me/identity").get(identity).register(config);
-    Endpoint::at("/users/me/identity/reset")
-        .post(reset)
-        .register(config);
+    Endpoint::at("/users/me/identity/reset").post(reset).register(config);
     Endpoint::at("/users/me/alias").patch(set_alias).register(config);
     Endpoint::at("/users/me/keys").put(register_keys).register(config);
-    Endpoint::at("/users/me/profile")
-        .patch(change_profile)
-        .register(config);
-    Endpoint::at("/users/me/km-version")
-        .get(km_version)
-        .register(config);
+    Endpoint::at("/users/me/profile").patch(change_profile).register(config);
+    Endpoint::at("/users/me/km-version").get(km_version).register(config);
 }
 
 async fn identity(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
@@ -56,9 +50,7 @@ async fn reset(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpRe
     }
     fields.finish()?;
     let pending = app.node.ask(caller.user(), ResetIdentity).await?;
-    Ok(super::private(
-        &json!({ "success": true, "pendingRevocations": pending }),
-    ))
+    Ok(super::private(&json!({ "success": true, "pendingRevocations": pending })))
 }
 
 async fn set_alias(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
@@ -67,9 +59,7 @@ async fn set_alias(app: web::Data<App>, caller: Caller, body: Body) -> Result<Ht
     fields.finish()?;
     let alias = Alias::parse(&alias).map_err(|_| Error::InvalidAlias)?;
     let set = app.node.ask(caller.user(), SetAlias { alias }).await?;
-    Ok(super::private(
-        &json!({ "alias": set.alias, "handle": set.handle }),
-    ))
+    Ok(super::private(&json!({ "alias": set.alias, "handle": set.handle })))
 }
 
 async fn register_keys(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
@@ -87,33 +77,17 @@ async fn register_keys(app: web::Data<App>, caller: Caller, body: Body) -> Resul
         signing: SigningKey::parse(&signing).map_err(invalid("signingKey"))?,
         encryption: EncryptionKey::parse(&encryption).map_err(invalid("encryptionKey"))?,
     };
-    let version = app
-        .node
-        .ask(caller.user(), RegisterKeys { keys, expected })
-        .await?;
+    let version = app.node.ask(caller.user(), RegisterKeys { keys, expected }).await?;
     Ok(super::private(&json!({ "success": true, "kmVersion": version })))
 }
 
 async fn change_profile(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
-    let (first_name, last_name) = (
-        name_change(&mut fields, "firstName"),
-        name_change(&mut fields, "lastName"),
-    );
+    let (first_name, last_name) =
+        (name_change(&mut fields, "firstName"), name_change(&mut fields, "lastName"));
     fields.finish()?;
-    let names = app
-        .node
-        .ask(
-            caller.user(),
-            ChangeProfile {
-                first_name,
-                last_name,
-            },
-        )
-        .await?;
-    Ok(super::private(
-        &json!({ "success": true, "firstName": names.first, "lastName": names.last }),
-    ))
+    let names = app.node.ask(caller.user(), ChangeProfile { first_name, last_name }).await?;
+    Ok(super::private(&json!({ "success": true, "firstName": names.first, "lastName": names.last })))
 }
 
 /// Left out: unchanged; null: cleared.
@@ -122,10 +96,7 @@ fn name_change(fields: &mut Fields, name: &str) -> NameChange {
         return NameChange::Keep;
     }
     let value = fields.optional_text(name);
-    if value
-        .as_ref()
-        .is_some_and(|value| value.chars().count() > LONGEST_NAME)
-    {
+    if value.as_ref().is_some_and(|value| value.chars().count() > LONGEST_NAME) {
         fields.wrong(name, format!("must have at most {LONGEST_NAME} characters"));
     }
     NameChange::Set(value)

@@ -23,23 +23,14 @@ const LONGEST_FLUSH: usize = 1024 * 1024;
 
 /// Paths of this file.
 pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/users/me/revocations/pending")
-        .get(pending)
-        .register(config);
-    Endpoint::at("/users/me/revocations/flush")
-        .post(flush)
-        .longest_body(LONGEST_FLUSH)
-        .register(config);
-    Endpoint::at("/users/me/revocations/pending/{peerHandle}")
-        .delete(discard)
-        .register(config);
+    Endpoint::at("/users/me/revocations/pending").get(pending).register(config);
+    Endpoint::at("/users/me/revocations/flush").post(flush).longest_body(LONGEST_FLUSH).register(config);
+    Endpoint::at("/users/me/revocations/pending/{peerHandle}").delete(discard).register(config);
 }
 
 async fn pending(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let rows = outbox::pending_of_user(&mut conn, caller.user())
-        .await
-        .map_err(Error::from)?;
+    let rows = outbox::pending_of_user(&mut conn, caller.user()).await.map_err(Error::from)?;
     let rows: Vec<Value> = rows.iter().map(pending_view).collect();
     Ok(super::private(&json!({ "revocations": rows })))
 }

@@ -18,12 +18,8 @@ const MAX_AGE: &str = "public, max-age=60";
 
 /// Paths of this file.
 pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/.well-known/parchment-server")
-        .get(server)
-        .register(config);
-    Endpoint::at("/.well-known/user/{alias}")
-        .get(user)
-        .register(config);
+    Endpoint::at("/.well-known/parchment-server").get(server).register(config);
+    Endpoint::at("/.well-known/user/{alias}").get(user).register(config);
 }
 
 async fn server(app: web::Data<App>) -> HttpResponse {
@@ -50,10 +46,7 @@ pub fn document(app: &App, user: Peer) -> UserDocument {
     let origin = if app.node.is_local(&user.handle) {
         app.origin.as_str().to_owned()
     } else {
-        format!(
-            "{}://{domain}",
-            if domain.is_loopback() { "http" } else { "https" }
-        )
+        format!("{}://{domain}", if domain.is_loopback() { "http" } else { "https" })
     };
     UserDocument {
         inbox: format!("{origin}{INBOX_PATH}"),
@@ -66,7 +59,5 @@ pub fn document(app: &App, user: Peer) -> UserDocument {
 }
 
 fn public<T: serde::Serialize>(body: &T) -> HttpResponse {
-    HttpResponse::Ok()
-        .insert_header((header::CACHE_CONTROL, MAX_AGE))
-        .json(body)
+    HttpResponse::Ok().insert_header((header::CACHE_CONTROL, MAX_AGE)).json(body)
 }

@@ -155,13 +155,7 @@ mod tests {
         ] {
             assert!(!guard.allows(refused.parse().unwrap()), "{refused}");
         }
-        for allowed in [
-            "1.1.1.1",
-            "93.184.216.34",
-            "172.32.0.1",
-            "2606:4700::1111",
-            "::ffff:1.1.1.1",
-        ] {
+        for allowed in ["1.1.1.1", "93.184.216.34", "172.32.0.1", "2606:4700::1111", "::ffff:1.1.1.1"] {
             assert!(guard.allows(allowed.parse().unwrap()), "{allowed}");
         }
     }
@@ -169,27 +163,13 @@ mod tests {
     #[test]
     fn a_literal_address_is_checked_although_it_is_never_resolved() {
         let guard = Guard { allow_private: false };
-        for refused in [
-            "https://127.0.0.1/",
-            "https://2130706433/",
-            "https://0x7f.1/",
-            "https://169.254.169.254/",
-        ] {
-            assert!(
-                guard.check_literal(&Url::parse(refused).unwrap()).is_err(),
-                "{refused}"
-            );
+        for refused in
+            ["https://127.0.0.1/", "https://2130706433/", "https://0x7f.1/", "https://169.254.169.254/"]
+        {
+            assert!(guard.check_literal(&Url::parse(refused).unwrap()).is_err(), "{refused}");
         }
-        assert!(
-            guard
-                .check_literal(&Url::parse("https://node.example/").unwrap())
-                .is_ok()
-        );
+        assert!(guard.check_literal(&Url::parse("https://node.example/").unwrap()).is_ok());
         let development = Guard { allow_private: true };
-        assert!(
-            development
-                .check_literal(&Url::parse("http://127.0.0.1:5000/").unwrap())
-                .is_ok()
-        );
+        assert!(development.check_literal(&Url::parse("http://127.0.0.1:5000/").unwrap()).is_ok());
     }
 }

@@ -70,11 +70,7 @@ impl Transport for HttpTransport {
     fn get<'a>(&'a self, domain: &'a Domain, path: &'a str) -> BoxFuture<'a, Result<Answer, TransportError>> {
         async move {
             let url = self.url(domain, path)?;
-            ask(
-                self.client.get(url).header("accept", "application/json"),
-                DOCUMENT,
-            )
-            .await
+            ask(self.client.get(url).header("accept", "application/json"), DOCUMENT).await
         }
         .boxed()
     }
@@ -88,11 +84,7 @@ impl Transport for HttpTransport {
     ) -> BoxFuture<'a, Result<Answer, TransportError>> {
         async move {
             let url = self.url(domain, path)?;
-            let mut request = self
-                .client
-                .post(url)
-                .header("content-type", "application/json")
-                .body(body);
+            let mut request = self.client.post(url).header("content-type", "application/json").body(body);
             for (name, value) in headers {
                 request = request.header(name, value);
             }
@@ -108,9 +100,7 @@ async fn ask(request: RequestBuilder, limit: Duration) -> Result<Answer, Transpo
         read(response).await
     };
     // One limit over everything: a peer that sends byte by byte does not get longer.
-    tokio::time::timeout(limit, exchange)
-        .await
-        .unwrap_or(Err(TransportError::TimedOut(limit)))
+    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(TransportError::TimedOut(limit)))
 }
 
 async fn read(response: Response) -> Result<Answer, TransportError> {
@@ -118,9 +108,7 @@ async fn read(response: Response) -> Result<Answer, TransportError> {
     let mut answer = Answer {
         status: response.status().as_u16(),
         body: Vec::new(),
-        retry_after: header("retry-after")
-            .and_then(|text| text.trim().parse().ok())
-            .map(Duration::from_secs),
+        retry_after: header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
         date: header("date").and_then(date),
     };
     let mut chunks = response.bytes_stream();
@@ -156,12 +144,8 @@ fn cause(error: &reqwest::Error) -> TransportError {
     if reason.starts_with(guard::REFUSED) {
         return TransportError::Forbidden(reason);
     }
-    if words
-        .iter()
-        .chain([&reason])
-        .any(|word| word.contains("certificate") || word.contains("TLS"))
-    {
+    if words.iter().chain([&reason]).any(|word| word.contains("certificate") || word.contains("TLS")) {
         return TransportError::Tls(reason);
     }
-    TransportError::Unreachable(reason)
+    if error.is_connect() { TransportError::Unreachable(reason) } else { TransportError::Broken(reason) }
 }

@@ -35,10 +35,7 @@ impl TestNode {
         for (variable, value) in settings {
             process = process.with(variable, value);
         }
-        Self {
-            process,
-            _folder: folder,
-        }
+        Self { process, _folder: folder }
     }
 
     /// A client without a session.
@@ -49,16 +46,7 @@ impl TestNode {
     /// Makes an account by the command line and signs in.
     pub async fn user(&self, name: &str) -> Person {
         let email = format!("{name}@people.example");
-        let create = [
-            "user",
-            "create",
-            "--email",
-            &email,
-            "--first-name",
-            name,
-            "--last-name",
-            "Test",
-        ];
+        let create = ["user", "create", "--email", &email, "--first-name", name, "--last-name", "Test"];
         self.process.run(&create).await.unwrap();
         let mut client = self.client();
         client.set_token(Some(self.token(&email).await));
@@ -74,12 +62,6 @@ impl TestNode {
 
     /// A session's token for an account, from the command line.
     pub async fn token(&self, email: &str) -> SessionToken {
-        SessionToken::new(
-            self.process
-                .run(&["user", "session", "--email", email])
-                .await
-                .unwrap(),
-        )
-        .unwrap()
+        SessionToken::new(self.process.run(&["user", "session", "--email", email]).await.unwrap()).unwrap()
     }
 }

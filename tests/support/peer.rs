@@ -100,16 +100,9 @@ impl Peer {
     pub fn user(&self, alias: &str) -> PeerUser {
         let seed = MasterSeed::generate(&mut rand::rng());
         let handle = Handle::new(Alias::parse(alias).unwrap(), self.domain());
-        let (signer, secret) = (
-            Signer::new(handle.clone(), seed.signing_secret()),
-            seed.signing_secret(),
-        );
+        let (signer, secret) = (Signer::new(handle.clone(), seed.signing_secret()), seed.signing_secret());
         self.state.users.lock().unwrap().insert(alias.to_owned(), seed);
-        PeerUser {
-            handle,
-            signer,
-            secret,
-        }
+        PeerUser { handle, signer, secret }
     }
 
     pub fn set_mood(&self, mood: Mood) {
@@ -150,9 +143,7 @@ impl Peer {
 
     /// Posts an envelope to another server as it should be done: the status and the answer.
     pub async fn send(&self, envelope: &Envelope) -> (u16, Value) {
-        self.request(envelope.content.to.domain(), &envelope.to_json())
-            .post()
-            .await
+        self.request(envelope.content.to.domain(), &envelope.to_json()).post().await
     }
 }
 
@@ -171,9 +162,7 @@ pub struct Request {
 
 impl Request {
     fn sign(&self) -> Signature {
-        let hash = Json::parse(self.body.as_bytes())
-            .map(|body| body.sha256_base64())
-            .unwrap_or_default();
+        let hash = Json::parse(self.body.as_bytes()).map(|body| body.sha256_base64()).unwrap_or_default();
         ServerRequest {
             method: "POST",
             path: INBOX_PATH,
@@ -190,11 +179,7 @@ impl Request {
     /// Posts it: the status and the answer.
     pub async fn post(&self) -> (u16, Value) {
         let signature = self.signature.clone().unwrap_or_else(|| self.sign().to_base64());
-        let client = reqwest::Client::builder()
-            .no_proxy()
-            .tls_certs_only([])
-            .build()
-            .unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let answer = client
             .post(format!("http://{}{INBOX_PATH}", self.peer_server_id))
             .header("content-type", "application/json; charset=utf-8")
@@ -208,10 +193,7 @@ impl Request {
             .await
             .unwrap();
         let status = answer.status().as_u16();
-        (
-            status,
-            serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null),
-        )
+        (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null))
     }
 }
 
@@ -260,13 +242,8 @@ async fn inbox(state: web::Data<State>, request: HttpRequest, body: web::Bytes) 
 
 /// What an existing receiver checks of the request: headers, members, the server's signature.
 async fn verify(state: &State, request: &HttpRequest, message: &Json) -> Result<(), String> {
-    let header = |name: &str| {
-        request
-            .headers()
-            .get(name)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default()
-    };
+    let header =
+        |name: &str| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let sender = Domain::parse(header(HEADER_SERVER_ID)).map_err(|error| error.to_string())?;
     let known = [
         "protocol_version",
@@ -284,11 +261,7 @@ async fn verify(state: &State, request: &HttpRequest, message: &Json) -> Result<
     if let Some((extra, _)) = members.iter().find(|(name, _)| !known.contains(name)) {
         return Err(format!("Invalid server signature: the extra member {extra}"));
     }
-    let client = reqwest::Client::builder()
-        .no_proxy()
-        .tls_certs_only([])
-        .build()
-        .unwrap();
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
     let url = format!("http://{sender}/.well-known/parchment-server");
     let manifest: Value = client.get(url).send().await.unwrap().json().await.unwrap();
     let key = vellum_protocol::SigningKey::parse(manifest["public_key"].as_str().unwrap()).unwrap();
@@ -300,14 +273,9 @@ async fn verify(state: &State, request: &HttpRequest, message: &Json) -> Result<
         timestamp: header(HEADER_TIMESTAMP),
         peer_server_id: state.domain.as_str(),
         sender_server_id: sender.as_str(),
-        protocol_version: header(HEADER_PROTOCOL_VERSION)
-            .parse()
-            .map_err(|_| "no version")?,
+        protocol_version: header(HEADER_PROTOCOL_VERSION).parse().map_err(|_| "no version")?,
     }
-    .verify(
-        &key,
-        &Signature::parse(header(HEADER_SIGNATURE)).map_err(|error| error.to_string())?,
-    )
+    .verify(&key, &Signature::parse(header(HEADER_SIGNATURE)).map_err(|error| error.to_string())?)
     .map_err(|error| error.to_string())?;
     ReceivedMessage::from_body(message).map_err(|error| error.to_string())?;
     Ok(())

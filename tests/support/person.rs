@@ -16,11 +16,7 @@ pub struct Person {
 
 impl Person {
     pub fn new(client: NodeClient) -> Self {
-        Self {
-            client,
-            seed: None,
-            handle: None,
-        }
+        Self { client, seed: None, handle: None }
     }
 
     /// Chooses an alias and registers keys of a new seed.
@@ -62,9 +58,7 @@ impl Person {
     pub async fn invitation_from(&self, other: &Handle) -> Invitation {
         eventually("the invitation arrives", || async {
             let invitations = self.client.invitations(Direction::Incoming).await.unwrap();
-            invitations
-                .into_iter()
-                .find(|invitation| invitation.from_handle == *other)
+            invitations.into_iter().find(|invitation| invitation.from_handle == *other)
         })
         .await
     }
@@ -72,10 +66,7 @@ impl Person {
     pub async fn accept(&self, other: &Handle) {
         let invitation = self.invitation_from(other).await;
         let signed = self.signer().accept(other, now(), &mut rand::rng());
-        self.client
-            .accept_invitation(&invitation.id, &signed)
-            .await
-            .unwrap();
+        self.client.accept_invitation(&invitation.id, &signed).await.unwrap();
     }
 
     /// Makes the two friends, whatever nodes they are on.
@@ -87,14 +78,8 @@ impl Person {
 
     /// The handles in this person's list of friends, in alphabetical order.
     pub async fn friends(&self) -> Vec<Handle> {
-        let mut friends: Vec<Handle> = self
-            .client
-            .friends()
-            .await
-            .unwrap()
-            .into_iter()
-            .map(|friend| friend.friend_handle)
-            .collect();
+        let mut friends: Vec<Handle> =
+            self.client.friends().await.unwrap().into_iter().map(|friend| friend.friend_handle).collect();
         friends.sort();
         friends
     }
@@ -103,10 +88,7 @@ impl Person {
     pub async fn await_friends(&self, expected: &[&Handle]) {
         eventually("they are friends", || async {
             let friends = self.friends().await;
-            expected
-                .iter()
-                .all(|handle| friends.contains(handle))
-                .then_some(())
+            expected.iter().all(|handle| friends.contains(handle)).then_some(())
         })
         .await;
     }
@@ -123,22 +105,14 @@ impl Person {
     pub async fn flush(&self, peers: &[Handle]) -> Vec<FlushResult> {
         let items: Vec<FlushItem> = peers
             .iter()
-            .map(|peer| FlushItem {
-                peer_handle: peer.clone(),
-                signed: self.revocation(peer),
-            })
+            .map(|peer| FlushItem { peer_handle: peer.clone(), signed: self.revocation(peer) })
             .collect();
         self.client.flush_revocations(&items).await.unwrap()
     }
 
     /// Flushes one item whose fields are what the caller made of them.
     pub async fn flush_raw(&self, items: Value) -> (u16, Value) {
-        self.ask(
-            Method::POST,
-            "/users/me/revocations/flush",
-            json!({ "items": items }),
-        )
-        .await
+        self.ask(Method::POST, "/users/me/revocations/flush", json!({ "items": items })).await
     }
 }
 

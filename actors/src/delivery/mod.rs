@@ -23,8 +23,9 @@ pub mod window;
 
 pub use reports::{OutcomeBoard, Report, Reports};
 pub use retry::retry_after;
+pub(crate) use settle::lapsed;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -60,7 +61,9 @@ pub struct RevocationDelivery {
     scan_again: bool,
     stopping: bool,
     timer: Option<SpawnHandle>,
-    under_way: HashMap<OutboxId, UnderWay>,
+    /// By row, and by a number that tells two attempts with one row apart.
+    under_way: BTreeMap<(OutboxId, u64), UnderWay>,
+    attempts: u64,
     /// Rows withdrawn while a scan may already have leased them.
     withdrawn: HashSet<OutboxId>,
     stopped: Vec<oneshot::Sender<()>>,
@@ -86,15 +89,9 @@ impl Node {
     /// # Errors
     /// Only what the database says.
     pub async fn start_delivery(self: &Arc<Self>, arbiter: &ArbiterHandle) -> Result<(), Error> {
-        let freed = self
-            .store
-            .write(|tx| outbox::release_leases(tx, "").boxed())
-            .await?;
+        let freed = self.store.write(|tx| outbox::release_leases(tx, "").boxed()).await?;
         if freed > 0 {
-            tracing::info!(
-                rows = freed,
-                "took up deliveries that an earlier run left under way"
-            );
+            tracing::info!(rows = freed, "took up deliveries that an earlier run left under way");
         }
         let node = Arc::clone(self);
         let addr = Supervisor::start_in_arbiter(arbiter, move |_| RevocationDelivery::new(node));
@@ -125,7 +122,8 @@ impl RevocationDelivery {
             scan_again: false,
             stopping: false,
             timer: None,
-            under_way: HashMap::new(),
+            under_way: BTreeMap::new(),
+            attempts: 0,
             withdrawn: HashSet::new(),
             stopped: Vec::new(),
         }
@@ -186,28 +184,33 @@ impl RevocationDelivery {
     }
 
     fn start_attempt(&mut self, leased: Leased, ctx: &mut Context<Self>) {
+        // A row is leased while an older attempt runs only if it was signed anew since: that one is void.
+        self.abort_attempts(&leased.id);
         let (abort, registration) = AbortHandle::new_pair();
-        let id = leased.id.clone();
-        self.under_way.insert(
-            id.clone(),
-            UnderWay {
-                abort,
-                waiting: Vec::new(),
-            },
-        );
-        let span = tracing::info_span!("delivery_attempt", row = %id, peer = %leased.peer_handle, n = leased.attempts + 1);
+        self.attempts += 1;
+        let key = (leased.id.clone(), self.attempts);
+        self.under_way.insert(key.clone(), UnderWay { abort, waiting: Vec::new() });
+        let (row, peer, n) = (&leased.id, &leased.peer_handle, leased.attempts + 1);
+        let span = tracing::info_span!("delivery_attempt", %row, %peer, n);
         let work = attempt(Arc::clone(&self.node), leased).instrument(span);
         let work = Abortable::new(work, registration).into_actor(self);
-        ctx.spawn(work.map(move |_, actor, ctx| actor.ended(&id, ctx)));
+        ctx.spawn(work.map(move |_, actor, ctx| actor.ended(&key, ctx)));
     }
 
-    fn ended(&mut self, id: &OutboxId, ctx: &mut Context<Self>) {
-        for waiting in self
-            .under_way
-            .remove(id)
-            .into_iter()
-            .flat_map(|ended| ended.waiting)
-        {
+    /// Stops the attempts with a row; gives a way to wait for the end of each.
+    fn abort_attempts(&mut self, id: &OutboxId) -> Vec<oneshot::Receiver<()>> {
+        let of_row = (id.clone(), 0)..=(id.clone(), u64::MAX);
+        let stop = |attempt: &mut UnderWay| {
+            attempt.abort.abort();
+            let (done, ended) = oneshot::channel();
+            attempt.waiting.push(done);
+            ended
+        };
+        self.under_way.range_mut(of_row).map(|(_, attempt)| stop(attempt)).collect()
+    }
+
+    fn ended(&mut self, key: &(OutboxId, u64), ctx: &mut Context<Self>) {
+        for waiting in self.under_way.remove(key).into_iter().flat_map(|ended| ended.waiting) {
             // Whoever waited may have gone.
             let _ = waiting.send(());
         }
@@ -264,15 +267,10 @@ impl Handler<Withdraw> for RevocationDelivery {
             self.withdrawn.insert(id.clone());
         }
         self.node.reports.publish(&id, Report::Withdrawn);
-        let Some(under_way) = self.under_way.get_mut(&id) else {
-            return Box::pin(async {});
-        };
-        under_way.abort.abort();
-        let (done, ended) = oneshot::channel();
-        under_way.waiting.push(done);
+        let ending = self.abort_attempts(&id);
         Box::pin(async move {
             // An error means that the delivery ended, and every attempt with it.
-            let _ = ended.await;
+            futures_util::future::join_all(ending).await;
         })
     }
 }
@@ -314,16 +312,10 @@ async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
     let now = node.clock.now();
     let due = outbox::next_due(&mut *node.store.read().await?).await?;
     let Some(due) = due else {
-        return Ok(Scan {
-            leased: Vec::new(),
-            sleep: None,
-        });
+        return Ok(Scan { leased: Vec::new(), sleep: None });
     };
     if due > now {
-        return Ok(Scan {
-            leased: Vec::new(),
-            sleep: Some(until(due.since(now))),
-        });
+        return Ok(Scan { leased: Vec::new(), sleep: Some(until(due.since(now))) });
     }
     let per_peer = node.settings.in_flight_per_peer;
     let (leased, lapsed) = node
@@ -349,10 +341,7 @@ async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
         );
     }
     let next = outbox::next_due(&mut *node.store.read().await?).await?;
-    Ok(Scan {
-        leased,
-        sleep: next.map(|next| until(next.since(now))),
-    })
+    Ok(Scan { leased, sleep: next.map(|next| until(next.since(now))) })
 }
 
 fn until(millis: i64) -> Duration {
@@ -365,9 +354,7 @@ async fn attempt(node: Arc<Node>, leased: Leased) {
     let verdict = if node.is_local(&leased.peer_handle) {
         settle::deliver_here(&node, &leased).await
     } else {
-        node.peers
-            .deliver(&node, leased.envelope.clone(), leased.attempts > 0)
-            .await
+        node.peers.deliver(&node, leased.envelope.clone(), leased.maybe_arrived).await
     };
     match &verdict {
         Verdict::Delivered { .. } => tracing::info!("delivered"),

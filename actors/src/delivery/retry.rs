@@ -10,6 +10,8 @@ use backoff::backoff::Backoff;
 const FIRST: Duration = Duration::from_secs(1);
 /// The longest interval: what a peer that returns after days costs in delay at most.
 const LONGEST: Duration = Duration::from_secs(3600);
+/// The longest pause after an attempt, jitter included, and the longest that a peer may ask for.
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(5400);
 /// How fast the intervals grow.
 const MULTIPLIER: f64 = 2.0;
 /// How far jitter takes an interval from its middle, as a share of it: attempts that failed together do
@@ -48,10 +50,7 @@ mod tests {
             let middle = middle(failures);
             for _ in 0..50 {
                 let pause = retry_after(failures);
-                assert!(
-                    pause >= middle / 2 && pause <= middle * 3 / 2,
-                    "{failures} failures: {pause:?}"
-                );
+                assert!(pause >= middle / 2 && pause <= middle * 3 / 2, "{failures} failures: {pause:?}");
             }
         }
         assert_eq!(middle(1), FIRST);

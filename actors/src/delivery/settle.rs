@@ -2,6 +2,7 @@
 //! invitation and the friendship that rest on it. One transaction, and only where the lease still stands.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use vellum_protocol::{MessageType, UnixMillis};
@@ -10,7 +11,7 @@ use vellum_store::outbox::{self, Lapsed, Leased, Outcome};
 use vellum_store::{InvitationId, Tx, UserId, friendships, peers};
 
 use super::reports::Report;
-use super::retry::retry_after;
+use super::retry::{LONGEST_PAUSE, retry_after};
 use crate::Error;
 use crate::friends::become_friends;
 use crate::node::Node;
@@ -57,28 +58,18 @@ pub(super) async fn settle(
 pub(super) async fn deliver_here(node: &Arc<Node>, leased: &Leased) -> Verdict {
     match receive_here(node, leased).await {
         Ok(friends) => Verdict::Delivered { friends },
-        Err(Error::UserNotFound) => Verdict::Rejected {
-            reason: "Recipient not found".into(),
-        },
-        Err(error) => Verdict::Later {
-            reason: error.to_string(),
-            pause: None,
-            reached: true,
-        },
+        Err(Error::UserNotFound) => Verdict::Rejected { reason: "Recipient not found".into() },
+        Err(error) => {
+            Verdict::Later { reason: error.to_string(), pause: None, reached: true, maybe_arrived: false }
+        }
     }
 }
 
 async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> {
     let content = &leased.envelope.content;
-    let recipient = node
-        .user_by_alias(content.to.alias())
-        .await?
-        .ok_or(Error::UserNotFound)?;
+    let recipient = node.user_by_alias(content.to.alias()).await?.ok_or(Error::UserNotFound)?;
     let sender = node.as_peer(&node.user(&leased.user_id).await?)?;
-    leased
-        .envelope
-        .verify(&sender.signing_key)
-        .map_err(|_| Error::BadSignature)?;
+    leased.envelope.verify(&sender.signing_key).map_err(|_| Error::BadSignature)?;
     let receive = Receive {
         message_type: content.message_type,
         sender,
@@ -90,23 +81,21 @@ async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> 
     Ok(node.ask(&recipient.id, receive).await?.friends)
 }
 
+/// This much later, but never later than the longest interval: a peer may ask for a pause, not for silence.
+fn later(now: UnixMillis, pause: Duration) -> UnixMillis {
+    now.plus_millis(i64::try_from(pause.min(LONGEST_PAUSE).as_millis()).unwrap_or(i64::MAX))
+}
+
 fn outcome_of(leased: &Leased, verdict: &Verdict, now: UnixMillis) -> Outcome {
     match verdict {
         Verdict::Delivered { .. } => Outcome::Delivered,
         // Only a revocation has a list in which its owner sees a refusal; anything else just goes.
         Verdict::Rejected { .. } if !leased.subject.is_empty() => Outcome::Delivered,
-        Verdict::Rejected { reason } => Outcome::Rejected {
-            error: reason.clone(),
-        },
-        Verdict::Later { reason, pause, .. } => {
+        Verdict::Rejected { reason } => Outcome::Rejected { error: reason.clone() },
+        Verdict::Later { reason, pause, maybe_arrived, .. } => {
             let own = retry_after(leased.attempts.saturating_add(1));
-            let pause = pause.map_or(own, |asked| asked.max(own));
-            let next_attempt_at = now.plus_millis(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
-            Outcome::Postponed {
-                error: reason.clone(),
-                next_attempt_at,
-                attempted: true,
-            }
+            let next_attempt_at = later(now, pause.map_or(own, |asked| asked.max(own)));
+            Outcome::Postponed { error: reason.clone(), next_attempt_at, maybe_arrived: *maybe_arrived }
         }
     }
 }
@@ -123,26 +112,18 @@ async fn note_on_peer(
     let domain = leased.peer_handle.domain().folded();
     match verdict {
         Verdict::Delivered { .. } => peers::note_delivery(tx, &domain, now).await?,
-        Verdict::Later {
-            reason,
-            reached: false,
-            ..
-        } => {
+        Verdict::Later { reason, reached: false, .. } => {
             let record = peers::find(tx, &domain).await?;
-            let counted = record
-                .as_ref()
-                .is_some_and(|peer| peer.last_failure_at.is_some_and(|at| at >= started));
+            let counted =
+                record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(|at| at >= started));
             if !counted {
                 let failures = record.map_or(0, |peer| peer.failures).saturating_add(1);
-                let pause = i64::try_from(retry_after(failures).as_millis()).unwrap_or(i64::MAX);
-                peers::note_failure(tx, &domain, failures, now.plus_millis(pause), reason, now).await?;
+                let retry_at = later(now, retry_after(failures));
+                peers::note_failure(tx, &domain, failures, retry_at, reason, now).await?;
             }
         }
-        Verdict::Later {
-            pause: Some(pause), ..
-        } => {
-            let until = now.plus_millis(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX));
-            peers::pause_until(tx, &domain, until).await?;
+        Verdict::Later { pause: Some(pause), .. } => {
+            peers::pause_until(tx, &domain, later(now, *pause)).await?;
         }
         _ => {}
     }
@@ -156,7 +137,7 @@ async fn delivered(tx: &mut Tx, leased: &Leased, friends: bool, now: UnixMillis)
         MessageType::FriendInvite if friends => {
             let invitation = invitations::by_id(tx, &leased.user_id, &subject).await?;
             if let Some(peer) = invitation.and_then(|invitation| invitation.peer) {
-                become_friends(tx, &leased.user_id, &peer, now).await?;
+                become_friends(tx, &leased.user_id, &peer, now, now).await?;
             }
         }
         MessageType::FriendAccept => {
@@ -184,7 +165,7 @@ async fn rejected(tx: &mut Tx, leased: &Leased) -> Result<(), Error> {
 }
 
 /// Undoes what rested on a message that was never taken.
-pub(super) async fn lapsed(tx: &mut Tx, message: &Lapsed) -> Result<(), Error> {
+pub(crate) async fn lapsed(tx: &mut Tx, message: &Lapsed) -> Result<(), Error> {
     let subject = InvitationId::from(message.subject.clone());
     match message.message_type {
         MessageType::FriendInvite => {

@@ -28,10 +28,9 @@ pub async fn closes_at(conn: &mut Conn, envelope: &Envelope) -> Result<UnixMilli
 pub fn end(message_type: MessageType, signed_at: UnixMillis, stated: Option<i64>) -> UnixMillis {
     let fresh = FRESHNESS_MILLIS - SAFETY_MARGIN_MILLIS;
     let window = match (message_type, stated) {
-        (MessageType::RelationshipRevoke, Some(seconds)) => seconds
-            .saturating_mul(1000)
-            .saturating_sub(SAFETY_MARGIN_MILLIS)
-            .max(fresh),
+        (MessageType::RelationshipRevoke, Some(seconds)) => {
+            seconds.saturating_mul(1000).saturating_sub(SAFETY_MARGIN_MILLIS).max(fresh)
+        }
         _ => fresh,
     };
     signed_at.plus_millis(window)
@@ -45,14 +44,8 @@ mod tests {
     fn only_revocations_to_a_peer_that_takes_them_late_get_a_long_window() {
         let at = UnixMillis(1_000_000);
         let week = Some(604_800);
-        assert_eq!(
-            end(MessageType::RelationshipRevoke, at, week),
-            at.plus_millis(604_790_000)
-        );
-        assert_eq!(
-            end(MessageType::RelationshipRevoke, at, None),
-            at.plus_millis(290_000)
-        );
+        assert_eq!(end(MessageType::RelationshipRevoke, at, week), at.plus_millis(604_790_000));
+        assert_eq!(end(MessageType::RelationshipRevoke, at, None), at.plus_millis(290_000));
         assert_eq!(end(MessageType::FriendAccept, at, week), at.plus_millis(290_000));
         assert_eq!(
             end(MessageType::RelationshipRevoke, at, Some(1)),

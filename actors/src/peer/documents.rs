@@ -41,11 +41,7 @@ struct Kept<T> {
 
 impl Documents {
     pub fn new(domain: Domain) -> Self {
-        Self {
-            domain,
-            manifest: Mutex::default(),
-            users: Mutex::default(),
-        }
+        Self { domain, manifest: Mutex::default(), users: Mutex::default() }
     }
 
     /// The peer's manifest, with its key compared to the pinned one.
@@ -59,10 +55,7 @@ impl Documents {
         }
         let manifest = Arc::new(self.fetch_manifest(node).await?);
         self.compare_with_pin(node, &manifest).await?;
-        *kept = Some(Kept {
-            value: Arc::clone(&manifest),
-            until: now.plus_millis(MANIFEST_MILLIS),
-        });
+        *kept = Some(Kept { value: Arc::clone(&manifest), until: now.plus_millis(MANIFEST_MILLIS) });
         Ok(manifest)
     }
 
@@ -71,17 +64,11 @@ impl Documents {
     }
 
     async fn fetch_manifest(&self, node: &Node) -> Result<Manifest, PeerError> {
-        let answer = node
-            .transport
-            .get(&self.domain, "/.well-known/parchment-server")
-            .await?;
+        let answer = node.transport.get(&self.domain, "/.well-known/parchment-server").await?;
         let json = document(&answer, "its manifest")?;
         let manifest = Manifest::parse(&json).map_err(|error| PeerError::Unusable(error.to_string()))?;
         if manifest.server_id.folded() != self.domain.folded() {
-            return Err(PeerError::Unusable(format!(
-                "it calls itself {}",
-                manifest.server_id
-            )));
+            return Err(PeerError::Unusable(format!("it calls itself {}", manifest.server_id)));
         }
         Ok(manifest)
     }
@@ -89,9 +76,8 @@ impl Documents {
     async fn compare_with_pin(&self, node: &Node, manifest: &Manifest) -> Result<(), PeerError> {
         let domain = self.domain.folded();
         let (key, now) = (manifest.public_key, node.clock.now());
-        let window = manifest
-            .revocation_window()
-            .map(|window| i64::try_from(window.as_secs()).unwrap_or(i64::MAX));
+        let window =
+            manifest.revocation_window().map(|window| i64::try_from(window.as_secs()).unwrap_or(i64::MAX));
         let pinned: Result<_, StoreError> = node
             .store
             .write(move |tx| {
@@ -108,7 +94,7 @@ impl Documents {
                 .boxed()
             })
             .await;
-        let pinned = pinned.map_err(|error| PeerError::Store(error.to_string()))?;
+        let pinned = pinned.map_err(PeerError::Store)?;
         if pinned == key {
             return Ok(());
         }
@@ -137,28 +123,17 @@ impl Documents {
         if users.len() >= USERS_KEPT {
             users.clear();
         }
-        users.insert(
-            alias.clone(),
-            Kept {
-                value: user.clone(),
-                until: now.plus_millis(USER_MILLIS),
-            },
-        );
+        users.insert(alias.clone(), Kept { value: user.clone(), until: now.plus_millis(USER_MILLIS) });
         Ok(user)
     }
 
     fn read_user(&self, json: &Json) -> Result<Peer, PeerError> {
         let user = UserDocument::parse(json).map_err(|error| PeerError::Unusable(error.to_string()))?;
         if user.handle.domain().folded() != self.domain.folded() {
-            return Err(PeerError::Unusable(format!(
-                "it shows a user of {}",
-                user.handle.domain()
-            )));
+            return Err(PeerError::Unusable(format!("it shows a user of {}", user.handle.domain())));
         }
         if !inbox_is_at(&user.inbox, &self.domain) {
-            return Err(PeerError::Unusable(
-                "it shows an inbox that is not its own".into(),
-            ));
+            return Err(PeerError::Unusable("it shows an inbox that is not its own".into()));
         }
         Ok(Peer {
             handle: user.handle,
@@ -172,19 +147,14 @@ impl Documents {
 
 /// Whether an inbox address is the one place where a domain's inbox can be (wire protocol, section 5).
 fn inbox_is_at(inbox: &str, domain: &Domain) -> bool {
-    let rest = inbox
-        .strip_prefix("https://")
-        .or_else(|| inbox.strip_prefix("http://"));
+    let rest = inbox.strip_prefix("https://").or_else(|| inbox.strip_prefix("http://"));
     rest.and_then(|rest| rest.strip_suffix(INBOX_PATH))
         .is_some_and(|host| host.eq_ignore_ascii_case(domain.as_str()))
 }
 
 fn document(answer: &Answer, what: &str) -> Result<Json, PeerError> {
     if answer.status != 200 {
-        return Err(PeerError::Unusable(format!(
-            "it answered {} instead of {what}",
-            answer.status
-        )));
+        return Err(PeerError::Unusable(format!("it answered {} instead of {what}", answer.status)));
     }
     Json::parse(&answer.body).map_err(|error| PeerError::Unusable(format!("{what} is unreadable: {error}")))
 }

@@ -29,6 +29,7 @@ use vellum_protocol::server_request::{
     PROTOCOL_VERSION,
 };
 use vellum_protocol::{Alias, Domain, Envelope, Manifest, ServerRequest, base64};
+use vellum_store::StoreError;
 use vellum_store::friendships::Peer;
 
 use crate::Error;
@@ -46,11 +47,7 @@ impl PeerActor {
     pub(crate) fn new(domain: Domain, in_flight: u32) -> Self {
         let permits = usize::try_from(in_flight.max(1)).unwrap_or(1);
         let documents = Arc::new(Documents::new(domain.clone()));
-        Self {
-            domain,
-            documents,
-            in_flight: Arc::new(Semaphore::new(permits)),
-        }
+        Self { domain, documents, in_flight: Arc::new(Semaphore::new(permits)) }
     }
 }
 
@@ -61,7 +58,7 @@ impl Actor for PeerActor {
 impl Supervised for PeerActor {}
 
 /// Why a peer cannot be trusted or understood right now.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum PeerError {
     /// There was no answer.
     #[error(transparent)]
@@ -76,14 +73,15 @@ pub enum PeerError {
     #[error("there is no such user at that node")]
     NoSuchUser,
     /// Our own database failed.
-    #[error("{0}")]
-    Store(String),
+    #[error(transparent)]
+    Store(StoreError),
 }
 
 impl From<PeerError> for Error {
     fn from(error: PeerError) -> Self {
         match error {
             PeerError::NoSuchUser => Self::UserNotFound,
+            PeerError::Store(error) => Self::Store(error),
             other => Self::PeerUnreachable(other.to_string()),
         }
     }
@@ -153,22 +151,14 @@ impl Handler<Deliver> for PeerActor {
 async fn attempt(domain: &Domain, documents: &Documents, deliver: &Deliver) -> Verdict {
     let manifest = match documents.manifest(&deliver.node).await {
         Ok(manifest) => manifest,
-        Err(PeerError::Transport(error)) => return verdict::of_failure(&error),
+        Err(PeerError::Transport(error)) => return verdict::of_unsent(&error),
         Err(error) => {
-            return Verdict::Later {
-                reason: error.to_string(),
-                pause: None,
-                reached: true,
-            };
+            let reason = error.to_string();
+            return Verdict::Later { reason, pause: None, reached: true, maybe_arrived: false };
         }
     };
     let (headers, body) = signed_request(&deliver.node, &manifest, &deliver.envelope);
-    match deliver
-        .node
-        .transport
-        .post(domain, INBOX_PATH, headers, body)
-        .await
-    {
+    match deliver.node.transport.post(domain, INBOX_PATH, headers, body).await {
         Ok(answer) => {
             if answer.status == 401 {
                 // The peer may have a new manifest; the next attempt reads it again.

@@ -32,11 +32,7 @@ impl Peers {
     #[must_use]
     pub fn new(arbiters: Vec<ArbiterHandle>, in_flight: u32) -> Self {
         assert!(!arbiters.is_empty(), "peers need an arbiter to run on");
-        Self {
-            table: Mutex::default(),
-            arbiters,
-            in_flight,
-        }
+        Self { table: Mutex::default(), arbiters, in_flight }
     }
 
     /// The peer's manifest, with its key compared to the pinned one.
@@ -56,29 +52,19 @@ impl Peers {
         handle: &Handle,
         anew: bool,
     ) -> Result<Peer, PeerError> {
-        let ask = ResolveUser {
-            node: Arc::clone(node),
-            alias: handle.alias().clone(),
-            anew,
-        };
-        self.actor(node, handle.domain())
-            .send(ask)
-            .await
-            .unwrap_or_else(|_| Err(stopping()))
+        let ask = ResolveUser { node: Arc::clone(node), alias: handle.alias().clone(), anew };
+        self.actor(node, handle.domain()).send(ask).await.unwrap_or_else(|_| Err(stopping()))
     }
 
     /// Makes one attempt to deliver an envelope to its recipient's node.
     pub(crate) async fn deliver(&self, node: &Arc<Node>, envelope: Envelope, repeated: bool) -> Verdict {
         let addr = self.actor(node, envelope.content.to.domain());
-        let deliver = Deliver {
-            node: Arc::clone(node),
-            envelope,
-            repeated,
-        };
+        let deliver = Deliver { node: Arc::clone(node), envelope, repeated };
         addr.send(deliver).await.unwrap_or_else(|_| Verdict::Later {
             reason: "the node is stopping".into(),
             pause: None,
             reached: true,
+            maybe_arrived: true,
         })
     }
 
@@ -86,9 +72,7 @@ impl Peers {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let place = table.len() % self.arbiters.len();
         let now = node.clock.now();
-        let entry = table
-            .entry(domain.folded())
-            .or_insert_with(|| self.start(domain, place, now));
+        let entry = table.entry(domain.folded()).or_insert_with(|| self.start(domain, place, now));
         if !entry.addr.connected() {
             *entry = self.start(domain, place, now);
         }

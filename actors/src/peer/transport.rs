@@ -21,9 +21,12 @@ pub struct Answer {
 /// Why there is no answer. Each says what a person should know to act.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum TransportError {
-    /// No connection could be made, or it broke.
+    /// No connection could be made: nothing was sent.
     #[error("not reachable: {0}")]
     Unreachable(String),
+    /// The connection broke before there was an answer.
+    #[error("the connection broke: {0}")]
+    Broken(String),
     /// No answer in time.
     #[error("timed out after {} s", .0.as_secs())]
     TimedOut(Duration),

@@ -32,6 +32,8 @@ pub enum Verdict {
         pause: Option<Duration>,
         /// Whether the peer answered at all. If not, the trouble is the peer's, not the envelope's.
         reached: bool,
+        /// Whether the peer may have carried it out all the same: the answer was lost, or made no sense.
+        maybe_arrived: bool,
     },
 }
 
@@ -46,23 +48,12 @@ pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool) -> 
     let said = |name: &str| json.as_ref().and_then(|json| json.get(name));
     if (200..300).contains(&answer.status) {
         return if said("success").and_then(Json::as_bool) == Some(true) {
-            Verdict::Delivered {
-                friends: said("friends").and_then(Json::as_bool) == Some(true),
-            }
+            Verdict::Delivered { friends: said("friends").and_then(Json::as_bool) == Some(true) }
         } else {
-            later(
-                format!(
-                    "answered {} without confirming: no federation node spoke",
-                    answer.status
-                ),
-                answer,
-            )
+            later(format!("answered {} without confirming: no federation node spoke", answer.status), answer)
         };
     }
-    let words = said("message")
-        .and_then(Json::as_str)
-        .map(cut)
-        .unwrap_or_default();
+    let words = said("message").and_then(Json::as_str).map(cut).unwrap_or_default();
     if answer.status == 400 {
         match (message_type, words.as_str()) {
             // What was asked for is so already, or an earlier attempt has done it.
@@ -75,18 +66,12 @@ pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool) -> 
             }
             (MessageType::FriendAccept, "Original invitation not found")
             | (_, "Recipient not found" | "Recipient is not on this server") => {
-                return Verdict::Rejected {
-                    reason: format!("refused (400): {words}"),
-                };
+                return Verdict::Rejected { reason: format!("refused (400): {words}") };
             }
             _ => {}
         }
     }
-    let words = if words.is_empty() {
-        "no reason given".to_owned()
-    } else {
-        words
-    };
+    let words = if words.is_empty() { "no reason given".to_owned() } else { words };
     later(format!("refused ({}): {words}", answer.status), answer)
 }
 
@@ -95,28 +80,25 @@ pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool) -> 
 pub fn of_failure(error: &TransportError) -> Verdict {
     // A peer whose answer is too long, or which we may not connect to, does not become reachable by
     // waiting; but settings and peers change, so it is tried again until the window closes.
-    Verdict::Later {
-        reason: error.to_string(),
-        pause: None,
-        reached: false,
-    }
+    let maybe_arrived = !matches!(error, TransportError::Unreachable(_) | TransportError::Forbidden(_));
+    Verdict::Later { reason: error.to_string(), pause: None, reached: false, maybe_arrived }
+}
+
+/// Judges an attempt that ended before the envelope was sent.
+#[must_use]
+pub fn of_unsent(error: &TransportError) -> Verdict {
+    Verdict::Later { reason: error.to_string(), pause: None, reached: false, maybe_arrived: false }
 }
 
 fn later(reason: String, answer: &Answer) -> Verdict {
-    Verdict::Later {
-        reason,
-        pause: answer.retry_after,
-        reached: true,
-    }
+    // A refusal says that nothing was done; anything else leaves it open.
+    let maybe_arrived = !(400..500).contains(&answer.status);
+    Verdict::Later { reason, pause: answer.retry_after, reached: true, maybe_arrived }
 }
 
 /// A peer's words, short and on one line: they end up in lists and logs.
 fn cut(words: &str) -> String {
-    words
-        .chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .take(LONGEST_REASON)
-        .collect()
+    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect()
 }
 
 #[cfg(test)]
@@ -124,12 +106,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer {
-            status,
-            body: body.as_bytes().to_vec(),
-            retry_after: None,
-            date: None,
-        }
+        Answer { status, body: body.as_bytes().to_vec(), retry_after: None, date: None }
     }
 
     #[test]
@@ -137,19 +114,11 @@ mod tests {
         let revoke = MessageType::RelationshipRevoke;
         let delivered = of_answer(revoke, &answer(202, r#"{"success":true}"#), false);
         assert_eq!(delivered, Verdict::Delivered { friends: false });
-        for body in [
-            "",
-            "<html>Welcome</html>",
-            "{}",
-            r#"{"success":"true"}"#,
-            r#"{"success":false}"#,
-            "true",
-        ] {
+        for body in
+            ["", "<html>Welcome</html>", "{}", r#"{"success":"true"}"#, r#"{"success":false}"#, "true"]
+        {
             let verdict = of_answer(revoke, &answer(200, body), false);
-            assert!(
-                matches!(verdict, Verdict::Later { reached: true, .. }),
-                "{body} gave {verdict:?}"
-            );
+            assert!(matches!(verdict, Verdict::Later { reached: true, .. }), "{body} gave {verdict:?}");
         }
     }
 
@@ -158,25 +127,15 @@ mod tests {
         let revoke = MessageType::RelationshipRevoke;
         for (status, body) in [
             (400, r#"{"message":"Message timestamp outside acceptable skew"}"#),
-            (
-                401,
-                r#"{"message":"Federation auth failed: Invalid server signature from a.example"}"#,
-            ),
+            (401, r#"{"message":"Federation auth failed: Invalid server signature from a.example"}"#),
             (429, r#"{"message":"Too many requests"}"#),
             (500, "oops"),
             (404, ""),
         ] {
             let verdict = of_answer(revoke, &answer(status, body), false);
-            assert!(
-                matches!(verdict, Verdict::Later { reached: true, .. }),
-                "{status} gave {verdict:?}"
-            );
+            assert!(matches!(verdict, Verdict::Later { reached: true, .. }), "{status} gave {verdict:?}");
         }
-        let gone = of_answer(
-            revoke,
-            &answer(400, r#"{"message":"Recipient is not on this server"}"#),
-            false,
-        );
+        let gone = of_answer(revoke, &answer(400, r#"{"message":"Recipient is not on this server"}"#), false);
         assert!(matches!(gone, Verdict::Rejected { .. }));
     }
 

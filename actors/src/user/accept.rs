@@ -31,9 +31,7 @@ impl UserCommand for Accept {
 
     async fn run(self, scope: Scope) -> Result<Option<Reports>, Error> {
         let node = scope.node.clone();
-        node.store
-            .write(move |tx| async move { self.accept(tx, &scope).await }.boxed())
-            .await
+        node.store.write(move |tx| async move { self.accept(tx, &scope).await }.boxed()).await
     }
 }
 
@@ -47,28 +45,13 @@ impl Accept {
             return Ok(None);
         }
         let signed = self.signed.as_ref().ok_or(Error::EnvelopeRequired)?;
-        let envelope = signed.envelope(
-            &scope.node,
-            &me,
-            MessageType::FriendAccept,
-            &invitation.from,
-            scope.now,
-        )?;
-        let peer = self
-            .peer
-            .or_else(|| invitation.peer.clone())
-            .ok_or(Error::UserNotFound)?;
-        become_friends(tx, &me.id, &peer, scope.now).await?;
+        let envelope =
+            signed.envelope(&scope.node, &me, MessageType::FriendAccept, &invitation.from, scope.now)?;
+        let peer = self.peer.or_else(|| invitation.peer.clone()).ok_or(Error::UserNotFound)?;
+        become_friends(tx, &me.id, &peer, scope.now, invitation.revocable_from).await?;
         // The invitation is kept, out of sight, until the inviter's node confirms: if it never does, the
         // friendship would be one-sided, and is undone (see `delivery::settle`).
-        invitations::insert(
-            tx,
-            &Invitation {
-                status: Status::Accepted,
-                ..invitation.clone()
-            },
-        )
-        .await?;
+        invitations::insert(tx, &Invitation { status: Status::Accepted, ..invitation.clone() }).await?;
         Ok(Some(send(tx, scope, &envelope, invitation.id.as_str()).await?))
     }
 }
@@ -89,15 +72,10 @@ pub(super) async fn open_incoming(
 
 /// Accepts an invitation between two users of this node: both sides at once.
 async fn accept_here(tx: &mut Tx, scope: &Scope, me: &User, invitation: &Invitation) -> Result<(), Error> {
-    let inviter = users::by_alias(tx, invitation.from.alias())
-        .await?
-        .ok_or(Error::UserNotFound)?;
+    let inviter = users::by_alias(tx, invitation.from.alias()).await?.ok_or(Error::UserNotFound)?;
     let my_handle = scope.node.handle_of_user(me)?;
     // The inviter may have withdrawn it, or have reset the identity that it was made with.
-    if invitations::with_peer(tx, &inviter.id, Direction::Outgoing, &my_handle)
-        .await?
-        .is_none()
-    {
+    if invitations::with_peer(tx, &inviter.id, Direction::Outgoing, &my_handle).await?.is_none() {
         return Err(Error::InvitationNotFound);
     }
     become_friends_here(tx, scope, me, &inviter.id, &scope.node.as_peer(&inviter)?).await

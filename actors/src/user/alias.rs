@@ -52,9 +52,6 @@ impl UserCommand for SetAlias {
                 .boxed()
             })
             .await?;
-        Ok(AliasSet {
-            alias: self.alias,
-            handle,
-        })
+        Ok(AliasSet { alias: self.alias, handle })
     }
 }

@@ -21,10 +21,8 @@ impl UserCommand for CancelInvitation {
 
     async fn run(self, scope: Scope) -> Result<(), Error> {
         let node = scope.node.clone();
-        let unsent: Result<_, Error> = node
-            .store
-            .write(move |tx| async move { self.cancel(tx, &scope).await }.boxed())
-            .await;
+        let unsent: Result<_, Error> =
+            node.store.write(move |tx| async move { self.cancel(tx, &scope).await }.boxed()).await;
         if let Some(row) = unsent? {
             node.withdraw(row).await;
         }
@@ -43,7 +41,7 @@ impl CancelInvitation {
         let peer = invitation.peer_handle();
         if !scope.node.is_local(peer) {
             return Ok(
-                outbox::withdraw(tx, &scope.user, MessageType::FriendInvite, invitation.id.as_str()).await?,
+                outbox::withdraw(tx, &scope.user, MessageType::FriendInvite, invitation.id.as_str()).await?
             );
         }
         let (others_side, own_handle) = match invitation.direction {

@@ -23,12 +23,7 @@ impl UserCommand for DiscardRevocation {
         let dropped: Result<_, Error> = node
             .store
             .write(move |tx| {
-                async move {
-                    outbox::discard(tx, &user, &self.peer)
-                        .await?
-                        .ok_or(Error::NotPending)
-                }
-                .boxed()
+                async move { outbox::discard(tx, &user, &self.peer).await?.ok_or(Error::NotPending) }.boxed()
             })
             .await;
         // The row is gone; an attempt that had it in hand is stopped before this is answered.

@@ -99,9 +99,7 @@ impl UserCommand for Flush {
                     let now_valid = load(tx, &scope.user).await?.identity;
                     if now_valid != user.identity {
                         // Another replica changed the identity since; nothing of this is valid any more.
-                        return Err(Error::RotationConflict {
-                            current: now_valid.km_version,
-                        });
+                        return Err(Error::RotationConflict { current: now_valid.km_version });
                     }
                     let mut results = Vec::with_capacity(judged.len());
                     for item in judged {
@@ -130,13 +128,7 @@ fn judge(
     if !seen.insert(item.peer_handle.clone()) {
         return Ok(Err(ItemRefusal::Duplicate));
     }
-    match item.signed.envelope(
-        &scope.node,
-        user,
-        MessageType::RelationshipRevoke,
-        &peer,
-        scope.now,
-    ) {
+    match item.signed.envelope(&scope.node, user, MessageType::RelationshipRevoke, &peer, scope.now) {
         Ok(envelope) => Ok(Ok(envelope)),
         Err(Error::StaleTimestamp) => Ok(Err(ItemRefusal::StaleTimestamp)),
         Err(Error::InvalidNonce) => Ok(Err(ItemRefusal::InvalidNonce)),
@@ -156,8 +148,7 @@ async fn queue(
         return Ok(Err(ItemRefusal::NotPending));
     }
     let expires_at = window::closes_at(tx, envelope).await?;
-    // With an attempt under way the earlier signature stays; its outcome is the answer here too.
-    let (id, _) = outbox::queue(tx, &scope.user, envelope, "", expires_at, scope.now).await?;
+    let id = outbox::queue(tx, &scope.user, envelope, "", expires_at, scope.now).await?;
     // Watched from inside the transaction: the delivery cannot have seen the row yet.
     let reports = node.reports.watch(&id);
     Ok(Ok(Queued { id, peer, reports }))

@@ -38,9 +38,7 @@ impl UserCommand for Invite {
 
     async fn run(self, scope: Scope) -> Result<Invited, Error> {
         let node = scope.node.clone();
-        node.store
-            .write(move |tx| async move { self.invite(tx, scope).await }.boxed())
-            .await
+        node.store.write(move |tx| async move { self.invite(tx, scope).await }.boxed()).await
     }
 }
 
@@ -52,10 +50,7 @@ impl Invite {
         if friendships::find(tx, &me.id, to).await?.is_some() {
             return Err(Error::AlreadyFriends);
         }
-        if invitations::with_peer(tx, &me.id, Direction::Outgoing, to)
-            .await?
-            .is_some()
-        {
+        if invitations::with_peer(tx, &me.id, Direction::Outgoing, to).await?.is_some() {
             return Err(Error::AlreadyInvited);
         }
         let envelope = self
@@ -67,28 +62,19 @@ impl Invite {
         let mut invitation = self.row(&scope, Direction::Outgoing, &from, signature);
         match (&self.local, envelope) {
             (Some(other), _) => {
-                if invitations::with_peer(tx, &me.id, Direction::Incoming, to)
-                    .await?
-                    .is_some()
-                {
+                if invitations::with_peer(tx, &me.id, Direction::Incoming, to).await?.is_some() {
                     become_friends_here(tx, &scope, &me, other, &self.peer).await?;
                     invitation.status = Status::Accepted;
                 } else {
                     invitations::insert(tx, &invitation).await?;
                     invitations::insert(tx, &mirrored(&invitation, other, scope.node.as_peer(&me)?)).await?;
                 }
-                Ok(Invited {
-                    invitation,
-                    reports: None,
-                })
+                Ok(Invited { invitation, reports: None })
             }
             (None, Some(envelope)) => {
                 invitations::insert(tx, &invitation).await?;
                 let reports = send(tx, &scope, &envelope, invitation.id.as_str()).await?;
-                Ok(Invited {
-                    invitation,
-                    reports: Some(reports),
-                })
+                Ok(Invited { invitation, reports: Some(reports) })
             }
             (None, None) => Err(Error::EnvelopeRequired),
         }
@@ -112,6 +98,7 @@ impl Invite {
             signature,
             peer: Some(self.peer.clone()),
             created_at: scope.now,
+            revocable_from: scope.now,
         }
     }
 }
@@ -124,7 +111,7 @@ pub(super) async fn send(
     subject: &str,
 ) -> Result<Reports, Error> {
     let expires_at = window::closes_at(tx, envelope).await?;
-    let (id, _) = outbox::queue(tx, &scope.user, envelope, subject, expires_at, scope.now).await?;
+    let id = outbox::queue(tx, &scope.user, envelope, subject, expires_at, scope.now).await?;
     Ok(scope.node.reports.watch(&id))
 }
 
@@ -136,8 +123,8 @@ pub(super) async fn become_friends_here(
     other: &UserId,
     other_as_peer: &Peer,
 ) -> Result<(), Error> {
-    become_friends(tx, &me.id, other_as_peer, scope.now).await?;
-    become_friends(tx, other, &scope.node.as_peer(me)?, scope.now).await
+    become_friends(tx, &me.id, other_as_peer, scope.now, scope.now).await?;
+    become_friends(tx, other, &scope.node.as_peer(me)?, scope.now, scope.now).await
 }
 
 /// The row that the invited user of the same node holds.

@@ -7,6 +7,7 @@ use vellum_store::{Conn, UserId, blobs, collections, outbox, slots};
 
 use super::{Scope, UserCommand, load};
 use crate::Error;
+use crate::delivery::lapsed;
 
 /// Makes `keys` the user's public keys.
 #[derive(Debug)]
@@ -51,7 +52,9 @@ impl UserCommand for RegisterKeys {
                     }
                     if identity.keys.is_some() {
                         // What the old key signed verifies nowhere any more.
-                        outbox::withdraw_signatures(tx, &user).await?;
+                        for message in outbox::withdraw_signatures(tx, &user).await? {
+                            lapsed(tx, &message).await?;
+                        }
                     }
                     Ok(next)
                 }

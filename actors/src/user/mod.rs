@@ -120,16 +120,9 @@ impl<C: UserCommand> Handler<Ask<C>> for UserActor {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, ask: Ask<C>, _: &mut Context<Self>) -> Self::Result {
-        let Ask {
-            command,
-            reply,
-            ticket,
-        } = ask;
-        let scope = Scope {
-            user: self.user.clone(),
-            now: self.node.clock.now(),
-            node: Arc::clone(&self.node),
-        };
+        let Ask { command, reply, ticket } = ask;
+        let scope =
+            Scope { user: self.user.clone(), now: self.node.clock.now(), node: Arc::clone(&self.node) };
         let span = tracing::info_span!("user_command", command = C::NAME, user = %self.user);
         let work = async move {
             let result = AssertUnwindSafe(command.run(scope)).catch_unwind().await;
@@ -142,14 +135,12 @@ impl<C: UserCommand> Handler<Ask<C>> for UserActor {
             let _ = reply.send(result.unwrap_or(Err(Error::Internal)));
             panicked
         };
-        AtomicResponse::new(Box::pin(work.instrument(span).into_actor(self).map(
-            |panicked, _, ctx| {
-                if panicked {
-                    // The supervisor starts the actor again; waiting messages stay in the mailbox.
-                    ctx.stop();
-                }
-            },
-        )))
+        AtomicResponse::new(Box::pin(work.instrument(span).into_actor(self).map(|panicked, _, ctx| {
+            if panicked {
+                // The supervisor starts the actor again; waiting messages stay in the mailbox.
+                ctx.stop();
+            }
+        })))
     }
 }
 

@@ -49,9 +49,7 @@ impl UserCommand for Receive {
 
     async fn run(self, scope: Scope) -> Result<Received, Error> {
         let node = scope.node.clone();
-        node.store
-            .write(move |tx| async move { self.receive(tx, &scope).await }.boxed())
-            .await
+        node.store.write(move |tx| async move { self.receive(tx, &scope).await }.boxed()).await
     }
 }
 
@@ -61,14 +59,9 @@ impl Receive {
         if let Some(earlier) = applied_envelopes::find(tx, sender, &self.nonce).await? {
             // The same envelope again: the sender may have missed our answer, so it is given once more.
             let same = earlier.signature == self.signature && earlier.recipient_handle == self.to.as_str();
-            let friends = friendships::find(tx, &scope.user, &self.sender.handle)
-                .await?
-                .is_some();
+            let friends = friendships::find(tx, &scope.user, &self.sender.handle).await?.is_some();
             return if same {
-                Ok(Received {
-                    applied: earlier.applied,
-                    friends,
-                })
+                Ok(Received { applied: earlier.applied, friends })
             } else {
                 Err(Refusal::Replayed.into())
             };
@@ -100,33 +93,28 @@ impl Receive {
         }
     }
 
+    /// This moment by the sender's own clock, as far as that is not ahead of ours. A relationship that
+    /// begins with this message is dated by it, and so is a revocation: the two can be compared although
+    /// the clocks differ. A clock that is ahead must not reach into what is established after this moment.
+    fn by_peers_clock(&self, now: UnixMillis) -> UnixMillis {
+        self.signed_at.min(now)
+    }
+
     async fn invited(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let (me, peer) = (&scope.user, &self.sender);
-        if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle)
-            .await?
-            .is_some()
-        {
+        if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await?.is_some() {
             // Each has invited the other: nobody is left to accept.
-            become_friends(tx, me, peer, scope.now).await?;
-            return Ok(Received {
-                applied: true,
-                friends: true,
-            });
+            become_friends(tx, me, peer, scope.now, self.by_peers_clock(scope.now)).await?;
+            return Ok(Received { applied: true, friends: true });
         }
         if let Some(friendship) = friendships::find(tx, me, &peer.handle).await?
             && friendship.friend.signing_key == peer.signing_key
             && self.signed_at <= friendship.established_at
         {
             // The other half of two crossing invitations, which are a friendship since.
-            return Ok(Received {
-                applied: false,
-                friends: true,
-            });
+            return Ok(Received { applied: false, friends: true });
         }
-        if invitations::with_peer(tx, me, Direction::Incoming, &peer.handle)
-            .await?
-            .is_some()
-        {
+        if invitations::with_peer(tx, me, Direction::Incoming, &peer.handle).await?.is_some() {
             return Err(Refusal::InvitationExists.into());
         }
         let invitation = Invitation {
@@ -140,37 +128,26 @@ impl Receive {
             signature: Some(self.signature.clone()),
             peer: Some(peer.clone()),
             created_at: scope.now,
+            revocable_from: self.by_peers_clock(scope.now),
         };
         invitations::insert(tx, &invitation).await?;
-        Ok(Received {
-            applied: true,
-            friends: false,
-        })
+        Ok(Received { applied: true, friends: false })
     }
 
     async fn accepted(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let (me, peer) = (&scope.user, &self.sender);
-        if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle)
-            .await?
-            .is_none()
-        {
+        if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await?.is_none() {
             // Two that are friends with these very keys agree already: an answer of ours was lost.
             let friendship = friendships::find(tx, me, &peer.handle).await?;
             return match friendship {
-                Some(known) if known.friend.signing_key == peer.signing_key => Ok(Received {
-                    applied: false,
-                    friends: true,
-                }),
+                Some(known) if known.friend.signing_key == peer.signing_key => {
+                    Ok(Received { applied: false, friends: true })
+                }
                 _ => Err(Refusal::NoOriginalInvitation.into()),
             };
         }
-        // By the sender's own clock, as far as it is not ahead of ours: what the sender revokes later is
-        // stamped by the same clock, so the two times can be compared.
-        become_friends(tx, me, peer, self.signed_at.min(scope.now)).await?;
-        Ok(Received {
-            applied: true,
-            friends: true,
-        })
+        become_friends(tx, me, peer, scope.now, self.by_peers_clock(scope.now)).await?;
+        Ok(Received { applied: true, friends: true })
     }
 
     async fn rejected(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
@@ -178,19 +155,12 @@ impl Receive {
         let ours = invitations::with_peer(tx, me, Direction::Outgoing, peer).await?;
         let ours = ours.ok_or(Refusal::NoInvitation)?;
         invitations::delete(tx, &ours.id).await?;
-        Ok(Received {
-            applied: true,
-            friends: false,
-        })
+        Ok(Received { applied: true, friends: false })
     }
 
     async fn revoked(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
-        // A sender's clock ahead of ours must not reach into what is established after this moment.
-        let cutoff = self.signed_at.min(scope.now);
+        let cutoff = self.by_peers_clock(scope.now);
         let applied = end_relationship(tx, &scope.user, &self.sender.handle, cutoff).await?;
-        Ok(Received {
-            applied,
-            friends: false,
-        })
+        Ok(Received { applied, friends: false })
     }
 }

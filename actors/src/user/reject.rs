@@ -27,9 +27,7 @@ impl UserCommand for Reject {
 
     async fn run(self, scope: Scope) -> Result<bool, Error> {
         let node = scope.node.clone();
-        node.store
-            .write(move |tx| async move { self.reject(tx, &scope).await }.boxed())
-            .await
+        node.store.write(move |tx| async move { self.reject(tx, &scope).await }.boxed()).await
     }
 }
 
@@ -50,13 +48,8 @@ impl Reject {
         let Some(signed) = &self.signed else {
             return Ok(false);
         };
-        let envelope = signed.envelope(
-            &scope.node,
-            &me,
-            MessageType::FriendReject,
-            &invitation.from,
-            scope.now,
-        )?;
+        let envelope =
+            signed.envelope(&scope.node, &me, MessageType::FriendReject, &invitation.from, scope.now)?;
         send(tx, scope, &envelope, invitation.id.as_str()).await?;
         Ok(true)
     }

@@ -36,9 +36,7 @@ impl UserCommand for RemoveFriend {
 
     async fn run(self, scope: Scope) -> Result<Removed, Error> {
         let node = scope.node.clone();
-        node.store
-            .write(move |tx| async move { self.remove(tx, &scope).await }.boxed())
-            .await
+        node.store.write(move |tx| async move { self.remove(tx, &scope).await }.boxed()).await
     }
 }
 
@@ -59,13 +57,8 @@ impl RemoveFriend {
             outbox::await_signature(tx, &me.id, &self.friend, scope.now).await?;
             return Ok(Removed::Unsigned);
         };
-        let envelope = signed.envelope(
-            &scope.node,
-            &me,
-            MessageType::RelationshipRevoke,
-            &self.friend,
-            scope.now,
-        )?;
+        let envelope =
+            signed.envelope(&scope.node, &me, MessageType::RelationshipRevoke, &self.friend, scope.now)?;
         Ok(Removed::Sent(send(tx, scope, &envelope, "").await?))
     }
 }

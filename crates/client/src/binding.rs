@@ -28,35 +28,20 @@ impl<'a> Binding<'a> {
     /// A personal blob, under [`MasterSeed::personal_key`](crate::MasterSeed::personal_key).
     #[must_use]
     pub fn personal_blob(user_id: &'a str, blob_type: &'a str) -> Self {
-        Self {
-            user_id,
-            record_type: "personal-blob",
-            record_id: blob_type,
-            key_context: PERSONAL_CONTEXT,
-        }
+        Self { user_id, record_type: "personal-blob", record_id: blob_type, key_context: PERSONAL_CONTEXT }
     }
 
     /// A sealed field of the profile, under [`MasterSeed::metadata_key`](crate::MasterSeed::metadata_key).
     #[must_use]
     pub fn user_metadata(user_id: &'a str, field_name: &'a str) -> Self {
-        Self {
-            user_id,
-            record_type: "user-metadata",
-            record_id: field_name,
-            key_context: METADATA_CONTEXT,
-        }
+        Self { user_id, record_type: "user-metadata", record_id: field_name, key_context: METADATA_CONTEXT }
     }
 
     /// A collection's metadata, under [`MasterSeed::collection_key`](crate::MasterSeed::collection_key).
     #[must_use]
     pub fn collection_metadata(user_id: &'a str, collection_id: &'a str) -> Self {
         let key_context = COLLECTION_METADATA_CONTEXT;
-        Self {
-            user_id,
-            record_type: "collection-metadata",
-            record_id: collection_id,
-            key_context,
-        }
+        Self { user_id, record_type: "collection-metadata", record_id: collection_id, key_context }
     }
 
     /// The additional data as bytes: of each field its length as a big-endian 16-bit number, then its UTF-8.
@@ -73,10 +58,8 @@ impl<'a> Binding<'a> {
         ];
         let mut bytes = Vec::with_capacity(fields.iter().map(|(_, text)| 2 + text.len()).sum());
         for (field, text) in fields {
-            let length = u16::try_from(text.len()).map_err(|_| SealError::FieldTooLong {
-                field,
-                length: text.len(),
-            })?;
+            let length = u16::try_from(text.len())
+                .map_err(|_| SealError::FieldTooLong { field, length: text.len() })?;
             bytes.extend_from_slice(&length.to_be_bytes());
             bytes.extend_from_slice(text.as_bytes());
         }

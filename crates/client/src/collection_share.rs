@@ -60,10 +60,7 @@ pub fn seal_collection_share(
     rng: &mut (impl CryptoRng + ?Sized),
 ) -> Result<SharedCiphertext, CollectionShareError> {
     let (nonce, ciphertext) = share_key(own, friend, COLLECTION_CONTEXT)?.encrypt(plaintext, &[], rng)?;
-    Ok(SharedCiphertext {
-        encrypted_data: base64::encode(&ciphertext),
-        nonce: base64::encode(&nonce),
-    })
+    Ok(SharedCiphertext { encrypted_data: base64::encode(&ciphertext), nonce: base64::encode(&nonce) })
 }
 
 /// Reads what a friend shared of a collection.
@@ -76,9 +73,6 @@ pub fn open_collection_share(
     friend: &EncryptionKey,
 ) -> Result<Zeroizing<Vec<u8>>, CollectionShareError> {
     let key = share_key(own, friend, COLLECTION_CONTEXT)?;
-    let sealed = UnboundSealed {
-        ciphertext: share.encrypted_data.clone(),
-        nonce: share.nonce.clone(),
-    };
+    let sealed = UnboundSealed { ciphertext: share.encrypted_data.clone(), nonce: share.nonce.clone() };
     Ok(key.open_unbound(&sealed)?)
 }

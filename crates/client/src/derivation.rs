@@ -8,10 +8,7 @@ use zeroize::Zeroizing;
 /// Derives `N` bytes from `input` under the label `info`.
 pub(crate) fn derive<const N: usize>(input: &[u8], info: &[u8]) -> Zeroizing<[u8; N]> {
     const {
-        assert!(
-            N <= 255 * 32,
-            "HKDF-SHA256 gives no more than 255 blocks of 32 bytes"
-        );
+        assert!(N <= 255 * 32, "HKDF-SHA256 gives no more than 255 blocks of 32 bytes");
     };
     let mut output = Zeroizing::new([0; N]);
     Hkdf::<Sha256>::new(None, input)

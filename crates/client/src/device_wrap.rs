@@ -44,9 +44,7 @@ impl WrapSecret {
     /// # Errors
     /// [`DeviceWrapError::BadSecret`], which does not repeat the text.
     pub fn parse(text: &str) -> Result<Self, DeviceWrapError> {
-        base64::decode_exact(text)
-            .map(Self)
-            .map_err(|_| DeviceWrapError::BadSecret)
+        base64::decode_exact(text).map(Self).map_err(|_| DeviceWrapError::BadSecret)
     }
 
     /// The key that seals the seed on the device.
@@ -65,8 +63,7 @@ impl WrapSecret {
         device_id: &str,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<SealedData, SealError> {
-        self.wrap_key()
-            .seal(seed.expose_bytes(), &binding(device_id), rng)
+        self.wrap_key().seal(seed.expose_bytes(), &binding(device_id), rng)
     }
 
     /// Takes the seed out again.
@@ -75,10 +72,7 @@ impl WrapSecret {
     /// [`DeviceWrapError::Open`] or [`DeviceWrapError::NotASeed`].
     pub fn open(&self, sealed: &SealedData, device_id: &str) -> Result<MasterSeed, DeviceWrapError> {
         let bytes = self.wrap_key().open(sealed, &binding(device_id))?;
-        let seed = bytes
-            .as_slice()
-            .try_into()
-            .map_err(|_| DeviceWrapError::NotASeed)?;
+        let seed = bytes.as_slice().try_into().map_err(|_| DeviceWrapError::NotASeed)?;
         Ok(MasterSeed::from_bytes(seed))
     }
 }
@@ -91,10 +85,5 @@ impl fmt::Debug for WrapSecret {
 
 // The device stands in the place of the user: the storage is its own.
 fn binding(device_id: &str) -> Binding<'_> {
-    Binding {
-        user_id: device_id,
-        record_type: "seed-wrap",
-        record_id: "local",
-        key_context: WRAP_CONTEXT,
-    }
+    Binding { user_id: device_id, record_type: "seed-wrap", record_id: "local", key_context: WRAP_CONTEXT }
 }

@@ -60,8 +60,6 @@ impl EncryptionSecret {
 
 impl fmt::Debug for EncryptionSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("EncryptionSecret")
-            .field("public", &self.public())
-            .finish_non_exhaustive()
+        f.debug_struct("EncryptionSecret").field("public", &self.public()).finish_non_exhaustive()
     }
 }

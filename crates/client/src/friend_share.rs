@@ -59,10 +59,7 @@ impl FriendBinding {
     }
 
     fn key_context(&self) -> String {
-        format!(
-            "{KEY_CONTEXT}|from={}|to={}|ts={}",
-            self.sender, self.recipient, self.timestamp
-        )
+        format!("{KEY_CONTEXT}|from={}|to={}|ts={}", self.sender, self.recipient, self.timestamp)
     }
 
     fn sealed_binding<'a>(&'a self, key_context: &'a str) -> Binding<'a> {
@@ -79,11 +76,7 @@ impl FriendBinding {
 #[must_use]
 pub fn relationship_id(one: &Handle, other: &Handle) -> String {
     // The protocol orders by UTF-16 code units. Handles are ASCII, where bytes give the same order.
-    let (first, second) = if one.as_str() <= other.as_str() {
-        (one, other)
-    } else {
-        (other, one)
-    };
+    let (first, second) = if one.as_str() <= other.as_str() { (one, other) } else { (other, one) };
     format!("{first}::{second}")
 }
 
@@ -120,15 +113,10 @@ pub fn open_from_friend(
     binding: &FriendBinding,
 ) -> Result<zeroize::Zeroizing<Vec<u8>>, FriendShareError> {
     let bytes = base64::decode(message).map_err(|_| FriendShareError::Malformed)?;
-    let (signed, signature) = bytes
-        .split_last_chunk::<SIGNATURE_LENGTH>()
-        .ok_or(FriendShareError::Malformed)?;
-    let (one_time, sealed) = signed
-        .split_first_chunk::<KEY_LENGTH>()
-        .ok_or(FriendShareError::Malformed)?;
-    sender
-        .verify(signed, &Signature::from_bytes(*signature))
-        .map_err(|_| FriendShareError::BadSignature)?;
+    let (signed, signature) =
+        bytes.split_last_chunk::<SIGNATURE_LENGTH>().ok_or(FriendShareError::Malformed)?;
+    let (one_time, sealed) = signed.split_first_chunk::<KEY_LENGTH>().ok_or(FriendShareError::Malformed)?;
+    sender.verify(signed, &Signature::from_bytes(*signature)).map_err(|_| FriendShareError::BadSignature)?;
     let one_time = EncryptionKey::from_bytes(one_time).map_err(|_| NoSharedSecret)?;
     let sealed = SealedData::from_bytes(sealed.to_vec())?;
     let key = SealingKey::derive(recipient.agree(&one_time)?.as_slice(), KEY_CONTEXT);

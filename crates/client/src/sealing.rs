@@ -177,10 +177,8 @@ impl SealingKey {
     pub fn open_unbound(&self, sealed: &UnboundSealed) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let ciphertext = base64::decode(&sealed.ciphertext).map_err(|_| OpenError::NotBase64)?;
         let nonce = base64::decode(&sealed.nonce).map_err(|_| OpenError::NotBase64)?;
-        let nonce: &[u8; NONCE_LENGTH] = nonce
-            .as_slice()
-            .try_into()
-            .map_err(|_| OpenError::NonceLength(nonce.len()))?;
+        let nonce: &[u8; NONCE_LENGTH] =
+            nonce.as_slice().try_into().map_err(|_| OpenError::NonceLength(nonce.len()))?;
         self.decrypt(nonce, &ciphertext, &[])
     }
 
@@ -194,13 +192,7 @@ impl SealingKey {
         let mut nonce = [0; NONCE_LENGTH];
         rng.fill_bytes(&mut nonce);
         let ciphertext = Aes256Gcm::new((&self.0).into())
-            .encrypt(
-                (&nonce).into(),
-                Payload {
-                    msg: plaintext,
-                    aad: additional,
-                },
-            )
+            .encrypt((&nonce).into(), Payload { msg: plaintext, aad: additional })
             .map_err(|_| SealError::PlaintextTooLong)?;
         Ok((nonce, ciphertext))
     }
@@ -212,13 +204,7 @@ impl SealingKey {
         additional: &[u8],
     ) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         Aes256Gcm::new((&self.0).into())
-            .decrypt(
-                nonce.into(),
-                Payload {
-                    msg: ciphertext,
-                    aad: additional,
-                },
-            )
+            .decrypt(nonce.into(), Payload { msg: ciphertext, aad: additional })
             .map(Zeroizing::new)
             .map_err(|_| OpenError::Refused)
     }

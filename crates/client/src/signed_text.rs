@@ -5,9 +5,6 @@ use vellum_protocol::{Json, JsonObject, legacy_signable};
 
 /// The text for a statement of this kind about these members.
 pub(crate) fn signed_text<const N: usize>(kind: &str, members: [(&str, &str); N]) -> String {
-    let object: JsonObject = members
-        .into_iter()
-        .map(|(name, text)| (name, Json::from(text)))
-        .collect();
+    let object: JsonObject = members.into_iter().map(|(name, text)| (name, Json::from(text))).collect();
     legacy_signable(kind, &object)
 }

@@ -144,8 +144,7 @@ impl Signer {
         at: UnixMillis,
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> SignedFields {
-        self.envelope(MessageType::ResourceShare, to, resource.payload(), at, rng)
-            .into()
+        self.envelope(MessageType::ResourceShare, to, resource.payload(), at, rng).into()
     }
 
     /// A whole signed envelope. The node wants [`SignedFields`] only; this is for those who carry
@@ -186,8 +185,6 @@ impl Signer {
 
 impl std::fmt::Debug for Signer {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Signer")
-            .field("handle", &self.handle)
-            .finish_non_exhaustive()
+        f.debug_struct("Signer").field("handle", &self.handle).finish_non_exhaustive()
     }
 }

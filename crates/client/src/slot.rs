@@ -94,10 +94,7 @@ impl PasskeySlot {
             wrap_algo: WRAP_ALGORITHM.to_owned(),
             slot_signature: String::new(),
         };
-        slot.slot_signature = seed
-            .signing_secret()
-            .sign(slot.signable(user_id).as_bytes())
-            .to_base64();
+        slot.slot_signature = seed.signing_secret().sign(slot.signable(user_id).as_bytes()).to_base64();
         Ok(slot)
     }
 

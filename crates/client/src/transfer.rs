@@ -82,12 +82,7 @@ impl Meeting<'_> {
 }
 
 fn binding<'a>(session_id: &'a str, keys: &'a str) -> Binding<'a> {
-    Binding {
-        user_id: session_id,
-        record_type: "device-transfer",
-        record_id: keys,
-        key_context: KEY_CONTEXT,
-    }
+    Binding { user_id: session_id, record_type: "device-transfer", record_id: keys, key_context: KEY_CONTEXT }
 }
 
 fn key(own: &EncryptionSecret, other: &EncryptionKey) -> Result<SealingKey, NoSharedSecret> {
@@ -122,12 +117,7 @@ impl TransferReceiver {
     /// The six digits to show, once the old device's key has come.
     #[must_use]
     pub fn digits(&self, session_id: &str, sender: &EncryptionKey) -> String {
-        Meeting {
-            session_id,
-            receiver: &self.public(),
-            sender,
-        }
-        .digits()
+        Meeting { session_id, receiver: &self.public(), sender }.digits()
     }
 
     /// Takes the seed out of what the old device uploaded, after its signature was verified with the
@@ -142,11 +132,7 @@ impl TransferReceiver {
         signing_key: &SigningKey,
     ) -> Result<MasterSeed, TransferError> {
         let sender = &upload.sender_ephemeral_pub;
-        let meeting = Meeting {
-            session_id,
-            receiver: &self.public(),
-            sender,
-        };
+        let meeting = Meeting { session_id, receiver: &self.public(), sender };
         signing_key
             .verify(meeting.signable().as_bytes(), &upload.sender_signature)
             .map_err(|_| TransferError::BadSignature)?;
@@ -169,11 +155,7 @@ impl TransferSender {
     /// Answers a session that a new device has opened, with a new key.
     #[must_use]
     pub fn begin(session_id: &str, receiver: EncryptionKey, rng: &mut (impl CryptoRng + ?Sized)) -> Self {
-        Self {
-            secret: EncryptionSecret::generate(rng),
-            session_id: session_id.to_owned(),
-            receiver,
-        }
+        Self { secret: EncryptionSecret::generate(rng), session_id: session_id.to_owned(), receiver }
     }
 
     /// This side's key.
@@ -187,12 +169,7 @@ impl TransferSender {
     #[must_use]
     pub fn digits(&self) -> String {
         let sender = &self.public();
-        Meeting {
-            session_id: &self.session_id,
-            receiver: &self.receiver,
-            sender,
-        }
-        .digits()
+        Meeting { session_id: &self.session_id, receiver: &self.receiver, sender }.digits()
     }
 
     /// Seals the seed for the new device and signs the transfer with the seed's own signing key.
@@ -205,21 +182,13 @@ impl TransferSender {
         rng: &mut (impl CryptoRng + ?Sized),
     ) -> Result<TransferUpload, TransferError> {
         let sender = self.public();
-        let meeting = Meeting {
-            session_id: &self.session_id,
-            receiver: &self.receiver,
-            sender: &sender,
-        };
+        let meeting = Meeting { session_id: &self.session_id, receiver: &self.receiver, sender: &sender };
         let sealed = key(&self.secret, &self.receiver)?.seal(
             seed.recovery_key().as_bytes(),
             &binding(&self.session_id, &meeting.keys()),
             rng,
         )?;
         let sender_signature = seed.signing_secret().sign(meeting.signable().as_bytes());
-        Ok(TransferUpload {
-            sender_ephemeral_pub: sender,
-            sealed_seed: sealed.to_base64(),
-            sender_signature,
-        })
+        Ok(TransferUpload { sender_ephemeral_pub: sender, sealed_seed: sealed.to_base64(), sender_signature })
     }
 }

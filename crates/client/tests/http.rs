@@ -26,15 +26,8 @@ fn handle(text: &str) -> Handle {
 }
 
 fn signed() -> SignedFields {
-    let signer = Signer::new(
-        handle("alice@a.example"),
-        MasterSeed::from_bytes([7; 32]).signing_secret(),
-    );
-    signer.revoke(
-        &handle("bob@b.example:8443"),
-        UnixMillis(1_790_000_000_000),
-        &mut rng(50),
-    )
+    let signer = Signer::new(handle("alice@a.example"), MasterSeed::from_bytes([7; 32]).signing_secret());
+    signer.revoke(&handle("bob@b.example:8443"), UnixMillis(1_790_000_000_000), &mut rng(50))
 }
 
 fn user() -> Value {

@@ -25,20 +25,12 @@ impl Reply {
 
     /// An answer with any body.
     pub fn text(status: u16, body: &str) -> Self {
-        Self {
-            status,
-            headers: String::new(),
-            body: body.to_owned(),
-            silent: false,
-        }
+        Self { status, headers: String::new(), body: body.to_owned(), silent: false }
     }
 
     /// No answer at all: the connection stays open.
     pub fn silence() -> Self {
-        Self {
-            silent: true,
-            ..Self::text(200, "")
-        }
+        Self { silent: true, ..Self::text(200, "") }
     }
 
     /// The same with one more header.
@@ -81,18 +73,10 @@ impl ScriptedNode {
                     unanswered.push(stream);
                     continue;
                 }
-                let Reply {
-                    status,
-                    headers,
-                    body,
-                    ..
-                } = reply;
+                let Reply { status, headers, body, .. } = reply;
                 // A connection per request: the client must not need more.
-                let length = if status == 204 {
-                    String::new()
-                } else {
-                    format!("content-length: {}\r\n", body.len())
-                };
+                let length =
+                    if status == 204 { String::new() } else { format!("content-length: {}\r\n", body.len()) };
                 let head = format!("HTTP/1.1 {status} X\r\n{length}connection: close\r\n{headers}\r\n");
                 stream.write_all((head + &body).as_bytes()).await.unwrap();
                 stream.shutdown().await.unwrap();
@@ -124,16 +108,10 @@ async fn read_request(stream: &mut (impl AsyncRead + Unpin)) -> Request {
         };
         headers.insert(name.to_ascii_lowercase(), value.to_owned());
     }
-    let length = headers
-        .get("content-length")
-        .map_or(0, |text| text.parse().unwrap());
+    let length = headers.get("content-length").map_or(0, |text| text.parse().unwrap());
     let mut body = vec![0; length];
     reader.read_exact(&mut body).await.unwrap();
-    let body = if body.is_empty() {
-        Value::Null
-    } else {
-        serde_json::from_slice(&body).unwrap()
-    };
+    let body = if body.is_empty() { Value::Null } else { serde_json::from_slice(&body).unwrap() };
     Request { line, headers, body }
 }
 

@@ -18,10 +18,7 @@ fn there_and_back(key: &SealingKey, plaintext: &[u8], binding: &Binding<'_>) {
 fn sealed_data_opens() {
     each("sealed", |case| {
         let (key, binding) = (sealing_key(case, "key"), binding(case));
-        assert_eq!(
-            base64::encode(&binding.to_bytes().unwrap()),
-            text(case, "aadBytes")
-        );
+        assert_eq!(base64::encode(&binding.to_bytes().unwrap()), text(case, "aadBytes"));
         let sealed = SealedData::parse(text(case, "envelope")).unwrap();
         let plaintext = text(case, "plaintext").as_bytes();
         assert_eq!(key.open(&sealed, &binding).unwrap().as_slice(), plaintext);
@@ -74,10 +71,7 @@ fn the_older_form_opens_and_notices_changes() {
             ciphertext: text(case, "encryptedData").to_owned(),
             nonce: text(case, "nonce").to_owned(),
         };
-        assert_eq!(
-            key.open_unbound(&sealed).unwrap().as_slice(),
-            text(case, "plaintext").as_bytes()
-        );
+        assert_eq!(key.open_unbound(&sealed).unwrap().as_slice(), text(case, "plaintext").as_bytes());
         sealed.nonce = base64::encode(&[0; 12]);
         assert_eq!(key.open_unbound(&sealed), Err(OpenError::Refused));
         sealed.nonce = base64::encode(&[0; 11]);
@@ -90,31 +84,19 @@ fn a_binding_has_a_longest_field() {
     let longest = "x".repeat(65535);
     let too_long = format!("{longest}x");
     assert!(Binding::personal_blob("u", &longest).to_bytes().is_ok());
-    let refused = Err(SealError::FieldTooLong {
-        field: "record_id",
-        length: 65536,
-    });
+    let refused = Err(SealError::FieldTooLong { field: "record_id", length: 65536 });
     assert_eq!(Binding::personal_blob("u", &too_long).to_bytes(), refused);
     let key = SealingKey::from_bytes([1; 32]);
-    assert!(
-        key.seal(b"", &Binding::personal_blob(&too_long, "b"), &mut rng(5))
-            .is_err()
-    );
+    assert!(key.seal(b"", &Binding::personal_blob(&too_long, "b"), &mut rng(5)).is_err());
 }
 
 #[test]
 fn another_key_does_not_open() {
     let mut rng = rng(6);
     let binding = Binding::personal_blob("u", "b");
-    let sealed = MasterSeed::generate(&mut rng)
-        .personal_key()
-        .seal(b"x", &binding, &mut rng)
-        .unwrap();
+    let sealed = MasterSeed::generate(&mut rng).personal_key().seal(b"x", &binding, &mut rng).unwrap();
     let other = MasterSeed::generate(&mut rng);
-    assert_eq!(
-        other.personal_key().open(&sealed, &binding),
-        Err(OpenError::Refused)
-    );
+    assert_eq!(other.personal_key().open(&sealed, &binding), Err(OpenError::Refused));
 }
 
 #[test]
@@ -186,10 +168,5 @@ proptest! {
 
 fn of(fields: &[String; 4]) -> Binding<'_> {
     let [user_id, record_type, record_id, key_context] = fields;
-    Binding {
-        user_id,
-        record_type,
-        record_id,
-        key_context,
-    }
+    Binding { user_id, record_type, record_id, key_context }
 }

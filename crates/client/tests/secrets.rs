@@ -10,26 +10,14 @@ fn every_key_follows_from_the_seed() {
     each("keys", |case| {
         let seed = seed(case, "seed");
         assert_eq!(*seed.recovery_key(), text(case, "recoveryKey"));
-        assert_eq!(
-            MasterSeed::from_recovery_key(text(case, "recoveryKey")),
-            Ok(seed.clone())
-        );
-        assert_eq!(
-            *seed.signing_secret().expose_seed(),
-            bytes32(case, "signingPrivate")
-        );
+        assert_eq!(MasterSeed::from_recovery_key(text(case, "recoveryKey")), Ok(seed.clone()));
+        assert_eq!(*seed.signing_secret().expose_seed(), bytes32(case, "signingPrivate"));
         assert_eq!(seed.signing_secret().public(), signing_key(case, "signingKey"));
-        assert_eq!(
-            *seed.encryption_secret().expose_bytes(),
-            bytes32(case, "encryptionPrivate")
-        );
+        assert_eq!(*seed.encryption_secret().expose_bytes(), bytes32(case, "encryptionPrivate"));
         assert_eq!(seed.encryption_key(), encryption_key(case, "encryptionKey"));
         assert_eq!(seed.personal_key(), sealing_key(case, "personalKey"));
         assert_eq!(seed.metadata_key(), sealing_key(case, "metadataKey"));
-        assert_eq!(
-            seed.collection_key(text(case, "collectionId"), 1),
-            sealing_key(case, "collectionKey")
-        );
+        assert_eq!(seed.collection_key(text(case, "collectionId"), 1), sealing_key(case, "collectionKey"));
     });
 }
 
@@ -61,14 +49,8 @@ fn no_shared_secret_is_made_with_a_key_of_low_order() {
 #[test]
 fn two_sides_agree() {
     let mut rng = rng(1);
-    let (one, other) = (
-        EncryptionSecret::generate(&mut rng),
-        EncryptionSecret::generate(&mut rng),
-    );
-    assert_eq!(
-        one.agree(&other.public()).unwrap(),
-        other.agree(&one.public()).unwrap()
-    );
+    let (one, other) = (EncryptionSecret::generate(&mut rng), EncryptionSecret::generate(&mut rng));
+    assert_eq!(one.agree(&other.public()).unwrap(), other.agree(&one.public()).unwrap());
     let third = EncryptionSecret::from_bytes(*one.expose_bytes());
     assert_eq!(third.public(), one.public());
 }
@@ -76,23 +58,13 @@ fn two_sides_agree() {
 #[test]
 fn a_recovery_key_survives_being_written_down() {
     let seed = MasterSeed::generate(&mut rng(2));
-    let written = format!(
-        " {} \n {}\t",
-        &seed.recovery_key()[..20],
-        &seed.recovery_key()[20..]
-    );
+    let written = format!(" {} \n {}\t", &seed.recovery_key()[..20], &seed.recovery_key()[20..]);
     assert_eq!(MasterSeed::from_recovery_key(&written), Ok(seed));
 }
 
 #[test]
 fn what_is_no_recovery_key_is_refused() {
-    for text in [
-        "",
-        "AAAA",
-        "hello",
-        &base64::encode(&[7; 31]),
-        &base64::encode(&[7; 33]),
-    ] {
+    for text in ["", "AAAA", "hello", &base64::encode(&[7; 31]), &base64::encode(&[7; 33])] {
         let error = MasterSeed::from_recovery_key(text).unwrap_err();
         assert!(text.is_empty() || !error.to_string().contains(text));
     }
@@ -109,9 +81,6 @@ fn nothing_prints_a_secret() {
     let seed = MasterSeed::from_bytes([0xab; 32]);
     let secret = EncryptionSecret::from_bytes([0xab; 32]);
     let shown = format!("{seed:?} {:?} {secret:?}", SealingKey::from_bytes([0xab; 32]));
-    assert!(
-        !shown.contains("171") && !shown.to_lowercase().contains("abab"),
-        "{shown}"
-    );
+    assert!(!shown.contains("171") && !shown.to_lowercase().contains("abab"), "{shown}");
     assert!(!shown.contains(&seed.recovery_key()[..8]), "{shown}");
 }

@@ -66,10 +66,7 @@ fn a_share_is_signed_with_its_payload() {
     let resource = SharedResource {
         resource_type: "collection".into(),
         resource_id: "Cf3GBR5KxlRU3".into(),
-        ciphertext: SharedCiphertext {
-            encrypted_data: "v7B/".into(),
-            nonce: "WoyOsQE8QeFAtxhm".into(),
-        },
+        ciphertext: SharedCiphertext { encrypted_data: "v7B/".into(), nonce: "WoyOsQE8QeFAtxhm".into() },
         role: ShareRole::Viewer,
     };
     assert_eq!(
@@ -78,25 +75,10 @@ fn a_share_is_signed_with_its_payload() {
     );
     let signed = signer.share(&to, &resource, AT, &mut rng);
     let key = MasterSeed::from_bytes([7; 32]).signing_secret().public();
-    let envelope = put_together(
-        &signer,
-        &to,
-        MessageType::ResourceShare,
-        resource.payload(),
-        &signed,
-    );
+    let envelope = put_together(&signer, &to, MessageType::ResourceShare, resource.payload(), &signed);
     assert!(envelope.verify(&key).is_ok());
-    let raised = SharedResource {
-        role: ShareRole::Editor,
-        ..resource
-    };
-    let envelope = put_together(
-        &signer,
-        &to,
-        MessageType::ResourceShare,
-        raised.payload(),
-        &signed,
-    );
+    let raised = SharedResource { role: ShareRole::Editor, ..resource };
+    let envelope = put_together(&signer, &to, MessageType::ResourceShare, raised.payload(), &signed);
     assert!(envelope.verify(&key).is_err());
 }
 
@@ -120,11 +102,7 @@ fn signed_fields_are_named_as_the_node_reads_them() {
 fn a_signer_signs_what_the_vectors_sign() {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tests/vectors/envelopes.json");
     let vectors: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
-    let valid = vectors["v2"]
-        .as_array()
-        .unwrap()
-        .iter()
-        .filter(|case| case["valid"] == true);
+    let valid = vectors["v2"].as_array().unwrap().iter().filter(|case| case["valid"] == true);
     let mut compared = 0;
     for case in valid {
         let secret = seed(case, "seed").signing_secret();
@@ -135,31 +113,13 @@ fn a_signer_signs_what_the_vectors_sign() {
         members.entry("message_version").or_insert(1.into());
         members.entry("payload").or_insert(json!({}));
         let wanted = Envelope::parse(&Json::try_from(sent.clone()).unwrap()).unwrap();
-        let EnvelopeContent {
-            message_type,
-            from,
-            to,
-            payload,
-            timestamp,
-            ..
-        } = wanted.content.clone();
+        let EnvelopeContent { message_type, from, to, payload, timestamp, .. } = wanted.content.clone();
         let signer = Signer::new(from, secret.clone());
-        let made = signer
-            .envelope(message_type, &to, payload, timestamp.instant(), &mut rng(43))
-            .content;
+        let made = signer.envelope(message_type, &to, payload, timestamp.instant(), &mut rng(43)).content;
         // The signer takes a nonce of its own and writes the time in its own way; with those of the vector
         // it must be the vector.
-        let EnvelopeContent {
-            nonce,
-            message_version,
-            ..
-        } = wanted.content;
-        let same = EnvelopeContent {
-            nonce,
-            message_version,
-            timestamp,
-            ..made
-        };
+        let EnvelopeContent { nonce, message_version, .. } = wanted.content;
+        let same = EnvelopeContent { nonce, message_version, timestamp, ..made };
         assert_eq!(same.signable(), text(case, "signable"));
         assert_eq!(same.sign(&secret).signature.to_base64(), text(&sent, "signature"));
         compared += 1;

@@ -18,10 +18,7 @@ use crate::vectors::{
 
 #[test]
 fn the_prf_salt_is_the_constant() {
-    assert_eq!(
-        base64::encode(&PRF_SALT),
-        "MeCGtrfvVLrwofC6pnJ60BGjMbNpBl+cDomzyalFoHY="
-    );
+    assert_eq!(base64::encode(&PRF_SALT), "MeCGtrfvVLrwofC6pnJ60BGjMbNpBl+cDomzyalFoHY=");
     let mut derived = [0; 32];
     hkdf::Hkdf::<sha2::Sha256>::new(None, b"parchment")
         .expand(b"parchment-prf-salt-v2", &mut derived)
@@ -68,10 +65,7 @@ fn a_slot_opens_only_as_it_was_signed() {
     assert_eq!(slot.open("other", &prf, &key), Err(SlotError::BadSignature));
     let stranger = MasterSeed::generate(&mut rng).signing_secret().public();
     assert_eq!(slot.open("user", &prf, &stranger), Err(SlotError::BadSignature));
-    assert!(matches!(
-        slot.open("user", &[4; 32], &key),
-        Err(SlotError::Open(_))
-    ));
+    assert!(matches!(slot.open("user", &[4; 32], &key), Err(SlotError::Open(_))));
     assert_eq!(slot.open("user", &[4; 15], &key), Err(SlotError::PrfTooShort(15)));
     for change in [
         |slot: &mut PasskeySlot| slot.credential_id.push('x'),
@@ -91,10 +85,7 @@ fn a_slot_wrapped_in_another_way_is_refused_even_when_signed() {
     let seed = MasterSeed::generate(&mut rng);
     let mut slot = PasskeySlot::seal(&seed, "user", "credential", &[3; 32], &mut rng).unwrap();
     slot.wrap_algo = "none".to_owned();
-    slot.slot_signature = seed
-        .signing_secret()
-        .sign(slot.signable("user").as_bytes())
-        .to_base64();
+    slot.slot_signature = seed.signing_secret().sign(slot.signable("user").as_bytes()).to_base64();
     let opened = slot.open("user", &[3; 32], &seed.signing_secret().public());
     assert_eq!(opened, Err(SlotError::UnknownAlgorithm));
 }
@@ -118,10 +109,7 @@ fn a_device_keeps_the_seed() {
         let sealed = SealedData::parse(text(case, "envelope")).unwrap();
         let seed = secret.open(&sealed, device).unwrap();
         assert_eq!(seed.expose_bytes(), &bytes32(case, "seed"));
-        assert_eq!(
-            *secret.wrap_key().open(&sealed, &binding(case)).unwrap(),
-            bytes32(case, "seed")
-        );
+        assert_eq!(*secret.wrap_key().open(&sealed, &binding(case)).unwrap(), bytes32(case, "seed"));
 
         let again = secret.seal(&seed, device, &mut rng(23)).unwrap();
         assert_eq!(secret.open(&again, device), Ok(seed));
@@ -169,46 +157,27 @@ fn a_message_to_a_friend_opens() {
 fn only_the_friend_reads_and_every_change_is_noticed() {
     let mut rng = rng(25);
     let (alice, bob) = (MasterSeed::generate(&mut rng), MasterSeed::generate(&mut rng));
-    let binding = FriendBinding::new(
-        &handle("alice@a.example"),
-        &handle("Bob@b.example"),
-        "2026-09-21T14:13:20Z",
-    );
-    let message = seal_for_friend(
-        b"here",
-        &alice.signing_secret(),
-        &bob.encryption_key(),
-        &binding,
-        &mut rng,
-    )
-    .unwrap();
+    let binding =
+        FriendBinding::new(&handle("alice@a.example"), &handle("Bob@b.example"), "2026-09-21T14:13:20Z");
+    let message =
+        seal_for_friend(b"here", &alice.signing_secret(), &bob.encryption_key(), &binding, &mut rng).unwrap();
     let key = alice.signing_secret().public();
     let opened = open_from_friend(&message, &key, &bob.encryption_secret(), &binding).unwrap();
     assert_eq!(opened.as_slice(), b"here");
 
     let third = open_from_friend(&message, &key, &alice.encryption_secret(), &binding);
     assert!(matches!(third, Err(FriendShareError::Open(_))));
-    let stranger = open_from_friend(
-        &message,
-        &bob.signing_secret().public(),
-        &bob.encryption_secret(),
-        &binding,
-    );
+    let stranger =
+        open_from_friend(&message, &bob.signing_secret().public(), &bob.encryption_secret(), &binding);
     assert_eq!(stranger, Err(FriendShareError::BadSignature));
-    let later = FriendBinding {
-        timestamp: "2026-09-21T14:13:21Z".to_owned(),
-        ..binding.clone()
-    };
+    let later = FriendBinding { timestamp: "2026-09-21T14:13:21Z".to_owned(), ..binding.clone() };
     assert!(open_from_friend(&message, &key, &bob.encryption_secret(), &later).is_err());
     let bytes = base64::decode(&message).unwrap();
     for at in 0..bytes.len() {
         let mut changed = bytes.clone();
         changed[at] ^= 0x10;
         let changed = base64::encode(&changed);
-        assert!(
-            open_from_friend(&changed, &key, &bob.encryption_secret(), &binding).is_err(),
-            "byte {at}"
-        );
+        assert!(open_from_friend(&changed, &key, &bob.encryption_secret(), &binding).is_err(), "byte {at}");
     }
 }
 
@@ -230,10 +199,7 @@ fn a_signed_message_with_a_key_of_low_order_is_refused() {
 #[test]
 fn a_relationship_has_one_id() {
     let (alice, bob) = (handle("alice@a.example"), handle("Bob@b.example:8443"));
-    assert_eq!(
-        relationship_id(&alice, &bob),
-        "Bob@b.example:8443::alice@a.example"
-    );
+    assert_eq!(relationship_id(&alice, &bob), "Bob@b.example:8443::alice@a.example");
     assert_eq!(relationship_id(&bob, &alice), relationship_id(&alice, &bob));
 }
 
@@ -242,10 +208,7 @@ fn a_shared_collection_opens() {
     each("friendShare", |case| {
         let (sender, recipient) = (seed(case, "senderSeed"), seed(case, "recipientSeed"));
         let own = recipient.encryption_secret();
-        assert_eq!(
-            *own.agree(&sender.encryption_key()).unwrap(),
-            bytes32(case, "sharedSecret")
-        );
+        assert_eq!(*own.agree(&sender.encryption_key()).unwrap(), bytes32(case, "sharedSecret"));
         let key = share_key(&own, &sender.encryption_key(), text(case, "context")).unwrap();
         assert_eq!(key, sealing_key(case, "key"));
         if text(case, "context") != COLLECTION_CONTEXT {
@@ -271,34 +234,19 @@ fn a_transferred_seed_opens() {
         assert_eq!(receiver.public(), encryption_key(case, "receiverEphemeralPub"));
         let session = text(case, "sessionId");
         let upload: TransferUpload = serde_json::from_value(case.clone()).unwrap();
-        assert_eq!(
-            receiver.digits(session, &upload.sender_ephemeral_pub),
-            text(case, "sas")
-        );
+        assert_eq!(receiver.digits(session, &upload.sender_ephemeral_pub), text(case, "sas"));
         let key = signing_key(case, "senderSigningKey");
         let signable = text(case, "signable").as_bytes();
-        assert!(
-            key.verify(
-                signable,
-                &Signature::parse(text(case, "senderSignature")).unwrap()
-            )
-            .is_ok()
-        );
+        assert!(key.verify(signable, &Signature::parse(text(case, "senderSignature")).unwrap()).is_ok());
         let seed = receiver.open(session, &upload, &key).unwrap();
         assert_eq!(seed.recovery_key().as_str(), text(case, "seed"));
-        assert_eq!(
-            receiver.open("another", &upload, &key),
-            Err(TransferError::BadSignature)
-        );
+        assert_eq!(receiver.open("another", &upload, &key), Err(TransferError::BadSignature));
 
         let mut rng = rng(28);
         let sender = TransferSender::begin(session, receiver.public(), &mut rng);
         assert_eq!(sender.digits(), receiver.digits(session, &sender.public()));
         let again = sender.send(&seed, &mut rng).unwrap();
-        assert_eq!(
-            receiver.open(session, &again, &seed.signing_secret().public()),
-            Ok(seed)
-        );
+        assert_eq!(receiver.open(session, &again, &seed.signing_secret().public()), Ok(seed));
     });
 }
 
@@ -307,23 +255,13 @@ fn a_transfer_is_for_one_receiver() {
     let mut rng = rng(29);
     let seed = MasterSeed::generate(&mut rng);
     let key = seed.signing_secret().public();
-    let (receiver, other) = (
-        TransferReceiver::begin(&mut rng),
-        TransferReceiver::begin(&mut rng),
-    );
-    let upload = TransferSender::begin("s", receiver.public(), &mut rng)
-        .send(&seed, &mut rng)
-        .unwrap();
+    let (receiver, other) = (TransferReceiver::begin(&mut rng), TransferReceiver::begin(&mut rng));
+    let upload = TransferSender::begin("s", receiver.public(), &mut rng).send(&seed, &mut rng).unwrap();
     assert_eq!(other.open("s", &upload, &key), Err(TransferError::BadSignature));
     let mut swapped = upload.clone();
-    swapped.sealed_seed = TransferSender::begin("s", receiver.public(), &mut rng)
-        .send(&seed, &mut rng)
-        .unwrap()
-        .sealed_seed;
-    assert!(matches!(
-        receiver.open("s", &swapped, &key),
-        Err(TransferError::Open(_))
-    ));
+    swapped.sealed_seed =
+        TransferSender::begin("s", receiver.public(), &mut rng).send(&seed, &mut rng).unwrap().sealed_seed;
+    assert!(matches!(receiver.open("s", &swapped, &key), Err(TransferError::Open(_))));
     assert_eq!(receiver.open("s", &upload, &key), Ok(seed));
 }
 

@@ -22,9 +22,7 @@ pub fn keys() -> Value {
 /// looks at nothing proves nothing.
 pub fn each(list: &str, mut check: impl FnMut(&Value)) {
     let vectors = keys();
-    let cases = vectors[list]
-        .as_array()
-        .unwrap_or_else(|| panic!("there is no list {list}"));
+    let cases = vectors[list].as_array().unwrap_or_else(|| panic!("there is no list {list}"));
     assert!(!cases.is_empty(), "the list {list} is empty");
     for case in cases {
         check(case);
@@ -33,9 +31,7 @@ pub fn each(list: &str, mut check: impl FnMut(&Value)) {
 
 /// A member that is text.
 pub fn text<'a>(case: &'a Value, name: &str) -> &'a str {
-    case[name]
-        .as_str()
-        .unwrap_or_else(|| panic!("{name} is no text in {case}"))
+    case[name].as_str().unwrap_or_else(|| panic!("{name} is no text in {case}"))
 }
 
 /// A member that is 32 bytes in base64.

@@ -30,14 +30,9 @@ pub fn encode(bytes: &[u8]) -> String {
 /// # Errors
 /// [`Malformed`] for anything else.
 pub fn decode(text: &str) -> Result<Vec<u8>, Malformed> {
-    let compact: Vec<u8> = text
-        .bytes()
-        .filter(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\x0c' | b'\r'))
-        .collect();
-    let bare = compact
-        .iter()
-        .position(|byte| *byte == b'=')
-        .unwrap_or(compact.len());
+    let compact: Vec<u8> =
+        text.bytes().filter(|byte| !matches!(byte, b' ' | b'\t' | b'\n' | b'\x0c' | b'\r')).collect();
+    let bare = compact.iter().position(|byte| *byte == b'=').unwrap_or(compact.len());
     let padding = compact.len() - bare;
     if padding > 0
         && (compact[bare..].iter().any(|byte| *byte != b'=')

@@ -108,10 +108,7 @@ impl EnvelopeContent {
     /// Joins a signature that was made elsewhere; whether it verifies is another question.
     #[must_use]
     pub fn signed_with(self, signature: Signature) -> Envelope {
-        Envelope {
-            content: self,
-            signature,
-        }
+        Envelope { content: self, signature }
     }
 
     fn members(&self) -> JsonObject {
@@ -177,11 +174,7 @@ impl Envelope {
             to: Handle::parse(text("to")?).map_err(|_| EnvelopeError("to"))?,
             nonce: text("nonce")?.to_owned(),
             timestamp: Timestamp::parse(text("timestamp")?).map_err(|_| EnvelopeError("timestamp"))?,
-            payload: json
-                .get("payload")
-                .and_then(Json::as_object)
-                .ok_or(EnvelopeError("payload"))?
-                .clone(),
+            payload: json.get("payload").and_then(Json::as_object).ok_or(EnvelopeError("payload"))?.clone(),
         };
         let signature = Signature::parse(text("signature")?).map_err(|_| EnvelopeError("signature"))?;
         Ok(Self { content, signature })
@@ -189,16 +182,8 @@ impl Envelope {
 }
 
 /// The names of the signed members.
-const SIGNED: [&str; 8] = [
-    "protocol_version",
-    "message_type",
-    "message_version",
-    "from",
-    "to",
-    "nonce",
-    "timestamp",
-    "payload",
-];
+const SIGNED: [&str; 8] =
+    ["protocol_version", "message_type", "message_version", "from", "to", "nonce", "timestamp", "payload"];
 
 /// The text that is signed for a message with these members: exactly the eight, whatever their values;
 /// others are not signed. A missing `payload` counts as `{}`, a missing `message_version` as 1.

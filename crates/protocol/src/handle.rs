@@ -48,14 +48,8 @@ impl Alias {
     /// [`HandleError::Alias`].
     pub fn parse(text: &str) -> Result<Self, HandleError> {
         let valid = (3..=30).contains(&text.len())
-            && text
-                .bytes()
-                .all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
-        if valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(HandleError::Alias)
-        }
+            && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_');
+        if valid { Ok(Self(text.to_owned())) } else { Err(HandleError::Alias) }
     }
 
     /// The alias in lower case: how a local user is found.
@@ -89,11 +83,7 @@ impl Domain {
             && bytes[bytes.len() - 1].is_ascii_alphanumeric();
         let port_valid =
             port.is_none_or(|port| !port.is_empty() && port.bytes().all(|byte| byte.is_ascii_digit()));
-        if host_valid && port_valid {
-            Ok(Self(text.to_owned()))
-        } else {
-            Err(HandleError::Domain)
-        }
+        if host_valid && port_valid { Ok(Self(text.to_owned())) } else { Err(HandleError::Domain) }
     }
 
     /// The domain in lower case: how domains are compared for finding a node.
@@ -137,11 +127,7 @@ impl Handle {
     /// Joins an alias and a domain.
     #[must_use]
     pub fn new(alias: Alias, domain: Domain) -> Self {
-        Self {
-            text: format!("{alias}@{domain}"),
-            alias,
-            domain,
-        }
+        Self { text: format!("{alias}@{domain}"), alias, domain }
     }
 
     /// Reads a handle.
@@ -153,11 +139,7 @@ impl Handle {
         if domain.contains('@') {
             return Err(HandleError::Handle);
         }
-        Ok(Self {
-            alias: Alias::parse(alias)?,
-            domain: Domain::parse(domain)?,
-            text: text.to_owned(),
-        })
+        Ok(Self { alias: Alias::parse(alias)?, domain: Domain::parse(domain)?, text: text.to_owned() })
     }
 
     /// The part before the `@`.

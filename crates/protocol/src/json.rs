@@ -65,10 +65,7 @@ struct Key {
 
 impl Key {
     fn new(text: &str) -> Self {
-        Self {
-            index: array_index(text),
-            text: text.to_owned(),
-        }
+        Self { index: array_index(text), text: text.to_owned() }
     }
 }
 
@@ -142,12 +139,7 @@ impl JsonObject {
 
 impl<K: AsRef<str>> FromIterator<(K, Json)> for JsonObject {
     fn from_iter<I: IntoIterator<Item = (K, Json)>>(members: I) -> Self {
-        Self(
-            members
-                .into_iter()
-                .map(|(key, value)| (Key::new(key.as_ref()), value))
-                .collect(),
-        )
+        Self(members.into_iter().map(|(key, value)| (Key::new(key.as_ref()), value)).collect())
     }
 }
 
@@ -163,51 +155,31 @@ impl Json {
     /// The string, if it is one.
     #[must_use]
     pub fn as_str(&self) -> Option<&str> {
-        if let Self::String(text) = self {
-            Some(text)
-        } else {
-            None
-        }
+        if let Self::String(text) = self { Some(text) } else { None }
     }
 
     /// The number, if it is one.
     #[must_use]
     pub fn as_f64(&self) -> Option<f64> {
-        if let Self::Number(number) = self {
-            Some(*number)
-        } else {
-            None
-        }
+        if let Self::Number(number) = self { Some(*number) } else { None }
     }
 
     /// The truth value, if it is one.
     #[must_use]
     pub fn as_bool(&self) -> Option<bool> {
-        if let Self::Bool(value) = self {
-            Some(*value)
-        } else {
-            None
-        }
+        if let Self::Bool(value) = self { Some(*value) } else { None }
     }
 
     /// The object, if it is one.
     #[must_use]
     pub fn as_object(&self) -> Option<&JsonObject> {
-        if let Self::Object(object) = self {
-            Some(object)
-        } else {
-            None
-        }
+        if let Self::Object(object) = self { Some(object) } else { None }
     }
 
     /// The array, if it is one.
     #[must_use]
     pub fn as_array(&self) -> Option<&[Json]> {
-        if let Self::Array(members) = self {
-            Some(members)
-        } else {
-            None
-        }
+        if let Self::Array(members) = self { Some(members) } else { None }
     }
 
     /// The member of an object.
@@ -261,13 +233,9 @@ impl From<Json> for serde_json::Value {
             Json::Number(number) => serde_json::Number::from_f64(number).map_or(Self::Null, Self::Number),
             Json::String(text) => Self::String(text),
             Json::Array(members) => Self::Array(members.into_iter().map(Self::from).collect()),
-            Json::Object(object) => Self::Object(
-                object
-                    .0
-                    .into_iter()
-                    .map(|(key, value)| (key.text, Self::from(value)))
-                    .collect(),
-            ),
+            Json::Object(object) => {
+                Self::Object(object.0.into_iter().map(|(key, value)| (key.text, Self::from(value))).collect())
+            }
         }
     }
 }

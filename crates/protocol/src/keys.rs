@@ -86,11 +86,7 @@ impl SigningKey {
             return Err(KeyError::NotAPoint);
         }
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
-        if key.is_weak() {
-            Err(KeyError::LowOrder)
-        } else {
-            Ok(Self(key))
-        }
+        if key.is_weak() { Err(KeyError::LowOrder) } else { Ok(Self(key)) }
     }
 
     /// The key as it travels.
@@ -111,9 +107,7 @@ impl SigningKey {
     /// [`InvalidSignature`].
     pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), InvalidSignature> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.0
-            .verify_strict(message, &signature)
-            .map_err(|_| InvalidSignature)
+        self.0.verify_strict(message, &signature).map_err(|_| InvalidSignature)
     }
 }
 
@@ -148,11 +142,7 @@ impl EncryptionKey {
         // Scalars are clamped to multiples of 8, so the result is zero for the points of low order and only
         // for those, whatever the scalar.
         let probe = x25519_dalek::x25519([1; 32], *bytes);
-        if probe == [0; 32] {
-            Err(KeyError::LowOrder)
-        } else {
-            Ok(Self(*bytes))
-        }
+        if probe == [0; 32] { Err(KeyError::LowOrder) } else { Ok(Self(*bytes)) }
     }
 
     /// The key as it travels.
@@ -174,9 +164,7 @@ impl Signature {
     /// # Errors
     /// [`MalformedSignature`].
     pub fn parse(text: &str) -> Result<Self, MalformedSignature> {
-        base64::decode_exact(text)
-            .map(Self)
-            .map_err(|Malformed| MalformedSignature)
+        base64::decode_exact(text).map(Self).map_err(|Malformed| MalformedSignature)
     }
 
     /// Takes a signature's 64 bytes.

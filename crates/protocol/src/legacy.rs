@@ -12,17 +12,12 @@ pub fn legacy_signable(kind: &str, fields: &JsonObject) -> String {
     let is_index = |key: &str| {
         // In canonical order indices come first; an object of the two tells whether this one is.
         let pair = JsonObject::from_iter([(key, Json::Null), ("", Json::Null)]);
-        pair.iter()
-            .next()
-            .is_some_and(|(first, _)| first == key && !key.is_empty())
+        pair.iter().next().is_some_and(|(first, _)| first == key && !key.is_empty())
     };
     let others = || fields.iter().filter(|(key, _)| *key != "type");
     let indices = others().take_while(|(key, _)| is_index(key));
     let rest = others().skip_while(|(key, _)| is_index(key));
     let mut text = String::new();
-    write_object(
-        &mut text,
-        indices.chain(std::iter::once(("type", &kind))).chain(rest),
-    );
+    write_object(&mut text, indices.chain(std::iter::once(("type", &kind))).chain(rest));
     text
 }

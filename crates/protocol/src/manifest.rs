@@ -94,20 +94,13 @@ impl Manifest {
         if !protocol_versions.contains(&PROTOCOL_VERSION) {
             return Err(ManifestError::OtherVersions);
         }
-        let capabilities = json
-            .get("capabilities")
-            .and_then(Json::as_array)
-            .unwrap_or_default();
+        let capabilities = json.get("capabilities").and_then(Json::as_array).unwrap_or_default();
         Ok(Self {
             server_id: Domain::parse(text("server_id")?).map_err(ManifestError::ServerId)?,
             public_key: SigningKey::parse(text("public_key")?).map_err(ManifestError::PublicKey)?,
             protocol_versions,
             minimum_protocol_version: json.get("minimum_protocol_version").and_then(integer),
-            capabilities: capabilities
-                .iter()
-                .filter_map(Json::as_str)
-                .map(str::to_owned)
-                .collect(),
+            capabilities: capabilities.iter().filter_map(Json::as_str).map(str::to_owned).collect(),
             revocation_window_seconds: json.get("revocation_window_seconds").and_then(Json::as_u64),
         })
     }
@@ -121,9 +114,7 @@ impl Manifest {
     /// How long the server takes a late revocation; `None` for one that takes fresh envelopes only.
     #[must_use]
     pub fn revocation_window(&self) -> Option<Duration> {
-        let seconds = self
-            .revocation_window_seconds
-            .filter(|_| self.has_capability(DURABLE_REVOCATION))?;
+        let seconds = self.revocation_window_seconds.filter(|_| self.has_capability(DURABLE_REVOCATION))?;
         Some(Duration::from_secs(seconds))
     }
 }

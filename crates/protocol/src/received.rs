@@ -77,47 +77,28 @@ impl ReceivedMessage {
     /// # Errors
     /// [`ShapeError`], naming the first member that is wrong.
     pub fn from_body(body: &Json) -> Result<Self, ShapeError> {
-        let members = body.as_object().ok_or(ShapeError {
-            member: "body",
-            expected: OBJECT,
-        })?;
+        let members = body.as_object().ok_or(ShapeError { member: "body", expected: OBJECT })?;
         for member in ["from", "to", "timestamp", "signature"] {
             let text = members.get(member).and_then(Json::as_str);
-            text.ok_or(ShapeError {
-                member,
-                expected: TEXT,
-            })?;
+            text.ok_or(ShapeError { member, expected: TEXT })?;
         }
         for member in ["type", "message_type", "nonce"] {
             if members.get(member).is_some_and(|value| value.as_str().is_none()) {
-                return Err(ShapeError {
-                    member,
-                    expected: TEXT,
-                });
+                return Err(ShapeError { member, expected: TEXT });
             }
         }
         for member in ["protocol_version", "message_version"] {
             if members.get(member).is_some_and(|value| value.as_f64().is_none()) {
-                return Err(ShapeError {
-                    member,
-                    expected: NUMBER,
-                });
+                return Err(ShapeError { member, expected: NUMBER });
             }
         }
         let payload = match members.get("payload") {
             None => JsonObject::new(),
-            Some(payload) => payload
-                .as_object()
-                .ok_or(ShapeError {
-                    member: "payload",
-                    expected: OBJECT,
-                })?
-                .clone(),
+            Some(payload) => {
+                payload.as_object().ok_or(ShapeError { member: "payload", expected: OBJECT })?.clone()
+            }
         };
-        Ok(Self {
-            members: members.clone(),
-            payload,
-        })
+        Ok(Self { members: members.clone(), payload })
     }
 
     /// The type as written; `message_type` wins over `type`.
@@ -216,8 +197,7 @@ impl ReceivedMessage {
             EnvelopeVersion::One => self.signable_v1()?,
         };
         let signature = Signature::parse(self.signature()).map_err(|_| MessageError::MalformedSignature)?;
-        key.verify(signable.as_bytes(), &signature)
-            .map_err(|_| MessageError::InvalidSignature)?;
+        key.verify(signable.as_bytes(), &signature).map_err(|_| MessageError::InvalidSignature)?;
         let known = MessageType::parse(kind).filter(|known| self.is_taken_in_its_version(*known));
         known.ok_or_else(|| MessageError::UnsupportedType(kind.to_owned()))
     }
@@ -236,25 +216,17 @@ impl ReceivedMessage {
         }
         let kind = self.kind_text().ok_or(MessageError::Structure)?;
         let fields = ["from", "to", "timestamp"].into_iter();
-        let fields: JsonObject = fields
-            .filter_map(|name| Some((name, self.members.get(name)?.clone())))
-            .collect();
+        let fields: JsonObject =
+            fields.filter_map(|name| Some((name, self.members.get(name)?.clone()))).collect();
         Ok((kind, legacy_signable(kind, &fields)))
     }
 
     fn is_taken_in_its_version(&self, kind: MessageType) -> bool {
-        let in_both = [
-            MessageType::FriendInvite,
-            MessageType::FriendAccept,
-            MessageType::FriendReject,
-        ];
+        let in_both = [MessageType::FriendInvite, MessageType::FriendAccept, MessageType::FriendReject];
         self.members.get("protocol_version").is_some() || in_both.contains(&kind)
     }
 
     fn optional(&self, member: &str) -> Option<&str> {
-        self.members
-            .get(member)
-            .and_then(Json::as_str)
-            .filter(|text| !text.is_empty())
+        self.members.get(member).and_then(Json::as_str).filter(|text| !text.is_empty())
     }
 }

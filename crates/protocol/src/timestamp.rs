@@ -87,19 +87,13 @@ impl Timestamp {
         let at = OffsetDateTime::parse(text, &Rfc3339).map_err(|_| TimestampError)?;
         let millis = at.unix_timestamp_nanos().div_euclid(1_000_000);
         let instant = UnixMillis(i64::try_from(millis).map_err(|_| TimestampError)?);
-        Ok(Self {
-            text: text.to_owned(),
-            instant,
-        })
+        Ok(Self { text: text.to_owned(), instant })
     }
 
     /// The text that clients write for this time.
     #[must_use]
     pub fn at(instant: UnixMillis) -> Self {
-        Self {
-            text: instant.to_rfc3339(),
-            instant,
-        }
+        Self { text: instant.to_rfc3339(), instant }
     }
 
     /// The text exactly as written.

@@ -48,16 +48,11 @@ impl UserDocument {
     /// [`UserDocumentError`].
     pub fn parse(json: &Json) -> Result<Self, UserDocumentError> {
         let optional = |name: &str| {
-            json.get(name)
-                .and_then(Json::as_str)
-                .filter(|text| !text.is_empty())
-                .map(str::to_owned)
+            json.get(name).and_then(Json::as_str).filter(|text| !text.is_empty()).map(str::to_owned)
         };
         let text = |name: &'static str| optional(name).ok_or(UserDocumentError::Missing(name));
         let signing_key = SigningKey::parse(&text("signingKey")?);
-        let encryption_key = optional("encryptionKey")
-            .map(|key| EncryptionKey::parse(&key))
-            .transpose();
+        let encryption_key = optional("encryptionKey").map(|key| EncryptionKey::parse(&key)).transpose();
         Ok(Self {
             handle: Handle::parse(&text("handle")?).map_err(UserDocumentError::Handle)?,
             signing_key: signing_key.map_err(|reason| UserDocumentError::Key("signingKey", reason))?,

@@ -15,9 +15,7 @@ fn documents() -> impl Strategy<Value = serde_json::Value> {
         Just(serde_json::Value::Null),
         any::<bool>().prop_map(serde_json::Value::from),
         (-9_007_199_254_740_991_i64..=9_007_199_254_740_991).prop_map(serde_json::Value::from),
-        any::<f64>()
-            .prop_filter("finite", |number| number.is_finite())
-            .prop_map(serde_json::Value::from),
+        any::<f64>().prop_filter("finite", |number| number.is_finite()).prop_map(serde_json::Value::from),
         any::<String>().prop_map(serde_json::Value::from),
     ];
     leaf.prop_recursive(6, 48, 6, |inner| {
@@ -37,20 +35,13 @@ fn shuffled(value: &serde_json::Value) -> String {
                 .iter()
                 .rev()
                 .map(|(key, value)| {
-                    format!(
-                        " {} :\n{}",
-                        serde_json::Value::from(key.as_str()),
-                        shuffled(value)
-                    )
+                    format!(" {} :\n{}", serde_json::Value::from(key.as_str()), shuffled(value))
                 })
                 .collect();
             format!("{{{}\t}}", members.join(" ,"))
         }
         serde_json::Value::Array(members) => {
-            format!(
-                "[ {} ]",
-                members.iter().map(shuffled).collect::<Vec<_>>().join(" , ")
-            )
+            format!("[ {} ]", members.iter().map(shuffled).collect::<Vec<_>>().join(" , "))
         }
         other => other.to_string(),
     }
@@ -77,17 +68,13 @@ fn every_bit_flipped_in_a_signed_text_or_signature_makes_verification_fail() {
     for bit in 0..signed.len() * 8 {
         let mut bytes = signed.clone().into_bytes();
         bytes[bit / 8] ^= 1 << (bit % 8);
-        assert!(
-            key.verify(&bytes, &envelope.signature).is_err(),
-            "bit {bit} of the text"
-        );
+        assert!(key.verify(&bytes, &envelope.signature).is_err(), "bit {bit} of the text");
     }
     for bit in 0..512 {
         let mut bytes = *envelope.signature.as_bytes();
         bytes[bit / 8] ^= 1 << (bit % 8);
         assert!(
-            key.verify(signed.as_bytes(), &Signature::from_bytes(bytes))
-                .is_err(),
+            key.verify(signed.as_bytes(), &Signature::from_bytes(bytes)).is_err(),
             "bit {bit} of the signature"
         );
     }
@@ -230,10 +217,7 @@ fn shape(value: &serde_json::Value) -> serde_json::Value {
         serde_json::Value::Number(_) => serde_json::Value::from("a number"),
         serde_json::Value::Array(members) => members.iter().map(shape).collect(),
         serde_json::Value::Object(members) => serde_json::Value::Object(
-            members
-                .iter()
-                .map(|(key, value)| (key.clone(), shape(value)))
-                .collect(),
+            members.iter().map(|(key, value)| (key.clone(), shape(value))).collect(),
         ),
         other => other.clone(),
     }

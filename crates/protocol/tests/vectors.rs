@@ -16,18 +16,13 @@ fn file(name: &str) -> Value {
 
 /// The cases under a name; a file without any would prove nothing.
 fn cases(file: &Value, name: &str) -> Vec<Value> {
-    let cases = file[name]
-        .as_array()
-        .unwrap_or_else(|| panic!("a list {name}"))
-        .clone();
+    let cases = file[name].as_array().unwrap_or_else(|| panic!("a list {name}")).clone();
     assert!(!cases.is_empty(), "{name} has cases");
     cases
 }
 
 fn text<'a>(case: &'a Value, name: &str) -> &'a str {
-    case[name]
-        .as_str()
-        .unwrap_or_else(|| panic!("a text {name} in {case}"))
+    case[name].as_str().unwrap_or_else(|| panic!("a text {name} in {case}"))
 }
 
 fn seed(case: &Value, name: &str) -> [u8; 32] {
@@ -35,11 +30,7 @@ fn seed(case: &Value, name: &str) -> [u8; 32] {
 }
 
 fn object(value: &Value) -> JsonObject {
-    Json::parse(value.to_string().as_bytes())
-        .unwrap()
-        .as_object()
-        .unwrap()
-        .clone()
+    Json::parse(value.to_string().as_bytes()).unwrap().as_object().unwrap().clone()
 }
 
 #[test]
@@ -47,23 +38,14 @@ fn handles_and_aliases_are_what_the_vectors_say() {
     let file = file("handles.json");
     for case in cases(&file, "handles") {
         let parsed = Handle::parse(text(&case, "text")).ok();
-        let parts = parsed
-            .as_ref()
-            .map(|handle| (handle.alias().as_str(), handle.domain().folded()));
+        let parts = parsed.as_ref().map(|handle| (handle.alias().as_str(), handle.domain().folded()));
         let expected = case["parsed"].as_object().map(|parsed| {
-            (
-                parsed["alias"].as_str().unwrap(),
-                parsed["domain"].as_str().unwrap().to_ascii_lowercase(),
-            )
+            (parsed["alias"].as_str().unwrap(), parsed["domain"].as_str().unwrap().to_ascii_lowercase())
         });
         assert_eq!(parts, expected, "{case}");
     }
     for case in cases(&file, "aliases") {
-        assert_eq!(
-            Some(Alias::parse(text(&case, "text")).is_ok()),
-            case["valid"].as_bool(),
-            "{case}"
-        );
+        assert_eq!(Some(Alias::parse(text(&case, "text")).is_ok()), case["valid"].as_bool(), "{case}");
     }
 }
 
@@ -75,9 +57,7 @@ fn may_be_refused(case: &Value) -> bool {
     let quoted_keys = |text: &str| text.matches("\":").count();
     let digits = |text: &str| {
         let runs = text.split(|c: char| !c.is_ascii_digit());
-        runs.map(|run| run.trim_start_matches('0').len())
-            .max()
-            .unwrap_or(0)
+        runs.map(|run| run.trim_start_matches('0').len()).max().unwrap_or(0)
     };
     let surrogate = canonical.contains("\\ud") && !source.contains("\\\\ud");
     let overflow = canonical.contains("null") && !source.contains("null");
@@ -108,10 +88,7 @@ fn canonical_json_has_the_reference_text_and_hash_or_is_refused_for_a_stated_rea
 fn what_is_not_json_is_refused_and_never_repaired() {
     for case in cases(&file("canonical-json.json"), "not_json") {
         let text = case.as_str().unwrap();
-        assert!(
-            matches!(Json::parse(text.as_bytes()), Err(JsonError::NotJson { .. })),
-            "{text:?}"
-        );
+        assert!(matches!(Json::parse(text.as_bytes()), Err(JsonError::NotJson { .. })), "{text:?}");
     }
 }
 
@@ -122,11 +99,7 @@ fn envelopes_of_version_2_sign_and_verify_as_in_the_vectors() {
         let message = object(&case["envelope"]);
         let signature = Signature::parse(text(&case["envelope"], "signature")).unwrap();
         assert_eq!(signable_of_members(&message), text(&case, "signable"));
-        assert_eq!(
-            verifies(&key, &message, &signature),
-            case["valid"].as_bool().unwrap(),
-            "{case}"
-        );
+        assert_eq!(verifies(&key, &message, &signature), case["valid"].as_bool().unwrap(), "{case}");
         let received = ReceivedMessage::from_body(&Json::Object(message.clone())).unwrap();
         let known = !matches!(received.verify(&key), Err(MessageError::InvalidSignature));
         assert_eq!(known, case["valid"].as_bool().unwrap(), "{case}");
@@ -152,8 +125,7 @@ fn envelopes_of_version_2_sign_and_verify_as_in_the_vectors() {
 }
 
 fn verifies(key: &SigningKey, message: &JsonObject, signature: &Signature) -> bool {
-    key.verify(signable_of_members(message).as_bytes(), signature)
-        .is_ok()
+    key.verify(signable_of_members(message).as_bytes(), signature).is_ok()
 }
 
 #[test]
@@ -166,10 +138,7 @@ fn texts_of_version_1_are_signed_as_in_the_vectors() {
         key.verify(signable.as_bytes(), &signature).unwrap();
         let secret = SigningSecret::from_seed(signing_seed(&case));
         if secret.public() == key {
-            assert_eq!(
-                secret.sign(signable.as_bytes()).to_base64(),
-                text(&case, "signature")
-            );
+            assert_eq!(secret.sign(signable.as_bytes()).to_base64(), text(&case, "signature"));
         }
     }
 }
@@ -244,10 +213,6 @@ fn server_requests_are_hashed_signed_and_verified_as_in_the_vectors() {
 #[test]
 fn encryption_keys_that_share_no_secret_are_refused() {
     for case in cases(&file("keys.json"), "x25519Refused") {
-        assert_eq!(
-            EncryptionKey::parse(text(&case, "publicKey")),
-            Err(KeyError::LowOrder),
-            "{case}"
-        );
+        assert_eq!(EncryptionKey::parse(text(&case, "publicKey")), Err(KeyError::LowOrder), "{case}");
     }
 }

@@ -14,8 +14,6 @@ pub async fn any_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, StoreErr
 
 /// Removes all of it: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(
-        on!(tx, c => sqlx::query("delete from blobs where user_id = $1").bind(user).execute(c).await)?
-            .rows_affected(),
-    )
+    Ok(on!(tx, c => sqlx::query("delete from blobs where user_id = $1").bind(user).execute(c).await)?
+        .rows_affected())
 }

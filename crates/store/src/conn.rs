@@ -38,9 +38,7 @@ pub(crate) use on;
 
 impl Conn {
     pub(crate) fn sqlite(connection: PoolConnection<Sqlite>) -> Self {
-        Self {
-            engine: EngineConn::Sqlite(connection),
-        }
+        Self { engine: EngineConn::Sqlite(connection) }
     }
 
     /// Runs a statement that has no parameters and gives no rows.

@@ -59,6 +59,5 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
 
 /// SQLITE_BUSY (5) and SQLITE_LOCKED (6), with their extended codes in the higher bytes.
 fn is_sqlite_busy(code: Option<&str>) -> bool {
-    code.and_then(|code| code.parse::<u32>().ok())
-        .is_some_and(|code| matches!(code & 0xff, 5 | 6))
+    code.and_then(|code| code.parse::<u32>().ok()).is_some_and(|code| matches!(code & 0xff, 5 | 6))
 }

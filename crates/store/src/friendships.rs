@@ -62,11 +62,7 @@ impl TryFrom<FriendshipRow> for Friendship {
             id: row.id,
             user_id: row.user_id,
             friend: Peer {
-                handle: read(
-                    "friendships.friend_handle",
-                    row.friend_handle.as_str(),
-                    Handle::parse,
-                )?,
+                handle: read("friendships.friend_handle", row.friend_handle.as_str(), Handle::parse)?,
                 signing_key: signing_key("friendships.friend_signing_key", &row.friend_signing_key)?,
                 encryption_key: encryption
                     .map(|key| encryption_key("friendships.friend_encryption_key", key))
@@ -92,17 +88,25 @@ macro_rules! select_friendship {
 }
 
 /// Makes `user` a friend of `peer` from `now` on. An older friendship with the same handle is replaced:
-/// the new one has its own beginning and the keys of today.
-pub async fn establish(tx: &mut Tx, user: &UserId, peer: &Peer, now: UnixMillis) -> Result<(), StoreError> {
+/// the new one has its own beginning and the keys of today. `revocable_from` is the beginning by the
+/// peer's own clock, which stamps the peer's revocations too: those that are older do not end it.
+pub async fn establish(
+    tx: &mut Tx,
+    user: &UserId,
+    peer: &Peer,
+    now: UnixMillis,
+    revocable_from: UnixMillis,
+) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query(
         "insert into friendships (id, user_id, friend_handle, friend_signing_key, friend_encryption_key,
-             friend_name, friend_picture, established_at, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+             friend_name, friend_picture, established_at, revocable_from, created_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8)
          on conflict (user_id, friend_handle) do update set
              friend_signing_key = excluded.friend_signing_key,
              friend_encryption_key = excluded.friend_encryption_key,
              friend_name = excluded.friend_name, friend_picture = excluded.friend_picture,
-             keys_changed_at = null, established_at = excluded.established_at"
+             keys_changed_at = null, established_at = excluded.established_at,
+             revocable_from = excluded.revocable_from"
     )
     .bind(FriendshipId::generate())
     .bind(user)
@@ -112,6 +116,7 @@ pub async fn establish(tx: &mut Tx, user: &UserId, peer: &Peer, now: UnixMillis)
     .bind(&peer.name)
     .bind(&peer.picture)
     .bind(now.0)
+    .bind(revocable_from.0)
     .execute(c)
     .await)?;
     Ok(())
@@ -160,10 +165,11 @@ pub async fn update_peer(
     Ok(())
 }
 
-/// Ends the friendship with this handle if it began at or before `cutoff`. Returns how many rows went.
+/// Ends the friendship with this handle if it began, by the friend's clock, at or before `cutoff`. Returns
+/// how many rows went.
 pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
     Ok(on!(tx, c => sqlx::query(
-        "delete from friendships where user_id = $1 and friend_handle = $2 and established_at <= $3"
+        "delete from friendships where user_id = $1 and friend_handle = $2 and revocable_from <= $3"
     )
     .bind(user).bind(friend.as_str()).bind(cutoff.0).execute(c).await)?
     .rows_affected())
@@ -171,10 +177,8 @@ pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis
 
 /// Ends every friendship of the user: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(
-        on!(tx, c => sqlx::query("delete from friendships where user_id = $1").bind(user).execute(c).await)?
-            .rows_affected(),
-    )
+    Ok(on!(tx, c => sqlx::query("delete from friendships where user_id = $1").bind(user).execute(c).await)?
+        .rows_affected())
 }
 
 /// Reads what is stored of the other side, where all of it may be missing.
@@ -188,16 +192,6 @@ pub(crate) fn read_peer(
     let Some(signing_key) = read_optional("invitations.peer_signing_key", signing, SigningKey::parse)? else {
         return Ok(None);
     };
-    let encryption_key = read_optional(
-        "invitations.peer_encryption_key",
-        encryption,
-        EncryptionKey::parse,
-    )?;
-    Ok(Some(Peer {
-        handle,
-        signing_key,
-        encryption_key,
-        name,
-        picture,
-    }))
+    let encryption_key = read_optional("invitations.peer_encryption_key", encryption, EncryptionKey::parse)?;
+    Ok(Some(Peer { handle, signing_key, encryption_key, name, picture }))
 }

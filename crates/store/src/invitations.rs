@@ -30,9 +30,7 @@ impl Direction {
     /// Reads the word that the database and the API use.
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
-        [Self::Incoming, Self::Outgoing]
-            .into_iter()
-            .find(|direction| direction.as_str() == word)
+        [Self::Incoming, Self::Outgoing].into_iter().find(|direction| direction.as_str() == word)
     }
 }
 
@@ -56,9 +54,7 @@ impl Status {
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [Self::Pending, Self::Accepted]
-            .into_iter()
-            .find(|status| status.as_str() == word)
+        [Self::Pending, Self::Accepted].into_iter().find(|status| status.as_str() == word)
     }
 }
 
@@ -85,6 +81,8 @@ pub struct Invitation {
     pub peer: Option<Peer>,
     /// When the row was made.
     pub created_at: UnixMillis,
+    /// When it was made by the clock of whoever signed it: a peer's older revocations do not end it.
+    pub revocable_from: UnixMillis,
 }
 
 impl Invitation {
@@ -113,6 +111,7 @@ struct InvitationRow {
     peer_name: Option<String>,
     peer_picture: Option<String>,
     created_at: i64,
+    revocable_from: i64,
 }
 
 impl TryFrom<InvitationRow> for Invitation {
@@ -130,6 +129,7 @@ impl TryFrom<InvitationRow> for Invitation {
             signature: row.signature,
             peer: None,
             created_at: UnixMillis(row.created_at),
+            revocable_from: UnixMillis(row.revocable_from),
         };
         invitation.peer = read_peer(
             invitation.peer_handle().clone(),
@@ -146,7 +146,7 @@ macro_rules! select_invitation {
     ($rest:literal) => {
         concat!(
             "select id, local_user_id, direction, from_handle, to_handle, status, origin_server, signature, ",
-            "peer_signing_key, peer_encryption_key, peer_name, peer_picture, created_at from invitations ",
+            "peer_signing_key, peer_encryption_key, peer_name, peer_picture, created_at, revocable_from from invitations ",
             $rest
         )
     };
@@ -160,8 +160,9 @@ pub async fn insert(tx: &mut Tx, invitation: &Invitation) -> Result<(), StoreErr
     let peer = invitation.peer.as_ref();
     on!(tx, c => sqlx::query(
         "insert into invitations (id, local_user_id, direction, from_handle, to_handle, status, origin_server,
-             signature, peer_signing_key, peer_encryption_key, peer_name, peer_picture, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)"
+             signature, peer_signing_key, peer_encryption_key, peer_name, peer_picture, created_at,
+             revocable_from)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
     )
     .bind(&invitation.id)
     .bind(&invitation.local_user_id)
@@ -176,6 +177,7 @@ pub async fn insert(tx: &mut Tx, invitation: &Invitation) -> Result<(), StoreErr
     .bind(peer.and_then(|peer| peer.name.as_deref()))
     .bind(peer.and_then(|peer| peer.picture.as_deref()))
     .bind(invitation.created_at.0)
+    .bind(invitation.revocable_from.0)
     .execute(c)
     .await)?;
     Ok(())
@@ -240,7 +242,7 @@ pub async fn delete(tx: &mut Tx, id: &InvitationId) -> Result<bool, StoreError> 
 /// how many.
 pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
     Ok(on!(tx, c => sqlx::query(
-        "delete from invitations where local_user_id = $1 and created_at <= $3
+        "delete from invitations where local_user_id = $1 and revocable_from <= $3
            and case direction when 'incoming' then from_handle else to_handle end = $2"
     )
     .bind(user).bind(peer.as_str()).bind(cutoff.0).execute(c).await)?

@@ -16,6 +16,8 @@
 
 mod leasing;
 
+use leasing::LapsedRow;
+
 pub use leasing::{
     Lapsed, Leased, Outcome, expire, expire_leases, finish, lease_due, next_due, release_leases,
     widen_windows,
@@ -54,14 +56,9 @@ impl State {
     }
 
     fn parse(word: &str) -> Option<Self> {
-        [
-            Self::AwaitingSignature,
-            Self::Queued,
-            Self::Delivering,
-            Self::Rejected,
-        ]
-        .into_iter()
-        .find(|state| state.as_str() == word)
+        [Self::AwaitingSignature, Self::Queued, Self::Delivering, Self::Rejected]
+            .into_iter()
+            .find(|state| state.as_str() == word)
     }
 }
 
@@ -108,9 +105,7 @@ impl TryFrom<PendingRow> for PendingRevocation {
     fn try_from(row: PendingRow) -> Result<Self, StoreError> {
         let state = read_word("outbox.state", &row.state, State::parse)?;
         // A row is due only when its peer is: what the owner sees is the later of the two.
-        let due = row
-            .next_attempt_at
-            .map(|at| UnixMillis(at.max(row.retry_at.unwrap_or(at))));
+        let due = row.next_attempt_at.map(|at| UnixMillis(at.max(row.retry_at.unwrap_or(at))));
         Ok(Self {
             id: row.id,
             peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
@@ -175,9 +170,7 @@ pub async fn peers_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Handle>
          order by 1"
     )
     .bind(user).fetch_all(c).await)?;
-    rows.into_iter()
-        .map(|(handle,)| read("relationships' handle", handle.as_str(), Handle::parse))
-        .collect()
+    rows.into_iter().map(|(handle,)| read("relationships' handle", handle.as_str(), Handle::parse)).collect()
 }
 
 /// Makes a revocation pending for this peer. One that is pending already is unsigned again: what it
@@ -206,23 +199,26 @@ pub async fn await_signature(
 }
 
 /// Takes back every signature of the user that has not been delivered: revocations wait to be signed
-/// anew, other messages are dropped. Part of a reset and of a change of keys, since what the old keys
-/// signed no longer verifies.
-pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'")
-        .bind(user).execute(&mut *c).await)?;
+/// anew, other messages go and are returned, so that what rested on them can be undone. Part of a reset
+/// and of a change of keys, since what the old keys signed no longer verifies.
+pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<Vec<Lapsed>, StoreError> {
     on!(tx, c => sqlx::query(
         "update outbox set state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
              next_attempt_at = null, lease_holder = null, lease_until = null
-         where user_id = $1 and state <> 'awaiting_signature'"
+         where user_id = $1 and state <> 'awaiting_signature' and message_type = 'RELATIONSHIP_REVOKE'"
     )
-    .bind(user).execute(&mut *c).await)?;
-    Ok(())
+    .bind(user).execute(c).await)?;
+    let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
+        "delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'
+         returning user_id, peer_handle, message_type, subject"
+    )
+    .bind(user).fetch_all(c).await)?;
+    rows.into_iter().map(Lapsed::try_from).collect()
 }
 
-/// Puts a signed envelope on its way: due at once, until `expires_at`. For a revocation this replaces what
-/// is pending for the same peer, unless an attempt with an earlier signature is under way; then nothing
-/// changes. Returns the row's id and whether the envelope was taken.
+/// Puts a signed envelope on its way: due at once, until `expires_at`. It replaces what is there for the
+/// same peer and subject, also while an attempt with that is under way: the newer signature reaches at
+/// least as far, and the old attempt's outcome then counts no more. Returns the row's id.
 pub async fn queue(
     tx: &mut Tx,
     user: &UserId,
@@ -230,16 +226,17 @@ pub async fn queue(
     subject: &str,
     expires_at: UnixMillis,
     now: UnixMillis,
-) -> Result<(OutboxId, bool), StoreError> {
+) -> Result<OutboxId, StoreError> {
     let content = &envelope.content;
-    let done = on!(tx, c => sqlx::query(
+    let (id,): (OutboxId,) = on!(tx, c => sqlx::query_as(
         "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, envelope,
              envelope_at, expires_at, next_attempt_at, created_at)
          values ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $10)
          on conflict (user_id, peer_handle, message_type, subject) do update set
              state = 'queued', envelope = excluded.envelope, envelope_at = excluded.envelope_at,
-             expires_at = excluded.expires_at, next_attempt_at = excluded.next_attempt_at, attempts = 0
-         where outbox.state <> 'delivering'"
+             expires_at = excluded.expires_at, next_attempt_at = excluded.next_attempt_at, attempts = 0,
+             maybe_arrived = 0, lease_holder = null, lease_until = null
+         returning id"
     )
     .bind(OutboxId::generate())
     .bind(user)
@@ -251,13 +248,9 @@ pub async fn queue(
     .bind(content.timestamp.instant().0)
     .bind(expires_at.0)
     .bind(now.0)
-    .execute(c)
+    .fetch_one(c)
     .await)?;
-    let (id,): (OutboxId,) = on!(tx, c => sqlx::query_as(
-        "select id from outbox where user_id = $1 and peer_handle = $2 and message_type = $3 and subject = $4"
-    )
-    .bind(user).bind(content.to.as_str()).bind(content.message_type.as_str()).bind(subject).fetch_one(c).await)?;
-    Ok((id, done.rows_affected() == 1))
+    Ok(id)
 }
 
 /// Removes the user's pending revocation for exactly this peer, in whatever state, and returns its id.

@@ -81,10 +81,8 @@ pub async fn pin(
     )
     .bind(domain).bind(key.to_base64()).bind(now.0).bind(window_seconds).execute(c).await)?;
     let pinned = find(tx, domain).await?.and_then(|peer| peer.public_key);
-    pinned.ok_or(StoreError::Unreadable {
-        column: "peers.public_key",
-        reason: "missing after pinning".into(),
-    })
+    pinned
+        .ok_or(StoreError::Unreadable { column: "peers.public_key", reason: "missing after pinning".into() })
 }
 
 /// Notes a failure to reach the peer: its record becomes `failures`, and nothing is tried before `retry_at`.

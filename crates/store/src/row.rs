@@ -12,10 +12,7 @@ pub(crate) fn read<T, V, E: Display>(
     value: V,
     parse: impl FnOnce(V) -> Result<T, E>,
 ) -> Result<T, StoreError> {
-    parse(value).map_err(|error| StoreError::Unreadable {
-        column,
-        reason: error.to_string(),
-    })
+    parse(value).map_err(|error| StoreError::Unreadable { column, reason: error.to_string() })
 }
 
 /// Reads a stored value that was not there as well as one that was.
@@ -33,10 +30,7 @@ pub(crate) fn read_word<T>(
     word: &str,
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<T, StoreError> {
-    parse(word).ok_or_else(|| StoreError::Unreadable {
-        column,
-        reason: "an unknown word".into(),
-    })
+    parse(word).ok_or_else(|| StoreError::Unreadable { column, reason: "an unknown word".into() })
 }
 
 pub(crate) fn signing_key(column: &'static str, text: &str) -> Result<SigningKey, StoreError> {

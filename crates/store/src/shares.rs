@@ -16,8 +16,6 @@ pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) 
 
 /// Removes every share of the user, in both directions: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(
-        on!(tx, c => sqlx::query("delete from shares where user_id = $1").bind(user).execute(c).await)?
-            .rows_affected(),
-    )
+    Ok(on!(tx, c => sqlx::query("delete from shares where user_id = $1").bind(user).execute(c).await)?
+        .rows_affected())
 }

@@ -1,7 +1,10 @@
 //! Opening the database, and the two ways to use it: [`Store::read`] and [`Store::write`].
 
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::AssertUnwindSafe;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -44,6 +47,7 @@ impl Store {
     /// version, otherwise what the database says.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let options = sqlite_options(url)?;
+        make_private(options.get_filename())?;
         let writers = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
@@ -58,11 +62,15 @@ impl Store {
             .acquire_timeout(BUSY_TIMEOUT)
             .connect_with(options.read_only(true))
             .await?;
-        Ok(Self {
-            readers,
-            writers,
-            writer: Writer::start(conn),
-        })
+        Ok(Self { readers, writers, writer: Writer::start(conn) })
+    }
+
+    /// The file that a database address names.
+    ///
+    /// # Errors
+    /// [`StoreError::Address`] for an address that [`Store::open`] would refuse.
+    pub fn file(url: &str) -> Result<PathBuf, StoreError> {
+        Ok(sqlite_options(url)?.get_filename().to_owned())
     }
 
     /// A connection for reading.
@@ -115,6 +123,17 @@ impl Store {
     }
 }
 
+/// Makes the database file before SQLite would: readable to nobody else, whatever folder it lies in. Its
+/// log takes over the mode.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StoreError::Address(format!("{}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
     if !url.starts_with("sqlite:") {
         return Err(StoreError::Address("only sqlite://PATH is supported".into()));
@@ -122,9 +141,7 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
     let options =
         SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))?;
     if options.get_filename() == Path::new(":memory:") {
-        return Err(StoreError::Address(
-            "a database in memory would forget everything; give a path".into(),
-        ));
+        return Err(StoreError::Address("a database in memory would forget everything; give a path".into()));
     }
     Ok(options
         .journal_mode(SqliteJournalMode::Wal)

@@ -5,8 +5,6 @@ use crate::{StoreError, Tx, UserId};
 
 /// Removes every wrap secret of the user: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(
-        on!(tx, c => sqlx::query("delete from wrap_secrets where user_id = $1").bind(user).execute(c).await)?
-            .rows_affected(),
-    )
+    Ok(on!(tx, c => sqlx::query("delete from wrap_secrets where user_id = $1").bind(user).execute(c).await)?
+        .rows_affected())
 }

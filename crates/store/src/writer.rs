@@ -62,10 +62,7 @@ impl Writer {
     where
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send + 'static,
     {
-        self.queue
-            .send(Request::Run(Box::new(job)))
-            .await
-            .map_err(|_| StoreError::Closed)
+        self.queue.send(Request::Run(Box::new(job))).await.map_err(|_| StoreError::Closed)
     }
 
     /// Finishes what was handed in before and stops; later jobs are refused.

@@ -30,18 +30,11 @@ impl Answer {
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(ClientError::from_transport)? {
             if body.len() + chunk.len() > LONGEST_ANSWER {
-                return Err(unexpected(
-                    status,
-                    format!("it has more than {LONGEST_ANSWER} bytes"),
-                ));
+                return Err(unexpected(status, format!("it has more than {LONGEST_ANSWER} bytes")));
             }
             body.extend_from_slice(&chunk);
         }
-        Ok(Self {
-            status,
-            retry_after,
-            body,
-        })
+        Ok(Self { status, retry_after, body })
     }
 
     /// The answer, unless it is a refusal. Redirects are refusals too: a node has no reason to send a
@@ -50,11 +43,7 @@ impl Answer {
         if self.status.is_success() {
             return Ok(self);
         }
-        Err(ClientError::Refused(Box::new(Problem::read(
-            self.status,
-            self.retry_after,
-            &self.body,
-        ))))
+        Err(ClientError::Refused(Box::new(Problem::read(self.status, self.retry_after, &self.body))))
     }
 
     /// The body as JSON of this shape.
@@ -74,10 +63,7 @@ impl Answer {
 }
 
 fn unexpected(status: StatusCode, reason: String) -> ClientError {
-    ClientError::UnexpectedAnswer {
-        status: status.as_u16(),
-        reason,
-    }
+    ClientError::UnexpectedAnswer { status: status.as_u16(), reason }
 }
 
 /// The words of serde may repeat what they found, which may be a token; only where nothing was found they

@@ -15,9 +15,7 @@ impl NodeClient {
     /// [`ClientError::UnexpectedAnswer`] for a manifest that cannot be used; otherwise as for every request.
     pub async fn manifest(&self) -> Result<Manifest, ClientError> {
         let path = "/.well-known/parchment-server";
-        self.ask(Method::GET, path, None::<&()>)
-            .await?
-            .protocol_json(Manifest::parse)
+        self.ask(Method::GET, path, None::<&()>).await?.protocol_json(Manifest::parse)
     }
 
     /// The public document of the user with this alias (wire protocol, section 5).
@@ -27,9 +25,7 @@ impl NodeClient {
     /// for every request.
     pub async fn user_document(&self, alias: &Alias) -> Result<UserDocument, ClientError> {
         let path = format!("/.well-known/user/{}", segment(alias.as_str()));
-        self.ask(Method::GET, &path, None::<&()>)
-            .await?
-            .protocol_json(UserDocument::parse)
+        self.ask(Method::GET, &path, None::<&()>).await?.protocol_json(UserDocument::parse)
     }
 
     /// Whether the node's process answers.
@@ -45,8 +41,6 @@ impl NodeClient {
     /// # Errors
     /// [`ClientError::Refused`] when it cannot; otherwise as for every request.
     pub async fn check_ready(&self) -> Result<(), ClientError> {
-        self.ask(Method::GET, "/health/ready", None::<&()>)
-            .await
-            .map(drop)
+        self.ask(Method::GET, "/health/ready", None::<&()>).await.map(drop)
     }
 }

@@ -52,11 +52,7 @@ impl ClientError {
     }
 
     pub(crate) fn from_transport(error: reqwest::Error) -> Self {
-        if error.is_timeout() {
-            Self::TimedOut
-        } else {
-            Self::Unreachable(error.without_url())
-        }
+        if error.is_timeout() { Self::TimedOut } else { Self::Unreachable(error.without_url()) }
     }
 }
 

@@ -215,9 +215,7 @@ impl NodeClient {
     /// [`ClientError::Refused`] with status 404 when nobody has this handle; otherwise as for every request.
     pub async fn resolve_friend(&self, handle: &Handle) -> Result<UserDocument, ClientError> {
         let path = format!("/friends/resolve/{}", segment(handle.as_str()));
-        self.ask(Method::GET, &path, None::<&()>)
-            .await?
-            .protocol_json(UserDocument::parse)
+        self.ask(Method::GET, &path, None::<&()>).await?.protocol_json(UserDocument::parse)
     }
 
     /// Asks for every friend's present keys.

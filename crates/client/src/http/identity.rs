@@ -129,8 +129,7 @@ impl NodeClient {
     /// [`ClientError::Refused`] with the code `invalid_alias`, `alias_taken` or `alias_in_use`; otherwise as
     /// for every request.
     pub async fn set_alias(&self, alias: &str) -> Result<Name, ClientError> {
-        self.call(Method::PATCH, "/users/me/alias", Some(&AliasRequest { alias }))
-            .await
+        self.call(Method::PATCH, "/users/me/alias", Some(&AliasRequest { alias })).await
     }
 
     /// Registers the public keys and gives the version they have. `expected` is the version that this device
@@ -145,11 +144,8 @@ impl NodeClient {
         encryption: &EncryptionKey,
         expected: Option<KmVersion>,
     ) -> Result<KmVersion, ClientError> {
-        let request = KeysRequest {
-            signing_key: signing,
-            encryption_key: encryption,
-            expected_km_version: expected,
-        };
+        let request =
+            KeysRequest { signing_key: signing, encryption_key: encryption, expected_km_version: expected };
         let answer: KmVersionAnswer = self.call(Method::PUT, "/users/me/keys", Some(&request)).await?;
         Ok(answer.km_version)
     }
@@ -171,12 +167,8 @@ impl NodeClient {
     /// As for every request; nothing is erased then, unless it is [`ClientError::Unreachable`] or
     /// [`ClientError::TimedOut`], after which it is not known.
     pub async fn reset_identity(&self) -> Result<u64, ClientError> {
-        let request = ResetRequest {
-            confirm: "erase-all-my-data",
-        };
-        let answer: ResetAnswer = self
-            .call(Method::POST, "/users/me/identity/reset", Some(&request))
-            .await?;
+        let request = ResetRequest { confirm: "erase-all-my-data" };
+        let answer: ResetAnswer = self.call(Method::POST, "/users/me/identity/reset", Some(&request)).await?;
         Ok(answer.pending_revocations)
     }
 

@@ -50,20 +50,13 @@ impl NodeClient {
         provide_tls();
         // A device talks to its own node: no proxy of the environment gets to see the token, and no
         // redirect takes it elsewhere.
-        let mut builder = Client::builder()
-            .no_proxy()
-            .redirect(Policy::none())
-            .timeout(timeout);
+        let mut builder = Client::builder().no_proxy().redirect(Policy::none()).timeout(timeout);
         if origin.scheme() == "http" {
             // The system's certificates are needed for https alone; some systems have none.
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(ClientError::Setup)?;
-        Ok(Self {
-            origin,
-            http,
-            token: None,
-        })
+        Ok(Self { origin, http, token: None })
     }
 
     /// The node's origin, without a slash at the end.
@@ -135,10 +128,7 @@ impl NodeClient {
         path: &str,
         body: Option<&impl Serialize>,
     ) -> Result<Answer, ClientError> {
-        let mut request = self
-            .http
-            .request(method, self.url(path))
-            .header(ACCEPT, "application/json");
+        let mut request = self.http.request(method, self.url(path)).header(ACCEPT, "application/json");
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.authorization());
         }
@@ -181,11 +171,7 @@ fn parse_origin(text: &str) -> Result<Url, ClientError> {
         && url.fragment().is_none()
         && url.username().is_empty()
         && url.password().is_none();
-    if bare {
-        Ok(url)
-    } else {
-        Err(ClientError::BadOrigin)
-    }
+    if bare { Ok(url) } else { Err(ClientError::BadOrigin) }
 }
 
 /// reqwest comes without cryptography for TLS here and refuses to make a client, even for plain http, until

@@ -116,9 +116,8 @@ impl NodeClient {
     /// every request.
     pub async fn flush_revocations(&self, items: &[FlushItem]) -> Result<Vec<FlushResult>, ClientError> {
         let request = FlushRequest { items };
-        let answer: FlushAnswer = self
-            .call(Method::POST, "/users/me/revocations/flush", Some(&request))
-            .await?;
+        let answer: FlushAnswer =
+            self.call(Method::POST, "/users/me/revocations/flush", Some(&request)).await?;
         Ok(answer.results)
     }
 

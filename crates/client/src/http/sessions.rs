@@ -123,9 +123,7 @@ impl NodeClient {
     /// [`ClientError::Refused`] for an unknown address where registration is closed, or for too many
     /// requests; otherwise as for every request.
     pub async fn request_code(&self, email: &str) -> Result<(), ClientError> {
-        self.ask(Method::POST, "/auth/verify", Some(&CodeRequest { email }))
-            .await
-            .map(drop)
+        self.ask(Method::POST, "/auth/verify", Some(&CodeRequest { email })).await.map(drop)
     }
 
     /// Signs in with the code. The requests that follow carry the new session's token.
@@ -134,11 +132,7 @@ impl NodeClient {
     /// [`ClientError::Refused`] with status 401 for a wrong, used or expired code, 404 for an unknown
     /// address; otherwise as for every request. The token from before stays then.
     pub async fn sign_in_with_code(&mut self, email: &str, code: &str) -> Result<User, ClientError> {
-        let request = SignInRequest {
-            method: "otp",
-            email,
-            token: code,
-        };
+        let request = SignInRequest { method: "otp", email, token: code };
         let SignedIn { token, user } = self.call(Method::POST, "/auth/sessions", Some(&request)).await?;
         self.set_token(Some(token));
         Ok(user)
@@ -149,14 +143,8 @@ impl NodeClient {
     /// # Errors
     /// As for every request.
     pub async fn current_session(&self) -> Result<Option<CurrentSession>, ClientError> {
-        let answer = self
-            .ask(Method::GET, "/auth/sessions/current", None::<&()>)
-            .await?;
-        if answer.status == StatusCode::NO_CONTENT {
-            Ok(None)
-        } else {
-            answer.json().map(Some)
-        }
+        let answer = self.ask(Method::GET, "/auth/sessions/current", None::<&()>).await?;
+        if answer.status == StatusCode::NO_CONTENT { Ok(None) } else { answer.json().map(Some) }
     }
 
     /// Ends the session with this id, one of the user's own.

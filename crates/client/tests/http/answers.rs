@@ -36,10 +36,7 @@ async fn an_identity_with_nothing_set() {
     });
     let (_node, client) = node(vec![Reply::json(200, &answer)]).await;
     let identity = client.identity().await.unwrap();
-    assert_eq!(
-        (identity.alias, identity.handle, identity.signing_key),
-        (None, None, None)
-    );
+    assert_eq!((identity.alias, identity.handle, identity.signing_key), (None, None, None));
     assert_eq!(identity.domain.as_str(), "localhost:5001");
 }
 
@@ -63,16 +60,10 @@ async fn revocations() {
     let pending = client.pending_revocations().await.unwrap();
     assert_eq!(pending[0].peer_handle, handle("bob@b.example:8443"));
     assert_eq!(pending[0].state, RevocationState::AwaitingSignature);
-    assert_eq!(
-        pending[1].next_attempt_at.as_ref().unwrap().as_str(),
-        "2026-11-23T10:00:09.500Z"
-    );
+    assert_eq!(pending[1].next_attempt_at.as_ref().unwrap().as_str(), "2026-11-23T10:00:09.500Z");
     let flushed = client.flush_revocations(&[]).await.unwrap();
     assert!(flushed[0].delivered && flushed[0].state == Some(RevocationState::Delivered));
-    assert_eq!(
-        (flushed[1].state, flushed[1].error.as_deref()),
-        (None, Some("not pending"))
-    );
+    assert_eq!((flushed[1].state, flushed[1].error.as_deref()), (None, Some("not pending")));
     assert_eq!(flushed[1].code.as_deref(), Some("not_pending"));
     assert_eq!(flushed[2].state, Some(RevocationState::Other));
 }
@@ -104,15 +95,6 @@ async fn friends() {
     assert_eq!(friends[1].friend_encryption_key, None);
     let invitations = client.invitations(Direction::Outgoing).await.unwrap();
     assert_eq!(invitations[0].direction, Direction::Outgoing);
-    assert_eq!(
-        client
-            .remove_friend(&handle("bob@b.example"), None)
-            .await
-            .unwrap(),
-        Delivery::Local
-    );
-    assert_eq!(
-        client.sync_friend_keys().await.unwrap()[0].error.as_deref(),
-        Some("e")
-    );
+    assert_eq!(client.remove_friend(&handle("bob@b.example"), None).await.unwrap(), Delivery::Local);
+    assert_eq!(client.sync_friend_keys().await.unwrap()[0].error.as_deref(), Some("e"));
 }

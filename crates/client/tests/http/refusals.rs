@@ -24,36 +24,20 @@ async fn a_problem_is_told_in_full() {
     assert_eq!(problem.message.as_deref(), Some("someone was faster"));
     assert_eq!(problem.detail, problem.message);
     assert_eq!(problem.retry_after, Some(Duration::from_secs(60)));
-    assert_eq!(
-        problem.errors,
-        [FieldError {
-            field: "alias".into(),
-            message: "too short".into()
-        }]
-    );
+    assert_eq!(problem.errors, [FieldError { field: "alias".into(), message: "too short".into() }]);
     assert_eq!(problem.members["currentKmVersion"], 7);
     let shown = error.to_string();
-    assert_eq!(
-        shown,
-        "the node refuses: 409 rotation_conflict: someone was faster; alias: too short"
-    );
+    assert_eq!(shown, "the node refuses: 409 rotation_conflict: someone was faster; alias: too short");
 }
 
 #[tokio::test]
 async fn a_refusal_in_other_words_has_a_status_at_least() {
     let odd = json!({"errors": "many", "code": 7});
-    let (_node, client) = node(vec![
-        Reply::text(502, "<html>bad gateway"),
-        Reply::json(400, &odd),
-    ])
-    .await;
+    let (_node, client) = node(vec![Reply::text(502, "<html>bad gateway"), Reply::json(400, &odd)]).await;
     for status in [502, 400] {
         let error = client.identity().await.unwrap_err();
         let problem = error.problem().unwrap();
-        assert_eq!(
-            (problem.status, &problem.code, problem.errors.len()),
-            (status, &None, 0)
-        );
+        assert_eq!((problem.status, &problem.code, problem.errors.len()), (status, &None, 0));
     }
 }
 
@@ -61,10 +45,7 @@ async fn a_refusal_in_other_words_has_a_status_at_least() {
 async fn a_redirect_is_not_followed() {
     let (elsewhere, _) = node(vec![Reply::text(200, "")]).await;
     let (_node, client) = node(vec![Reply::text(307, "").header("Location", &elsewhere.origin)]).await;
-    assert_eq!(
-        client.identity().await.unwrap_err().problem().unwrap().status,
-        307
-    );
+    assert_eq!(client.identity().await.unwrap_err().problem().unwrap().status, 307);
 }
 
 #[tokio::test]
@@ -94,17 +75,11 @@ async fn an_answer_that_is_not_understood_is_not_repeated() {
     ];
     let (_node, mut client) = node(replies).await;
     for _ in 0..3 {
-        let error = client
-            .sign_in_with_code("a@b.example", "00000000")
-            .await
-            .unwrap_err();
+        let error = client.sign_in_with_code("a@b.example", "00000000").await.unwrap_err();
         assert!(matches!(error, ClientError::UnexpectedAnswer { status: 200, .. }));
         assert!(!format!("{error} {error:?}").contains(TOKEN), "{error:?}");
     }
-    let error = client
-        .sign_in_with_code("a@b.example", "00000000")
-        .await
-        .unwrap_err();
+    let error = client.sign_in_with_code("a@b.example", "00000000").await.unwrap_err();
     assert!(error.to_string().contains("missing field `user`"), "{error}");
 }
 
@@ -113,10 +88,7 @@ fn a_token_is_visible_ascii() {
     for text in ["", "a b", "a\r\nb", "é"] {
         assert!(SessionToken::new(text.to_owned()).is_err(), "{text:?}");
     }
-    assert_eq!(
-        format!("{:?}", SessionToken::new(TOKEN.to_owned()).unwrap()),
-        "SessionToken(..)"
-    );
+    assert_eq!(format!("{:?}", SessionToken::new(TOKEN.to_owned()).unwrap()), "SessionToken(..)");
 }
 
 #[test]
@@ -129,13 +101,7 @@ fn an_origin_is_an_origin() {
         "http://a@b.example",
         "http://a.example?q",
     ] {
-        assert!(
-            matches!(NodeClient::new(text), Err(ClientError::BadOrigin)),
-            "{text}"
-        );
+        assert!(matches!(NodeClient::new(text), Err(ClientError::BadOrigin)), "{text}");
     }
-    assert_eq!(
-        NodeClient::new("http://A.example:80/").unwrap().origin(),
-        "http://a.example"
-    );
+    assert_eq!(NodeClient::new("http://A.example:80/").unwrap().origin(), "http://a.example");
 }

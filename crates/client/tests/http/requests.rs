@@ -13,18 +13,13 @@ fn ok(body: &Value) -> Reply {
 }
 
 fn assert_asked(requests: &[Request], expected: &[(&str, Value)]) {
-    let asked: Vec<_> = requests
-        .iter()
-        .map(|request| (request.line.as_str(), request.body.clone()))
-        .collect();
+    let asked: Vec<_> =
+        requests.iter().map(|request| (request.line.as_str(), request.body.clone())).collect();
     assert_eq!(asked, expected);
     for request in requests {
         assert_eq!(request.headers["authorization"], format!("Bearer {TOKEN}"));
         assert_eq!(request.headers["accept"], "application/json");
-        let has_type = request
-            .headers
-            .get("content-type")
-            .is_some_and(|text| text == "application/json");
+        let has_type = request.headers.get("content-type").is_some_and(|text| text == "application/json");
         assert_eq!(has_type, !request.body.is_null());
     }
 }
@@ -40,14 +35,7 @@ async fn sessions() {
     ];
     let (node, mut client) = node(replies).await;
     client.request_code("alice@a.example").await.unwrap();
-    assert_eq!(
-        client
-            .sign_in_with_code("alice@a.example", "12345678")
-            .await
-            .unwrap()
-            .id,
-        "u1"
-    );
+    assert_eq!(client.sign_in_with_code("alice@a.example", "12345678").await.unwrap().id, "u1");
     assert_eq!(client.token().unwrap().expose(), TOKEN);
     assert!(client.current_session().await.unwrap().is_none());
     client.end_session("a/b").await.unwrap();
@@ -81,37 +69,14 @@ async fn identity() {
         ok(&json!({"success": true, "firstName": null, "lastName": "Li"})),
     ];
     let (node, client) = node(replies).await;
-    assert_eq!(
-        client.set_alias("alice").await.unwrap().handle,
-        handle("alice@a.example")
-    );
-    assert_eq!(
-        client
-            .register_keys(&signing, &encryption, None)
-            .await
-            .unwrap()
-            .get(),
-        1
-    );
+    assert_eq!(client.set_alias("alice").await.unwrap().handle, handle("alice@a.example"));
+    assert_eq!(client.register_keys(&signing, &encryption, None).await.unwrap().get(), 1);
     let expected = KmVersion::new(1);
-    assert_eq!(
-        client
-            .register_keys(&signing, &encryption, expected)
-            .await
-            .unwrap()
-            .get(),
-        2
-    );
+    assert_eq!(client.register_keys(&signing, &encryption, expected).await.unwrap().get(), 2);
     assert_eq!(client.km_version().await.unwrap().get(), 2);
     assert_eq!(client.reset_identity().await.unwrap(), 3);
-    let change = ProfileChange {
-        first_name: NameChange::Clear,
-        ..ProfileChange::default()
-    };
-    assert_eq!(
-        client.change_profile(&change).await.unwrap().last_name.as_deref(),
-        Some("Li")
-    );
+    let change = ProfileChange { first_name: NameChange::Clear, ..ProfileChange::default() };
+    assert_eq!(client.change_profile(&change).await.unwrap().last_name.as_deref(), Some("Li"));
     let keys = json!({"signingKey": signing.to_base64(), "encryptionKey": encryption.to_base64()});
     let mut keys_again = keys.clone();
     keys_again["expectedKmVersion"] = json!(1);
@@ -122,10 +87,7 @@ async fn identity() {
             ("PUT /users/me/keys", keys),
             ("PUT /users/me/keys", keys_again),
             ("GET /users/me/km-version", Value::Null),
-            (
-                "POST /users/me/identity/reset",
-                json!({"confirm": "erase-all-my-data"}),
-            ),
+            ("POST /users/me/identity/reset", json!({"confirm": "erase-all-my-data"})),
             ("PATCH /users/me/profile", json!({"firstName": null})),
         ],
     );
@@ -136,10 +98,7 @@ async fn revocations() {
     let bob = handle("bob@b.example:8443");
     let replies = vec![ok(&json!({"results": []})), ok(&json!({"success": true}))];
     let (node, client) = node(replies).await;
-    let item = FlushItem {
-        peer_handle: bob.clone(),
-        signed: signed(),
-    };
+    let item = FlushItem { peer_handle: bob.clone(), signed: signed() };
     assert_eq!(client.flush_revocations(&[item]).await.unwrap(), []);
     client.discard_revocation(&bob).await.unwrap();
     let signed = signed();
@@ -151,10 +110,7 @@ async fn revocations() {
         &node.requests().await,
         &[
             ("POST /users/me/revocations/flush", json!({"items": [item]})),
-            (
-                "DELETE /users/me/revocations/pending/bob%40b.example%3A8443",
-                Value::Null,
-            ),
+            ("DELETE /users/me/revocations/pending/bob%40b.example%3A8443", Value::Null),
         ],
     );
 }
@@ -213,24 +169,13 @@ async fn documents() {
         "protocol_versions": [2], "minimum_protocol_version": 2, "capabilities": ["signed-server-messages"],
         "key_transparency_anchor": null,
     });
-    let replies = vec![
-        ok(&manifest),
-        ok(&document),
-        ok(&document),
-        ok(&json!({"status": "ok"})),
-        Reply::text(200, ""),
-    ];
+    let replies =
+        vec![ok(&manifest), ok(&document), ok(&document), ok(&json!({"status": "ok"})), Reply::text(200, "")];
     let (node, client) = node(replies).await;
     assert_eq!(client.manifest().await.unwrap().server_id.as_str(), "a.example");
-    let alice = client
-        .user_document(&Alias::parse("alice").unwrap())
-        .await
-        .unwrap();
+    let alice = client.user_document(&Alias::parse("alice").unwrap()).await.unwrap();
     assert_eq!(alice.encryption_key, None);
-    assert_eq!(
-        client.resolve_friend(&alice.handle).await.unwrap().handle,
-        alice.handle
-    );
+    assert_eq!(client.resolve_friend(&alice.handle).await.unwrap().handle, alice.handle);
     client.check_live().await.unwrap();
     client.check_ready().await.unwrap();
     assert_asked(
@@ -255,22 +200,13 @@ async fn anything_else() {
     ];
     let (node, client) = node(replies).await;
     let body = json!({"a": 1});
-    let raw = client
-        .request_json(Method::PUT, "/x?y=1", Some(&body))
-        .await
-        .unwrap();
+    let raw = client.request_json(Method::PUT, "/x?y=1", Some(&body)).await.unwrap();
     assert_eq!(raw, (409, json!({"code": "x"})));
-    assert_eq!(
-        client.request_json(Method::GET, "/x", None).await.unwrap(),
-        (204, Value::Null)
-    );
+    assert_eq!(client.request_json(Method::GET, "/x", None).await.unwrap(), (204, Value::Null));
     let raw = client.request_json(Method::GET, "/x", None).await.unwrap();
     assert_eq!(raw, (500, Value::String("<oops>".to_owned())));
     // A path that looks like another host stays a path.
-    client
-        .request_json(Method::GET, "//evil.example/x", None)
-        .await
-        .unwrap();
+    client.request_json(Method::GET, "//evil.example/x", None).await.unwrap();
     assert_asked(
         &node.requests().await,
         &[

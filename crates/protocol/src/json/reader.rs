@@ -10,11 +10,7 @@ pub(super) fn read(text: &[u8]) -> Result<Json, JsonError> {
     reader.skip_space();
     let value = reader.value(0)?;
     reader.skip_space();
-    if reader.at < text.len() {
-        Err(reader.not_json("something follows the document"))
-    } else {
-        Ok(value)
-    }
+    if reader.at < text.len() { Err(reader.not_json("something follows the document")) } else { Ok(value) }
 }
 
 struct Reader<'a> {
@@ -205,16 +201,11 @@ impl Reader<'_> {
     /// The part of a string up to the next quote, backslash or control character.
     fn plain_part(&mut self) -> Result<&str, JsonError> {
         let start = self.at;
-        while self
-            .peek()
-            .is_some_and(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\')
-        {
+        while self.peek().is_some_and(|byte| byte >= 0x20 && byte != b'"' && byte != b'\\') {
             self.at += 1;
         }
-        std::str::from_utf8(&self.text[start..self.at]).map_err(|_| JsonError::NotJson {
-            at: start,
-            what: "a string is not UTF-8",
-        })
+        std::str::from_utf8(&self.text[start..self.at])
+            .map_err(|_| JsonError::NotJson { at: start, what: "a string is not UTF-8" })
     }
 
     fn escape(&mut self) -> Result<char, JsonError> {

@@ -24,6 +24,8 @@ pub struct Leased {
     pub expires_at: UnixMillis,
     /// Attempts made before this one.
     pub attempts: u32,
+    /// Whether an earlier attempt may have been carried out without our hearing of it.
+    pub maybe_arrived: bool,
     /// The lease's word; every outcome names it.
     pub lease: String,
 }
@@ -37,6 +39,7 @@ struct LeasedRow {
     envelope: String,
     expires_at: i64,
     attempts: i64,
+    maybe_arrived: i64,
     lease_holder: String,
 }
 
@@ -53,6 +56,7 @@ impl TryFrom<LeasedRow> for Leased {
             envelope: read("outbox.envelope", &json, Envelope::parse)?,
             expires_at: UnixMillis(row.expires_at),
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            maybe_arrived: row.maybe_arrived != 0,
             lease: row.lease_holder,
         })
     }
@@ -85,7 +89,8 @@ pub async fn lease_due(
              select id from due where turn + busy <= case when failures > 0 then 1 else $5 end
              order by turn, id limit $4
          )
-         returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, lease_holder"
+         returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, maybe_arrived,
+             lease_holder"
     )
     .bind(lease)
     .bind(now.0)
@@ -113,8 +118,8 @@ pub enum Outcome {
         error: String,
         /// When the next attempt is due.
         next_attempt_at: UnixMillis,
-        /// Whether an attempt was made; a row that was only held back counts none.
-        attempted: bool,
+        /// Whether the peer may have carried it out all the same.
+        maybe_arrived: bool,
     },
 }
 
@@ -137,18 +142,14 @@ pub async fn finish(
             )
             .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
             .execute(c).await.map(|done| done.rows_affected()))?,
-        Outcome::Postponed {
-            error,
-            next_attempt_at,
-            attempted,
-        } => on!(tx, c => sqlx::query(
-                "update outbox set state = 'queued', last_error = $3,
-                     last_attempt_at = case when $5 = 1 then $4 else last_attempt_at end,
-                     attempts = attempts + $5, next_attempt_at = $6, lease_holder = null, lease_until = null
+        Outcome::Postponed { error, next_attempt_at, maybe_arrived } => on!(tx, c => sqlx::query(
+                "update outbox set state = 'queued', last_error = $3, last_attempt_at = $4, attempts = attempts + 1,
+                     maybe_arrived = case when $5 = 1 then 1 else maybe_arrived end,
+                     next_attempt_at = $6, lease_holder = null, lease_until = null
                  where id = $1 and lease_holder = $2"
             )
             .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
-            .bind(i64::from(*attempted)).bind(next_attempt_at.0)
+            .bind(i64::from(*maybe_arrived)).bind(next_attempt_at.0)
             .execute(c).await.map(|done| done.rows_affected()))?,
     };
     Ok(done == 1)
@@ -157,7 +158,7 @@ pub async fn finish(
 /// Puts rows whose lease ended without an outcome back into the queue. Returns how many.
 pub async fn expire_leases(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
     Ok(on!(tx, c => sqlx::query(
-        "update outbox set state = 'queued', lease_holder = null, lease_until = null
+        "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
          where state = 'delivering' and lease_until <= $1"
     )
     .bind(now.0).execute(c).await)?
@@ -168,14 +169,14 @@ pub async fn expire_leases(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreErr
 /// Returns how many.
 pub async fn release_leases(tx: &mut Tx, prefix: &str) -> Result<u64, StoreError> {
     Ok(on!(tx, c => sqlx::query(
-        "update outbox set state = 'queued', lease_holder = null, lease_until = null
+        "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
          where state = 'delivering' and substr(lease_holder, 1, length($1)) = $1"
     )
     .bind(prefix).execute(c).await)?
     .rows_affected())
 }
 
-/// A message other than a revocation whose window has closed undelivered.
+/// A message other than a revocation that is given up undelivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lapsed {
     /// Whose message it was.
@@ -189,11 +190,24 @@ pub struct Lapsed {
 }
 
 #[derive(FromRow)]
-struct LapsedRow {
+pub(super) struct LapsedRow {
     user_id: UserId,
     peer_handle: String,
     message_type: String,
     subject: String,
+}
+
+impl TryFrom<LapsedRow> for Lapsed {
+    type Error = StoreError;
+
+    fn try_from(row: LapsedRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            user_id: row.user_id,
+            peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
+            message_type: read_word("outbox.message_type", &row.message_type, MessageType::parse)?,
+            subject: row.subject,
+        })
+    }
 }
 
 /// Closes windows that end at or before `now`: revocations wait for a new signature, with their history;
@@ -210,16 +224,7 @@ pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreEr
          returning user_id, peer_handle, message_type, subject"
     )
     .bind(now.0).fetch_all(&mut *c).await)?;
-    rows.into_iter()
-        .map(|row| {
-            Ok(Lapsed {
-                user_id: row.user_id,
-                peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
-                message_type: read_word("outbox.message_type", &row.message_type, MessageType::parse)?,
-                subject: row.subject,
-            })
-        })
-        .collect()
+    rows.into_iter().map(Lapsed::try_from).collect()
 }
 
 /// Gives the revocations queued for a peer the window that its manifest states: each may be tried until

@@ -1,0 +1,212 @@
+//! What the layers say, as they say it, and the checks that turn it into settings.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use ipnet::IpNet;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+
+use super::{Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError};
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Raw {
+    pub data_dir: PathBuf,
+    #[serde(default)]
+    database: RawDatabase,
+    http: RawHttp,
+    #[serde(default)]
+    server: RawServer,
+    federation: RawFederation,
+    limits: Limits,
+    mail: RawMail,
+    auth: RawAuth,
+    log: RawLog,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawDatabase {
+    url: Option<String>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawHttp {
+    listen: String,
+    origin: Option<String>,
+    client_origins: Vec<String>,
+    trusted_proxies: Vec<String>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawServer {
+    identity_key: Option<SecretString>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawFederation {
+    allow_private_peers: bool,
+    flush_wait_ms: u64,
+    in_flight_per_peer: u32,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMail {
+    smtp_url: Option<SecretString>,
+    from: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawAuth {
+    registration: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    format: Option<String>,
+    filter: String,
+}
+
+pub(super) fn wrong(name: &'static str, reason: impl fmt::Display, allowed: &'static str) -> SettingsError {
+    SettingsError::Wrong { name, reason: reason.to_string(), allowed }
+}
+
+impl Raw {
+    /// Turns what the layers say into settings, or names the first that cannot be used.
+    pub fn check(self) -> Result<Settings, SettingsError> {
+        let raw = self;
+        let database_url = raw.database.url.unwrap_or_else(|| default_database(&raw.data_dir));
+        if !database_url.starts_with("sqlite:") {
+            return Err(wrong("database.url", "unknown kind of database", "sqlite://PATH"));
+        }
+        Ok(Settings {
+            data_dir: raw.data_dir,
+            database_url,
+            http: check_http(raw.http)?,
+            identity_key: raw.server.identity_key,
+            federation: check_federation(&raw.federation)?,
+            limits: check_limits(raw.limits)?,
+            mail: check_mail(raw.mail)?,
+            open_registration: match raw.auth.registration.as_str() {
+                "invite" => false,
+                "open" => true,
+                other => {
+                    return Err(wrong("auth.registration", format!("\"{other}\""), "\"invite\" or \"open\""));
+                }
+            },
+            log: Log {
+                format: log_format(raw.log.format.as_deref())?,
+                filter: check_filter(raw.log.filter)?,
+            },
+        })
+    }
+}
+
+fn default_database(data_dir: &Path) -> String {
+    format!("sqlite://{}", data_dir.join("vellum.db").display())
+}
+
+fn check_http(raw: RawHttp) -> Result<Http, SettingsError> {
+    let listen = raw.listen.parse().map_err(|_| {
+        wrong(
+            "http.listen",
+            format!("\"{}\"", raw.listen),
+            "an IP address and a port, such as 127.0.0.1:5000",
+        )
+    })?;
+    let origin = raw
+        .origin
+        .map(|text| {
+            Origin::parse(&text).map_err(|reason| {
+                wrong("http.origin", reason, "scheme, host and port, such as https://node.example")
+            })
+        })
+        .transpose()?;
+    let client_origins = raw.client_origins.iter().filter(|text| !text.trim().is_empty()).map(|text| {
+        Origin::parse(text.trim()).map_err(|reason| {
+            wrong("http.client_origins", reason, "origins such as https://app.example, comma-separated")
+        })
+    });
+    let trusted_proxies = raw.trusted_proxies.iter().filter(|text| !text.trim().is_empty()).map(|text| {
+        let text = text.trim();
+        text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
+            wrong(
+                "http.trusted_proxies",
+                format!("\"{text}\""),
+                "networks such as 10.0.0.0/8, comma-separated",
+            )
+        })
+    });
+    Ok(Http {
+        listen,
+        origin,
+        client_origins: client_origins.collect::<Result<_, _>>()?,
+        trusted_proxies: trusted_proxies.collect::<Result<_, _>>()?,
+    })
+}
+
+fn check_federation(raw: &RawFederation) -> Result<Federation, SettingsError> {
+    if raw.flush_wait_ms > 60_000 {
+        return Err(wrong("federation.flush_wait_ms", raw.flush_wait_ms, "0 to 60000"));
+    }
+    if !(1..=64).contains(&raw.in_flight_per_peer) {
+        return Err(wrong("federation.in_flight_per_peer", raw.in_flight_per_peer, "1 to 64"));
+    }
+    Ok(Federation {
+        allow_private_peers: raw.allow_private_peers,
+        flush_wait: Duration::from_millis(raw.flush_wait_ms),
+        in_flight_per_peer: raw.in_flight_per_peer,
+    })
+}
+
+fn check_limits(limits: Limits) -> Result<Limits, SettingsError> {
+    let named = [
+        ("limits.sign_in_per_minute", limits.sign_in_per_minute),
+        ("limits.inbox_per_minute", limits.inbox_per_minute),
+        ("limits.documents_per_minute", limits.documents_per_minute),
+    ];
+    match named.into_iter().find(|(_, rate)| *rate == 0) {
+        Some((name, _)) => Err(wrong(name, 0, "1 or more; limits.enabled = false switches all of them off")),
+        None => Ok(limits),
+    }
+}
+
+fn check_mail(raw: RawMail) -> Result<Mail, SettingsError> {
+    let allowed = "smtp://HOST or smtps://USER:PASSWORD@HOST";
+    if let Some(url) = &raw.smtp_url
+        && !["smtp://", "smtps://"].iter().any(|scheme| url.expose_secret().starts_with(scheme))
+    {
+        return Err(wrong("mail.smtp_url", "unknown scheme", allowed));
+    }
+    if raw.from.parse::<lettre::message::Mailbox>().is_err() {
+        return Err(wrong(
+            "mail.from",
+            format!("\"{}\"", raw.from),
+            "a sender such as Vellum <vellum@node.example>",
+        ));
+    }
+    Ok(Mail { smtp_url: raw.smtp_url, from: raw.from })
+}
+
+fn log_format(text: Option<&str>) -> Result<Option<LogFormat>, SettingsError> {
+    match text {
+        None => Ok(None),
+        Some("pretty") => Ok(Some(LogFormat::Pretty)),
+        Some("json") => Ok(Some(LogFormat::Json)),
+        Some(other) => Err(wrong("log.format", format!("\"{other}\""), "\"pretty\" or \"json\"")),
+    }
+}
+
+fn check_filter(filter: String) -> Result<String, SettingsError> {
+    tracing_subscriber::EnvFilter::try_new(&filter)
+        .map_err(|error| wrong("log.filter", error, "levels such as info, or info,vellum=debug"))?;
+    Ok(filter)
+}
