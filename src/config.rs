@@ -84,6 +84,8 @@ pub struct Http {
     pub client_origins: Vec<Origin>,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The longest body of a rotation and of a blob, in bytes.
+    pub longest_upload: usize,
 }
 
 /// Settings `federation.*`.

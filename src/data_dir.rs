@@ -10,10 +10,14 @@ use anyhow::{Context, bail};
 use rand::RngExt;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::{Digest, Sha256};
+use vellum_actors::wrapping::{Ring, WrappingKey, WrappingKeys};
 use vellum_protocol::{SigningSecret, base64};
+use zeroize::Zeroizing;
 
 /// Where the seed of the server's key lies, in base64.
 const IDENTITY_FILE: &str = "server.key";
+/// Where the keys lie that device wrap secrets are encrypted with.
+const WRAPPING_FILE: &str = "wrap.keys";
 
 /// A node's folder.
 #[derive(Debug, Clone)]
@@ -63,6 +67,43 @@ impl DataDir {
         }
     }
 
+    /// The keys that device wrap secrets are encrypted with; the first is made if there is none.
+    ///
+    /// # Errors
+    /// When the file cannot be read or made, or a line of it is no key.
+    pub fn wrapping_keys(&self) -> anyhow::Result<WrappingKeys> {
+        if self.read_wrapping_file()?.is_none() {
+            self.add_wrapping_key()?;
+        }
+        let folder = self.clone();
+        let read = move || {
+            let text = folder.read_wrapping_file().map_err(|error| format!("{error:#}"))?;
+            parse_wrapping_keys(&text.unwrap_or_default()).map_err(|error| format!("{error:#}"))
+        };
+        WrappingKeys::new(Box::new(read)).map_err(|error| anyhow::anyhow!("the wrapping keys: {error}"))
+    }
+
+    /// Makes a new wrapping key and puts it in front of those that are there.
+    ///
+    /// # Errors
+    /// When the file cannot be read or written. It is as before then.
+    pub fn add_wrapping_key(&self) -> anyhow::Result<()> {
+        let before = self.read_wrapping_file()?.unwrap_or_default();
+        let key = Zeroizing::new(rand::rng().random::<[u8; 32]>());
+        let line = format!("{} {}\n", uuid::Uuid::now_v7(), base64::encode(key.as_slice()));
+        let text = Zeroizing::new(line + before.as_str());
+        self.write_new(WRAPPING_FILE, text.as_bytes()).context("writing the wrapping keys")
+    }
+
+    fn read_wrapping_file(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let path = self.0.join(WRAPPING_FILE);
+        match fs::read_to_string(&path) {
+            Ok(text) => Ok(Some(Zeroizing::new(text))),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error).with_context(|| format!("reading {}", path.display())),
+        }
+    }
+
     /// Writes a file with mode 0600 so that after a crash it is there whole or not at all.
     fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let (draft, path) = (self.0.join(format!("{name}.new")), self.0.join(name));
@@ -72,6 +113,18 @@ impl DataDir {
         fs::rename(&draft, &path)?;
         File::open(&self.0)?.sync_all()
     }
+}
+
+/// One key a line, the newest first: its name, a space, and base64 of 32 bytes.
+fn parse_wrapping_keys(text: &str) -> anyhow::Result<Ring> {
+    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let keys = lines.map(|line| {
+        let (id, key) = line.trim().split_once(' ').context("a line is no name and key")?;
+        let key =
+            base64::decode_exact(key).map_err(|_| anyhow::anyhow!("a key is not base64 of 32 bytes"))?;
+        Ok(WrappingKey { id: id.to_owned(), key: Zeroizing::new(key) })
+    });
+    keys.collect()
 }
 
 /// Locks a database file for one running node: two that deliver from one outbox would take each other's

@@ -84,9 +84,10 @@ impl Built {
             peers: Peers::new(handles.clone(), in_flight),
             transport: Box::new(HttpTransport::new(settings.federation.allow_private_peers)?),
             mailer: Box::new(Post::new(&settings.mail, folder.outbox(), origin.domain().as_str())?),
+            wrapping: folder.wrapping_keys()?,
         });
         node.start_delivery(&handles[0]).await?;
-        let app = web::Data::new(app(&node, origin, settings));
+        let app = web::Data::new(App::new(Arc::clone(&node), origin, settings));
         let server = serve(&app, listener)?;
         Ok(Self { node, app, server, arbiters, address, first_start, lock })
     }
@@ -144,17 +145,6 @@ fn first_administrator() -> NewUser {
         last_name: None,
         picture: None,
     }
-}
-
-fn app(node: &Arc<Node>, origin: Origin, settings: &Settings) -> App {
-    let http = &settings.http;
-    App::new(
-        Arc::clone(node),
-        origin,
-        http.client_origins.clone(),
-        http.trusted_proxies.clone(),
-        settings.limits,
-    )
 }
 
 fn serve(app: &web::Data<App>, listener: TcpListener) -> anyhow::Result<Server> {

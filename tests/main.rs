@@ -4,11 +4,14 @@
 
 mod support;
 
+mod administration;
+mod ciphertext;
 mod friends;
 mod identity;
 mod inbox;
 mod operations;
 mod order;
 mod revocations;
+mod rotation;
 mod sign_in;
 mod story;

@@ -1,12 +1,14 @@
 //! Making accounts, for the command line, the first start and open registration.
 
 use futures_util::FutureExt;
-use vellum_store::users::{self, NewUser};
-use vellum_store::{Store, StoreError, Tx, UserId, roles};
-
-use vellum_protocol::UnixMillis;
+use vellum_protocol::{KmVersion, UnixMillis};
+use vellum_store::roles::Role;
+use vellum_store::users::{self, NewUser, User};
+use vellum_store::{Store, StoreError, Tx, UserId, collections, roles};
 
 use crate::Error;
+use crate::node::Node;
+use crate::user::first_collection;
 
 /// Makes an account with a role.
 ///
@@ -39,6 +41,50 @@ pub async fn create_first(store: &Store, user: NewUser, now: UnixMillis) -> Resu
         .await
 }
 
+/// An account that somebody asks to be made.
+#[derive(Debug, Clone)]
+pub struct NewAccount {
+    /// Whose it will be.
+    pub user: NewUser,
+    /// Ids of the roles to give.
+    pub roles: Vec<String>,
+}
+
+/// Makes an account for an administrator. Nobody gives a role above their own, and who may not change
+/// users gives only the default role and roles they hold themselves.
+///
+/// # Errors
+/// [`Error::EmailTaken`], [`Error::UnknownRole`], [`Error::RoleAboveOwn`].
+pub async fn create_by(node: &Node, giver: &UserId, new: NewAccount) -> Result<(User, Vec<Role>), Error> {
+    let (now, giver) = (node.clock.now(), giver.clone());
+    node.store
+        .write(move |tx| {
+            async move {
+                let held = roles::of_user(tx, &giver).await?;
+                let may_change =
+                    roles::permissions_of_user(tx, &giver).await?.contains(&"users:update".to_owned());
+                let known = roles::all(tx).await?;
+                for id in &new.roles {
+                    let role = known.iter().find(|role| role.id == *id).ok_or(Error::UnknownRole)?;
+                    let below = held.iter().any(|own| own.rank >= role.rank);
+                    let holds = role.is_default || held.iter().any(|own| own.id == role.id);
+                    if !below || !(may_change || holds) {
+                        return Err(Error::RoleAboveOwn);
+                    }
+                }
+                let first = new.roles.first().map_or("user", String::as_str);
+                let id = create_in(tx, &new.user, first, now).await?;
+                for role in new.roles.iter().skip(1) {
+                    roles::give(tx, &id, role).await?;
+                }
+                let user = users::by_id(tx, &id).await?.ok_or(Error::NoSuchUser)?;
+                Ok((user, roles::of_user(tx, &id).await?))
+            }
+            .boxed()
+        })
+        .await
+}
+
 pub(crate) async fn create_in(
     tx: &mut Tx,
     user: &NewUser,
@@ -50,5 +96,7 @@ pub(crate) async fn create_in(
         other => other?,
     };
     roles::give(tx, &id, role).await?;
+    // Clients find one collection there and fill it.
+    collections::put(tx, &first_collection(&id, KmVersion::FIRST, now)).await?;
     Ok(id)
 }

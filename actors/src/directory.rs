@@ -19,9 +19,9 @@ use tokio::sync::oneshot;
 use vellum_protocol::UnixMillis;
 use vellum_store::UserId;
 
-use crate::Error;
 use crate::node::Node;
 use crate::user::{Ask, Pending, UserActor, UserCommand};
+use crate::{Asker, Error};
 
 /// Messages that may wait for one user; one more is refused.
 const MAILBOX: usize = 64;
@@ -58,11 +58,11 @@ impl Directory {
     pub async fn ask<C: UserCommand>(
         &self,
         node: &Arc<Node>,
-        user: &UserId,
+        asker: impl Into<Asker>,
         command: C,
     ) -> Result<C::Output, Error> {
         let (reply, answer) = oneshot::channel();
-        self.send(node, user, command, reply)?;
+        self.send(node, asker.into(), command, reply)?;
         // Without an answer the actor ended in the middle, which only a stopping node makes it do.
         answer.await.unwrap_or(Err(Error::Stopping))
     }
@@ -70,15 +70,15 @@ impl Directory {
     fn send<C: UserCommand>(
         &self,
         node: &Arc<Node>,
-        user: &UserId,
+        Asker { user, origin }: Asker,
         command: C,
         reply: oneshot::Sender<Result<C::Output, Error>>,
     ) -> Result<(), Error> {
-        let mut shard = self.shard(user);
-        let entry = shard.entry(user.clone()).or_insert_with(|| self.start(node, user));
+        let mut shard = self.shard(&user);
+        let entry = shard.entry(user.clone()).or_insert_with(|| self.start(node, &user));
         if !entry.addr.connected() {
             // Its arbiter's thread has let it go; the messages it had were answered `Stopping`.
-            *entry = self.start(node, user);
+            *entry = self.start(node, &user);
         }
         entry.last_used = node.clock.now();
         let Some(ticket) = entry.pending.enter(MAILBOX) else {
@@ -86,7 +86,7 @@ impl Directory {
         };
         // The ticket is the bound, counted under this lock. The mailbox's own would count wrongly: until the
         // actor's thread has started it, it has actix's default size, and a first burst would be refused.
-        entry.addr.do_send(Ask { command, reply, ticket });
+        entry.addr.do_send(Ask { command, origin, reply, ticket });
         Ok(())
     }
 

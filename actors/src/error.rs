@@ -85,6 +85,27 @@ pub enum Error {
     /// There is no such friend in the caller's list.
     #[error("Friendship not found")]
     FriendshipNotFound,
+    /// A blob is said to be sealed under keys that do not exist yet.
+    #[error("the keys are at version {current}; nothing can be sealed under a later one")]
+    FutureKmVersion {
+        /// The version now.
+        current: KmVersion,
+    },
+    /// The blob is not what the caller believes it to be.
+    #[error("the blob has been changed since you read it")]
+    BlobChanged,
+    /// There is no such collection of the caller.
+    #[error("Collection not found")]
+    CollectionNotFound,
+    /// The credential is no passkey of the caller.
+    #[error("this credential is not a passkey of yours")]
+    UnknownCredential,
+    /// A strict rotation leaves something out.
+    #[error("the rotation leaves out something that the account holds")]
+    IncompleteRotation(Box<crate::user::Missing>),
+    /// The caller has as many devices as a user may have.
+    #[error("a user has at most 100 devices")]
+    TooManyDevices,
     /// There is no such session of the caller.
     #[error("Session not found")]
     SessionNotFound,
@@ -94,6 +115,12 @@ pub enum Error {
     /// The e-mail address has an account.
     #[error("this e-mail address has an account")]
     EmailTaken,
+    /// There is no role with this id.
+    #[error("there is no such role")]
+    UnknownRole,
+    /// The role is not the caller's to give.
+    #[error("you cannot give a role above your own")]
+    RoleAboveOwn,
     /// There is no user with this address or id.
     #[error("there is no such user")]
     NoSuchUser,

@@ -22,6 +22,7 @@
 //! [`sign_in::Mailer`], both given from outside.
 
 pub mod accounts;
+mod asker;
 pub mod clock;
 pub mod delivery;
 pub mod directory;
@@ -34,7 +35,9 @@ pub mod peer;
 pub mod revocations;
 pub mod sign_in;
 pub mod user;
+pub mod wrapping;
 
+pub use asker::{Asker, Origin};
 pub use clock::Clock;
 pub use error::Error;
 pub use node::{Node, NodeParts, NodeSettings};

@@ -16,7 +16,8 @@ use crate::directory::Directory;
 use crate::peer::{Peers, Transport};
 use crate::sign_in::{Mailer, SignInSettings};
 use crate::user::UserCommand;
-use crate::{Clock, Error};
+use crate::wrapping::WrappingKeys;
+use crate::{Asker, Clock, Error};
 
 /// For how long this node takes late revocations: what its manifest states (wire protocol, section 5).
 pub const REVOCATION_WINDOW_MILLIS: i64 = 604_800_000;
@@ -52,6 +53,8 @@ pub struct NodeParts {
     pub transport: Box<dyn Transport>,
     /// How letters are sent.
     pub mailer: Box<dyn Mailer>,
+    /// What device wrap secrets are encrypted with.
+    pub wrapping: WrappingKeys,
 }
 
 /// A node: its parts, and what ties them together.
@@ -83,10 +86,10 @@ impl Node {
     /// What the command refuses with; [`Error::Busy`] when too many messages wait for this user.
     pub async fn ask<C: UserCommand>(
         self: &Arc<Self>,
-        user: &UserId,
+        asker: impl Into<Asker>,
         command: C,
     ) -> Result<C::Output, Error> {
-        let answer = self.directory.ask(self, user, command).await;
+        let answer = self.directory.ask(self, asker, command).await;
         if answer.is_ok() {
             self.wake_delivery();
         }

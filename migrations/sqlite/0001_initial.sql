@@ -144,6 +144,17 @@ create table wrap_secrets (
     primary key (user_id, device_id)
 ) strict;
 
+-- Who changed what of an identity, and from where. Kept through a reset; no secret is in it.
+create table audit (
+    id              text    not null primary key,
+    user_id         text    not null references users (id) on delete cascade,
+    at              integer not null,
+    event           text    not null,
+    session_id      text,                         -- no reference: the row outlives the session
+    ip              text
+) strict;
+create index audit_by_user on audit (user_id, at);
+
 -- Relationships -----------------------------------------------------------------------------------
 
 create table friendships (

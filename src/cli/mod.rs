@@ -2,6 +2,7 @@
 //! wrong use, with the reason on standard error.
 
 mod demo;
+mod secrets;
 mod serve;
 mod user;
 
@@ -38,6 +39,9 @@ enum Command {
     /// Makes and lists users, and opens sessions for them.
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Renews the keys that the node encrypts with at rest.
+    #[command(subcommand)]
+    Secrets(secrets::SecretsCommand),
 }
 
 /// What every command is told besides its own words.
@@ -65,6 +69,7 @@ impl Cli {
             Command::Serve => serve::run(&context),
             Command::Demo => demo::run(&context),
             Command::User(command) => user::run(&context, command),
+            Command::Secrets(command) => secrets::run(&context, command),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,

@@ -39,6 +39,7 @@ struct RawHttp {
     origin: Option<String>,
     client_origins: Vec<String>,
     trusted_proxies: Vec<String>,
+    longest_upload: usize,
 }
 
 #[derive(Deserialize, Default)]
@@ -130,6 +131,9 @@ fn check_http(raw: RawHttp) -> Result<Http, SettingsError> {
             })
         })
         .transpose()?;
+    if !(65_536..=1_073_741_824).contains(&raw.longest_upload) {
+        return Err(wrong("http.longest_upload", raw.longest_upload, "65536 to 1073741824 bytes"));
+    }
     let client_origins = raw.client_origins.iter().filter(|text| !text.trim().is_empty()).map(|text| {
         Origin::parse(text.trim()).map_err(|reason| {
             wrong("http.client_origins", reason, "origins such as https://app.example, comma-separated")
@@ -150,6 +154,7 @@ fn check_http(raw: RawHttp) -> Result<Http, SettingsError> {
         origin,
         client_origins: client_origins.collect::<Result<_, _>>()?,
         trusted_proxies: trusted_proxies.collect::<Result<_, _>>()?,
+        longest_upload: raw.longest_upload,
     })
 }
 

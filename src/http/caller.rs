@@ -8,12 +8,13 @@ use actix_web::http::Method;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpRequest, web};
 use secrecy::SecretString;
-use vellum_actors::sign_in;
+use vellum_actors::{Asker, Origin, sign_in};
 use vellum_store::UserId;
 use vellum_store::sessions::Session;
 
 use super::App;
 use super::error::Problem;
+use super::limits;
 
 /// The session cookie.
 pub const COOKIE: &str = "auth_session";
@@ -24,6 +25,8 @@ pub struct Caller {
     /// The session.
     pub session: Session,
     permissions: Vec<String>,
+    /// The address of this request.
+    ip: Option<String>,
     /// The token itself: `GET /auth/sessions/current` gives it back.
     pub token: SecretString,
 }
@@ -58,6 +61,13 @@ impl Caller {
     }
 }
 
+impl From<&Caller> for Asker {
+    fn from(caller: &Caller) -> Self {
+        let origin = Origin { session: Some(caller.session.id.clone()), ip: caller.ip.clone() };
+        Self { user: caller.user().clone(), origin }
+    }
+}
+
 impl FromRequest for Caller {
     type Error = Problem;
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
@@ -84,7 +94,8 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
         return Ok(None);
     };
     let found = sign_in::authenticate(&app.node, &token).await?;
-    Ok(found.map(|found| Caller { session: found.session, permissions: found.permissions, token }))
+    let ip = limits::client_address(request, &app.trusted_proxies).map(|address| address.to_string());
+    Ok(found.map(|found| Caller { session: found.session, permissions: found.permissions, ip, token }))
 }
 
 /// The token that a request carries. One in the `Authorization` header is looked at first, and alone: a

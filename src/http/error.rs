@@ -164,6 +164,27 @@ impl From<Error> for Problem {
                 return Self::new(StatusCode::CONFLICT, "rotation_conflict", error.to_string())
                     .with("currentKmVersion", json!(current.get()));
             }
+            Error::IncompleteRotation(missing) => {
+                let missing = json!({
+                    "blobs": missing.blobs, "collections": missing.collections, "slots": missing.slots,
+                });
+                return Self::new(StatusCode::CONFLICT, "incomplete_rotation", error.to_string())
+                    .with("missing", missing);
+            }
+            Error::FutureKmVersion { current } => {
+                return Self::new(StatusCode::BAD_REQUEST, "invalid_km_version", error.to_string())
+                    .with("currentKmVersion", json!(current.get()));
+            }
+            Error::BlobChanged => (StatusCode::PRECONDITION_FAILED, "blob_changed"),
+            Error::CollectionNotFound => {
+                // These clients read `error` where others read `message`.
+                return Self::new(StatusCode::NOT_FOUND, "collection_not_found", error.to_string())
+                    .with("error", json!(error.to_string()));
+            }
+            Error::UnknownRole => (StatusCode::BAD_REQUEST, "unknown_role"),
+            Error::RoleAboveOwn => (StatusCode::FORBIDDEN, "forbidden"),
+            Error::UnknownCredential => (StatusCode::BAD_REQUEST, "unknown_credential"),
+            Error::TooManyDevices => (StatusCode::CONFLICT, "too_many_devices"),
             Error::InvalidAlias => (StatusCode::BAD_REQUEST, "invalid_alias"),
             Error::AliasTaken => (StatusCode::CONFLICT, "alias_taken"),
             Error::AliasInUse => (StatusCode::CONFLICT, "alias_in_use"),

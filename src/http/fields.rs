@@ -4,6 +4,7 @@
 //! goes on; [`Fields::finish`] gives the whole list.
 
 use serde_json::{Map, Value};
+use vellum_protocol::KmVersion;
 
 use super::error::{FieldError, Problem};
 
@@ -121,6 +122,85 @@ impl Fields {
                 number
             }
         }
+    }
+
+    /// A text of any length that the body's own limit allows, which must be there: ciphertext.
+    pub fn ciphertext(&mut self, name: &str) -> String {
+        self.optional_ciphertext(name).unwrap_or_else(|| {
+            if !self.has(name) {
+                self.wrong(name, "is required");
+            }
+            String::new()
+        })
+    }
+
+    /// A text of any length that the body's own limit allows, which may be left out or null.
+    pub fn optional_ciphertext(&mut self, name: &str) -> Option<String> {
+        match self.object.remove(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::String(text)) => Some(text),
+            Some(other) => {
+                self.wrong(name, "must be a string");
+                self.object.insert(name.to_owned(), other);
+                None
+            }
+        }
+    }
+
+    /// A text of at most so many characters that must be there and not be empty.
+    pub fn short_text(&mut self, name: &str, longest: usize) -> String {
+        let text = self.text(name);
+        if self.has(name) && !(1..=longest).contains(&text.chars().count()) {
+            self.wrong(name, format!("must have 1 to {longest} characters"));
+        }
+        text
+    }
+
+    /// A truth value that may be left out or null.
+    pub fn optional_bool(&mut self, name: &str) -> Option<bool> {
+        match self.object.get(name) {
+            None | Some(Value::Null) => None,
+            Some(Value::Bool(value)) => Some(*value),
+            Some(_) => {
+                self.wrong(name, "must be true or false");
+                None
+            }
+        }
+    }
+
+    /// A version of keys that may be left out or null.
+    pub fn optional_km_version(&mut self, name: &str) -> Option<KmVersion> {
+        let number = self.optional_integer(name)?;
+        let version = KmVersion::new(number);
+        if version.is_none() {
+            self.wrong(name, "must be 1 or more");
+        }
+        version
+    }
+
+    /// An array of texts that may be left out.
+    pub fn optional_texts(&mut self, name: &str, most: usize) -> Vec<String> {
+        let Some(value) = self.object.get(name).filter(|value| !value.is_null()) else { return Vec::new() };
+        let texts: Option<Vec<String>> = value
+            .as_array()
+            .and_then(|members| members.iter().map(|one| one.as_str().map(str::to_owned)).collect());
+        match texts {
+            Some(texts) if texts.len() <= most => texts,
+            _ => {
+                self.wrong(name, format!("must be an array of at most {most} strings"));
+                Vec::new()
+            }
+        }
+    }
+
+    /// An array of objects that may be left out.
+    pub fn optional_objects<T>(
+        &mut self,
+        name: &str,
+        most: usize,
+        read: impl FnMut(&mut Fields) -> T,
+    ) -> Vec<T> {
+        if self.has(name) { self.objects(name, 0..=most, read) } else { Vec::new() }
     }
 
     /// An array of objects that must be there, with as many members as `range` allows; each is read by

@@ -98,8 +98,7 @@ async fn reject(
 ) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
     let signed = signed_fields::of_optional_body(&body)?;
-    let told =
-        app.node.ask(caller.user(), Reject { id: InvitationId::from(id.into_inner()), signed }).await?;
+    let told = app.node.ask(&caller, Reject { id: InvitationId::from(id.into_inner()), signed }).await?;
     let mut answer = Map::new();
     answer.insert("success".into(), json!(true));
     if !told {
@@ -110,7 +109,7 @@ async fn reject(
 
 async fn cancel(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
-    app.node.ask(caller.user(), CancelInvitation { id: InvitationId::from(id.into_inner()) }).await?;
+    app.node.ask(&caller, CancelInvitation { id: InvitationId::from(id.into_inner()) }).await?;
     Ok(super::private(&json!({ "success": true })))
 }
 

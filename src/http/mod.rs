@@ -11,11 +11,20 @@ mod federation;
 mod fields;
 mod friends;
 mod health;
+mod library_collections;
 mod limits;
+mod me_blobs;
+mod paging;
 mod sessions;
 mod signed_fields;
+mod users;
 mod users_me;
+mod users_me_audit;
+mod users_me_devices;
+mod users_me_km_version;
+mod users_me_preferences;
 mod users_me_revocations;
+mod users_me_wrapped_keys;
 mod well_known;
 
 use std::sync::Arc;
@@ -30,7 +39,7 @@ use tracing_actix_web::TracingLogger;
 use vellum_actors::Node;
 use vellum_protocol::UnixMillis;
 
-use crate::config::{Limits, Origin};
+use crate::config::{Origin, Settings};
 use error::Problem;
 use ipnet::IpNet;
 
@@ -47,6 +56,8 @@ pub struct App {
     pub client_origins: Vec<Origin>,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// The longest body of a rotation and of a blob.
+    pub longest_upload: usize,
     /// Who has asked how often lately.
     pub limiters: limits::Limiters,
 }
@@ -54,14 +65,16 @@ pub struct App {
 impl App {
     /// Puts together what handlers need.
     #[must_use]
-    pub fn new(
-        node: Arc<Node>,
-        origin: Origin,
-        client_origins: Vec<Origin>,
-        trusted_proxies: Vec<IpNet>,
-        limits: Limits,
-    ) -> Self {
-        Self { node, origin, client_origins, trusted_proxies, limiters: limits::Limiters::new(limits) }
+    pub fn new(node: Arc<Node>, origin: Origin, settings: &Settings) -> Self {
+        let http = &settings.http;
+        Self {
+            node,
+            origin,
+            client_origins: http.client_origins.clone(),
+            trusted_proxies: http.trusted_proxies.clone(),
+            longest_upload: http.longest_upload,
+            limiters: limits::Limiters::new(settings.limits),
+        }
     }
 }
 
@@ -77,6 +90,7 @@ pub fn application(
         InitError = (),
     >,
 > {
+    let longest_upload = app.longest_upload;
     actix_web::App::new()
         .app_data(app)
         .app_data(web::PayloadConfig::new(LONGEST_BODY))
@@ -84,7 +98,15 @@ pub fn application(
         .configure(well_known::paths)
         .configure(federation::paths)
         .configure(sessions::paths)
+        .configure(users::paths)
         .configure(users_me::paths)
+        .configure(users_me_audit::paths)
+        .configure(users_me_devices::paths)
+        .configure(|config| users_me_km_version::paths(config, longest_upload))
+        .configure(users_me_preferences::paths)
+        .configure(users_me_wrapped_keys::paths)
+        .configure(|config| me_blobs::paths(config, longest_upload))
+        .configure(library_collections::paths)
         .configure(users_me_revocations::paths)
         .configure(friends::paths)
         .default_service(web::to(|| async {

@@ -6,11 +6,12 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
+use vellum_actors::Error;
 use vellum_actors::sign_in::{self, Device, Opened};
-use vellum_actors::user::EndSession;
+use vellum_actors::user::{EndAllSessions, EndOtherSessions, EndSession};
 use vellum_store::SessionId;
 use vellum_store::roles::Role;
-use vellum_store::sessions::Session;
+use vellum_store::sessions::{self, Session};
 use vellum_store::users::User;
 
 use super::body::Body;
@@ -26,15 +27,17 @@ const LONGEST_EMAIL: usize = 254;
 /// Paths of this file.
 pub fn paths(config: &mut ServiceConfig) {
     Endpoint::at("/auth/verify").post(send_code).register(config);
-    Endpoint::at("/auth/sessions").post(sign_in).delete(end_current).register(config);
+    Endpoint::at("/auth/sessions").get(list).post(sign_in).delete(end_current).register(config);
     Endpoint::at("/auth/sessions/current").get(current).register(config);
     Endpoint::at("/auth/sessions/current/permissions").get(current_permissions).register(config);
+    Endpoint::at("/auth/sessions/others").delete(end_others).register(config);
+    Endpoint::at("/auth/sessions/all").delete(end_all).register(config);
     Endpoint::at("/auth/sessions/{id}").delete(end).register(config);
 }
 
 async fn send_code(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
-    let email = email(&mut fields);
+    let email = read_email(&mut fields);
     fields.finish()?;
     sign_in::request_code(&app.node, &email).await?;
     Ok(HttpResponse::Created().finish())
@@ -42,7 +45,7 @@ async fn send_code(app: web::Data<App>, body: Body) -> Result<HttpResponse, Prob
 
 async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
-    let email = email(&mut fields);
+    let email = read_email(&mut fields);
     let code = SecretString::from(fields.text("token"));
     fields.finish()?;
     let opened = sign_in::sign_in_with_code(&app.node, &email, &code, device(&app, &request)).await?;
@@ -85,17 +88,51 @@ async fn current_permissions(app: web::Data<App>, caller: Caller) -> Result<Http
 }
 
 async fn end_current(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    app.node.ask(caller.user(), EndSession { id: caller.session.id.clone() }).await?;
-    let gone = Cookie::build(COOKIE, "").path("/").max_age(CookieAge::ZERO).finish();
-    Ok(HttpResponse::NoContent().cookie(gone).finish())
+    app.node.ask(&caller, EndSession { id: caller.session.id.clone() }).await?;
+    Ok(signed_out())
 }
 
-async fn end(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    app.node.ask(caller.user(), EndSession { id: SessionId::from(id.into_inner()) }).await?;
+async fn end_others(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    app.node.ask(&caller, EndOtherSessions).await?;
     Ok(HttpResponse::NoContent().finish())
 }
 
-fn email(fields: &mut Fields) -> String {
+async fn end_all(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    app.node.ask(&caller, EndAllSessions).await?;
+    Ok(signed_out())
+}
+
+fn signed_out() -> HttpResponse {
+    let gone = Cookie::build(COOKIE, "").path("/").max_age(CookieAge::ZERO).finish();
+    HttpResponse::NoContent().cookie(gone).finish()
+}
+
+/// Newest first.
+async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let now = app.node.clock.now();
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let found = sessions::of_user(&mut conn, caller.user(), now).await.map_err(Error::from)?;
+    let view = |session: &Session| {
+        json!({
+            "id": session.id,
+            "userId": session.user_id,
+            "createdAt": shown(session.created_at),
+            "expiresAt": shown(session.expires_at),
+            "ipv4": session.ip,
+            "userAgent": session.user_agent,
+            "current": session.id == caller.session.id,
+        })
+    };
+    Ok(super::private(&found.iter().map(view).collect::<Vec<Value>>()))
+}
+
+async fn end(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    app.node.ask(&caller, EndSession { id: SessionId::from(id.into_inner()) }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+/// Reads an e-mail address that must be there.
+pub(super) fn read_email(fields: &mut Fields) -> String {
     let email = fields.text("email");
     let address = email.trim();
     let valid = address.len() <= LONGEST_EMAIL && address.parse::<lettre::Address>().is_ok();

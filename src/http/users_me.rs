@@ -5,7 +5,7 @@ use actix_web::web::{self, ServiceConfig};
 use serde_json::json;
 use vellum_actors::Error;
 use vellum_actors::user::{ChangeProfile, NameChange, RegisterKeys, ResetIdentity, SetAlias};
-use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey};
+use vellum_protocol::{Alias, EncryptionKey, SigningKey};
 use vellum_store::users::Keys;
 
 use super::App;
@@ -28,7 +28,6 @@ pub fn paths(config: &mut ServiceConfig) {
     Endpoint::at("/users/me/alias").patch(set_alias).register(config);
     Endpoint::at("/users/me/keys").put(register_keys).register(config);
     Endpoint::at("/users/me/profile").patch(change_profile).register(config);
-    Endpoint::at("/users/me/km-version").get(km_version).register(config);
 }
 
 async fn identity(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
@@ -49,7 +48,7 @@ async fn reset(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpRe
         fields.wrong("confirm", format!("must be {CONFIRMATION}"));
     }
     fields.finish()?;
-    let pending = app.node.ask(caller.user(), ResetIdentity).await?;
+    let pending = app.node.ask(&caller, ResetIdentity).await?;
     Ok(super::private(&json!({ "success": true, "pendingRevocations": pending })))
 }
 
@@ -58,27 +57,27 @@ async fn set_alias(app: web::Data<App>, caller: Caller, body: Body) -> Result<Ht
     let alias = fields.text("alias");
     fields.finish()?;
     let alias = Alias::parse(&alias).map_err(|_| Error::InvalidAlias)?;
-    let set = app.node.ask(caller.user(), SetAlias { alias }).await?;
+    let set = app.node.ask(&caller, SetAlias { alias }).await?;
     Ok(super::private(&json!({ "alias": set.alias, "handle": set.handle })))
 }
 
 async fn register_keys(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
     let (signing, encryption) = (fields.text("signingKey"), fields.text("encryptionKey"));
-    let expected = fields.optional_integer("expectedKmVersion").map(|number| {
-        KmVersion::new(number).unwrap_or_else(|| {
-            fields.wrong("expectedKmVersion", "must be 1 or more");
-            KmVersion::FIRST
-        })
-    });
+    let expected = fields.optional_km_version("expectedKmVersion");
     fields.finish()?;
-    let invalid = |field| move |reason| Error::InvalidKey { field, reason };
-    let keys = Keys {
-        signing: SigningKey::parse(&signing).map_err(invalid("signingKey"))?,
-        encryption: EncryptionKey::parse(&encryption).map_err(invalid("encryptionKey"))?,
-    };
-    let version = app.node.ask(caller.user(), RegisterKeys { keys, expected }).await?;
+    let keys = parse_keys(&signing, &encryption)?;
+    let version = app.node.ask(&caller, RegisterKeys { keys, expected }).await?;
     Ok(super::private(&json!({ "success": true, "kmVersion": version })))
+}
+
+/// Reads the two keys of a body.
+pub(super) fn parse_keys(signing: &str, encryption: &str) -> Result<Keys, Problem> {
+    let invalid = |field| move |reason| Error::InvalidKey { field, reason };
+    Ok(Keys {
+        signing: SigningKey::parse(signing).map_err(invalid("signingKey"))?,
+        encryption: EncryptionKey::parse(encryption).map_err(invalid("encryptionKey"))?,
+    })
 }
 
 async fn change_profile(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
@@ -86,7 +85,7 @@ async fn change_profile(app: web::Data<App>, caller: Caller, body: Body) -> Resu
     let (first_name, last_name) =
         (name_change(&mut fields, "firstName"), name_change(&mut fields, "lastName"));
     fields.finish()?;
-    let names = app.node.ask(caller.user(), ChangeProfile { first_name, last_name }).await?;
+    let names = app.node.ask(&caller, ChangeProfile { first_name, last_name }).await?;
     Ok(super::private(&json!({ "success": true, "firstName": names.first, "lastName": names.last })))
 }
 
@@ -100,9 +99,4 @@ fn name_change(fields: &mut Fields, name: &str) -> NameChange {
         fields.wrong(name, format!("must have at most {LONGEST_NAME} characters"));
     }
     NameChange::Set(value)
-}
-
-async fn km_version(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    let version = app.node.user(caller.user()).await?.identity.km_version;
-    Ok(super::private(&json!({ "kmVersion": version })))
 }

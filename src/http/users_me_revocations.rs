@@ -54,7 +54,7 @@ async fn discard(
 ) -> Result<HttpResponse, Problem> {
     // A text that is no handle is not pending either.
     let peer = Handle::parse(&handle).map_err(|_| Error::NotPending)?;
-    app.node.ask(caller.user(), DiscardRevocation { peer }).await?;
+    app.node.ask(&caller, DiscardRevocation { peer }).await?;
     Ok(super::private(&json!({ "success": true })))
 }
 

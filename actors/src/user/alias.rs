@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use vellum_protocol::{Alias, Handle};
 use vellum_store::{StoreError, outbox, users};
 
-use super::{Scope, UserCommand, load};
+use super::{Event, Scope, UserCommand, load};
 use crate::Error;
 
 /// Gives the user this alias.
@@ -29,10 +29,9 @@ impl UserCommand for SetAlias {
 
     async fn run(self, scope: Scope) -> Result<AliasSet, Error> {
         let handle = scope.node.handle_of(&self.alias);
-        let (user, now, alias) = (scope.user, scope.now, self.alias.clone());
-        scope
-            .node
-            .store
+        let (user, now, alias) = (scope.user.clone(), scope.now, self.alias.clone());
+        let node = scope.node.clone();
+        node.store
             .write(move |tx| {
                 async move {
                     let before = load(tx, &user).await?.identity.alias;
@@ -45,9 +44,10 @@ impl UserCommand for SetAlias {
                         return Err(Error::AliasInUse);
                     }
                     match users::set_alias(tx, &user, &alias, now).await {
-                        Err(StoreError::Duplicate(_)) => Err(Error::AliasTaken),
-                        other => Ok(other?),
+                        Err(StoreError::Duplicate(_)) => return Err(Error::AliasTaken),
+                        other => other?,
                     }
+                    scope.audit(tx, Event::AliasSet).await
                 }
                 .boxed()
             })

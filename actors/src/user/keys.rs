@@ -5,7 +5,7 @@ use vellum_protocol::KmVersion;
 use vellum_store::users::{self, Keys};
 use vellum_store::{Conn, UserId, blobs, collections, outbox, slots};
 
-use super::{Scope, UserCommand, load};
+use super::{Event, Scope, UserCommand, load};
 use crate::Error;
 use crate::delivery::lapsed;
 
@@ -26,7 +26,7 @@ impl UserCommand for RegisterKeys {
         if self.keys.signing.as_bytes() == self.keys.encryption.as_bytes() {
             return Err(Error::EqualKeys);
         }
-        let Scope { user, now, node } = scope;
+        let (user, now, node) = (scope.user.clone(), scope.now, scope.node.clone());
         let RegisterKeys { keys, expected } = self;
         node.store
             .write(move |tx| {
@@ -56,6 +56,7 @@ impl UserCommand for RegisterKeys {
                             lapsed(tx, &message).await?;
                         }
                     }
+                    scope.audit(tx, Event::KeysRegistered).await?;
                     Ok(next)
                 }
                 .boxed()

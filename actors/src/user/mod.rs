@@ -8,35 +8,48 @@
 
 mod accept;
 mod alias;
+mod blobs;
 mod cancel;
+mod collections;
+mod commit;
 mod discard;
-mod end_session;
+mod end_sessions;
 mod flush;
 mod invite;
 mod keys;
+mod preferences;
 mod profile;
 mod receive;
 mod reject;
 mod remove_friend;
 mod reset;
 mod signed;
+mod slots;
 mod sync_keys;
+mod wrap_secrets;
 
 pub use accept::Accept;
 pub use alias::{AliasSet, SetAlias};
+pub use blobs::{DeleteBlob, Expectation, PutBlob};
 pub use cancel::CancelInvitation;
+pub(crate) use collections::empty as first_collection;
+pub use collections::{CollectionChange, CreateCollection, DeleteCollection, UpdateCollection};
+pub use commit::{Commit, Committed, Missing, ResealedBlob, ResealedCollection};
 pub use discard::DiscardRevocation;
-pub use end_session::EndSession;
+pub use end_sessions::{EndAllSessions, EndOtherSessions, EndSession};
 pub use flush::{Flush, FlushItem, ItemRefusal, Queued};
 pub use invite::{Invite, Invited};
 pub use keys::RegisterKeys;
+pub use preferences::SetPreferences;
 pub use profile::{ChangeProfile, NameChange, Names};
 pub use receive::{Receive, Received};
 pub use reject::Reject;
 pub use remove_friend::{RemoveFriend, Removed};
 pub use reset::ResetIdentity;
 pub use signed::SignedFields;
+pub use slots::{DeleteSlot, MarkSlotUsed, PutSlot};
 pub use sync_keys::UpdateFriend;
+pub use wrap_secrets::{RotateWrapSecrets, WrapSecret};
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -49,10 +62,10 @@ use tokio::sync::oneshot;
 use tracing::Instrument;
 use vellum_protocol::UnixMillis;
 use vellum_store::users::{self, User};
-use vellum_store::{Conn, UserId};
+use vellum_store::{AuditId, Conn, Tx, UserId, audit};
 
-use crate::Error;
 use crate::node::Node;
+use crate::{Error, Origin};
 
 /// A change to one user's affairs. It is carried out alone: the user's next command starts when this one
 /// has answered.
@@ -71,10 +84,70 @@ pub trait UserCommand: Send + 'static {
 pub struct Scope {
     /// Whose affairs these are.
     pub user: UserId,
+    /// Where the request came from.
+    pub origin: Origin,
     /// The time of this command, taken once.
     pub now: UnixMillis,
     /// The node.
     pub node: Arc<Node>,
+}
+
+/// Words of the audit trail: what of an identity was changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// An alias was chosen or changed.
+    AliasSet,
+    /// Keys were registered.
+    KeysRegistered,
+    /// Keys were rotated.
+    Rotated,
+    /// The identity was reset.
+    Reset,
+    /// A slot was filled.
+    SlotPut,
+    /// A slot was emptied.
+    SlotDeleted,
+    /// One session was ended.
+    SessionEnded,
+    /// Every other session was ended.
+    OtherSessionsEnded,
+    /// Every session was ended.
+    AllSessionsEnded,
+    /// Every device wrap secret was made anew.
+    WrapSecretsRotated,
+}
+
+impl Event {
+    /// The word that the database and the API use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::AliasSet => "alias_set",
+            Self::KeysRegistered => "keys_registered",
+            Self::Rotated => "rotated",
+            Self::Reset => "reset",
+            Self::SlotPut => "slot_put",
+            Self::SlotDeleted => "slot_deleted",
+            Self::SessionEnded => "session_ended",
+            Self::OtherSessionsEnded => "other_sessions_ended",
+            Self::AllSessionsEnded => "all_sessions_ended",
+            Self::WrapSecretsRotated => "wrap_secrets_rotated",
+        }
+    }
+}
+
+impl Scope {
+    /// Adds a line to the user's audit trail, in the transaction of the change itself.
+    async fn audit(&self, tx: &mut Tx, event: Event) -> Result<(), Error> {
+        let entry = audit::Entry {
+            id: AuditId::generate(),
+            at: self.now,
+            event: event.as_str().to_owned(),
+            session_id: self.origin.session.clone(),
+            ip: self.origin.ip.clone(),
+        };
+        Ok(audit::append(tx, &self.user, &entry).await?)
+    }
 }
 
 /// The user's row, for a command that cannot do without it.
@@ -107,6 +180,7 @@ impl Supervised for UserActor {
 /// A command in the mailbox, with the way back to its sender.
 pub(crate) struct Ask<C: UserCommand> {
     pub command: C,
+    pub origin: Origin,
     pub reply: oneshot::Sender<Result<C::Output, Error>>,
     pub ticket: Ticket,
 }
@@ -120,9 +194,9 @@ impl<C: UserCommand> Handler<Ask<C>> for UserActor {
     type Result = AtomicResponse<Self, ()>;
 
     fn handle(&mut self, ask: Ask<C>, _: &mut Context<Self>) -> Self::Result {
-        let Ask { command, reply, ticket } = ask;
-        let scope =
-            Scope { user: self.user.clone(), now: self.node.clock.now(), node: Arc::clone(&self.node) };
+        let Ask { command, origin, reply, ticket } = ask;
+        let (user, now, node) = (self.user.clone(), self.node.clock.now(), Arc::clone(&self.node));
+        let scope = Scope { user, origin, now, node };
         let span = tracing::info_span!("user_command", command = C::NAME, user = %self.user);
         let work = async move {
             let result = AssertUnwindSafe(command.run(scope)).catch_unwind().await;

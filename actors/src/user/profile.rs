@@ -47,7 +47,7 @@ impl UserCommand for ChangeProfile {
     const NAME: &'static str = "change_profile";
 
     async fn run(self, scope: Scope) -> Result<Names, Error> {
-        let Scope { user, now, node } = scope;
+        let Scope { user, now, node, .. } = scope;
         node.store
             .write(move |tx| {
                 async move {

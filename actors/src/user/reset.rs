@@ -5,7 +5,7 @@ use vellum_store::{
     blobs, collections, friendships, invitations, outbox, shares, slots, users, wrap_secrets,
 };
 
-use super::{Scope, UserCommand};
+use super::{Event, Scope, UserCommand};
 use crate::Error;
 
 /// Resets the user's identity. Alias, sessions, passkeys, roles and preferences stay.
@@ -18,10 +18,13 @@ impl UserCommand for ResetIdentity {
     const NAME: &'static str = "reset_identity";
 
     async fn run(self, scope: Scope) -> Result<u64, Error> {
-        let Scope { user, now, node } = scope;
-        node.store
+        scope
+            .node
+            .clone()
+            .store
             .write(move |tx| {
                 async move {
+                    let (user, now) = (scope.user.clone(), scope.now);
                     // First whom to tell, then the wiping: the snapshot must not miss anybody.
                     let peers = outbox::peers_of_user(tx, &user).await?;
                     outbox::withdraw_signatures(tx, &user).await?;
@@ -36,6 +39,7 @@ impl UserCommand for ResetIdentity {
                     slots::wipe(tx, &user).await?;
                     wrap_secrets::wipe(tx, &user).await?;
                     users::clear_keys(tx, &user, now).await?;
+                    scope.audit(tx, Event::Reset).await?;
                     Ok(outbox::count_pending(tx, &user).await?)
                 }
                 .boxed()

@@ -19,7 +19,7 @@ impl UserCommand for UpdateFriend {
     const NAME: &'static str = "update_friend";
 
     async fn run(self, scope: Scope) -> Result<bool, Error> {
-        let Scope { user, now, node } = scope;
+        let Scope { user, now, node, .. } = scope;
         node.store
             .write(move |tx| {
                 async move {

@@ -1,14 +1,127 @@
 //! Personal blobs: ciphertext under the user's personal key, one a type.
 
+use sqlx::FromRow;
+use vellum_protocol::{KmVersion, UnixMillis};
+
 use crate::conn::on;
+use crate::row::km_version;
 use crate::{Conn, StoreError, Tx, UserId};
+
+/// What a listing shows of a blob.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobInfo {
+    /// Which blob.
+    pub blob_type: String,
+    /// The version of the keys that it is sealed under.
+    pub km_version: KmVersion,
+    /// Raised by every write: two devices tell by it whether they saw the same blob.
+    pub revision: i64,
+    /// When it was last written.
+    pub updated_at: UnixMillis,
+}
+
+/// A blob with its ciphertext.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Blob {
+    /// What a listing shows.
+    pub info: BlobInfo,
+    /// The ciphertext, as the client writes it.
+    pub encrypted_blob: String,
+    /// A nonce beside it, for old clients; empty otherwise.
+    pub nonce: String,
+}
+
+#[derive(FromRow)]
+struct InfoRow {
+    blob_type: String,
+    km_version: i64,
+    revision: i64,
+    updated_at: i64,
+}
+
+#[derive(FromRow)]
+struct BlobRow {
+    #[sqlx(flatten)]
+    info: InfoRow,
+    encrypted_blob: String,
+    nonce: String,
+}
+
+impl TryFrom<InfoRow> for BlobInfo {
+    type Error = StoreError;
+
+    fn try_from(row: InfoRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            blob_type: row.blob_type,
+            km_version: km_version("blobs.km_version", row.km_version)?,
+            revision: row.revision,
+            updated_at: UnixMillis(row.updated_at),
+        })
+    }
+}
+
+/// The user's blobs without their ciphertext, by type.
+pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<BlobInfo>, StoreError> {
+    let rows: Vec<InfoRow> = on!(conn, c => sqlx::query_as(
+        "select blob_type, km_version, revision, updated_at from blobs where user_id = $1 order by blob_type"
+    )
+    .bind(user).fetch_all(c).await)?;
+    rows.into_iter().map(BlobInfo::try_from).collect()
+}
+
+/// One of the user's blobs.
+pub async fn find(conn: &mut Conn, user: &UserId, blob_type: &str) -> Result<Option<Blob>, StoreError> {
+    let row: Option<BlobRow> = on!(conn, c => sqlx::query_as(
+        "select blob_type, km_version, revision, updated_at, encrypted_blob, nonce from blobs
+         where user_id = $1 and blob_type = $2"
+    )
+    .bind(user).bind(blob_type).fetch_optional(c).await)?;
+    row.map(|row| {
+        Ok(Blob { info: row.info.try_into()?, encrypted_blob: row.encrypted_blob, nonce: row.nonce })
+    })
+    .transpose()
+}
+
+/// Writes a blob; returns its new revision.
+pub async fn put(
+    tx: &mut Tx,
+    user: &UserId,
+    blob_type: &str,
+    encrypted_blob: &str,
+    nonce: &str,
+    sealed_under: KmVersion,
+    now: UnixMillis,
+) -> Result<i64, StoreError> {
+    let (revision,): (i64,) = on!(tx, c => sqlx::query_as(
+        "insert into blobs (user_id, blob_type, encrypted_blob, nonce, km_version, revision, updated_at)
+         values ($1, $2, $3, $4, $5, 1, $6)
+         on conflict (user_id, blob_type) do update set encrypted_blob = excluded.encrypted_blob,
+             nonce = excluded.nonce, km_version = excluded.km_version, revision = blobs.revision + 1,
+             updated_at = excluded.updated_at
+         returning revision"
+    )
+    .bind(user)
+    .bind(blob_type)
+    .bind(encrypted_blob)
+    .bind(nonce)
+    .bind(sealed_under.get())
+    .bind(now.0)
+    .fetch_one(c)
+    .await)?;
+    Ok(revision)
+}
+
+/// Removes a blob. Tells whether it was there.
+pub async fn delete(tx: &mut Tx, user: &UserId, blob_type: &str) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query("delete from blobs where user_id = $1 and blob_type = $2")
+        .bind(user).bind(blob_type).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
 
 /// Whether the user has anything here that is sealed under the present keys.
 pub async fn any_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, StoreError> {
-    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as(
-        "select 1 from blobs where user_id = $1 limit 1"
-    )
-    .bind(user).fetch_optional(c).await)?;
+    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as("select 1 from blobs where user_id = $1 limit 1")
+        .bind(user).fetch_optional(c).await)?;
     Ok(row.is_some())
 }
 

@@ -1,8 +1,167 @@
-//! Collections: opaque metadata that the client seals. The empty text is what a client posts before it knows
-//! the collection's id; nothing is sealed in that.
+//! Collections: opaque metadata that the client seals. The empty text is what a client posts before it
+//! knows the collection's id, which is part of what it seals; nothing is sealed in that.
+
+use sqlx::FromRow;
+use vellum_protocol::{KmVersion, UnixMillis};
 
 use crate::conn::on;
-use crate::{Conn, StoreError, Tx, UserId};
+use crate::row::km_version;
+use crate::{CollectionId, Conn, StoreError, Tx, UserId};
+
+/// A collection.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Collection {
+    /// Its name, made by the node.
+    pub id: CollectionId,
+    /// Whose it is.
+    pub user_id: UserId,
+    /// Whether anybody with its token may read it.
+    pub is_public: bool,
+    /// Whether clients should take special care.
+    pub is_sensitive: bool,
+    /// Who holds its key: `user-e2ee` or `server-key`.
+    pub scheme: String,
+    /// Who may share it on: `owner-only` or `editors-can-share`.
+    pub resharing_policy: String,
+    /// The token of a public collection.
+    pub public_token: Option<String>,
+    /// What the token allows.
+    pub public_role: Option<String>,
+    /// The sealed metadata.
+    pub metadata_encrypted: Option<String>,
+    /// The version of the collection's own key.
+    pub metadata_key_version: i64,
+    /// The version of the owner's keys that it is sealed under.
+    pub km_version: KmVersion,
+    /// When it was made.
+    pub created_at: UnixMillis,
+    /// When it was last changed.
+    pub updated_at: UnixMillis,
+}
+
+#[derive(FromRow)]
+struct CollectionRow {
+    id: CollectionId,
+    user_id: UserId,
+    is_public: i64,
+    is_sensitive: i64,
+    scheme: String,
+    resharing_policy: String,
+    public_token: Option<String>,
+    public_role: Option<String>,
+    metadata_encrypted: Option<String>,
+    metadata_key_version: i64,
+    km_version: i64,
+    created_at: i64,
+    updated_at: i64,
+}
+
+impl TryFrom<CollectionRow> for Collection {
+    type Error = StoreError;
+
+    fn try_from(row: CollectionRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            user_id: row.user_id,
+            is_public: row.is_public != 0,
+            is_sensitive: row.is_sensitive != 0,
+            scheme: row.scheme,
+            resharing_policy: row.resharing_policy,
+            public_token: row.public_token,
+            public_role: row.public_role,
+            metadata_encrypted: row.metadata_encrypted,
+            metadata_key_version: row.metadata_key_version,
+            km_version: km_version("collections.km_version", row.km_version)?,
+            created_at: UnixMillis(row.created_at),
+            updated_at: UnixMillis(row.updated_at),
+        })
+    }
+}
+
+macro_rules! select_collection {
+    ($rest:literal) => {
+        concat!(
+            "select id, user_id, is_public, is_sensitive, scheme, resharing_policy, public_token, public_role, ",
+            "metadata_encrypted, metadata_key_version, km_version, created_at, updated_at from collections ",
+            $rest
+        )
+    };
+}
+
+/// Writes a collection: a new one, or all of one that is there.
+pub async fn put(tx: &mut Tx, collection: &Collection) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "insert into collections (id, user_id, is_public, is_sensitive, scheme, resharing_policy, public_token,
+             public_role, metadata_encrypted, metadata_key_version, km_version, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         on conflict (id) do update set is_public = excluded.is_public, public_token = excluded.public_token,
+             public_role = excluded.public_role, metadata_encrypted = excluded.metadata_encrypted,
+             metadata_key_version = excluded.metadata_key_version, km_version = excluded.km_version,
+             updated_at = excluded.updated_at"
+    )
+    .bind(&collection.id)
+    .bind(&collection.user_id)
+    .bind(i64::from(collection.is_public))
+    .bind(i64::from(collection.is_sensitive))
+    .bind(&collection.scheme)
+    .bind(&collection.resharing_policy)
+    .bind(&collection.public_token)
+    .bind(&collection.public_role)
+    .bind(&collection.metadata_encrypted)
+    .bind(collection.metadata_key_version)
+    .bind(collection.km_version.get())
+    .bind(collection.created_at.0)
+    .bind(collection.updated_at.0)
+    .execute(c)
+    .await)?;
+    Ok(())
+}
+
+/// The user's collections, oldest first.
+pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<Collection>, StoreError> {
+    let rows: Vec<CollectionRow> = on!(conn, c => sqlx::query_as(
+        select_collection!("where user_id = $1 order by created_at, id")
+    )
+    .bind(user).fetch_all(c).await)?;
+    rows.into_iter().map(Collection::try_from).collect()
+}
+
+/// One of the user's collections.
+pub async fn find(
+    conn: &mut Conn,
+    user: &UserId,
+    id: &CollectionId,
+) -> Result<Option<Collection>, StoreError> {
+    let row: Option<CollectionRow> = on!(conn, c => sqlx::query_as(
+        select_collection!("where user_id = $1 and id = $2")
+    )
+    .bind(user).bind(id).fetch_optional(c).await)?;
+    row.map(Collection::try_from).transpose()
+}
+
+/// Seals a collection's metadata anew. Tells whether it is the user's.
+pub async fn reseal(
+    tx: &mut Tx,
+    user: &UserId,
+    id: &CollectionId,
+    metadata_encrypted: &str,
+    sealed_under: KmVersion,
+    now: UnixMillis,
+) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query(
+        "update collections set metadata_encrypted = $3, km_version = $4, updated_at = $5
+         where user_id = $1 and id = $2"
+    )
+    .bind(user).bind(id).bind(metadata_encrypted).bind(sealed_under.get()).bind(now.0).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Removes a collection. Tells whether it was the user's.
+pub async fn delete(tx: &mut Tx, user: &UserId, id: &CollectionId) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query("delete from collections where user_id = $1 and id = $2")
+        .bind(user).bind(id).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
 
 /// Whether the user has anything here that is sealed under the present keys.
 pub async fn any_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, StoreError> {

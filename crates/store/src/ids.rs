@@ -64,6 +64,10 @@ id!(
     OutboxId
 );
 id!(
+    /// A line of somebody's audit trail.
+    AuditId
+);
+id!(
     /// A collection of ciphertext.
     CollectionId
 );

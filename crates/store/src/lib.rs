@@ -16,13 +16,16 @@ mod store;
 mod writer;
 
 pub mod applied_envelopes;
+pub mod audit;
 pub mod blobs;
 pub mod collections;
 pub mod friendships;
 pub mod invitations;
 pub mod one_time_codes;
 pub mod outbox;
+pub mod passkeys;
 pub mod peers;
+pub mod preferences;
 pub mod roles;
 pub mod sessions;
 pub mod shares;
@@ -33,7 +36,7 @@ pub mod wrap_secrets;
 
 pub use conn::{Conn, Reader, Tx};
 pub use error::StoreError;
-pub use ids::{CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, UserId};
+pub use ids::{AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, UserId};
 pub use store::Store;
 
 /// A future that borrows the transaction it works on; what the closure given to [`Store::write`] returns.

@@ -4,12 +4,57 @@ use crate::conn::on;
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A role as the database knows it.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Role {
     /// The role's name in programs: `user`, `alpha`, `admin`.
     pub id: String,
     /// The role's name for people.
     pub name: String,
+    /// What it is for.
+    pub description: String,
+    /// Whether a new user has it.
+    pub is_default: bool,
+    /// Its place: nobody gives a role above their own.
+    pub rank: i64,
+}
+
+#[derive(sqlx::FromRow)]
+struct RoleRow {
+    id: String,
+    name: String,
+    description: String,
+    is_default: i64,
+    rank: i64,
+}
+
+impl From<RoleRow> for Role {
+    fn from(row: RoleRow) -> Self {
+        let RoleRow { id, name, description, is_default, rank } = row;
+        Self { id, name, description, is_default: is_default != 0, rank }
+    }
+}
+
+/// A permission as the database knows it.
+#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+pub struct Permission {
+    /// The permission's name in programs, such as `users:read`.
+    pub id: String,
+    /// The permission's name for people.
+    pub name: String,
+}
+
+/// Every role, lowest first.
+pub async fn all(conn: &mut Conn) -> Result<Vec<Role>, StoreError> {
+    let rows: Vec<RoleRow> = on!(conn, c => sqlx::query_as(
+        "select id, name, description, is_default, rank from roles order by rank"
+    )
+    .fetch_all(c).await)?;
+    Ok(rows.into_iter().map(Role::from).collect())
+}
+
+/// Every permission, in alphabetical order.
+pub async fn all_permissions(conn: &mut Conn) -> Result<Vec<Permission>, StoreError> {
+    Ok(on!(conn, c => sqlx::query_as("select id, name from permissions order by id").fetch_all(c).await)?)
 }
 
 /// Gives the user a role.
@@ -24,10 +69,12 @@ pub async fn give(tx: &mut Tx, user: &UserId, role: &str) -> Result<(), StoreErr
 
 /// The roles of a user, lowest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Role>, StoreError> {
-    Ok(on!(conn, c => sqlx::query_as(
-        "select r.id, r.name from roles r join user_roles u on u.role_id = r.id where u.user_id = $1 order by r.rank"
+    let rows: Vec<RoleRow> = on!(conn, c => sqlx::query_as(
+        "select r.id, r.name, r.description, r.is_default, r.rank
+         from roles r join user_roles u on u.role_id = r.id where u.user_id = $1 order by r.rank"
     )
-    .bind(user).fetch_all(c).await)?)
+    .bind(user).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(Role::from).collect())
 }
 
 /// The ids of every permission that the user's roles give, in alphabetical order.

@@ -2,7 +2,7 @@
 
 use std::fmt::Display;
 
-use vellum_protocol::{EncryptionKey, SigningKey};
+use vellum_protocol::{EncryptionKey, KmVersion, SigningKey};
 
 use crate::StoreError;
 
@@ -31,6 +31,10 @@ pub(crate) fn read_word<T>(
     parse: impl FnOnce(&str) -> Option<T>,
 ) -> Result<T, StoreError> {
     parse(word).ok_or_else(|| StoreError::Unreadable { column, reason: "an unknown word".into() })
+}
+
+pub(crate) fn km_version(column: &'static str, version: i64) -> Result<KmVersion, StoreError> {
+    read(column, version, |version| KmVersion::new(version).ok_or("below 1"))
 }
 
 pub(crate) fn signing_key(column: &'static str, text: &str) -> Result<SigningKey, StoreError> {

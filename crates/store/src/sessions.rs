@@ -98,6 +98,23 @@ pub async fn prolong(
     Ok(())
 }
 
+/// The user's sessions that have not ended at `now`, newest first.
+pub async fn of_user(conn: &mut Conn, user: &UserId, now: UnixMillis) -> Result<Vec<Session>, StoreError> {
+    let rows: Vec<SessionRow> = on!(conn, c => sqlx::query_as(
+        "select id, user_id, created_at, last_used_at, expires_at, user_agent, ip from sessions
+         where user_id = $1 and expires_at > $2 order by created_at desc, id desc"
+    )
+    .bind(user).bind(now.0).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(Session::from).collect())
+}
+
+/// Ends every session of a user but `kept`. Returns how many.
+pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>) -> Result<u64, StoreError> {
+    Ok(on!(tx, c => sqlx::query("delete from sessions where user_id = $1 and id <> coalesce($2, '')")
+        .bind(user).bind(kept).execute(c).await)?
+    .rows_affected())
+}
+
 /// Ends one session of a user. Tells whether there was one.
 pub async fn delete(tx: &mut Tx, user: &UserId, id: &SessionId) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query("delete from sessions where id = $1 and user_id = $2")

@@ -4,7 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
 
 use crate::conn::on;
-use crate::row::{encryption_key, read, read_optional, signing_key};
+use crate::row::{encryption_key, km_version, read_optional, signing_key};
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A user's two public keys. They are registered together and cleared together.
@@ -106,9 +106,7 @@ impl TryFrom<UserRow> for User {
         let identity = Identity {
             alias: read_optional("users.alias", row.alias.as_deref(), Alias::parse)?,
             keys,
-            km_version: read("users.km_version", row.km_version, |version| {
-                KmVersion::new(version).ok_or("below 1")
-            })?,
+            km_version: km_version("users.km_version", row.km_version)?,
         };
         Ok(Self {
             id: row.id,
@@ -181,6 +179,33 @@ pub async fn all(conn: &mut Conn) -> Result<Vec<User>, StoreError> {
     let rows: Vec<UserRow> = on!(conn, c => sqlx::query_as(select_user!("order by created_at, id"))
         .fetch_all(c).await)?;
     rows.into_iter().map(User::try_from).collect()
+}
+
+/// A page of the users whose e-mail address, name or alias contains `text`, oldest first, and how many
+/// there are in all.
+pub async fn search(
+    conn: &mut Conn,
+    text: &str,
+    limit: u32,
+    offset: u32,
+) -> Result<(Vec<User>, u64), StoreError> {
+    // In a pattern these three have a meaning of their own.
+    let escaped = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
+    let pattern = format!("%{escaped}%");
+    let rows: Vec<UserRow> = on!(conn, c => sqlx::query_as(select_user!(
+        "where email_folded like $1 escape '\\' or lower(coalesce(first_name, '') || ' ' || coalesce(last_name, '')) like $1 escape '\\'
+            or coalesce(alias_folded, '') like $1 escape '\\'
+         order by created_at, id limit $2 offset $3"
+    ))
+    .bind(&pattern).bind(i64::from(limit)).bind(i64::from(offset)).fetch_all(c).await)?;
+    let (total,): (i64,) = on!(conn, c => sqlx::query_as(
+        "select count(*) from users
+         where email_folded like $1 escape '\\' or lower(coalesce(first_name, '') || ' ' || coalesce(last_name, '')) like $1 escape '\\'
+            or coalesce(alias_folded, '') like $1 escape '\\'"
+    )
+    .bind(&pattern).fetch_one(c).await)?;
+    let users = rows.into_iter().map(User::try_from).collect::<Result<_, _>>()?;
+    Ok((users, u64::try_from(total).unwrap_or(0)))
 }
 
 /// Whether anybody has an account.

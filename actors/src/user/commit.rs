@@ -1,0 +1,166 @@
+//! Rotating the keys (`POST /users/me/km-version/commit`): new keys, and everything that was sealed under
+//! the old ones sealed anew, in one transaction. Of any number of commits with the same expectation one
+//! wins; the others find another version and change nothing.
+
+use std::collections::HashSet;
+
+use futures_util::FutureExt;
+use vellum_protocol::KmVersion;
+use vellum_store::slots::{self, Wrapped};
+use vellum_store::users::{self, Keys};
+use vellum_store::{CollectionId, Tx, UserId, blobs, collections, outbox, passkeys};
+
+use super::{Event, Scope, UserCommand, load};
+use crate::Error;
+use crate::delivery::lapsed;
+
+/// A blob, sealed under the new keys.
+#[derive(Debug, Clone)]
+pub struct ResealedBlob {
+    /// Which.
+    pub blob_type: String,
+    /// The ciphertext.
+    pub encrypted_blob: String,
+}
+
+/// A collection's metadata, sealed under the new keys.
+#[derive(Debug, Clone)]
+pub struct ResealedCollection {
+    /// Which.
+    pub id: CollectionId,
+    /// The sealed metadata.
+    pub metadata_encrypted: String,
+}
+
+/// A rotation.
+#[derive(Debug)]
+pub struct Commit {
+    /// The version that the client rotates from.
+    pub expected: KmVersion,
+    /// The new keys.
+    pub keys: Keys,
+    /// Blobs sealed anew.
+    pub blobs: Vec<ResealedBlob>,
+    /// Collections sealed anew.
+    pub collections: Vec<ResealedCollection>,
+    /// Slots filled anew.
+    pub slots: Vec<Wrapped>,
+    /// Slots of lost devices, which are emptied.
+    pub drop_slots: Vec<String>,
+    /// Whether everything that the account holds must be here.
+    pub require_complete: bool,
+}
+
+/// A rotation that was carried out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Committed {
+    /// The version now.
+    pub km_version: KmVersion,
+    /// Collections that are not, or no longer, the user's.
+    pub ignored_collections: Vec<CollectionId>,
+    /// Slots of credentials that are not, or no longer, the user's.
+    pub ignored_slots: Vec<String>,
+}
+
+/// What a strict rotation has left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Missing {
+    /// Types of blobs.
+    pub blobs: Vec<String>,
+    /// Ids of collections.
+    pub collections: Vec<String>,
+    /// Credentials of slots.
+    pub slots: Vec<String>,
+}
+
+impl Missing {
+    fn is_empty(&self) -> bool {
+        self.blobs.is_empty() && self.collections.is_empty() && self.slots.is_empty()
+    }
+}
+
+impl UserCommand for Commit {
+    type Output = Committed;
+    const NAME: &'static str = "commit";
+
+    async fn run(self, scope: Scope) -> Result<Committed, Error> {
+        if self.keys.signing.as_bytes() == self.keys.encryption.as_bytes() {
+            return Err(Error::EqualKeys);
+        }
+        let node = scope.node.clone();
+        node.store.write(move |tx| async move { self.commit(tx, &scope).await }.boxed()).await
+    }
+}
+
+impl Commit {
+    async fn commit(self, tx: &mut Tx, scope: &Scope) -> Result<Committed, Error> {
+        let next = self.expected.next();
+        // First of all the swap: whoever comes second stops here, with nothing written.
+        if !users::swap_keys(tx, &scope.user, self.expected, &self.keys, next, scope.now).await? {
+            let current = load(tx, &scope.user).await?.identity.km_version;
+            return Err(Error::RotationConflict { current });
+        }
+        for credential in &self.drop_slots {
+            slots::delete(tx, &scope.user, credential).await?;
+        }
+        if self.require_complete {
+            let missing = self.missing(tx, &scope.user).await?;
+            if !missing.is_empty() {
+                return Err(Error::IncompleteRotation(Box::new(missing)));
+            }
+        }
+        for blob in &self.blobs {
+            blobs::put(tx, &scope.user, &blob.blob_type, &blob.encrypted_blob, "", next, scope.now).await?;
+        }
+        let ignored_collections = self.reseal_collections(tx, scope, next).await?;
+        let ignored_slots = self.refill_slots(tx, scope, next).await?;
+        // What the old key signed verifies nowhere any more.
+        for message in outbox::withdraw_signatures(tx, &scope.user).await? {
+            lapsed(tx, &message).await?;
+        }
+        scope.audit(tx, Event::Rotated).await?;
+        Ok(Committed { km_version: next, ignored_collections, ignored_slots })
+    }
+
+    async fn reseal_collections(
+        &self,
+        tx: &mut Tx,
+        scope: &Scope,
+        next: KmVersion,
+    ) -> Result<Vec<CollectionId>, Error> {
+        let mut ignored = Vec::new();
+        for ResealedCollection { id, metadata_encrypted } in &self.collections {
+            if !collections::reseal(tx, &scope.user, id, metadata_encrypted, next, scope.now).await? {
+                ignored.push(id.clone());
+            }
+        }
+        Ok(ignored)
+    }
+
+    async fn refill_slots(&self, tx: &mut Tx, scope: &Scope, next: KmVersion) -> Result<Vec<String>, Error> {
+        let passkeys = passkeys::credential_ids(tx, &scope.user).await?;
+        let mut ignored = Vec::new();
+        for wrapped in &self.slots {
+            if passkeys.contains(&wrapped.credential_id) {
+                slots::put(tx, &scope.user, wrapped, next, scope.now).await?;
+            } else {
+                ignored.push(wrapped.credential_id.clone());
+            }
+        }
+        Ok(ignored)
+    }
+
+    /// What the account holds and the body does not bring.
+    async fn missing(&self, tx: &mut Tx, user: &UserId) -> Result<Missing, Error> {
+        let brought: HashSet<&str> = self.blobs.iter().map(|blob| blob.blob_type.as_str()).collect();
+        let held = blobs::list(tx, user).await?.into_iter().map(|blob| blob.blob_type);
+        let blobs = held.filter(|held| !brought.contains(held.as_str())).collect();
+        let brought: HashSet<&str> = self.collections.iter().map(|one| one.id.as_str()).collect();
+        let held = collections::list(tx, user).await?.into_iter().map(|one| one.id.to_string());
+        let collections = held.filter(|held| !brought.contains(held.as_str())).collect();
+        let brought: HashSet<&str> = self.slots.iter().map(|slot| slot.credential_id.as_str()).collect();
+        let held = slots::list(tx, user).await?.into_iter().map(|slot| slot.wrapped.credential_id);
+        let slots = held.filter(|held| !brought.contains(held.as_str())).collect();
+        Ok(Missing { blobs, collections, slots })
+    }
+}

@@ -1,0 +1,81 @@
+//! Ending sessions: one (`DELETE /auth/sessions/{id}`), all others, or all.
+
+use futures_util::FutureExt;
+use vellum_store::{SessionId, sessions};
+
+use super::wrap_secrets::renew;
+use super::{Event, Scope, UserCommand};
+use crate::Error;
+
+/// Ends the session with this id, if it is the user's.
+#[derive(Debug)]
+pub struct EndSession {
+    /// Which one.
+    pub id: SessionId,
+}
+
+impl UserCommand for EndSession {
+    type Output = ();
+    const NAME: &'static str = "end_session";
+
+    async fn run(self, scope: Scope) -> Result<(), Error> {
+        let node = scope.node.clone();
+        node.store
+            .write(move |tx| {
+                async move {
+                    if !sessions::delete(tx, &scope.user, &self.id).await? {
+                        return Err(Error::SessionNotFound);
+                    }
+                    scope.audit(tx, Event::SessionEnded).await
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
+/// Ends every session of the user but the one that asks.
+#[derive(Debug)]
+pub struct EndOtherSessions;
+
+impl UserCommand for EndOtherSessions {
+    type Output = ();
+    const NAME: &'static str = "end_other_sessions";
+
+    async fn run(self, scope: Scope) -> Result<(), Error> {
+        let node = scope.node.clone();
+        node.store
+            .write(move |tx| {
+                async move {
+                    sessions::delete_others(tx, &scope.user, scope.origin.session.as_ref()).await?;
+                    scope.audit(tx, Event::OtherSessionsEnded).await
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
+/// Ends every session of the user and makes every device wrap secret anew: what a lost device has sealed
+/// on it opens no more.
+#[derive(Debug)]
+pub struct EndAllSessions;
+
+impl UserCommand for EndAllSessions {
+    type Output = ();
+    const NAME: &'static str = "end_all_sessions";
+
+    async fn run(self, scope: Scope) -> Result<(), Error> {
+        let node = scope.node.clone();
+        node.store
+            .write(move |tx| {
+                async move {
+                    sessions::delete_others(tx, &scope.user, None).await?;
+                    renew(tx, &scope).await?;
+                    scope.audit(tx, Event::AllSessionsEnded).await
+                }
+                .boxed()
+            })
+            .await
+    }
+}

@@ -1,0 +1,65 @@
+//! The audit trail: who changed what of an identity, when, and from where. Rows are only ever added, and
+//! they survive a reset.
+
+use sqlx::FromRow;
+use vellum_protocol::UnixMillis;
+
+use crate::conn::on;
+use crate::{AuditId, Conn, SessionId, StoreError, Tx, UserId};
+
+/// One change.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// The row's name.
+    pub id: AuditId,
+    /// When.
+    pub at: UnixMillis,
+    /// What, as a fixed word.
+    pub event: String,
+    /// From which session; `None` for what nobody's session did.
+    pub session_id: Option<SessionId>,
+    /// From which address.
+    pub ip: Option<String>,
+}
+
+#[derive(FromRow)]
+struct EntryRow {
+    id: AuditId,
+    at: i64,
+    event: String,
+    session_id: Option<SessionId>,
+    ip: Option<String>,
+}
+
+/// Adds a row. It is part of the change's own transaction: either both are there or neither.
+pub async fn append(tx: &mut Tx, user: &UserId, entry: &Entry) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("insert into audit (id, user_id, at, event, session_id, ip) values ($1, $2, $3, $4, $5, $6)")
+        .bind(&entry.id).bind(user).bind(entry.at.0).bind(&entry.event).bind(&entry.session_id).bind(&entry.ip)
+        .execute(c).await)?;
+    Ok(())
+}
+
+/// A page of the user's trail, newest first.
+pub async fn page(conn: &mut Conn, user: &UserId, limit: u32, offset: u32) -> Result<Vec<Entry>, StoreError> {
+    let rows: Vec<EntryRow> = on!(conn, c => sqlx::query_as(
+        "select id, at, event, session_id, ip from audit where user_id = $1 order by at desc, id desc limit $2 offset $3"
+    )
+    .bind(user).bind(i64::from(limit)).bind(i64::from(offset)).fetch_all(c).await)?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Entry {
+            id: row.id,
+            at: UnixMillis(row.at),
+            event: row.event,
+            session_id: row.session_id,
+            ip: row.ip,
+        })
+        .collect())
+}
+
+/// How many rows the user's trail has.
+pub async fn count(conn: &mut Conn, user: &UserId) -> Result<u64, StoreError> {
+    let (count,): (i64,) = on!(conn, c => sqlx::query_as("select count(*) from audit where user_id = $1")
+        .bind(user).fetch_one(c).await)?;
+    Ok(u64::try_from(count).unwrap_or(0))
+}

@@ -1,0 +1,40 @@
+//! Preferences: the language and the units a user reads in. They survive a reset.
+
+use sqlx::FromRow;
+
+use crate::conn::on;
+use crate::{Conn, StoreError, Tx, UserId};
+
+/// What a user prefers.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct Preferences {
+    /// A BCP 47 language tag.
+    pub language: String,
+    /// `metric` or `imperial`.
+    pub unit_system: String,
+}
+
+impl Default for Preferences {
+    fn default() -> Self {
+        Self { language: "en-US".into(), unit_system: "metric".into() }
+    }
+}
+
+/// What the user prefers; the defaults for somebody who has never said.
+pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Preferences, StoreError> {
+    let row: Option<Preferences> = on!(conn, c => sqlx::query_as(
+        "select language, unit_system from preferences where user_id = $1"
+    )
+    .bind(user).fetch_optional(c).await)?;
+    Ok(row.unwrap_or_default())
+}
+
+/// Stores what the user prefers.
+pub async fn set(tx: &mut Tx, user: &UserId, preferences: &Preferences) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "insert into preferences (user_id, language, unit_system) values ($1, $2, $3)
+         on conflict (user_id) do update set language = excluded.language, unit_system = excluded.unit_system"
+    )
+    .bind(user).bind(&preferences.language).bind(&preferences.unit_system).execute(c).await)?;
+    Ok(())
+}

@@ -1,0 +1,99 @@
+//! Opening: what the file is set to, and what is refused.
+
+use std::os::unix::fs::PermissionsExt;
+
+use futures_util::FutureExt;
+use sqlx::{Connection, SqliteConnection};
+use vellum_store::{Store, StoreError, UserId, roles};
+
+use crate::support::Db;
+
+#[tokio::test]
+async fn the_file_is_in_write_ahead_mode() {
+    let db = Db::new().await;
+    // The mode is a property of the file, so another connection sees it.
+    let mut other = SqliteConnection::connect(&db.url()).await.unwrap();
+    let (mode,): (String,) = sqlx::query_as("pragma journal_mode").fetch_one(&mut other).await.unwrap();
+    assert_eq!(mode, "wal");
+}
+
+#[tokio::test]
+async fn a_row_that_refers_to_nothing_is_refused() {
+    let db = Db::new().await;
+    let given: Result<(), StoreError> = db
+        .store
+        .write(|tx| async move { roles::give(tx, &UserId::from("nobody".to_owned()), "user").await }.boxed())
+        .await;
+    assert!(matches!(given, Err(StoreError::Database(_))), "foreign keys are in force: {given:?}");
+}
+
+#[tokio::test]
+async fn nobody_else_can_read_the_files() {
+    let db = Db::new().await;
+    db.user("alice@example.org").await;
+    let mut seen = 0;
+    for file in std::fs::read_dir(db.folder.path()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", file.file_name());
+        seen += 1;
+    }
+    assert!(seen >= 2, "the database and its log");
+}
+
+#[tokio::test]
+async fn a_database_of_a_newer_version_is_refused_and_left_as_it_is() {
+    let db = Db::new().await;
+    db.user("alice@example.org").await;
+    db.store.close().await;
+    let mut other = SqliteConnection::connect(&db.url()).await.unwrap();
+    sqlx::query(
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'of tomorrow', 1, x'00', 0)",
+    )
+    .execute(&mut other)
+    .await
+    .unwrap();
+    assert!(matches!(Store::open(&db.url()).await, Err(StoreError::Schema(_))));
+    sqlx::query("delete from _sqlx_migrations where version = 9999").execute(&mut other).await.unwrap();
+    other.close().await.unwrap();
+    let store = Store::open(&db.url()).await.unwrap();
+    assert_eq!(Db { store, folder: db.folder }.emails().await, ["alice@example.org"]);
+}
+
+#[tokio::test]
+async fn a_database_whose_history_was_altered_is_refused() {
+    let db = Db::new().await;
+    db.store.close().await;
+    let mut other = SqliteConnection::connect(&db.url()).await.unwrap();
+    sqlx::query("update _sqlx_migrations set checksum = x'00'").execute(&mut other).await.unwrap();
+    assert!(matches!(Store::open(&db.url()).await, Err(StoreError::Schema(_))));
+}
+
+#[tokio::test]
+async fn only_an_address_of_a_file_is_taken() {
+    for url in
+        ["postgres://localhost/x", "mysql://localhost/x", "/var/lib/node.db", "node.db", "", "SQLITE://x"]
+    {
+        assert!(matches!(Store::open(url).await, Err(StoreError::Address(_))), "{url}");
+        assert!(matches!(Store::file(url), Err(StoreError::Address(_))), "{url}");
+    }
+}
+
+#[tokio::test]
+async fn a_folder_that_is_not_there_is_told_as_a_wrong_address() {
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("sqlite://{}/missing/node.db", folder.path().display());
+    assert!(matches!(Store::open(&url).await, Err(StoreError::Address(_))));
+}
+
+#[tokio::test]
+#[ignore = "found: sqlx renames `:memory:` before `sqlite_options` looks at the name, and `?mode=memory` is not looked at"]
+async fn a_database_in_memory_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let by_mode = format!("sqlite://{}/node.db?mode=memory", folder.path().display());
+    for url in ["sqlite::memory:", "sqlite://:memory:", by_mode.as_str()] {
+        let file = Store::file(url);
+        assert!(matches!(file, Err(StoreError::Address(_))), "{url}: {file:?}");
+    }
+}

@@ -1,0 +1,13 @@
+//! Tests of the store on real SQLite files. One binary: it links once, and its modules share `support`.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod database;
+mod outbox;
+mod outbox_leasing;
+mod peers;
+mod relationships;
+mod sign_in;
+mod support;
+mod users;
+mod writer;

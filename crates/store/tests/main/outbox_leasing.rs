@@ -1,0 +1,300 @@
+//! The delivery's side of the outbox: who may send what, when, and whose outcome counts.
+
+use std::collections::HashMap;
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use vellum_protocol::{MessageType, UnixMillis};
+use vellum_store::outbox::{self, Lapsed, Leased, Outcome, State};
+use vellum_store::peers;
+
+use crate::support::{Db, NEVER, T0, handle, t};
+
+fn per_domain(leased: &[Leased]) -> HashMap<String, usize> {
+    let mut counts = HashMap::new();
+    for row in leased {
+        *counts.entry(row.peer_handle.domain().folded()).or_default() += 1;
+    }
+    counts
+}
+
+/// Revocations of one user to `count` people at a node, due one after the other from `from` on.
+async fn queue_many(db: &Db, domain: &str, count: i64, from: i64) -> vellum_store::UserId {
+    let user = db.user(&format!("owner-of-{domain}@example.org")).await;
+    for n in 0..count {
+        db.queue(&user, &format!("user{n:02}@{domain}"), NEVER, t(from + n)).await;
+    }
+    user
+}
+
+fn postponed(next: UnixMillis) -> Outcome {
+    Outcome::Postponed { error: "down".into(), next_attempt_at: next, maybe_arrived: false }
+}
+
+async fn expire(db: &Db, now: UnixMillis) -> Vec<Lapsed> {
+    db.write(move |tx| async move { outbox::expire(tx, now).await }.boxed()).await
+}
+
+async fn expire_leases(db: &Db, now: UnixMillis) -> u64 {
+    db.write(move |tx| async move { outbox::expire_leases(tx, now).await }.boxed()).await
+}
+
+async fn release(db: &Db, prefix: &'static str) -> u64 {
+    db.write(move |tx| async move { outbox::release_leases(tx, prefix).await }.boxed()).await
+}
+
+async fn next_due(db: &Db) -> Option<UnixMillis> {
+    outbox::next_due(&mut db.store.read().await.unwrap()).await.unwrap()
+}
+
+async fn note_failure(db: &Db, domain: &'static str, retry_at: UnixMillis) {
+    db.write(move |tx| async move { peers::note_failure(tx, domain, 3, retry_at, "down", T0).await }.boxed())
+        .await;
+}
+
+#[tokio::test]
+async fn one_peer_gets_no_more_at_once_than_its_limit_counting_what_is_under_way() {
+    let db = Db::new().await;
+    queue_many(&db, "a.example", 6, 0).await;
+    queue_many(&db, "b.example", 1, 0).await;
+    let first = db.lease("x:1", t(100), 2).await;
+    assert_eq!(per_domain(&first), HashMap::from([("a.example".into(), 2), ("b.example".into(), 1)]));
+    assert!(db.lease("x:2", t(100), 2).await.is_empty(), "a's two are under way");
+    let a = first.iter().find(|row| row.peer_handle.domain().as_str() == "a.example").unwrap();
+    assert!(db.finish(a, Outcome::Delivered, t(101)).await);
+    assert_eq!(db.lease("x:3", t(101), 2).await.len(), 1, "one place is free again");
+    assert_eq!(db.lease("x:4", t(101), 4).await.len(), 2, "a wider limit counts them too");
+}
+
+#[tokio::test]
+async fn a_domain_is_one_peer_however_its_handles_spell_it() {
+    let db = Db::new().await;
+    let user = db.user("alice@example.org").await;
+    for peer in ["bob@Peer.example", "bob@peer.EXAMPLE", "bob@peer.example"] {
+        db.queue(&user, peer, NEVER, T0).await;
+    }
+    assert_eq!(db.lease("x:1", T0, 1).await.len(), 1);
+}
+
+#[tokio::test]
+async fn each_peer_has_its_turn_before_any_has_a_second_one() {
+    let db = Db::new().await;
+    queue_many(&db, "big.example", 30, 0).await;
+    queue_many(&db, "late.example", 3, 1000).await;
+    queue_many(&db, "last.example", 1, 5000).await;
+    let first = db.lease_up_to(3, "x:1", t(9000), 8).await;
+    let each = HashMap::from([
+        ("big.example".to_owned(), 1),
+        ("late.example".to_owned(), 1),
+        ("last.example".to_owned(), 1),
+    ]);
+    assert_eq!(per_domain(&first), each);
+    let of_big = first.iter().find(|row| row.peer_handle.domain().as_str() == "big.example").unwrap();
+    assert_eq!(of_big.peer_handle, handle("user00@big.example"), "the one that has waited longest");
+}
+
+#[tokio::test]
+async fn no_row_is_leased_twice_however_many_ask_at_once() {
+    let db = Db::new().await;
+    queue_many(&db, "a.example", 20, 0).await;
+    let words = ["x:0", "x:1", "x:2", "x:3", "x:4", "x:5", "x:6", "x:7"];
+    let shares = join_all(words.map(|word| db.lease_up_to(3, word, t(100), 100))).await;
+    let all: Vec<_> = shares.iter().flatten().collect();
+    let distinct: std::collections::HashSet<_> = all.iter().map(|row| row.id.clone()).collect();
+    assert_eq!((all.len(), distinct.len()), (20, 20));
+    for (word, share) in words.iter().zip(&shares) {
+        assert!(share.iter().all(|row| row.lease == *word));
+    }
+}
+
+#[tokio::test]
+async fn a_peer_with_failures_on_its_record_gets_one_probe_at_a_time() {
+    let db = Db::new().await;
+    queue_many(&db, "a.example", 5, 0).await;
+    note_failure(&db, "a.example", t(200)).await;
+    assert!(db.lease("x:1", t(199), 8).await.is_empty(), "it is not its time yet");
+    let probe = db.lease("x:2", t(200), 8).await;
+    assert_eq!(probe.len(), 1);
+    assert!(db.lease("x:3", t(200), 8).await.is_empty(), "the probe is under way");
+    db.finish(&probe[0], Outcome::Delivered, t(201)).await;
+    db.write(|tx| async move { peers::note_delivery(tx, "a.example", t(201)).await }.boxed()).await;
+    assert_eq!(db.lease("x:4", t(201), 8).await.len(), 4, "it is up: all may go");
+}
+
+#[tokio::test]
+async fn a_pause_holds_back_every_row_to_the_peer_and_no_other() {
+    let db = Db::new().await;
+    queue_many(&db, "a.example", 2, 0).await;
+    queue_many(&db, "b.example", 1, 0).await;
+    for until in [500, 300] {
+        db.write(move |tx| async move { peers::pause_until(tx, "a.example", t(until)).await }.boxed()).await;
+    }
+    assert_eq!(per_domain(&db.lease("x:1", t(499), 8).await), HashMap::from([("b.example".into(), 1)]));
+    assert_eq!(db.lease("x:2", t(500), 8).await.len(), 2, "a pause is no failure: all may go");
+}
+
+#[tokio::test]
+async fn nothing_is_leased_before_it_is_due_or_after_its_window() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    db.queue(&alice, "bob@peer.example", t(1000), T0).await;
+    let first = db.lease_one("x:1", T0).await;
+    db.finish(&first, postponed(t(500)), t(1)).await;
+    assert!(db.lease("x:2", t(499), 8).await.is_empty());
+    assert!(db.lease("x:3", t(1000), 8).await.is_empty());
+    assert_eq!(db.lease("x:4", t(999), 8).await.len(), 1);
+}
+
+#[tokio::test]
+async fn an_outcome_counts_only_while_its_lease_stands() {
+    for outcome in [Outcome::Delivered, Outcome::Rejected { error: "no".into() }, postponed(t(9))] {
+        let db = Db::new().await;
+        let alice = db.user("alice@example.org").await;
+        let bob = "bob@peer.example";
+
+        db.queue(&alice, bob, NEVER, T0).await;
+        let discarded = db.lease_one("x:1", T0).await;
+        let user = alice.clone();
+        db.write(move |tx| {
+            async move { outbox::discard(tx, &user, &handle("bob@peer.example")).await }.boxed()
+        })
+        .await;
+        assert!(!db.finish(&discarded, outcome.clone(), t(1)).await, "discarded: {outcome:?}");
+        assert!(db.pending(&alice).await.is_empty(), "it does not come back");
+
+        db.queue(&alice, bob, NEVER, T0).await;
+        let reset = db.lease_one("x:2", T0).await;
+        db.await_signature(&alice, bob, t(1)).await;
+        let before = db.pending(&alice).await;
+        assert!(!db.finish(&reset, outcome.clone(), t(2)).await, "reset: {outcome:?}");
+        assert_eq!(db.pending(&alice).await, before);
+
+        db.queue(&alice, bob, NEVER, T0).await;
+        let lapsed = db.lease_one("x:3", T0).await;
+        assert_eq!(expire_leases(&db, t(59_999)).await, 0);
+        assert_eq!(expire_leases(&db, t(60_000)).await, 1);
+        let before = db.pending(&alice).await;
+        assert_eq!(before[0].state, State::Queued);
+        assert!(!db.finish(&lapsed, outcome.clone(), t(60_000)).await, "lapsed: {outcome:?}");
+        assert_eq!(db.pending(&alice).await, before);
+        let again = db.lease_one("x:4", t(60_000)).await;
+        assert!(again.maybe_arrived, "nobody knows how the lapsed attempt ended");
+        let before = db.pending(&alice).await;
+        assert!(!db.finish(&lapsed, outcome.clone(), t(60_001)).await, "leased again: {outcome:?}");
+        assert_eq!(db.pending(&alice).await, before);
+        assert!(db.finish(&again, outcome.clone(), t(60_002)).await, "the one that stands counts");
+        assert!(!db.finish(&again, outcome, t(60_003)).await, "and only once");
+    }
+}
+
+#[tokio::test]
+async fn a_closed_window_unsigns_revocations_and_gives_back_every_other_message() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    let (bob, carl) = ("bob@peer.example", "carl@peer.example");
+    db.queue(&alice, bob, t(1000), T0).await;
+    let leased = db.lease_one("x:1", T0).await;
+    db.finish(&leased, postponed(t(2000)), t(10)).await;
+    db.queue(&alice, carl, t(1001), T0).await;
+    db.queue_of(&alice, MessageType::FriendAccept, bob, "closed", t(1000), T0).await;
+    db.queue_of(&alice, MessageType::FriendInvite, bob, "open", t(1001), T0).await;
+    assert!(expire(&db, t(999)).await.is_empty());
+
+    let lapsed = expire(&db, t(1000)).await;
+    assert_eq!(
+        lapsed,
+        [Lapsed {
+            user_id: alice.clone(),
+            peer_handle: handle(bob),
+            message_type: MessageType::FriendAccept,
+            subject: "closed".into(),
+        }]
+    );
+    let row = db.pending_for(&alice, bob).await.unwrap();
+    assert_eq!((row.state, row.expires_at, row.next_attempt_at), (State::AwaitingSignature, None, None));
+    assert_eq!((row.attempts, row.last_error.as_deref()), (1, Some("down")), "its history is kept");
+    assert_eq!(row.last_attempt_at, Some(t(10)));
+    assert_eq!(db.pending_for(&alice, carl).await.unwrap().state, State::Queued);
+    assert!(expire(&db, t(1000)).await.is_empty(), "each is given back once");
+    assert_eq!(db.lease("x:2", t(1000), 8).await.len(), 2, "carl's revocation and the open invitation");
+}
+
+#[tokio::test]
+async fn a_window_does_not_close_on_an_attempt_that_is_under_way() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    db.queue(&alice, "bob@peer.example", t(1000), T0).await;
+    db.queue_of(&alice, MessageType::FriendAccept, "carl@peer.example", "s", t(1000), T0).await;
+    let leased = db.lease("x:1", t(990), 8).await;
+    assert!(expire(&db, t(2000)).await.is_empty());
+    for row in &leased {
+        assert!(db.finish(row, Outcome::Delivered, t(2001)).await);
+    }
+    assert_eq!(leased.len(), 2);
+}
+
+#[tokio::test]
+async fn leases_are_handed_back_by_the_word_they_begin_with() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    for (word, peer) in [("a%:1", "one@x.example"), ("a%:2", "two@x.example"), ("ab:1", "three@x.example")] {
+        db.queue(&alice, peer, NEVER, T0).await;
+        db.lease_one(word, T0).await;
+    }
+    assert_eq!(release(&db, "a%:").await, 2, "the word is no pattern");
+    let states: Vec<_> = db.pending(&alice).await.into_iter().map(|row| row.state).collect();
+    assert_eq!(states, [State::Queued, State::Queued, State::Delivering]);
+    assert!(db.lease("c:1", T0, 8).await.iter().all(|row| row.maybe_arrived));
+    assert_eq!(release(&db, "").await, 3, "an empty word is in front of every word");
+}
+
+#[tokio::test]
+async fn the_next_thing_to_do_is_the_earliest_of_attempts_leases_and_windows() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    assert_eq!(next_due(&db).await, None);
+    db.await_signature(&alice, "unsigned@a.example", T0).await;
+    assert_eq!(next_due(&db).await, None, "an unsigned revocation waits for its owner");
+    db.queue(&alice, "bob@b.example", t(5000), t(100)).await;
+    assert_eq!(next_due(&db).await, Some(t(100)), "an attempt");
+    note_failure(&db, "b.example", t(700)).await;
+    assert_eq!(next_due(&db).await, Some(t(700)), "its peer's wait");
+    note_failure(&db, "b.example", t(9000)).await;
+    assert_eq!(next_due(&db).await, Some(t(5000)), "its window closes before");
+    db.queue(&alice, "carl@c.example", t(90_000), t(200)).await;
+    assert_eq!(next_due(&db).await, Some(t(200)));
+    let carl = db.lease_one("x:1", t(200)).await;
+    db.write(|tx| async move { peers::note_delivery(tx, "b.example", T0).await }.boxed()).await;
+    let bob = db.lease_one("x:2", t(300)).await;
+    assert_eq!(next_due(&db).await, Some(t(60_200)), "a lease's end");
+    db.finish(&bob, Outcome::Delivered, t(301)).await;
+    db.finish(&carl, Outcome::Rejected { error: "no".into() }, t(301)).await;
+    assert_eq!(next_due(&db).await, None, "a rejected one waits for its owner too");
+}
+
+#[tokio::test]
+async fn a_wider_window_reaches_the_signed_revocations_of_that_peer_and_nothing_else() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    let (bob, carl) = ("bob@a.example", "carl@a.example");
+    db.queue(&alice, bob, t(1000), T0).await;
+    db.lease_one("x:1", T0).await;
+    db.queue(&alice, carl, t(1000), t(10)).await;
+    db.queue(&alice, "long@a.example", t(90_000), T0).await;
+    db.queue(&alice, "dan@b.example", t(1000), T0).await;
+    db.await_signature(&alice, "unsigned@a.example", T0).await;
+    db.queue_of(&alice, MessageType::FriendInvite, bob, "s", t(1000), T0).await;
+    db.write(|tx| async move { outbox::widen_windows(tx, "a.example", 50_000).await }.boxed()).await;
+    let ends: HashMap<_, _> = db
+        .pending(&alice)
+        .await
+        .into_iter()
+        .map(|row| (row.peer_handle.to_string(), row.expires_at))
+        .collect();
+    assert_eq!(ends[bob], Some(t(50_000)), "from its own timestamp, while it is under way too");
+    assert_eq!(ends[carl], Some(t(50_010)));
+    assert_eq!(ends["long@a.example"], Some(t(90_000)), "no window is narrowed");
+    assert_eq!(ends["dan@b.example"], Some(t(1000)));
+    assert_eq!(ends["unsigned@a.example"], None);
+    assert_eq!(expire(&db, t(1000)).await.len(), 1, "the invitation's window closed as before");
+}

@@ -1,0 +1,103 @@
+//! What is remembered of peer nodes: the first key, and how reaching them goes.
+
+use futures_util::FutureExt;
+use futures_util::future::join_all;
+use vellum_protocol::SigningKey;
+use vellum_store::peers::{self, PeerNode};
+
+use crate::support::{Db, T0, keys, t};
+
+const PEER: &str = "peer.example";
+
+async fn pin(db: &Db, seed: u8, window: Option<i64>) -> SigningKey {
+    let key = keys(seed).signing;
+    db.write(move |tx| async move { peers::pin(tx, PEER, &key, window, T0).await }.boxed()).await
+}
+
+async fn fail(db: &Db, failures: u32, retry_at: i64) {
+    db.write(move |tx| {
+        async move { peers::note_failure(tx, PEER, failures, t(retry_at), "down", t(1)).await }.boxed()
+    })
+    .await;
+}
+
+async fn allow_probe(db: &Db, now: i64) -> bool {
+    db.write(move |tx| async move { peers::allow_probe(tx, PEER, t(now)).await }.boxed()).await
+}
+
+async fn deliver(db: &Db) {
+    db.write(|tx| async move { peers::note_delivery(tx, PEER, t(50)).await }.boxed()).await;
+}
+
+async fn found(db: &Db) -> PeerNode {
+    peers::find(&mut db.store.read().await.unwrap(), PEER).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn the_first_key_that_a_peer_shows_is_the_one_that_stays() {
+    let db = Db::new().await;
+    assert_eq!(pin(&db, 1, Some(60)).await, keys(1).signing);
+    assert_eq!(pin(&db, 2, Some(9_999)).await, keys(1).signing, "another key is told the pinned one");
+    let peer = found(&db).await;
+    assert_eq!(peer.public_key, Some(keys(1).signing));
+    assert_eq!(peer.revocation_window_seconds, Some(60), "a stranger's manifest sets no window");
+    pin(&db, 1, None).await;
+    assert_eq!(found(&db).await.revocation_window_seconds, None, "the pinned key's own manifest does");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_first_contacts_at_once_all_are_told_the_same_key() {
+    let db = Db::new().await;
+    let told = join_all((0..16).map(|seed| pin(&db, seed, None))).await;
+    assert!(told.iter().all(|key| *key == told[0]));
+    assert_eq!(found(&db).await.public_key, Some(told[0]));
+}
+
+#[tokio::test]
+async fn a_key_is_pinned_to_a_peer_that_was_only_known_by_its_failures() {
+    let db = Db::new().await;
+    fail(&db, 3, 500).await;
+    assert_eq!(found(&db).await.public_key, None);
+    assert_eq!(pin(&db, 1, None).await, keys(1).signing);
+    let peer = found(&db).await;
+    assert_eq!((peer.failures, peer.retry_at), (3, t(500)), "its record stays");
+    assert_eq!(peer.last_failure_at, Some(t(1)));
+}
+
+#[tokio::test]
+async fn a_delivery_makes_failures_good_and_keeps_the_pin() {
+    let db = Db::new().await;
+    pin(&db, 1, Some(60)).await;
+    fail(&db, 3, 500).await;
+    assert_eq!(found(&db).await.last_error.as_deref(), Some("down"));
+    deliver(&db).await;
+    let peer = found(&db).await;
+    assert_eq!((peer.failures, peer.retry_at.0, peer.last_error), (0, 0, None));
+    assert_eq!((peer.public_key, peer.revocation_window_seconds), (Some(keys(1).signing), Some(60)));
+}
+
+#[tokio::test]
+async fn a_peer_that_speaks_earns_one_probe_where_it_was_waited_for() {
+    let db = Db::new().await;
+    assert!(!allow_probe(&db, 100).await, "an unknown peer is not waited for");
+    fail(&db, 3, 500).await;
+    assert!(allow_probe(&db, 100).await);
+    let peer = found(&db).await;
+    assert_eq!((peer.failures, peer.retry_at), (3, t(100)), "its record stays");
+    assert!(!allow_probe(&db, 100).await, "the wait is cut short already");
+    deliver(&db).await;
+    db.write(|tx| async move { peers::pause_until(tx, PEER, t(900)).await }.boxed()).await;
+    assert!(!allow_probe(&db, 200).await, "a pause that it asked for itself is kept");
+    assert_eq!(found(&db).await.retry_at, t(900));
+}
+
+#[tokio::test]
+async fn a_pause_never_shortens_a_wait() {
+    let db = Db::new().await;
+    fail(&db, 1, 500).await;
+    for (until, then) in [(300, 500), (800, 800)] {
+        db.write(move |tx| async move { peers::pause_until(tx, PEER, t(until)).await }.boxed()).await;
+        assert_eq!(found(&db).await.retry_at, t(then));
+    }
+    assert_eq!(found(&db).await.failures, 1);
+}

@@ -1,0 +1,210 @@
+//! Friendships, invitations, and whom a reset has to tell.
+
+use futures_util::FutureExt;
+use vellum_protocol::Handle;
+use vellum_store::applied_envelopes::{self, AppliedEnvelope};
+use vellum_store::friendships::{self, Friendship};
+use vellum_store::invitations::{self, Direction, Invitation, Status};
+use vellum_store::{InvitationId, StoreError, UserId, outbox, shares};
+
+use crate::support::{Db, T0, handle, peer, t};
+
+const OWN: &str = "alice@home.example";
+const BOB: &str = "bob@peer.example";
+
+async fn establish(db: &Db, user: &UserId, friend: &'static str, now: i64, revocable_from: i64) {
+    let user = user.clone();
+    db.write(move |tx| {
+        async move { friendships::establish(tx, &user, &peer(friend, 2), t(now), t(revocable_from)).await }
+            .boxed()
+    })
+    .await;
+}
+
+async fn friends(db: &Db, user: &UserId) -> Vec<Friendship> {
+    friendships::of_user(&mut db.store.read().await.unwrap(), user).await.unwrap()
+}
+
+fn invitation(user: &UserId, direction: Direction, other: &str) -> Invitation {
+    let (from, to) = match direction {
+        Direction::Incoming => (handle(other), handle(OWN)),
+        Direction::Outgoing => (handle(OWN), handle(other)),
+    };
+    Invitation {
+        id: InvitationId::generate(),
+        local_user_id: user.clone(),
+        direction,
+        origin_server: from.domain().to_string(),
+        from,
+        to,
+        status: Status::Pending,
+        signature: Some("a signature".into()),
+        peer: Some(peer(other, 3)),
+        created_at: T0,
+        revocable_from: T0,
+    }
+}
+
+async fn insert(db: &Db, invitation: &Invitation) -> Result<(), StoreError> {
+    let invitation = invitation.clone();
+    db.store.write(move |tx| async move { invitations::insert(tx, &invitation).await }.boxed()).await
+}
+
+async fn whom_to_tell(db: &Db, user: &UserId) -> Vec<Handle> {
+    outbox::peers_of_user(&mut db.store.read().await.unwrap(), user).await.unwrap()
+}
+
+#[tokio::test]
+async fn everybody_with_a_relationship_is_told_of_a_reset_once_and_nobody_else() {
+    let db = Db::new().await;
+    let (alice, amy) = (db.user("alice@example.org").await, db.user("amy@example.org").await);
+    assert!(whom_to_tell(&db, &alice).await.is_empty());
+    establish(&db, &alice, BOB, 0, 0).await;
+    insert(&db, &invitation(&alice, Direction::Incoming, "inviter@peer.example")).await.unwrap();
+    insert(&db, &invitation(&alice, Direction::Outgoing, "invited@peer.example")).await.unwrap();
+    insert(&db, &invitation(&alice, Direction::Outgoing, BOB)).await.unwrap();
+    establish(&db, &amy, "stranger@peer.example", 0, 0).await;
+    let expected = [BOB, "invited@peer.example", "inviter@peer.example"].map(handle);
+    assert_eq!(whom_to_tell(&db, &alice).await, expected);
+}
+
+#[tokio::test]
+async fn somebody_elsewhere_with_the_users_own_alias_is_told_too() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    let namesake = "alice@other.example";
+    for direction in [Direction::Incoming, Direction::Outgoing] {
+        let only = invitation(&alice, direction, namesake);
+        insert(&db, &only).await.unwrap();
+        assert_eq!(whom_to_tell(&db, &alice).await, [handle(namesake)], "{direction:?}");
+        db.write(move |tx| async move { invitations::delete(tx, &only.id).await }.boxed()).await;
+    }
+}
+
+#[tokio::test]
+async fn a_friendship_ends_by_the_friends_clock_and_only_if_it_is_not_newer() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    establish(&db, &alice, BOB, 500, 100).await;
+    let end = |cutoff: i64| {
+        let user = alice.clone();
+        db.write(move |tx| async move { friendships::end(tx, &user, &handle(BOB), t(cutoff)).await }.boxed())
+    };
+    assert_eq!(end(99).await, 0);
+    assert_eq!(friends(&db, &alice).await.len(), 1);
+    assert_eq!(end(100).await, 1);
+    assert!(friends(&db, &alice).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_friendship_made_anew_has_its_own_beginning() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    establish(&db, &alice, BOB, 10, 10).await;
+    let mark = alice.clone();
+    db.write(move |tx| {
+        async move { friendships::update_peer(tx, &mark, &peer(BOB, 9), Some(t(20))).await }.boxed()
+    })
+    .await;
+    let changed = friends(&db, &alice).await.remove(0);
+    assert_eq!((changed.keys_changed_at, changed.established_at), (Some(t(20)), t(10)));
+    assert_eq!(changed.friend, peer(BOB, 9));
+    establish(&db, &alice, BOB, 900, 900).await;
+    let anew = friends(&db, &alice).await;
+    assert_eq!(anew.len(), 1, "one friendship a handle");
+    assert_eq!((anew[0].keys_changed_at, anew[0].established_at), (None, t(900)));
+    let user = alice.clone();
+    let ended = db
+        .write(move |tx| async move { friendships::end(tx, &user, &handle(BOB), t(899)).await }.boxed())
+        .await;
+    assert_eq!(ended, 0, "an older revocation does not reach it");
+}
+
+#[tokio::test]
+async fn the_same_invitation_stands_once() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    let first = invitation(&alice, Direction::Incoming, BOB);
+    insert(&db, &first).await.unwrap();
+    let second = insert(&db, &invitation(&alice, Direction::Incoming, BOB)).await;
+    assert!(matches!(second, Err(StoreError::Duplicate(_))));
+    insert(&db, &invitation(&alice, Direction::Outgoing, BOB)).await.expect("the other way is another one");
+    let mut conn = db.store.read().await.unwrap();
+    let found = invitations::with_peer(&mut conn, &alice, Direction::Incoming, &handle(BOB)).await.unwrap();
+    assert_eq!(found, Some(first), "it comes back as it was stored");
+}
+
+#[tokio::test]
+async fn an_accepted_invitation_is_out_of_sight_and_can_be_opened_again() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    let stored = invitation(&alice, Direction::Incoming, BOB);
+    insert(&db, &stored).await.unwrap();
+    for (status, changed, visible) in
+        [(Status::Accepted, true, 0), (Status::Accepted, false, 0), (Status::Pending, true, 1)]
+    {
+        let id = stored.id.clone();
+        let done =
+            db.write(move |tx| async move { invitations::set_status(tx, &id, status).await }.boxed()).await;
+        assert_eq!(done, changed);
+        let mut conn = db.store.read().await.unwrap();
+        let listed =
+            invitations::pending_of_user(&mut conn, &alice, Some(Direction::Incoming)).await.unwrap();
+        assert_eq!(listed.len(), visible);
+        assert!(invitations::by_id(&mut conn, &alice, &stored.id).await.unwrap().is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_revocation_ends_invitations_of_both_directions_with_that_peer_only() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    for direction in [Direction::Incoming, Direction::Outgoing] {
+        insert(&db, &invitation(&alice, direction, BOB)).await.unwrap();
+        insert(&db, &invitation(&alice, direction, "bob@elsewhere.example")).await.unwrap();
+    }
+    let newer =
+        Invitation { revocable_from: t(1), ..invitation(&alice, Direction::Outgoing, "new@peer.example") };
+    insert(&db, &newer).await.unwrap();
+    for (who, expected) in [(BOB, 2), (BOB, 0), ("new@peer.example", 0)] {
+        let user = alice.clone();
+        let ended = db
+            .write(move |tx| async move { invitations::end(tx, &user, &handle(who), T0).await }.boxed())
+            .await;
+        assert_eq!(ended, expected, "{who}");
+    }
+    let user = alice.clone();
+    assert_eq!(
+        db.write(move |tx| async move { shares::end(tx, &user, &handle(BOB), T0).await }.boxed()).await,
+        0
+    );
+    assert_eq!(whom_to_tell(&db, &alice).await.len(), 2);
+}
+
+#[tokio::test]
+async fn an_envelope_is_carried_out_once_a_sender_and_nonce() {
+    let db = Db::new().await;
+    let envelope = AppliedEnvelope {
+        sender_handle: BOB.into(),
+        nonce: "n".into(),
+        recipient_handle: OWN.into(),
+        message_type: "FRIEND_INVITE".into(),
+        signature: "s".into(),
+        applied: true,
+    };
+    let insert = |envelope: AppliedEnvelope| {
+        db.store.write(move |tx| {
+            async move { applied_envelopes::insert(tx, &envelope, T0, t(1000)).await }.boxed()
+        })
+    };
+    insert(envelope.clone()).await.unwrap();
+    let other = AppliedEnvelope { signature: "another".into(), ..envelope.clone() };
+    assert!(matches!(insert(other).await, Err(StoreError::Duplicate(_))));
+    let by_carl = AppliedEnvelope { sender_handle: "carl@peer.example".into(), ..envelope.clone() };
+    insert(by_carl).await.expect("a nonce is one sender's own");
+    let found = applied_envelopes::find(&mut db.store.read().await.unwrap(), BOB, "n").await.unwrap();
+    assert_eq!(found, Some(envelope));
+    let purged = db.write(|tx| async move { applied_envelopes::purge(tx, t(999)).await }.boxed()).await;
+    assert_eq!(purged, 0);
+    assert_eq!(db.write(|tx| async move { applied_envelopes::purge(tx, t(1000)).await }.boxed()).await, 2);
+}

@@ -1,0 +1,40 @@
+//! `vellum secrets …`: the keys that the node encrypts with at rest. Works beside a running node.
+
+use anyhow::Context as _;
+use clap::Subcommand;
+use serde_json::json;
+use vellum_actors::Clock;
+use vellum_store::Store;
+
+use super::{Context, block_on, print};
+use crate::data_dir::DataDir;
+
+/// What to do with the keys.
+#[derive(Debug, Subcommand)]
+pub enum SecretsCommand {
+    /// Makes a new key for device wrap secrets and encrypts every stored secret with it.
+    Rotate,
+}
+
+/// Runs the command.
+pub fn run(context: &Context, command: SecretsCommand) -> anyhow::Result<()> {
+    let SecretsCommand::Rotate = command;
+    let settings = context.settings()?;
+    let folder = DataDir::open(&settings.data_dir)?;
+    block_on(async {
+        let store = Store::open(&settings.database_url).await.context("opening the database")?;
+        // The key first: a crash afterwards leaves a key that nothing uses yet, never the other way round.
+        folder.add_wrapping_key()?;
+        let renewed = folder.wrapping_keys()?.renew_all(&store, Clock::system().now()).await;
+        store.close().await;
+        let renewed = renewed?;
+        print(&if context.json {
+            json!({ "renewed": renewed }).to_string()
+        } else {
+            format!(
+                "{renewed} secrets are encrypted with a new key; older keys stay in wrap.keys, for backups"
+            )
+        });
+        Ok(())
+    })
+}

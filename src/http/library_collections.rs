@@ -1,0 +1,101 @@
+//! `/library/collections`: collections of ciphertext.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig};
+use serde_json::{Value, json};
+use vellum_actors::Error;
+use vellum_actors::user::{CollectionChange, CreateCollection, DeleteCollection, UpdateCollection};
+use vellum_store::CollectionId;
+use vellum_store::collections::{self, Collection};
+
+use super::body::Body;
+use super::caller::Caller;
+use super::endpoint::Endpoint;
+use super::error::Problem;
+use super::fields::Fields;
+use super::{App, shown};
+
+/// Existing clients hold this permission also for reading (wire protocol, section 7).
+const WRITE: &str = "library:write";
+
+/// Paths of this file.
+pub fn paths(config: &mut ServiceConfig) {
+    Endpoint::at("/library/collections").get(list).post(create).register(config);
+    Endpoint::at("/library/collections/{id}").get(read).put(update).delete(delete).register(config);
+}
+
+async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let found = collections::list(&mut conn, caller.user()).await.map_err(Error::from)?;
+    Ok(super::private(&found.iter().map(collection_view).collect::<Vec<Value>>()))
+}
+
+async fn create(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let mut fields = Fields::of_body(&body)?;
+    if !fields.has("metadataEncrypted") {
+        fields.wrong("metadataEncrypted", "is required; it may be the empty text");
+    }
+    let change = read_change(fields)?;
+    let made = app.node.ask(&caller, CreateCollection(change)).await?;
+    Ok(super::private(&collection_view(&made)))
+}
+
+async fn read(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let id = CollectionId::from(id.into_inner());
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let found = collections::find(&mut conn, caller.user(), &id).await.map_err(Error::from)?;
+    let mut view = collection_view(&found.ok_or(Error::CollectionNotFound)?);
+    view["role"] = json!("owner");
+    view["bookmarks"] = json!([]);
+    Ok(super::private(&view))
+}
+
+async fn update(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let change = read_change(Fields::of_body(&body)?)?;
+    let update = UpdateCollection { id: CollectionId::from(id.into_inner()), change };
+    Ok(super::private(&collection_view(&app.node.ask(&caller, update).await?)))
+}
+
+async fn delete(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    app.node.ask(&caller, DeleteCollection { id: CollectionId::from(id.into_inner()) }).await?;
+    Ok(HttpResponse::NoContent().finish())
+}
+
+fn read_change(mut fields: Fields) -> Result<CollectionChange, Problem> {
+    let metadata_encrypted = fields.optional_ciphertext("metadataEncrypted");
+    let metadata_key_version = fields.optional_integer("metadataKeyVersion");
+    if metadata_key_version.is_some_and(|version| version < 1) {
+        fields.wrong("metadataKeyVersion", "must be 1 or more");
+    }
+    let is_public = fields.optional_bool("isPublic");
+    fields.finish()?;
+    Ok(CollectionChange { metadata_encrypted, metadata_key_version, is_public })
+}
+
+fn collection_view(collection: &Collection) -> Value {
+    json!({
+        "id": collection.id,
+        "userId": collection.user_id,
+        "isPublic": collection.is_public,
+        "isSensitive": collection.is_sensitive,
+        "scheme": collection.scheme,
+        "resharingPolicy": collection.resharing_policy,
+        "publicToken": collection.public_token,
+        "publicRole": collection.public_role,
+        "metadataEncrypted": collection.metadata_encrypted,
+        "metadataKeyVersion": collection.metadata_key_version,
+        "kmVersion": collection.km_version,
+        "createdAt": shown(collection.created_at),
+        "updatedAt": shown(collection.updated_at),
+    })
+}

@@ -1,0 +1,150 @@
+//! `/me/blobs`: personal blobs.
+//!
+//! A blob's revision is its `ETag`. A client that sends `If-Match` or `If-None-Match` is refused with 412
+//! when the blob is not what it believes; one that sends neither writes as it always did.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{self, ETag, EntityTag, HeaderName};
+use actix_web::web::{self, ServiceConfig};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::{Value, json};
+use vellum_actors::Error;
+use vellum_actors::user::{DeleteBlob, Expectation, PutBlob};
+use vellum_store::blobs::{self, BlobInfo};
+
+use super::body::Body;
+use super::caller::Caller;
+use super::endpoint::Endpoint;
+use super::error::Problem;
+use super::fields::Fields;
+use super::{App, shown};
+
+const READ: &str = "library:read";
+const WRITE: &str = "library:write";
+/// The longest nonce beside a blob.
+const LONGEST_NONCE: usize = 100;
+
+/// Paths of this file.
+pub fn paths(config: &mut ServiceConfig, longest_upload: usize) {
+    Endpoint::at("/me/blobs").get(list).register(config);
+    Endpoint::at("/me/blobs/{type}")
+        .get(read)
+        .put(write)
+        .delete(delete)
+        .longest_body(longest_upload)
+        .register(config);
+}
+
+/// Whether a text is a type of blob (wire protocol, section 7).
+pub(super) fn is_blob_type(text: &str) -> bool {
+    (1..=64).contains(&text.len())
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-'))
+}
+
+fn parse_type(text: String) -> Result<String, Problem> {
+    if is_blob_type(&text) {
+        return Ok(text);
+    }
+    let detail = "A blob's type has 1 to 64 characters out of A-Z, a-z, 0-9, . _ : and -.";
+    Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_blob_type", detail))
+}
+
+async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    caller.require(READ)?;
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let found = blobs::list(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let found: Vec<Value> = found.iter().map(info_view).collect();
+    Ok(super::private(&json!({ "blobs": found })))
+}
+
+/// 204 when there is none.
+async fn read(
+    app: web::Data<App>,
+    caller: Caller,
+    blob_type: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(READ)?;
+    let blob_type = parse_type(blob_type.into_inner())?;
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let found = blobs::find(&mut conn, caller.user(), &blob_type).await.map_err(Error::from)?;
+    let Some(blob) = found else { return Ok(HttpResponse::NoContent().finish()) };
+    let mut answer = HttpResponse::Ok();
+    answer.insert_header((header::CACHE_CONTROL, "no-store")).insert_header(tag(blob.info.revision));
+    Ok(answer.json(json!({
+        "encryptedBlob": blob.encrypted_blob,
+        "nonce": blob.nonce,
+        "kmVersion": blob.info.km_version,
+        "updatedAt": shown(blob.info.updated_at),
+    })))
+}
+
+async fn write(
+    app: web::Data<App>,
+    caller: Caller,
+    blob_type: web::Path<String>,
+    request: HttpRequest,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let blob_type = parse_type(blob_type.into_inner())?;
+    let mut fields = Fields::of_body(&body)?;
+    let encrypted_blob = fields.ciphertext("encryptedBlob");
+    let nonce = fields.optional_text("nonce").unwrap_or_default();
+    if nonce.len() > LONGEST_NONCE {
+        fields.wrong("nonce", format!("must have at most {LONGEST_NONCE} characters"));
+    }
+    let sealed_under = fields.optional_km_version("kmVersion");
+    fields.finish()?;
+    let expected = expectation(&request)?;
+    let put = PutBlob { blob_type, encrypted_blob, nonce, sealed_under, expected };
+    let revision = app.node.ask(&caller, put).await?;
+    let mut answer = super::private(&json!({ "success": true }));
+    if let Ok(value) = EntityTag::new_strong(revision.to_string()).to_string().parse() {
+        answer.headers_mut().insert(header::ETAG, value);
+    }
+    Ok(answer)
+}
+
+async fn delete(
+    app: web::Data<App>,
+    caller: Caller,
+    blob_type: web::Path<String>,
+    request: HttpRequest,
+) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let blob_type = parse_type(blob_type.into_inner())?;
+    let expected = expectation(&request)?;
+    app.node.ask(&caller, DeleteBlob { blob_type, expected }).await?;
+    Ok(super::private(&json!({ "success": true })))
+}
+
+fn tag(revision: i64) -> ETag {
+    ETag(EntityTag::new_strong(revision.to_string()))
+}
+
+/// What the client says it believes to be stored (RFC 9110, section 13.1).
+fn expectation(request: &HttpRequest) -> Result<Expectation, Problem> {
+    let value =
+        |name: HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or_default().trim());
+    if let Some(none_match) = value(header::IF_NONE_MATCH) {
+        return if none_match == "*" { Ok(Expectation::Absent) } else { Err(bad_precondition()) };
+    }
+    match value(header::IF_MATCH) {
+        None => Ok(Expectation::Anything),
+        Some("*") => Ok(Expectation::Present),
+        Some(text) => {
+            let revision = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
+            let revision = revision.and_then(|revision| revision.parse().ok());
+            revision.map(Expectation::Revision).ok_or_else(bad_precondition)
+        }
+    }
+}
+
+fn bad_precondition() -> Problem {
+    let detail = "If-Match takes one ETag of this blob or *, If-None-Match takes *.";
+    Problem::new(StatusCode::BAD_REQUEST, "invalid_precondition", detail)
+}
+
+fn info_view(info: &BlobInfo) -> Value {
+    json!({ "blobType": info.blob_type, "kmVersion": info.km_version, "updatedAt": shown(info.updated_at) })
+}

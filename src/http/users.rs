@@ -1,0 +1,109 @@
+//! `/users`: everybody's accounts, for those who may see and make them.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig};
+use serde_json::{Value, json};
+use vellum_actors::Error;
+use vellum_actors::accounts::{self, NewAccount};
+use vellum_store::roles::{self, Role};
+use vellum_store::sessions;
+use vellum_store::users::{self, NewUser, User};
+
+use super::body::Body;
+use super::caller::Caller;
+use super::endpoint::Endpoint;
+use super::error::Problem;
+use super::fields::Fields;
+use super::paging::Paging;
+use super::sessions::read_email;
+use super::{App, shown};
+
+/// The longest name.
+const LONGEST_NAME: usize = 200;
+/// The longest address of a picture.
+const LONGEST_PICTURE: usize = 2000;
+
+/// Paths of this file.
+pub fn paths(config: &mut ServiceConfig) {
+    for path in ["/users", "/users/"] {
+        Endpoint::at(path).get(list).post(create).register(config);
+    }
+    Endpoint::at("/users/roles").get(all_roles).register(config);
+    Endpoint::at("/users/permissions").get(all_permissions).register(config);
+}
+
+async fn list(app: web::Data<App>, caller: Caller, page: Paging) -> Result<HttpResponse, Problem> {
+    caller.require("users:read")?;
+    let now = app.node.clock.now();
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let (found, total) =
+        users::search(&mut conn, &page.query, page.limit, page.offset()).await.map_err(Error::from)?;
+    let mut data = Vec::with_capacity(found.len());
+    for user in &found {
+        let roles = roles::of_user(&mut conn, &user.id).await.map_err(Error::from)?;
+        let sessions = sessions::of_user(&mut conn, &user.id, now).await.map_err(Error::from)?;
+        data.push(listed_view(user, &roles, sessions.len()));
+    }
+    Ok(super::private(&json!({ "data": data, "total": total, "page": page.page, "limit": page.limit })))
+}
+
+async fn create(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    caller.require("users:create")?;
+    let mut fields = Fields::of_body(&body)?;
+    let email = read_email(&mut fields);
+    // Existing clients send ids of roles, and may leave the names out then.
+    let asked = fields.optional_texts("roles", 10);
+    let named = |fields: &mut Fields, name: &str| match (asked.is_empty(), fields.has(name)) {
+        (_, true) => Some(fields.short_text(name, LONGEST_NAME)),
+        (true, false) => Some(fields.text(name)),
+        (false, false) => None,
+    };
+    let (first_name, last_name) = (named(&mut fields, "firstName"), named(&mut fields, "lastName"));
+    let picture = fields.has("picture").then(|| fields.short_text("picture", LONGEST_PICTURE));
+    let role = fields.optional_text("role");
+    fields.finish()?;
+    let roles = match (role, asked) {
+        (Some(role), _) => vec![role],
+        (None, asked) if asked.is_empty() => vec!["user".to_owned()],
+        (None, asked) => asked,
+    };
+    let user = NewUser { email, first_name, last_name, picture };
+    let (user, roles) = accounts::create_by(&app.node, caller.user(), NewAccount { user, roles }).await?;
+    Ok(super::private(&view(&user, &roles)))
+}
+
+async fn all_roles(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    caller.require("roles:read")?;
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let found = roles::all(&mut conn).await.map_err(Error::from)?;
+    let view = |role: &Role| json!({ "id": role.id, "name": role.name, "description": role.description, "isDefault": role.is_default });
+    Ok(super::private(&found.iter().map(view).collect::<Vec<Value>>()))
+}
+
+async fn all_permissions(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    caller.require("permissions:read")?;
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let found = roles::all_permissions(&mut conn).await.map_err(Error::from)?;
+    let found: Vec<Value> = found.iter().map(|one| json!({ "id": one.id, "name": one.name })).collect();
+    Ok(super::private(&found))
+}
+
+fn view(user: &User, roles: &[Role]) -> Value {
+    let roles: Vec<Value> = roles.iter().map(|role| json!({ "id": role.id, "name": role.name })).collect();
+    json!({
+        "id": user.id,
+        "email": user.email,
+        "firstName": user.first_name,
+        "lastName": user.last_name,
+        "alias": user.identity.alias,
+        "picture": user.picture,
+        "createdAt": shown(user.created_at),
+        "roles": roles,
+    })
+}
+
+fn listed_view(user: &User, roles: &[Role], sessions: usize) -> Value {
+    let mut view = view(user, roles);
+    view["sessionCount"] = json!(sessions);
+    view
+}

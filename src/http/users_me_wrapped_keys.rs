@@ -1,0 +1,79 @@
+//! `/users/me/wrapped-keys`: the slots that passkeys open.
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig};
+use serde_json::{Value, json};
+use vellum_actors::Error;
+use vellum_actors::user::{DeleteSlot, MarkSlotUsed, PutSlot};
+use vellum_store::slots::{self, Slot, Wrapped};
+
+use super::body::Body;
+use super::caller::Caller;
+use super::endpoint::Endpoint;
+use super::error::Problem;
+use super::fields::Fields;
+use super::{App, shown};
+
+/// What a slot is sealed with where the client does not say.
+const DEFAULT_ALGORITHM: &str = "aes-256-gcm-prf-v1";
+/// The longest credential id, algorithm and signature.
+const LONGEST_SHORT: usize = 1500;
+
+/// Paths of this file.
+pub fn paths(config: &mut ServiceConfig) {
+    Endpoint::at("/users/me/wrapped-keys").get(list).post(put).register(config);
+    Endpoint::at("/users/me/wrapped-keys/{credentialId}").delete(delete).register(config);
+    Endpoint::at("/users/me/wrapped-keys/{credentialId}/used").post(used).register(config);
+}
+
+/// Reads a slot out of a body.
+pub(super) fn read_slot(fields: &mut Fields) -> Wrapped {
+    let wrap_algo = if fields.has("wrapAlgo") {
+        fields.short_text("wrapAlgo", LONGEST_SHORT)
+    } else {
+        DEFAULT_ALGORITHM.to_owned()
+    };
+    Wrapped {
+        credential_id: fields.short_text("credentialId", LONGEST_SHORT),
+        wrapped_km: fields.text("wrappedKm"),
+        wrap_algo,
+        slot_signature: fields.short_text("slotSignature", LONGEST_SHORT),
+    }
+}
+
+async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let found = slots::list(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let found: Vec<Value> = found.iter().map(slot_view).collect();
+    Ok(super::private(&json!({ "slots": found })))
+}
+
+async fn put(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    let mut fields = Fields::of_body(&body)?;
+    let wrapped = read_slot(&mut fields);
+    fields.finish()?;
+    app.node.ask(&caller, PutSlot { wrapped }).await?;
+    Ok(HttpResponse::Created().json(json!({ "success": true })))
+}
+
+async fn delete(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    app.node.ask(&caller, DeleteSlot { credential_id: id.into_inner() }).await?;
+    Ok(super::private(&json!({ "success": true })))
+}
+
+async fn used(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    app.node.ask(&caller, MarkSlotUsed { credential_id: id.into_inner() }).await?;
+    Ok(super::private(&json!({ "success": true })))
+}
+
+fn slot_view(slot: &Slot) -> Value {
+    json!({
+        "credentialId": slot.wrapped.credential_id,
+        "wrappedKm": slot.wrapped.wrapped_km,
+        "wrapAlgo": slot.wrapped.wrap_algo,
+        "slotSignature": slot.wrapped.slot_signature,
+        "kmVersion": slot.km_version,
+        "createdAt": shown(slot.created_at),
+        "lastUsedAt": slot.last_used_at.map(shown),
+    })
+}
