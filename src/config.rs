@@ -99,7 +99,7 @@ pub struct Federation {
     pub in_flight_per_peer: u32,
 }
 
-/// Settings `limits.*`, in requests a minute and client address.
+/// Settings `limits.*`, in requests a minute, by client address unless said otherwise.
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
@@ -111,6 +111,14 @@ pub struct Limits {
     pub inbox_per_minute: u32,
     /// The well-known documents.
     pub documents_per_minute: u32,
+    /// Reading a device wrap secret, by user.
+    pub wrap_secrets_per_minute: u32,
+    /// Making all of them anew, by user.
+    pub wrap_secret_rotations_per_minute: u32,
+    /// Rotating the keys, by user.
+    pub commits_per_minute: u32,
+    /// Flushing revocations, by user.
+    pub flushes_per_minute: u32,
 }
 
 /// Settings `mail.*`.

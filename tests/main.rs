@@ -7,6 +7,7 @@ mod support;
 mod administration;
 mod ciphertext;
 mod friends;
+mod hygiene;
 mod identity;
 mod inbox;
 mod operations;

@@ -177,6 +177,10 @@ fn check_limits(limits: Limits) -> Result<Limits, SettingsError> {
         ("limits.sign_in_per_minute", limits.sign_in_per_minute),
         ("limits.inbox_per_minute", limits.inbox_per_minute),
         ("limits.documents_per_minute", limits.documents_per_minute),
+        ("limits.wrap_secrets_per_minute", limits.wrap_secrets_per_minute),
+        ("limits.wrap_secret_rotations_per_minute", limits.wrap_secret_rotations_per_minute),
+        ("limits.commits_per_minute", limits.commits_per_minute),
+        ("limits.flushes_per_minute", limits.flushes_per_minute),
     ];
     match named.into_iter().find(|(_, rate)| *rate == 0) {
         Some((name, _)) => Err(wrong(name, 0, "1 or more; limits.enabled = false switches all of them off")),

@@ -93,9 +93,10 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     let Some(token) = presented(request, &app)? else {
         return Ok(None);
     };
-    let found = sign_in::authenticate(&app.node, &token).await?;
+    let Some(found) = sign_in::authenticate(&app.node, &token).await? else { return Ok(None) };
+    app.limiters.count_user(request, &found.session.user_id)?;
     let ip = limits::client_address(request, &app.trusted_proxies).map(|address| address.to_string());
-    Ok(found.map(|found| Caller { session: found.session, permissions: found.permissions, ip, token }))
+    Ok(Some(Caller { session: found.session, permissions: found.permissions, ip, token }))
 }
 
 /// The token that a request carries. One in the `Authorization` header is looked at first, and alone: a

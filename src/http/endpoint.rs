@@ -1,5 +1,7 @@
-//! A path and its methods. HEAD goes with GET, and any other method is answered 405 with what is allowed.
+//! A path and its methods. HEAD goes with GET, OPTIONS tells what there is, and any other method is
+//! answered 405 with the same.
 
+use actix_web::http::{Method, header};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
 
@@ -79,11 +81,19 @@ impl Endpoint {
     }
 
     /// Adds the path to the application.
-    pub fn register(self, config: &mut ServiceConfig) {
+    pub fn register(mut self, config: &mut ServiceConfig) {
+        self.methods.push("OPTIONS");
         let allow = self.methods.join(", ");
-        config.service(self.resource.default_service(web::to(move || {
+        let options = allow.clone();
+        let told = move || {
+            let answer = HttpResponse::NoContent().insert_header((header::ALLOW, options.as_str())).finish();
+            async { answer }
+        };
+        let refused = move || {
             let problem = Problem::method_not_allowed(allow.clone());
             async { Err::<HttpResponse, _>(problem) }
-        })));
+        };
+        let resource = self.resource.route(web::method(Method::OPTIONS).to(told));
+        config.service(resource.default_service(web::to(refused)));
     }
 }

@@ -1,57 +1,183 @@
-//! Rate limits by client address, in front of what costs the node something before it knows who asks.
+//! Rate limits: by client address in front of what costs the node something before it knows who asks,
+//! and by user on what is dear. Every limited answer tells where its client stands (`RateLimit`,
+//! `RateLimit-Policy`: the IETF draft's header fields).
 
+use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::http::Method;
+use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
 use actix_web::middleware::Next;
-use actix_web::{HttpRequest, web};
+use actix_web::{HttpMessage, HttpRequest, web};
 use governor::clock::{Clock, DefaultClock};
-use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
+use governor::middleware::{StateInformationMiddleware, StateSnapshot};
+use governor::state::keyed::DefaultKeyedStateStore;
+use governor::{Quota, RateLimiter};
 use ipnet::IpNet;
 use vellum_protocol::server_request::INBOX_PATH;
+use vellum_store::UserId;
 
 use super::App;
 use super::error::Problem;
 use crate::config::Limits;
 
-type ByAddress = DefaultKeyedRateLimiter<IpAddr>;
+/// The time that limits are stated for, in seconds.
+const WINDOW: u32 = 60;
+
+/// One limit, with a record of each of its clients.
+struct Limit<K: Hash + Eq + Clone> {
+    name: &'static str,
+    per_minute: NonZeroU32,
+    clients: RateLimiter<K, DefaultKeyedStateStore<K>, DefaultClock, StateInformationMiddleware>,
+}
+
+/// Where a client stands after a request.
+#[derive(Debug, Clone, Copy)]
+struct Standing {
+    name: &'static str,
+    per_minute: u32,
+    remaining: u32,
+    wait_seconds: u64,
+}
+
+impl<K: Hash + Eq + Clone> Limit<K> {
+    fn new(name: &'static str, per_minute: u32) -> Self {
+        // The settings refuse 0; 1 is the least that a limit can be.
+        let per_minute = NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN);
+        let clients = RateLimiter::keyed(Quota::per_minute(per_minute)).with_middleware();
+        Self { name, per_minute, clients }
+    }
+
+    /// Counts a request. The standing tells when the next one is taken if this one is not.
+    fn count(&self, client: &K) -> Result<Standing, Standing> {
+        let standing = |remaining, wait_seconds| Standing {
+            name: self.name,
+            per_minute: self.per_minute.get(),
+            remaining,
+            wait_seconds,
+        };
+        match self.clients.check_key(client) {
+            Ok(snapshot) => {
+                Ok(standing(remaining(&snapshot), u64::from(WINDOW / self.per_minute.get().min(WINDOW))))
+            }
+            Err(until) => Err(standing(0, until.wait_time_from(DefaultClock::default().now()).as_secs() + 1)),
+        }
+    }
+
+    fn sweep(&self) {
+        self.clients.retain_recent();
+        self.clients.shrink_to_fit();
+    }
+}
+
+fn remaining(snapshot: &StateSnapshot) -> u32 {
+    snapshot.remaining_burst_capacity()
+}
+
+impl Standing {
+    fn write(self, headers: &mut HeaderMap) {
+        let Self { name, per_minute, remaining, wait_seconds } = self;
+        let policy = format!("\"{name}\";q={per_minute};w={WINDOW}");
+        let now = format!("\"{name}\";r={remaining};t={wait_seconds}");
+        for (header, value) in [("ratelimit-policy", policy), ("ratelimit", now)] {
+            if let Ok(value) = HeaderValue::from_str(&value) {
+                headers.insert(HeaderName::from_static(header), value);
+            }
+        }
+    }
+}
 
 /// Who has asked how often lately. `None`: limits are switched off.
 pub struct Limiters(Option<Kinds>);
 
 struct Kinds {
-    sign_in: ByAddress,
-    inbox: ByAddress,
-    documents: ByAddress,
+    sign_in: Limit<IpAddr>,
+    inbox: Limit<IpAddr>,
+    documents: Limit<IpAddr>,
+    wrap_secrets: Limit<UserId>,
+    wrap_secret_rotations: Limit<UserId>,
+    commits: Limit<UserId>,
+    flushes: Limit<UserId>,
+}
+
+impl Kinds {
+    /// Which limit by address a request falls under.
+    fn by_address(&self, method: &Method, path: &str) -> Option<&Limit<IpAddr>> {
+        match path {
+            INBOX_PATH => Some(&self.inbox),
+            "/auth/verify" | "/auth/sessions" if method == Method::POST => Some(&self.sign_in),
+            _ if path.starts_with("/.well-known/") => Some(&self.documents),
+            _ => None,
+        }
+    }
+
+    /// Which limit by user a request falls under.
+    fn by_user(&self, pattern: &str) -> Option<&Limit<UserId>> {
+        match pattern {
+            "/users/me/devices/{deviceId}/wrap-secret" => Some(&self.wrap_secrets),
+            "/users/me/device-wrap-secrets/rotate" => Some(&self.wrap_secret_rotations),
+            "/users/me/km-version/commit" => Some(&self.commits),
+            "/users/me/revocations/flush" => Some(&self.flushes),
+            _ => None,
+        }
+    }
 }
 
 impl Limiters {
     /// Empty records, with the limits of the settings.
     #[must_use]
     pub fn new(limits: Limits) -> Self {
-        let by_address = |per_minute: u32| {
-            // The settings refuse 0; 1 is the least that a limit can be.
-            RateLimiter::keyed(Quota::per_minute(NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN)))
-        };
         Self(limits.enabled.then(|| Kinds {
-            sign_in: by_address(limits.sign_in_per_minute),
-            inbox: by_address(limits.inbox_per_minute),
-            documents: by_address(limits.documents_per_minute),
+            sign_in: Limit::new("sign-in", limits.sign_in_per_minute),
+            inbox: Limit::new("inbox", limits.inbox_per_minute),
+            documents: Limit::new("documents", limits.documents_per_minute),
+            wrap_secrets: Limit::new("wrap-secrets", limits.wrap_secrets_per_minute),
+            wrap_secret_rotations: Limit::new(
+                "wrap-secret-rotations",
+                limits.wrap_secret_rotations_per_minute,
+            ),
+            commits: Limit::new("commits", limits.commits_per_minute),
+            flushes: Limit::new("flushes", limits.flushes_per_minute),
         }))
     }
 
-    /// Forgets addresses that have been quiet.
+    /// Forgets clients that have been quiet.
     pub fn sweep(&self) {
-        if let Some(kinds) = &self.0 {
-            for limiter in [&kinds.sign_in, &kinds.inbox, &kinds.documents] {
-                limiter.retain_recent();
-                limiter.shrink_to_fit();
-            }
+        let Some(kinds) = &self.0 else { return };
+        for limit in [&kinds.sign_in, &kinds.inbox, &kinds.documents] {
+            limit.sweep();
+        }
+        for limit in [&kinds.wrap_secrets, &kinds.wrap_secret_rotations, &kinds.commits, &kinds.flushes] {
+            limit.sweep();
         }
     }
+
+    /// Counts a request of a signed-in user, where it falls under a limit.
+    ///
+    /// # Errors
+    /// 429 with `Retry-After`.
+    pub fn count_user(&self, request: &HttpRequest, user: &UserId) -> Result<(), Problem> {
+        let limit = self.0.as_ref().and_then(|kinds| kinds.by_user(request.match_pattern()?.as_str()));
+        limit.map_or(Ok(()), |limit| note(request, limit.count(user)))
+    }
+
+    fn count_address(&self, request: &HttpRequest, trusted: &[IpNet]) -> Result<(), Problem> {
+        let limit = self.0.as_ref().and_then(|kinds| kinds.by_address(request.method(), request.path()));
+        match (limit, client_address(request, trusted)) {
+            (Some(limit), Some(address)) => note(request, limit.count(&address)),
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Keeps the standing with the request, for the headers of its answer.
+fn note(request: &HttpRequest, counted: Result<Standing, Standing>) -> Result<(), Problem> {
+    let (Ok(standing) | Err(standing)) = counted;
+    request.extensions_mut().insert(standing);
+    counted.map(drop).map_err(|standing| Problem::too_many(standing.wait_seconds))
 }
 
 /// The client's address. What `X-Forwarded-For` says counts only when the connection comes from a
@@ -70,47 +196,28 @@ pub fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr
     Some(hops.into_iter().find(|hop| !is_trusted(hop)).unwrap_or(peer))
 }
 
-/// Refuses a request whose address has asked too often. It runs before anything is parsed.
+/// Refuses a request whose address has asked too often, before anything is parsed; and tells in the answer
+/// of every limited request where its client stands.
 ///
 /// # Errors
-/// 429 with `Retry-After`.
+/// Only what the handler fails with; a refusal is an answer.
 pub async fn limit(
     request: ServiceRequest,
-    next: Next<impl MessageBody>,
+    next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    check(&request)?;
-    next.call(request).await
-}
-
-fn check(request: &ServiceRequest) -> Result<(), Problem> {
-    let Some(app) = request.app_data::<web::Data<App>>() else {
-        return Ok(());
+    let counted = match request.app_data::<web::Data<App>>() {
+        Some(app) => app.limiters.count_address(request.request(), &app.trusted_proxies),
+        None => Ok(()),
     };
-    let Some(kinds) = &app.limiters.0 else {
-        return Ok(());
+    let mut answer = match counted {
+        Ok(()) => next.call(request).await?.map_into_left_body(),
+        Err(problem) => request.error_response(problem).map_into_right_body(),
     };
-    let Some(limiter) = kinds.of(request.method(), request.path()) else {
-        return Ok(());
-    };
-    let Some(address) = client_address(request.request(), &app.trusted_proxies) else {
-        return Ok(());
-    };
-    limiter.check_key(&address).map_err(|until| {
-        let wait = until.wait_time_from(DefaultClock::default().now());
-        Problem::too_many(wait.as_secs() + 1)
-    })
-}
-
-impl Kinds {
-    /// Which limit a request falls under.
-    fn of(&self, method: &Method, path: &str) -> Option<&ByAddress> {
-        match path {
-            INBOX_PATH => Some(&self.inbox),
-            "/auth/verify" | "/auth/sessions" if method == Method::POST => Some(&self.sign_in),
-            _ if path.starts_with("/.well-known/") => Some(&self.documents),
-            _ => None,
-        }
+    let standing = answer.request().extensions().get::<Standing>().copied();
+    if let Some(standing) = standing {
+        standing.write(answer.headers_mut());
     }
+    Ok(answer)
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ mod federation;
 mod fields;
 mod friends;
 mod health;
+mod hygiene;
 mod library_collections;
 mod limits;
 mod me_blobs;
@@ -32,7 +33,7 @@ use std::sync::Arc;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header;
-use actix_web::middleware::from_fn;
+use actix_web::middleware::{Compress, from_fn};
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
 use tracing_actix_web::TracingLogger;
@@ -91,6 +92,7 @@ pub fn application(
     >,
 > {
     let longest_upload = app.longest_upload;
+    let cors = hygiene::cross_origin(&app.client_origins);
     actix_web::App::new()
         .app_data(app)
         .app_data(web::PayloadConfig::new(LONGEST_BODY))
@@ -113,12 +115,25 @@ pub fn application(
             Err::<HttpResponse, _>(Problem::not_found("There is nothing here."))
         }))
         .wrap(from_fn(limits::limit))
+        .wrap(Compress::default())
+        .wrap(cors)
+        .wrap(from_fn(hygiene::headers))
         .wrap(TracingLogger::default())
 }
 
 /// 200 with a body that only the caller may keep.
 fn private<T: Serialize>(body: &T) -> HttpResponse {
     HttpResponse::Ok().insert_header((header::CACHE_CONTROL, "no-store")).json(body)
+}
+
+/// 200 with a body that holds a secret. Never compressed: the length of a compressed answer would tell
+/// something of what is in it.
+fn secret<T: Serialize>(body: &T) -> HttpResponse {
+    let mut answer = HttpResponse::Ok();
+    answer
+        .insert_header((header::CACHE_CONTROL, "no-store"))
+        .insert_header(header::ContentEncoding::Identity);
+    answer.json(body)
 }
 
 /// A time as every answer shows it: RFC 3339 in UTC with milliseconds.

@@ -1,7 +1,7 @@
 //! `/auth/verify` and `/auth/sessions`: signing in with a code, the present session, signing out.
 
 use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieAge};
-use actix_web::http::header;
+use actix_web::http::header::{self, ContentEncoding};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
@@ -53,6 +53,7 @@ async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Resul
     let permissions = permissions(&app, &opened.token).await?;
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::CACHE_CONTROL, "no-store"));
+    answer.insert_header(ContentEncoding::Identity);
     if !request.headers().contains_key(header::AUTHORIZATION) {
         // A browser keeps the token where no script can read it.
         answer.cookie(session_cookie(&app, &opened));
@@ -69,7 +70,7 @@ async fn current(app: web::Data<App>, MaybeCaller(caller): MaybeCaller) -> Resul
         return Ok(HttpResponse::NoContent().finish());
     };
     let (user, roles) = sign_in::user_of(&app.node, caller.user()).await?;
-    Ok(super::private(&json!({
+    Ok(super::secret(&json!({
         "token": caller.token.expose_secret(),
         "user": user_view(&user, &roles, caller.permissions()),
         "session": session_view(&caller.session),

@@ -30,7 +30,7 @@ async fn wrap_secret(
         return Err(Problem::validation(vec![FieldError { field: "deviceId".into(), message }]));
     }
     let secret = app.node.ask(&caller, WrapSecret { device_id }).await?;
-    Ok(super::private(&json!({ "secret": base64::encode(secret.as_slice()) })))
+    Ok(super::secret(&json!({ "secret": base64::encode(secret.as_slice()) })))
 }
 
 async fn rotate(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {

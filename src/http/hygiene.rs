@@ -1,0 +1,66 @@
+//! What every answer gets, whatever handler it comes from: headers that keep browsers from guessing and
+//! framing, the request's id, and leave for the configured clients' origins.
+
+use actix_cors::Cors;
+use actix_web::body::MessageBody;
+use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::Method;
+use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::middleware::Next;
+use actix_web::{HttpMessage, web};
+use tracing_actix_web::RequestId;
+
+use super::App;
+use crate::config::Origin;
+
+/// How long a browser may keep a preflight's answer, in seconds.
+const PREFLIGHT_AGE: usize = 600;
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Lets the configured clients' pages read answers and send cookies, and nobody else's.
+pub fn cross_origin(clients: &[Origin]) -> Cors {
+    let cors = Cors::default()
+        .allowed_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
+        .allowed_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_MATCH,
+            header::IF_NONE_MATCH,
+        ])
+        .expose_headers([header::ETAG, header::RETRY_AFTER, REQUEST_ID])
+        .expose_headers(["ratelimit", "ratelimit-policy"])
+        .supports_credentials()
+        // A page that is not known gets an answer without leave to read it; the handlers refuse its cookies.
+        .block_on_origin_mismatch(false)
+        .max_age(PREFLIGHT_AGE);
+    clients.iter().fold(cors, |cors, client| cors.allowed_origin(client.as_str()))
+}
+
+/// Adds the headers.
+///
+/// # Errors
+/// Only what the handler fails with.
+pub async fn headers(
+    request: ServiceRequest,
+    next: Next<impl MessageBody>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    let secure = request.app_data::<web::Data<App>>().is_some_and(|app| app.origin.is_https());
+    let id = request.extensions().get::<RequestId>().map(ToString::to_string);
+    let mut answer = next.call(request).await?;
+    let headers = answer.headers_mut();
+    for (name, value) in [
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::X_FRAME_OPTIONS, "DENY"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    if secure {
+        headers.insert(header::STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
+    if let Some(id) = id.and_then(|id| HeaderValue::from_str(&id).ok()) {
+        headers.insert(REQUEST_ID, id);
+    }
+    Ok(answer)
+}
