@@ -132,3 +132,162 @@ impl Directory {
         usize::try_from(hash % places as u64).unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use futures_util::future::join_all;
+    use tokio::sync::Notify;
+
+    use super::*;
+    use crate::alone::Alone;
+    use crate::user::Scope;
+
+    /// Waits until it is let go, and counts how many do so at once.
+    struct Hold {
+        inside: Arc<AtomicUsize>,
+        go: Arc<Notify>,
+    }
+
+    impl UserCommand for Hold {
+        type Output = usize;
+        const NAME: &'static str = "hold";
+
+        async fn run(self, _: Scope) -> Result<usize, Error> {
+            let at_once = self.inside.fetch_add(1, Ordering::SeqCst) + 1;
+            self.go.notified().await;
+            self.inside.fetch_sub(1, Ordering::SeqCst);
+            Ok(at_once)
+        }
+    }
+
+    /// Gives others every chance to come between, and tells how many were inside with it.
+    struct Yield(Arc<AtomicUsize>);
+
+    impl UserCommand for Yield {
+        type Output = usize;
+        const NAME: &'static str = "yield";
+
+        async fn run(self, _: Scope) -> Result<usize, Error> {
+            let at_once = self.0.fetch_add(1, Ordering::SeqCst) + 1;
+            for _ in 0..20 {
+                tokio::task::yield_now().await;
+            }
+            self.0.fetch_sub(1, Ordering::SeqCst);
+            Ok(at_once)
+        }
+    }
+
+    struct Panic;
+
+    impl UserCommand for Panic {
+        type Output = ();
+        const NAME: &'static str = "panic";
+
+        async fn run(self, _: Scope) -> Result<(), Error> {
+            panic!("as a broken command would");
+        }
+    }
+
+    #[actix::test]
+    async fn commands_of_one_user_run_strictly_one_at_a_time() {
+        let alone = Alone::start().await;
+        let user = alone.user("ann").await;
+        let inside = Arc::new(AtomicUsize::new(0));
+        let all = (0..64).map(|_| alone.node.ask(&user, Yield(Arc::clone(&inside))));
+        for at_once in join_all(all).await {
+            assert_eq!(at_once.unwrap(), 1);
+        }
+    }
+
+    #[actix::test]
+    async fn a_user_whose_commands_hang_delays_nobody_else() {
+        let alone = Alone::start().await;
+        let (inside, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        // More hanging users than there are arbiters, so that others share a thread with one of them.
+        let mut hanging = Vec::new();
+        for name in ["a1", "a2", "a3", "a4", "a5", "a6"] {
+            let (user, node) = (alone.user(name).await, Arc::clone(&alone.node));
+            let hold = Hold { inside: Arc::clone(&inside), go: Arc::clone(&go) };
+            hanging.push(actix::spawn(async move { node.ask(&user, hold).await }));
+        }
+        while inside.load(Ordering::SeqCst) < 6 {
+            tokio::task::yield_now().await;
+        }
+        let other = alone.user("ben").await;
+        let done = join_all((0..32).map(|_| alone.node.ask(&other, Yield(Arc::default())))).await;
+        assert_eq!(done.into_iter().filter(Result::is_ok).count(), 32);
+        assert_eq!(inside.load(Ordering::SeqCst), 6, "all that while they hang");
+        for held in hanging {
+            go.notify_one();
+            go.notify_waiters();
+            held.await.unwrap().unwrap();
+        }
+    }
+
+    #[actix::test]
+    async fn one_message_too_many_is_refused_and_none_is_dropped() {
+        let alone = Alone::start().await;
+        let user = alone.user("ann").await;
+        let (inside, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        let node = Arc::clone(&alone.node);
+        let hold = Hold { inside: Arc::clone(&inside), go: Arc::clone(&go) };
+        let asker = user.clone();
+        let held = actix::spawn(async move { node.ask(&asker, hold).await });
+        while inside.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        let node = Arc::clone(&alone.node);
+        let waiting = (0..MAILBOX + 10).map(|_| {
+            let (node, user) = (Arc::clone(&node), user.clone());
+            actix::spawn(async move { node.ask(&user, Yield(Arc::default())).await })
+        });
+        let waiting: Vec<_> = waiting.collect();
+        for _ in 0..1000 {
+            tokio::task::yield_now().await;
+        }
+        go.notify_one();
+        held.await.unwrap().unwrap();
+        let answers = join_all(waiting).await;
+        let refused = answers.iter().filter(|answer| matches!(answer, Ok(Err(Error::Busy { .. })))).count();
+        let done = answers.iter().filter(|answer| matches!(answer, Ok(Ok(1)))).count();
+        assert_eq!((done, refused), (MAILBOX - 1, 11));
+    }
+
+    #[actix::test]
+    async fn an_actor_that_panicked_answers_and_goes_on() {
+        let alone = Alone::start().await;
+        let user = alone.user("ann").await;
+        assert!(matches!(alone.node.ask(&user, Panic).await, Err(Error::Internal)));
+        for _ in 0..3 {
+            assert_eq!(alone.node.ask(&user, Yield(Arc::default())).await.unwrap(), 1);
+        }
+    }
+
+    #[actix::test]
+    async fn idle_actors_go_and_busy_ones_stay() {
+        let alone = Alone::start().await;
+        let (idle, busy) = (alone.user("ann").await, alone.user("ben").await);
+        let (inside, go) = (Arc::new(AtomicUsize::new(0)), Arc::new(Notify::new()));
+        alone.node.ask(&idle, Yield(Arc::default())).await.unwrap();
+        let hold = Hold { inside: Arc::clone(&inside), go: Arc::clone(&go) };
+        let node = Arc::clone(&alone.node);
+        let asker = busy.clone();
+        let held = actix::spawn(async move { node.ask(&asker, hold).await });
+        while inside.load(Ordering::SeqCst) == 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(alone.node.directory.sweep(alone.node.clock.now()), 0, "not idle for long enough");
+        alone.node.clock.advance(61_000);
+        assert_eq!(alone.node.directory.sweep(alone.node.clock.now()), 1);
+        assert_eq!(alone.node.directory.len(), 1);
+        go.notify_one();
+        held.await.unwrap().unwrap();
+        assert_eq!(
+            alone.node.ask(&idle, Yield(Arc::default())).await.unwrap(),
+            1,
+            "started again when needed"
+        );
+    }
+}

@@ -22,6 +22,8 @@
 //! [`sign_in::Mailer`], both given from outside.
 
 pub mod accounts;
+#[cfg(test)]
+mod alone;
 mod asker;
 pub mod clock;
 pub mod delivery;

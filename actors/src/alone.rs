@@ -1,0 +1,91 @@
+//! A node without neighbours, for this crate's own tests: a real database, real arbiters, no other node
+//! to be reached.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::Arbiter;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use secrecy::SecretBox;
+use tempfile::TempDir;
+use vellum_protocol::{Domain, SigningSecret, UnixMillis};
+use vellum_store::users::NewUser;
+use vellum_store::{Store, UserId};
+use zeroize::Zeroizing;
+
+use crate::directory::Directory;
+use crate::node::{Node, NodeParts, NodeSettings};
+use crate::peer::{Answer, Peers, Transport, TransportError};
+use crate::sign_in::{CodeLetter, MailError, Mailer, SignInSettings};
+use crate::wrapping::{WrappingKey, WrappingKeys};
+use crate::{Clock, accounts};
+
+struct NobodyThere;
+
+impl Transport for NobodyThere {
+    fn get<'a>(&'a self, _: &'a Domain, _: &'a str) -> BoxFuture<'a, Result<Answer, TransportError>> {
+        async { Err(TransportError::Unreachable("nobody is there".into())) }.boxed()
+    }
+
+    fn post<'a>(
+        &'a self,
+        _: &'a Domain,
+        _: &'a str,
+        _: Vec<(&'static str, String)>,
+        _: String,
+    ) -> BoxFuture<'a, Result<Answer, TransportError>> {
+        async { Err(TransportError::Unreachable("nobody is there".into())) }.boxed()
+    }
+}
+
+struct NoPost;
+
+impl Mailer for NoPost {
+    fn send_code(&self, _: CodeLetter) -> BoxFuture<'_, Result<(), MailError>> {
+        async { Err(MailError("there is no post here".into())) }.boxed()
+    }
+}
+
+/// A node and what it lives on.
+pub struct Alone {
+    pub node: Arc<Node>,
+    // Both end with the test.
+    _folder: TempDir,
+    _arbiters: Vec<Arbiter>,
+}
+
+impl Alone {
+    pub async fn start() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}", folder.path().join("v.db").display())).await.unwrap();
+        let arbiters: Vec<Arbiter> = (0..2).map(|_| Arbiter::new()).collect();
+        let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
+        let code_key = Arc::new(SecretBox::new(Box::new([7; 32])));
+        let key = WrappingKey { id: "one".into(), key: Zeroizing::new([8; 32]) };
+        let node = Node::new(NodeParts {
+            store,
+            clock: Clock::steered(UnixMillis(1_800_000_000_000)),
+            domain: Domain::parse("node.example").unwrap(),
+            identity: SigningSecret::from_seed([9; 32]),
+            settings: NodeSettings {
+                flush_wait: Duration::from_millis(100),
+                in_flight_per_peer: 4,
+                sign_in: SignInSettings { open_registration: false, code_key },
+            },
+            directory: Directory::new(handles.clone()),
+            peers: Peers::new(handles, 4),
+            transport: Box::new(NobodyThere),
+            mailer: Box::new(NoPost),
+            wrapping: WrappingKeys::new(Box::new(move || Ok(vec![key.clone()]))).unwrap(),
+        });
+        Self { node, _folder: folder, _arbiters: arbiters }
+    }
+
+    /// Makes an account.
+    pub async fn user(&self, name: &str) -> UserId {
+        let email = format!("{name}@people.example");
+        let user = NewUser { email, first_name: None, last_name: None, picture: None };
+        accounts::create(&self.node.store, user, "user", self.node.clock.now()).await.unwrap()
+    }
+}
