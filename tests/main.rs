@@ -14,5 +14,6 @@ mod operations;
 mod order;
 mod revocations;
 mod rotation;
+mod sharing;
 mod sign_in;
 mod story;

@@ -94,6 +94,15 @@ pub enum Error {
     /// The blob is not what the caller believes it to be.
     #[error("the blob has been changed since you read it")]
     BlobChanged,
+    /// Sharing needs a friendship.
+    #[error("Not a friend")]
+    NotAFriend,
+    /// There is no such share in the caller's list.
+    #[error("Share not found")]
+    ShareNotFound,
+    /// The recipient's node refuses the share for good.
+    #[error("the recipient's node refuses the share")]
+    ShareRefused,
     /// There is no such collection of the caller.
     #[error("Collection not found")]
     CollectionNotFound,

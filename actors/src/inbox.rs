@@ -92,6 +92,15 @@ pub enum Refusal {
     /// There is no outgoing invitation to accept.
     #[error("Original invitation not found")]
     NoOriginalInvitation,
+    /// A share without its resource.
+    #[error("Missing resource data")]
+    MissingResource,
+    /// A share of something that cannot be shared.
+    #[error("Unknown resource type or id")]
+    UnknownResource,
+    /// A share by somebody who is no friend.
+    #[error("Not a friend")]
+    NotAFriend,
     /// There is no outgoing invitation to reject.
     #[error("Invitation not found")]
     NoInvitation,
@@ -266,8 +275,9 @@ async fn deliver(
             _ => Err(Refusal::RecipientNotFound.into()),
         };
     };
-    let signature = message.signature().to_owned();
+    let (signature, payload) = (message.signature().to_owned(), message.payload().clone());
     // Version 1 has no nonce; its signature covers the timestamp and serves as one.
     let nonce = message.nonce().map_or_else(|| format!("v1:{signature}"), str::to_owned);
-    node.ask(&recipient.id, Receive { message_type, sender, to, nonce, signed_at, signature }).await
+    let receive = Receive { message_type, sender, to, nonce, signed_at, payload, signature };
+    node.ask(&recipient.id, receive).await
 }

@@ -16,6 +16,7 @@
 //! - [`inbox`]: the checks that an inbound envelope passes before it becomes a message to a user.
 //! - [`friends`]: what needs another node's answer before the user's actor can be asked.
 //! - [`revocations`]: a flush from beginning to end.
+//! - [`sharing`]: a share from beginning to end.
 //! - [`sign_in`]: one-time codes and sessions, which exist before it is known who the user is.
 //!
 //! Nothing here knows HTTP: requests to other nodes go through [`peer::Transport`], letters through
@@ -35,6 +36,7 @@ pub mod inbox;
 pub mod node;
 pub mod peer;
 pub mod revocations;
+pub mod sharing;
 pub mod sign_in;
 pub mod user;
 pub mod wrapping;

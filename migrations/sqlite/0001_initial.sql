@@ -204,7 +204,7 @@ create table shares (
     status                 text    not null check (status in ('pending', 'accepted')),
     created_at             integer not null,
     accepted_at            integer,
-    expires_at             integer,
+    revocable_from         integer not null,      -- by the clock of whoever may end it
     unique (user_id, direction, peer_handle, resource_type, resource_id)
 ) strict;
 create index shares_by_peer on shares (user_id, peer_handle);

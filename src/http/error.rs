@@ -181,6 +181,9 @@ impl From<Error> for Problem {
                 return Self::new(StatusCode::NOT_FOUND, "collection_not_found", error.to_string())
                     .with("error", json!(error.to_string()));
             }
+            Error::NotAFriend => (StatusCode::BAD_REQUEST, "not_a_friend"),
+            Error::ShareNotFound => (StatusCode::NOT_FOUND, "share_not_found"),
+            Error::ShareRefused => (StatusCode::BAD_REQUEST, "share_refused"),
             Error::UnknownRole => (StatusCode::BAD_REQUEST, "unknown_role"),
             Error::RoleAboveOwn => (StatusCode::FORBIDDEN, "forbidden"),
             Error::UnknownCredential => (StatusCode::BAD_REQUEST, "unknown_credential"),

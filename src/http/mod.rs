@@ -17,6 +17,7 @@ mod limits;
 mod me_blobs;
 mod paging;
 mod sessions;
+mod sharing;
 mod signed_fields;
 mod users;
 mod users_me;
@@ -111,6 +112,7 @@ pub fn application(
         .configure(library_collections::paths)
         .configure(users_me_revocations::paths)
         .configure(friends::paths)
+        .configure(sharing::paths)
         .default_service(web::to(|| async {
             Err::<HttpResponse, _>(Problem::not_found("There is nothing here."))
         }))

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use vellum_protocol::{MessageType, UnixMillis};
 use vellum_store::invitations::{self, Status};
 use vellum_store::outbox::{self, Lapsed, Leased, Outcome};
-use vellum_store::{InvitationId, Tx, UserId, friendships, peers};
+use vellum_store::{InvitationId, ShareId, Tx, UserId, friendships, peers, shares};
 
 use super::reports::Report;
 use super::retry::{LONGEST_PAUSE, retry_after};
@@ -76,6 +76,7 @@ async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> 
         to: content.to.clone(),
         nonce: content.nonce.clone(),
         signed_at: content.timestamp.instant(),
+        payload: content.payload.clone(),
         signature: leased.envelope.signature.to_base64(),
     };
     Ok(node.ask(&recipient.id, receive).await?.friends)
@@ -151,6 +152,9 @@ async fn delivered(tx: &mut Tx, leased: &Leased, friends: bool, now: UnixMillis)
 async fn rejected(tx: &mut Tx, leased: &Leased) -> Result<(), Error> {
     let subject = InvitationId::from(leased.subject.clone());
     match leased.envelope.content.message_type {
+        MessageType::ResourceShare => {
+            shares::delete(tx, &ShareId::from(leased.subject.clone())).await?;
+        }
         MessageType::FriendInvite => {
             invitations::delete(tx, &subject).await?;
         }
@@ -168,6 +172,10 @@ async fn rejected(tx: &mut Tx, leased: &Leased) -> Result<(), Error> {
 pub(crate) async fn lapsed(tx: &mut Tx, message: &Lapsed) -> Result<(), Error> {
     let subject = InvitationId::from(message.subject.clone());
     match message.message_type {
+        // It has reached nobody, so the list of shares does not show it.
+        MessageType::ResourceShare => {
+            shares::delete(tx, &ShareId::from(message.subject.clone())).await?;
+        }
         MessageType::FriendInvite => {
             invitations::delete(tx, &subject).await?;
         }

@@ -2,11 +2,12 @@
 //! the sender's key of today (see `inbox`).
 
 use futures_util::FutureExt;
-use vellum_protocol::{Handle, MessageType, UnixMillis};
+use vellum_protocol::{Handle, Json, JsonObject, MessageType, UnixMillis};
 use vellum_store::applied_envelopes::{self, AppliedEnvelope};
 use vellum_store::friendships::{self, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
-use vellum_store::{InvitationId, Tx};
+use vellum_store::shares::{self, Resource, Role, Share, Status as ShareStatus};
+use vellum_store::{InvitationId, ShareId, Tx};
 
 use super::{Scope, UserCommand};
 use crate::Error;
@@ -16,6 +17,11 @@ use crate::node::REVOCATION_WINDOW_MILLIS;
 
 /// How long an envelope that is not a revocation is remembered: twice the time in which it is fresh.
 const REMEMBERED_MILLIS: i64 = 600_000;
+
+/// Kinds of resources that can be shared (wire protocol, section 6).
+pub const RESOURCE_TYPES: [&str; 4] = ["collection", "route", "map", "layer"];
+/// The longest id of a resource.
+pub const LONGEST_RESOURCE_ID: usize = 200;
 
 /// A verified message for the user.
 #[derive(Debug, Clone)]
@@ -30,6 +36,8 @@ pub struct Receive {
     pub nonce: String,
     /// The envelope's time.
     pub signed_at: UnixMillis,
+    /// What the type needs.
+    pub payload: JsonObject,
     /// The signature, to tell a repetition from another envelope with the same nonce.
     pub signature: String,
 }
@@ -71,6 +79,7 @@ impl Receive {
             MessageType::FriendAccept => self.accepted(tx, scope).await?,
             MessageType::FriendReject => self.rejected(tx, scope).await?,
             MessageType::RelationshipRevoke => self.revoked(tx, scope).await?,
+            MessageType::ResourceShare => self.shared(tx, scope).await?,
             other => return Err(Refusal::Unsupported(other).into()),
         };
         let envelope = AppliedEnvelope {
@@ -155,6 +164,38 @@ impl Receive {
         let ours = invitations::with_peer(tx, me, Direction::Outgoing, peer).await?;
         let ours = ours.ok_or(Refusal::NoInvitation)?;
         invitations::delete(tx, &ours.id).await?;
+        Ok(Received { applied: true, friends: false })
+    }
+
+    /// One row per sender and resource: a repetition brings what is new and asks nobody again.
+    async fn shared(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+        let text = |name: &str| self.payload.get(name).and_then(Json::as_str).filter(|text| !text.is_empty());
+        let (Some(kind), Some(id), Some(data), Some(nonce)) =
+            (text("resourceType"), text("resourceId"), text("encryptedData"), text("nonce"))
+        else {
+            return Err(Refusal::MissingResource.into());
+        };
+        if !RESOURCE_TYPES.contains(&kind) || id.len() > LONGEST_RESOURCE_ID {
+            return Err(Refusal::UnknownResource.into());
+        }
+        if friendships::find(tx, &scope.user, &self.sender.handle).await?.is_none() {
+            return Err(Refusal::NotAFriend.into());
+        }
+        let share = Share {
+            id: ShareId::generate(),
+            user_id: scope.user.clone(),
+            direction: Direction::Incoming,
+            peer_handle: self.sender.handle.clone(),
+            peer_user_id: None,
+            resource: Resource { kind: kind.to_owned(), id: id.to_owned() },
+            encrypted_data: Some(data.to_owned()),
+            nonce: Some(nonce.to_owned()),
+            role: text("role").and_then(Role::parse).unwrap_or(Role::Viewer),
+            status: ShareStatus::Pending,
+            created_at: scope.now,
+            accepted_at: None,
+        };
+        shares::put(tx, &share, self.by_peers_clock(scope.now)).await?;
         Ok(Received { applied: true, friends: false })
     }
 

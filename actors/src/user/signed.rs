@@ -27,10 +27,23 @@ pub struct SignedFields {
 }
 
 impl SignedFields {
-    /// Builds the envelope that the client must have signed, from the user's handle to `to`, and verifies
-    /// it with the user's key.
+    /// The envelope of a type that needs no payload.
     pub(crate) fn envelope(
         &self,
+        node: &Node,
+        user: &User,
+        message_type: MessageType,
+        to: &Handle,
+        now: UnixMillis,
+    ) -> Result<Envelope, Error> {
+        self.envelope_with(JsonObject::new(), node, user, message_type, to, now)
+    }
+
+    /// Builds the envelope that the client must have signed, from the user's handle to `to`, and verifies
+    /// it with the user's key.
+    pub(crate) fn envelope_with(
+        &self,
+        payload: JsonObject,
         node: &Node,
         user: &User,
         message_type: MessageType,
@@ -54,7 +67,7 @@ impl SignedFields {
             to: to.clone(),
             nonce: self.nonce.clone(),
             timestamp,
-            payload: JsonObject::new(),
+            payload,
         };
         let signature = Signature::parse(&self.signature).map_err(|_| Error::BadSignature)?;
         let envelope = content.signed_with(signature);

@@ -68,6 +68,10 @@ id!(
     AuditId
 );
 id!(
+    /// A share as one of its two sides holds it.
+    ShareId
+);
+id!(
     /// A collection of ciphertext.
     CollectionId
 );

@@ -36,7 +36,7 @@ pub mod wrap_secrets;
 
 pub use conn::{Conn, Reader, Tx};
 pub use error::StoreError;
-pub use ids::{AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, UserId};
+pub use ids::{AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, UserId};
 pub use store::Store;
 
 /// A future that borrows the transaction it works on; what the closure given to [`Store::write`] returns.

@@ -1,15 +1,242 @@
 //! Shares: which resources a user has opened to somebody, and which were opened to the user. The payload
-//! is ciphertext; the node looks only at who shares with whom, and since when.
+//! is ciphertext; the node looks only at who shares what with whom, and since when. A share grants nothing
+//! on resources of this node: it is a letter, not a key.
 
+use sqlx::FromRow;
 use vellum_protocol::{Handle, UnixMillis};
 
 use crate::conn::on;
-use crate::{StoreError, Tx, UserId};
+use crate::invitations::Direction;
+use crate::row::{read, read_word};
+use crate::{Conn, ShareId, StoreError, Tx, UserId};
 
-/// Ends the shares in both directions with this peer that were made at or before `cutoff`. Returns how
-/// many.
+/// What the other side may do with the resource.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// Read it.
+    Viewer,
+    /// Change it.
+    Editor,
+}
+
+impl Role {
+    /// The word that the database, the API and the wire protocol use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Editor => "editor",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Viewer, Self::Editor].into_iter().find(|role| role.as_str() == word)
+    }
+}
+
+/// Where a share stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The recipient has not said yes.
+    Pending,
+    /// The recipient has.
+    Accepted,
+}
+
+impl Status {
+    /// The word that the database and the API use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Accepted => "accepted",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Pending, Self::Accepted].into_iter().find(|status| status.as_str() == word)
+    }
+}
+
+/// Which resource is shared. Both are any text to the node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resource {
+    /// `collection`, `route`, `map` or `layer`.
+    pub kind: String,
+    /// Its id at its owner's node.
+    pub id: String,
+}
+
+/// A share as one side holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Share {
+    /// The row's name.
+    pub id: ShareId,
+    /// Who holds it.
+    pub user_id: UserId,
+    /// Whether the holder shares or is shared with.
+    pub direction: Direction,
+    /// The other side.
+    pub peer_handle: Handle,
+    /// The other side's account, if it is on this node.
+    pub peer_user_id: Option<UserId>,
+    /// What is shared.
+    pub resource: Resource,
+    /// The sealed payload.
+    pub encrypted_data: Option<String>,
+    /// Its nonce.
+    pub nonce: Option<String>,
+    /// What the recipient may do.
+    pub role: Role,
+    /// Where it stands.
+    pub status: Status,
+    /// When the row was made.
+    pub created_at: UnixMillis,
+    /// When the recipient said yes.
+    pub accepted_at: Option<UnixMillis>,
+}
+
+#[derive(FromRow)]
+struct ShareRow {
+    id: ShareId,
+    user_id: UserId,
+    direction: String,
+    peer_handle: String,
+    peer_user_id: Option<UserId>,
+    resource_type: String,
+    resource_id: String,
+    encrypted_data: Option<String>,
+    nonce: Option<String>,
+    role: String,
+    status: String,
+    created_at: i64,
+    accepted_at: Option<i64>,
+}
+
+impl TryFrom<ShareRow> for Share {
+    type Error = StoreError;
+
+    fn try_from(row: ShareRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            user_id: row.user_id,
+            direction: read_word("shares.direction", &row.direction, Direction::parse)?,
+            peer_handle: read("shares.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
+            peer_user_id: row.peer_user_id,
+            resource: Resource { kind: row.resource_type, id: row.resource_id },
+            encrypted_data: row.encrypted_data,
+            nonce: row.nonce,
+            role: read_word("shares.role", &row.role, Role::parse)?,
+            status: read_word("shares.status", &row.status, Status::parse)?,
+            created_at: UnixMillis(row.created_at),
+            accepted_at: row.accepted_at.map(UnixMillis),
+        })
+    }
+}
+
+macro_rules! select_share {
+    ($rest:literal) => {
+        concat!(
+            "select id, user_id, direction, peer_handle, peer_user_id, resource_type, resource_id, ",
+            "encrypted_data, nonce, role, status, created_at, accepted_at from shares ",
+            $rest
+        )
+    };
+}
+
+/// Writes a share: a new one, or what is to be different of one with the same holder, direction, peer and
+/// resource, whose id and beginning stay. Returns the id. `revocable_from` is the beginning by the clock of
+/// whoever may end it.
+pub async fn put(tx: &mut Tx, share: &Share, revocable_from: UnixMillis) -> Result<ShareId, StoreError> {
+    let (id,): (ShareId,) = on!(tx, c => sqlx::query_as(
+        "insert into shares (id, user_id, direction, peer_handle, peer_user_id, resource_type, resource_id,
+             encrypted_data, nonce, role, status, created_at, accepted_at, revocable_from)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+         on conflict (user_id, direction, peer_handle, resource_type, resource_id) do update set
+             encrypted_data = excluded.encrypted_data, nonce = excluded.nonce, role = excluded.role,
+             status = case when shares.status = 'accepted' then shares.status else excluded.status end,
+             revocable_from = excluded.revocable_from
+         returning id"
+    )
+    .bind(&share.id)
+    .bind(&share.user_id)
+    .bind(share.direction.as_str())
+    .bind(share.peer_handle.as_str())
+    .bind(&share.peer_user_id)
+    .bind(&share.resource.kind)
+    .bind(&share.resource.id)
+    .bind(&share.encrypted_data)
+    .bind(&share.nonce)
+    .bind(share.role.as_str())
+    .bind(share.status.as_str())
+    .bind(share.created_at.0)
+    .bind(share.accepted_at.map(|at| at.0))
+    .bind(revocable_from.0)
+    .fetch_one(c)
+    .await)?;
+    Ok(id)
+}
+
+/// The user's shares in one direction, oldest first.
+pub async fn of_user(conn: &mut Conn, user: &UserId, direction: Direction) -> Result<Vec<Share>, StoreError> {
+    let rows: Vec<ShareRow> = on!(conn, c => sqlx::query_as(
+        select_share!("where user_id = $1 and direction = $2 order by created_at, id")
+    )
+    .bind(user).bind(direction.as_str()).fetch_all(c).await)?;
+    rows.into_iter().map(Share::try_from).collect()
+}
+
+/// The user's share with this id, in this direction.
+pub async fn by_id(
+    conn: &mut Conn,
+    user: &UserId,
+    direction: Direction,
+    id: &ShareId,
+) -> Result<Option<Share>, StoreError> {
+    let row: Option<ShareRow> = on!(conn, c => sqlx::query_as(
+        select_share!("where user_id = $1 and direction = $2 and id = $3")
+    )
+    .bind(user).bind(direction.as_str()).bind(id).fetch_optional(c).await)?;
+    row.map(Share::try_from).transpose()
+}
+
+/// The user's share of this resource with exactly this peer.
+pub async fn with_peer(
+    conn: &mut Conn,
+    user: &UserId,
+    direction: Direction,
+    peer: &Handle,
+    resource: &Resource,
+) -> Result<Option<Share>, StoreError> {
+    let row: Option<ShareRow> = on!(conn, c => sqlx::query_as(select_share!(
+        "where user_id = $1 and direction = $2 and peer_handle = $3 and resource_type = $4 and resource_id = $5"
+    ))
+    .bind(user).bind(direction.as_str()).bind(peer.as_str()).bind(&resource.kind).bind(&resource.id)
+    .fetch_optional(c).await)?;
+    row.map(Share::try_from).transpose()
+}
+
+/// Marks a share as accepted. Tells whether it was there and pending.
+pub async fn accept(tx: &mut Tx, id: &ShareId, now: UnixMillis) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query(
+        "update shares set status = 'accepted', accepted_at = $2 where id = $1 and status = 'pending'"
+    )
+    .bind(id).bind(now.0).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Removes a share. Tells whether it was there.
+pub async fn delete(tx: &mut Tx, id: &ShareId) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query("delete from shares where id = $1").bind(id).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Ends the shares in both directions with this peer that began, by the peer's clock, at or before
+/// `cutoff`. Returns how many.
 pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from shares where user_id = $1 and peer_handle = $2 and created_at <= $3")
+    Ok(on!(tx, c => sqlx::query("delete from shares where user_id = $1 and peer_handle = $2 and revocable_from <= $3")
         .bind(user).bind(peer.as_str()).bind(cutoff.0).execute(c).await)?
         .rows_affected())
 }

@@ -1,0 +1,179 @@
+//! Sharing a resource with a friend (`POST /sharing`, `PUT /sharing/envelope`, `PATCH /sharing/{id}`), and
+//! ending that (`DELETE /sharing/{id}`).
+//!
+//! A share with a user of this node is written on both sides at once and counts as accepted. One with a
+//! friend elsewhere goes as a RESOURCE_SHARE that the client has signed; the protocol has no message that
+//! takes it back, so ending it ends our side, and only ending the friendship ends theirs.
+
+use futures_util::FutureExt;
+use vellum_protocol::{Handle, Json, JsonObject, MessageType};
+use vellum_store::friendships;
+use vellum_store::invitations::Direction;
+use vellum_store::shares::{self, Resource, Role, Share as StoredShare, Status};
+use vellum_store::users::{self, User};
+use vellum_store::{OutboxId, ShareId, Tx, UserId, outbox};
+
+use super::invite::send;
+use super::{Scope, SignedFields, UserCommand, load};
+use crate::Error;
+use crate::delivery::Reports;
+
+/// Shares a resource with a friend, or replaces what was shared with them.
+#[derive(Debug)]
+pub struct Share {
+    /// The friend, as the list of friends spells it.
+    pub recipient: Handle,
+    /// What is shared.
+    pub resource: Resource,
+    /// The sealed payload.
+    pub encrypted_data: Option<String>,
+    /// Its nonce.
+    pub nonce: Option<String>,
+    /// What the friend may do.
+    pub role: Role,
+    /// What the client signed; towards another node nothing goes without it.
+    pub signed: Option<SignedFields>,
+}
+
+/// The share as it stands, and word of its first attempt if it went to another node.
+#[derive(Debug)]
+pub struct Shared {
+    /// The sharing side's row.
+    pub share: StoredShare,
+    /// Tells the outcome of the next attempt.
+    pub reports: Option<Reports>,
+}
+
+impl UserCommand for Share {
+    type Output = Shared;
+    const NAME: &'static str = "share";
+
+    async fn run(self, scope: Scope) -> Result<Shared, Error> {
+        let node = scope.node.clone();
+        node.store.write(move |tx| async move { self.share(tx, &scope).await }.boxed()).await
+    }
+}
+
+impl Share {
+    async fn share(self, tx: &mut Tx, scope: &Scope) -> Result<Shared, Error> {
+        let me = load(tx, &scope.user).await?;
+        scope.node.handle_of_user(&me)?;
+        if friendships::find(tx, &me.id, &self.recipient).await?.is_none() {
+            return Err(Error::NotAFriend);
+        }
+        let local = if scope.node.is_local(&self.recipient) {
+            Some(users::by_alias(tx, self.recipient.alias()).await?.ok_or(Error::UserNotFound)?.id)
+        } else {
+            None
+        };
+        let mut share = self.row(scope, local.clone());
+        share.id = shares::put(tx, &share, scope.now).await?;
+        let reports = match local {
+            Some(other) => {
+                mirror(tx, scope, &me, &share, &other).await?;
+                None
+            }
+            None => Some(self.send(tx, scope, &me, &share.id).await?),
+        };
+        let share =
+            shares::by_id(tx, &me.id, Direction::Outgoing, &share.id).await?.ok_or(Error::ShareNotFound)?;
+        Ok(Shared { share, reports })
+    }
+
+    fn row(&self, scope: &Scope, local: Option<UserId>) -> StoredShare {
+        let accepted = local.is_some();
+        StoredShare {
+            id: ShareId::generate(),
+            user_id: scope.user.clone(),
+            direction: Direction::Outgoing,
+            peer_handle: self.recipient.clone(),
+            peer_user_id: local,
+            resource: self.resource.clone(),
+            encrypted_data: self.encrypted_data.clone(),
+            nonce: self.nonce.clone(),
+            role: self.role,
+            status: if accepted { Status::Accepted } else { Status::Pending },
+            created_at: scope.now,
+            accepted_at: accepted.then_some(scope.now),
+        }
+    }
+
+    async fn send(&self, tx: &mut Tx, scope: &Scope, me: &User, id: &ShareId) -> Result<Reports, Error> {
+        let signed = self.signed.as_ref().ok_or(Error::EnvelopeRequired)?;
+        let text = |text: &Option<String>| Json::from(text.as_deref().unwrap_or_default());
+        let payload = JsonObject::from_iter([
+            ("resourceType", Json::from(self.resource.kind.as_str())),
+            ("resourceId", Json::from(self.resource.id.as_str())),
+            ("encryptedData", text(&self.encrypted_data)),
+            ("nonce", text(&self.nonce)),
+            ("role", Json::from(self.role.as_str())),
+        ]);
+        let kind = MessageType::ResourceShare;
+        let envelope = signed.envelope_with(payload, &scope.node, me, kind, &self.recipient, scope.now)?;
+        send(tx, scope, &envelope, id.as_str()).await
+    }
+}
+
+/// The row of a recipient on the same node.
+async fn mirror(
+    tx: &mut Tx,
+    scope: &Scope,
+    me: &User,
+    share: &StoredShare,
+    other: &UserId,
+) -> Result<(), Error> {
+    let mirrored = StoredShare {
+        id: ShareId::generate(),
+        user_id: other.clone(),
+        direction: Direction::Incoming,
+        peer_handle: scope.node.handle_of_user(me)?,
+        peer_user_id: Some(me.id.clone()),
+        ..share.clone()
+    };
+    shares::put(tx, &mirrored, scope.now).await?;
+    Ok(())
+}
+
+/// Ends a share that the user has made.
+#[derive(Debug)]
+pub struct EndShare {
+    /// Which.
+    pub id: ShareId,
+}
+
+impl UserCommand for EndShare {
+    type Output = ();
+    const NAME: &'static str = "end_share";
+
+    async fn run(self, scope: Scope) -> Result<(), Error> {
+        let node = scope.node.clone();
+        let unsent: Result<_, Error> =
+            node.store.write(move |tx| async move { self.end(tx, &scope).await }.boxed()).await;
+        if let Some(row) = unsent? {
+            node.withdraw(row).await;
+        }
+        Ok(())
+    }
+}
+
+impl EndShare {
+    /// Returns the outbox row of a share that may not have left the node yet.
+    async fn end(self, tx: &mut Tx, scope: &Scope) -> Result<Option<OutboxId>, Error> {
+        let share = shares::by_id(tx, &scope.user, Direction::Outgoing, &self.id).await?;
+        let share = share.ok_or(Error::ShareNotFound)?;
+        shares::delete(tx, &share.id).await?;
+        let Some(other) = &share.peer_user_id else {
+            return Ok(
+                outbox::withdraw(tx, &scope.user, MessageType::ResourceShare, share.id.as_str()).await?
+            );
+        };
+        let me = load(tx, &scope.user).await?;
+        let my_handle = scope.node.handle_of_user(&me)?;
+        if let Some(theirs) =
+            shares::with_peer(tx, other, Direction::Incoming, &my_handle, &share.resource).await?
+        {
+            shares::delete(tx, &theirs.id).await?;
+        }
+        Ok(None)
+    }
+}

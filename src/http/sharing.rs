@@ -1,0 +1,218 @@
+//! `/sharing`: what the caller shares with friends, and what friends share with the caller (wire protocol,
+//! section 7).
+
+use actix_web::HttpResponse;
+use actix_web::web::{self, ServiceConfig};
+use serde_json::{Value, json};
+use vellum_actors::user::{
+    AcceptShare, DropShare, EndShare, LONGEST_RESOURCE_ID, RESOURCE_TYPES, Share, SignedFields,
+};
+use vellum_actors::{Error, sharing};
+use vellum_protocol::Handle;
+use vellum_store::ShareId;
+use vellum_store::invitations::Direction;
+use vellum_store::shares::{self, Resource, Role, Share as StoredShare, Status};
+
+use super::body::Body;
+use super::caller::Caller;
+use super::endpoint::Endpoint;
+use super::error::Problem;
+use super::fields::Fields;
+use super::{App, shown};
+
+const READ: &str = "sharing:read";
+const WRITE: &str = "sharing:write";
+/// The longest sealed payload: with its envelope it has to fit into a peer's inbox.
+const LONGEST_PAYLOAD: usize = 48 * 1024;
+
+/// Paths of this file.
+pub fn paths(config: &mut ServiceConfig) {
+    Endpoint::at("/sharing").post(share).register(config);
+    Endpoint::at("/sharing/envelope").put(replace).register(config);
+    Endpoint::at("/sharing/outgoing").get(outgoing).register(config);
+    Endpoint::at("/sharing/outgoing/{type}/{id}").get(outgoing_of_resource).register(config);
+    Endpoint::at("/sharing/incoming").get(incoming).register(config);
+    Endpoint::at("/sharing/incoming/pending").get(incoming_pending).register(config);
+    Endpoint::at("/sharing/incoming/{id}").delete(drop_incoming).register(config);
+    Endpoint::at("/sharing/incoming/{id}/accept").post(accept).register(config);
+    Endpoint::at("/sharing/incoming/{id}/reject").post(drop_incoming).register(config);
+    Endpoint::at("/sharing/{id}").patch(change_role).delete(end).register(config);
+    Endpoint::at("/sharing/{id}/revoke").post(end).register(config);
+}
+
+async fn share(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let mut fields = Fields::of_body(&body)?;
+    let (recipient, resource) = read_target(&mut fields);
+    let encrypted_data = read_payload(&mut fields);
+    let nonce = fields.optional_text("nonce");
+    let role = read_role(&mut fields).unwrap_or(Role::Viewer);
+    let signed = read_signed(&mut fields);
+    fields.finish()?;
+    let recipient = Handle::parse(&recipient).map_err(Error::from)?;
+    let share = Share { recipient, resource, encrypted_data, nonce, role, signed };
+    let share = sharing::share(&app.node, &caller, share).await?;
+    Ok(super::private(&share_view(&share)))
+}
+
+/// Replaces the sealed payload of a share.
+async fn replace(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let mut fields = Fields::of_body(&body)?;
+    let (recipient, resource) = read_target(&mut fields);
+    let encrypted_data = read_payload(&mut fields);
+    let nonce = fields.optional_text("nonce");
+    let signed = read_signed(&mut fields);
+    fields.finish()?;
+    let recipient = Handle::parse(&recipient).map_err(Error::from)?;
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let known = shares::with_peer(&mut conn, caller.user(), Direction::Outgoing, &recipient, &resource).await;
+    let role = known.map_err(Error::from)?.ok_or(Error::ShareNotFound)?.role;
+    drop(conn);
+    let share = Share { recipient, resource, encrypted_data, nonce, role, signed };
+    let share = sharing::share(&app.node, &caller, share).await?;
+    Ok(super::private(&share_view(&share)))
+}
+
+async fn change_role(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let mut fields = Fields::of_body(&body)?;
+    if !fields.has("role") {
+        fields.wrong("role", "is required");
+    }
+    let role = read_role(&mut fields).unwrap_or(Role::Viewer);
+    let signed = read_signed(&mut fields);
+    fields.finish()?;
+    let id = ShareId::from(id.into_inner());
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let known =
+        shares::by_id(&mut conn, caller.user(), Direction::Outgoing, &id).await.map_err(Error::from)?;
+    let StoredShare { peer_handle: recipient, resource, encrypted_data, nonce, .. } =
+        known.ok_or(Error::ShareNotFound)?;
+    drop(conn);
+    let share = Share { recipient, resource, encrypted_data, nonce, role, signed };
+    let share = sharing::share(&app.node, &caller, share).await?;
+    Ok(super::private(&share_view(&share)))
+}
+
+async fn end(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    app.node.ask(&caller, EndShare { id: ShareId::from(id.into_inner()) }).await?;
+    Ok(super::private(&json!({ "success": true })))
+}
+
+async fn accept(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let share = app.node.ask(&caller, AcceptShare { id: ShareId::from(id.into_inner()) }).await?;
+    Ok(super::private(&share_view(&share)))
+}
+
+async fn drop_incoming(
+    app: web::Data<App>,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    app.node.ask(&caller, DropShare { id: ShareId::from(id.into_inner()) }).await?;
+    Ok(super::private(&json!({ "success": true })))
+}
+
+async fn outgoing(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    list(&app, &caller, Direction::Outgoing, |_| true).await
+}
+
+async fn outgoing_of_resource(
+    app: web::Data<App>,
+    caller: Caller,
+    resource: web::Path<(String, String)>,
+) -> Result<HttpResponse, Problem> {
+    let (kind, id) = resource.into_inner();
+    list(&app, &caller, Direction::Outgoing, |share| share.resource.kind == kind && share.resource.id == id)
+        .await
+}
+
+async fn incoming(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    list(&app, &caller, Direction::Incoming, |_| true).await
+}
+
+async fn incoming_pending(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    list(&app, &caller, Direction::Incoming, |share| share.status == Status::Pending).await
+}
+
+async fn list(
+    app: &App,
+    caller: &Caller,
+    direction: Direction,
+    wanted: impl Fn(&StoredShare) -> bool,
+) -> Result<HttpResponse, Problem> {
+    caller.require(READ)?;
+    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let found = shares::of_user(&mut conn, caller.user(), direction).await.map_err(Error::from)?;
+    let found: Vec<Value> = found.iter().filter(|share| wanted(share)).map(share_view).collect();
+    Ok(super::private(&json!({ "shares": found })))
+}
+
+fn read_target(fields: &mut Fields) -> (String, Resource) {
+    let recipient = fields.text("recipientHandle");
+    let kind = fields.text("resourceType");
+    if fields.has("resourceType") && !RESOURCE_TYPES.contains(&kind.as_str()) {
+        fields.wrong("resourceType", format!("must be one of {}", RESOURCE_TYPES.join(", ")));
+    }
+    (recipient, Resource { kind, id: fields.short_text("resourceId", LONGEST_RESOURCE_ID) })
+}
+
+fn read_payload(fields: &mut Fields) -> Option<String> {
+    let payload = fields.optional_ciphertext("encryptedData");
+    if payload.as_ref().is_some_and(|payload| payload.len() > LONGEST_PAYLOAD) {
+        fields.wrong("encryptedData", format!("must have at most {LONGEST_PAYLOAD} bytes"));
+    }
+    payload
+}
+
+fn read_role(fields: &mut Fields) -> Option<Role> {
+    let word = fields.optional_text("role")?;
+    let role = Role::parse(&word);
+    if role.is_none() {
+        fields.wrong("role", "must be viewer or editor");
+    }
+    role
+}
+
+/// Here the signed parts have names of their own, since `nonce` is the payload's.
+fn read_signed(fields: &mut Fields) -> Option<SignedFields> {
+    let signature = fields.optional_text("federationSignature");
+    let nonce = fields.optional_text("federationNonce");
+    let timestamp = fields.optional_text("federationTimestamp");
+    Some(SignedFields { signature: signature?, nonce: nonce?, timestamp: timestamp?, message_version: 1 })
+}
+
+fn share_view(share: &StoredShare) -> Value {
+    let mut view = json!({
+        "id": share.id,
+        "userId": share.user_id,
+        "resourceType": share.resource.kind,
+        "resourceId": share.resource.id,
+        "encryptedData": share.encrypted_data,
+        "nonce": share.nonce,
+        "role": share.role.as_str(),
+        "status": share.status.as_str(),
+        "createdAt": shown(share.created_at),
+        "acceptedAt": share.accepted_at.map(shown),
+        "expiresAt": null,
+    });
+    match share.direction {
+        Direction::Outgoing => {
+            view["recipientHandle"] = json!(share.peer_handle);
+            view["recipientUserId"] = json!(share.peer_user_id);
+        }
+        Direction::Incoming => {
+            view["senderHandle"] = json!(share.peer_handle);
+        }
+    }
+    view
+}
