@@ -97,7 +97,7 @@ impl Store {
             .run(move |tx| {
                 async move {
                     // A panic in one job must not take the writer, and every later change, with it.
-                    let result = AssertUnwindSafe(work(tx)).catch_unwind().await;
+                    let result = AssertUnwindSafe(async { work(tx).await }).catch_unwind().await;
                     let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
                     Done {
                         keep: result.is_ok(),
@@ -138,11 +138,12 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
     if !url.starts_with("sqlite:") {
         return Err(StoreError::Address("only sqlite://PATH is supported".into()));
     }
-    let options =
-        SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))?;
-    if options.get_filename() == Path::new(":memory:") {
+    // Looked for in the text: sqlx gives such a database a file name of its own.
+    if url.contains(":memory:") || url.contains("mode=memory") {
         return Err(StoreError::Address("a database in memory would forget everything; give a path".into()));
     }
+    let options =
+        SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))?;
     Ok(options
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)

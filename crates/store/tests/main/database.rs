@@ -88,7 +88,6 @@ async fn a_folder_that_is_not_there_is_told_as_a_wrong_address() {
 }
 
 #[tokio::test]
-#[ignore = "found: sqlx renames `:memory:` before `sqlite_options` looks at the name, and `?mode=memory` is not looked at"]
 async fn a_database_in_memory_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let by_mode = format!("sqlite://{}/node.db?mode=memory", folder.path().display());

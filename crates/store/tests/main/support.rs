@@ -41,7 +41,7 @@ impl Db {
         Self { store, ..self }
     }
 
-    /// A copy of the files as they lie there now, like after a power cut; opened as a node would do.
+    /// A copy of the files as they lie there now, as a killed node leaves them; opened as a node would do.
     pub async fn as_after_a_crash(&self) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for file in std::fs::read_dir(self.folder.path()).unwrap() {

@@ -154,7 +154,6 @@ async fn a_panicking_write_is_taken_back_and_the_writer_goes_on() {
 }
 
 #[tokio::test]
-#[ignore = "found: `work(tx)` is called outside `catch_unwind` (store.rs), so the writer's task dies with it"]
 async fn a_write_that_panics_before_its_future_exists_is_reported_like_any_other_panic() {
     let db = Db::new().await;
     let panicked: Result<(), _> = db.store.write(|_| panic!("before the future, on purpose")).await;

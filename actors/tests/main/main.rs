@@ -1,0 +1,11 @@
+//! Tests of the actors: real actors on real arbiters, real SQLite files, real signatures. Two nodes in one
+//! process are joined by a wire that can be cut (`support/wire.rs`). One binary: it links once.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+
+mod friendship;
+mod identity;
+mod order;
+mod revocations;
+mod sign_in;
+mod support;

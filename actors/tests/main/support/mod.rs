@@ -1,0 +1,190 @@
+//! Nodes and people. The nodes of a world share one clock, which stands still until it is moved.
+
+mod person;
+mod wire;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use actix::Arbiter;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use secrecy::{ExposeSecret, SecretBox};
+use tempfile::TempDir;
+use vellum_actors::directory::Directory;
+use vellum_actors::peer::Peers;
+use vellum_actors::sign_in::{CodeLetter, MailError, Mailer, SignInSettings};
+use vellum_actors::wrapping::{Ring, WrappingKey, WrappingKeys};
+use vellum_actors::{Clock, Node, NodeParts, NodeSettings};
+use vellum_protocol::{Domain, SigningSecret, UnixMillis};
+use vellum_store::users::{self, NewUser};
+use vellum_store::{Store, StoreError, UserId, outbox};
+use zeroize::Zeroizing;
+
+pub use person::{Person, fields};
+pub use wire::{Hang, Mood, Wire};
+
+/// When the tests begin.
+pub const T0: UnixMillis = UnixMillis(1_700_000_000_000);
+/// Long enough for anything that does not hang.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// A node, its threads and its folder.
+pub struct Site {
+    pub node: Arc<Node>,
+    pub letters: Arc<Mutex<Vec<(String, String)>>>,
+    arbiters: Vec<Arbiter>,
+    _folder: TempDir,
+}
+
+/// Two nodes, joined.
+pub struct World {
+    pub clock: Clock,
+    pub wire: Wire,
+    pub a: Site,
+    pub b: Site,
+}
+
+impl World {
+    /// `a.example` and `b.example`, both delivering.
+    pub async fn new() -> Self {
+        let (clock, wire) = (Clock::steered(T0), Wire::default());
+        let a = Site::start("a.example", &clock, &wire).await;
+        let b = Site::start("b.example", &clock, &wire).await;
+        Self { clock, wire, a, b }
+    }
+
+    /// Alice on one node and bob on the other, ready to sign.
+    pub async fn with_two_people() -> (Self, Person, Person) {
+        let world = Self::new().await;
+        let alice = world.a.person("alice").await;
+        let bob = world.b.person("bob").await;
+        (world, alice, bob)
+    }
+
+    /// The same, and the two are friends.
+    pub async fn with_two_friends() -> (Self, Person, Person) {
+        let (world, alice, bob) = Self::with_two_people().await;
+        world.befriend(&alice, &bob).await;
+        (world, alice, bob)
+    }
+
+    /// The second accepts an invitation of the first.
+    pub async fn befriend(&self, one: &Person, other: &Person) {
+        one.invite(other).await.unwrap();
+        other.accept_from(one).await.unwrap();
+        assert_eq!((one.has_friend(other).await, other.has_friend(one).await), (true, true));
+        self.settled().await;
+    }
+
+    /// Waits until nothing is on its way on either node.
+    pub async fn settled(&self) {
+        until("nothing is on its way", || async {
+            next_due(&self.a).await.is_none() && next_due(&self.b).await.is_none()
+        })
+        .await;
+    }
+
+    /// Moves the clock and wakes both deliveries.
+    pub fn advance(&self, millis: i64) {
+        self.clock.advance(millis);
+        self.a.node.wake_delivery();
+        self.b.node.wake_delivery();
+    }
+}
+
+async fn next_due(site: &Site) -> Option<UnixMillis> {
+    outbox::next_due(&mut site.node.store.read().await.unwrap()).await.unwrap()
+}
+
+impl Site {
+    pub async fn start(domain: &str, clock: &Clock, wire: &Wire) -> Self {
+        let site = Self::start_without_delivery(domain, clock, wire).await;
+        site.node.start_delivery(&site.arbiters[0].handle()).await.unwrap();
+        site
+    }
+
+    pub async fn start_without_delivery(domain: &str, clock: &Clock, wire: &Wire) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&format!("sqlite://{}/node.db", folder.path().display())).await.unwrap();
+        let arbiters = vec![Arbiter::new(), Arbiter::new()];
+        let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
+        let letters = Arc::new(Mutex::new(Vec::new()));
+        let node = Node::new(NodeParts {
+            store,
+            clock: clock.clone(),
+            domain: Domain::parse(domain).unwrap(),
+            identity: SigningSecret::from_seed(rand::random()),
+            settings: NodeSettings {
+                flush_wait: PATIENCE,
+                in_flight_per_peer: 4,
+                sign_in: SignInSettings {
+                    open_registration: false,
+                    code_key: Arc::new(SecretBox::new(Box::new(rand::random()))),
+                },
+            },
+            directory: Directory::new(handles.clone()),
+            peers: Peers::new(handles, 4),
+            wrapping: WrappingKeys::new(Box::new(one_wrapping_key)).unwrap(),
+            transport: Box::new(wire.clone()),
+            mailer: Box::new(Letters(Arc::clone(&letters))),
+        });
+        wire.join(&node);
+        Self { node, letters, arbiters, _folder: folder }
+    }
+
+    pub async fn start_delivery(&self) {
+        self.node.start_delivery(&self.arbiters[0].handle()).await.unwrap();
+    }
+
+    /// Somebody with an account, and nothing else.
+    pub async fn account(&self, name: &str) -> UserId {
+        let email = format!("{name}@mail.example");
+        let user = NewUser { email, first_name: None, last_name: None, picture: None };
+        let id: Result<_, StoreError> =
+            self.node.store.write(move |tx| async move { users::insert(tx, &user, T0).await }.boxed()).await;
+        id.unwrap()
+    }
+
+    /// Somebody with an alias and keys.
+    pub async fn person(&self, alias: &str) -> Person {
+        Person::join(self, alias).await
+    }
+}
+
+impl Drop for Site {
+    fn drop(&mut self) {
+        for arbiter in &self.arbiters {
+            arbiter.stop();
+        }
+    }
+}
+
+fn one_wrapping_key() -> Result<Ring, String> {
+    Ok(vec![WrappingKey { id: "one".into(), key: Zeroizing::new([7; 32]) }])
+}
+
+/// Keeps the letters: address and code.
+struct Letters(Arc<Mutex<Vec<(String, String)>>>);
+
+impl Mailer for Letters {
+    fn send_code(&self, letter: CodeLetter) -> BoxFuture<'_, Result<(), MailError>> {
+        self.0.lock().unwrap().push((letter.to, letter.code.expose_secret().to_owned()));
+        futures_util::future::ready(Ok(())).boxed()
+    }
+}
+
+/// Waits for a condition, and fails when it does not come true in good time.
+pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+    let end = Instant::now() + PATIENCE;
+    while !condition().await {
+        assert!(Instant::now() < end, "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// The answer of something that must not hang.
+pub async fn in_time<F: Future>(work: F) -> F::Output {
+    tokio::time::timeout(PATIENCE, work).await.expect("it hangs")
+}
