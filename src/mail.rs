@@ -76,22 +76,46 @@ impl Post {
 
     fn compose(&self, letter: &CodeLetter) -> anyhow::Result<Message> {
         let code = letter.code.expose_secret();
-        let minutes = CODE_MILLIS / 60_000;
-        let node = &self.node;
-        let text = format!(
-            "Your code to sign in at {node} is\n\n{code}\n\nIt works once, within {minutes} minutes. If you did not \
-             ask for it, somebody typed your address; you need not do anything.\n"
-        );
-        let html = format!(
-            "<p>Your code to sign in at {node} is</p><p style=\"font-size:1.6em\"><b>{code}</b></p>\
-             <p>It works once, within {minutes} minutes. If you did not ask for it, somebody typed your address; \
-             you need not do anything.</p>"
-        );
+        let Words { subject, before, after } = Words::in_language(&letter.language, &self.node);
+        let text = format!("{before}\n\n{code}\n\n{after}\n");
+        let html = format!("<p>{before}</p><p style=\"font-size:1.6em\"><b>{code}</b></p><p>{after}</p>");
         Ok(Message::builder()
             .from(self.from.clone())
             .to(letter.to.parse()?)
-            .subject(format!("Your code for {node}"))
+            .subject(subject)
             .multipart(MultiPart::alternative_plain_html(text, html))?)
+    }
+}
+
+/// A letter's words, in one language.
+struct Words {
+    subject: String,
+    before: String,
+    after: String,
+}
+
+impl Words {
+    /// Spanish for `es` and everything that begins with it; English otherwise.
+    fn in_language(tag: &str, node: &str) -> Self {
+        let minutes = CODE_MILLIS / 60_000;
+        if tag.split('-').next().is_some_and(|language| language.eq_ignore_ascii_case("es")) {
+            return Self {
+                subject: format!("Tu código para {node}"),
+                before: format!("Tu código para entrar en {node} es"),
+                after: format!(
+                    "Sirve una sola vez, durante {minutes} minutos. Si no lo has pedido, alguien ha escrito tu \
+                     dirección; no tienes que hacer nada."
+                ),
+            };
+        }
+        Self {
+            subject: format!("Your code for {node}"),
+            before: format!("Your code to sign in at {node} is"),
+            after: format!(
+                "It works once, within {minutes} minutes. If you did not ask for it, somebody typed your address; \
+                 you need not do anything."
+            ),
+        }
     }
 }
 
@@ -124,7 +148,12 @@ mod tests {
         let settings = Mail { smtp_url: None, from: "Vellum <vellum@localhost>".into() };
         let post = Post::new(&settings, folder.path().join("outbox"), "node.example").unwrap();
         for (at, code) in [(1_000, "01234567"), (2_000, "89012345")] {
-            let letter = CodeLetter { to: "a@b.example".into(), code: code.into(), sent_at: UnixMillis(at) };
+            let letter = CodeLetter {
+                to: "a@b.example".into(),
+                code: code.into(),
+                language: "en-US".into(),
+                sent_at: UnixMillis(at),
+            };
             post.send_code(letter).await.unwrap();
         }
         let entries = std::fs::read_dir(folder.path().join("outbox")).unwrap();

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use vellum::node::FIRST_ADMINISTRATOR;
 use vellum_client::http::Method;
 
-use crate::support::TestNode;
+use crate::support::{PostOffice, TestNode, eventually};
 
 async fn code_for(node: &TestNode, email: &str) -> String {
     let known = node.process.letters().len();
@@ -120,4 +120,28 @@ async fn a_cookie_signs_in_but_changes_nothing_for_another_sites_page() {
     assert_eq!(set(Some("https://evil.example")).await.unwrap().status(), 403);
     assert_eq!(set(Some("https://app.example")).await.unwrap().status(), 200);
     assert_eq!(set(Some(&origin)).await.unwrap().status(), 200);
+}
+
+#[tokio::test]
+async fn letters_go_by_smtp_where_it_is_set_up_in_the_readers_language() {
+    let office = PostOffice::open().await;
+    let node = TestNode::start_with(&[("VELLUM_MAIL__SMTP_URL", &office.url())]).await;
+    let ann = node.user("ann").await;
+    let email = "ann@people.example";
+    for (language, word) in [("en-US", "sign in"), ("es-ES", "entrar en")] {
+        let preferred = ann.ask(Method::PUT, "/users/me/preferences", json!({ "language": language })).await;
+        assert_eq!(preferred.0, 200);
+        let known = office.letters().len();
+        node.client().request_code(email).await.unwrap();
+        let letter =
+            eventually("the letter arrives", || async { office.letters().get(known).cloned() }).await;
+        assert!(letter.contains(word) && letter.contains("To: ann@people.example"), "{letter}");
+        assert!(letter.contains("text/plain") && letter.contains("text/html"));
+        let code = letter
+            .lines()
+            .find(|line| line.len() == 8 && line.bytes().all(|byte| byte.is_ascii_digit()))
+            .unwrap();
+        assert!(node.client().sign_in_with_code(email, code).await.is_ok());
+    }
+    assert!(node.process.letters().is_empty(), "none is written to the folder");
 }

@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use vellum_protocol::UnixMillis;
+use vellum_store::preferences::{self, Preferences};
 use vellum_store::sessions::{Session, TokenHash};
 use vellum_store::users::{self, NewUser, User};
 use vellum_store::{SessionId, StoreError, Tx, UserId, one_time_codes, roles, sessions};
@@ -56,6 +57,8 @@ pub struct CodeLetter {
     pub to: String,
     /// The code: eight digits.
     pub code: SecretString,
+    /// The language that its reader prefers: a BCP 47 tag.
+    pub language: String,
     /// When it was made.
     pub sent_at: UnixMillis,
 }
@@ -106,7 +109,13 @@ pub struct Caller {
 /// Only what the database says.
 pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
     let now = node.clock.now();
-    let known = users::by_email(&mut *node.store.read().await?, email).await?.is_some();
+    let mut conn = node.store.read().await?;
+    let known = users::by_email(&mut conn, email).await?;
+    let language = match &known {
+        Some(user) => preferences::of_user(&mut conn, &user.id).await?.language,
+        None => Preferences::default().language,
+    };
+    drop(conn);
     let folded = users::fold_email(email);
     let code = SecretString::from(format!("{:08}", rand::rng().random_range(0..CODES)));
     let hash = code_hash(&node.settings.sign_in, &folded, &code);
@@ -121,8 +130,8 @@ pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
         })
         .await;
     stored?;
-    if known || node.settings.sign_in.open_registration {
-        let letter = CodeLetter { to: email.trim().to_owned(), code, sent_at: now };
+    if known.is_some() || node.settings.sign_in.open_registration {
+        let letter = CodeLetter { to: email.trim().to_owned(), code, language, sent_at: now };
         if let Err(error) = node.mailer.send_code(letter).await {
             // Told to the operator, not to the caller: the answer must not show that the address is known.
             tracing::error!(%error, "a one-time code could not be sent");

@@ -3,10 +3,12 @@
 mod node;
 mod peer;
 mod person;
+mod post_office;
 
 pub use node::TestNode;
 pub use peer::{Mood, Peer, PeerUser};
 pub use person::{Person, fields};
+pub use post_office::PostOffice;
 
 use std::time::Duration;
 

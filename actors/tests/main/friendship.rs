@@ -4,7 +4,7 @@ use vellum_actors::friends::{self, Notice};
 use vellum_actors::inbox::Refusal;
 use vellum_actors::user::{CancelInvitation, Receive, Received, Reject};
 use vellum_actors::{Error, Node};
-use vellum_protocol::{Handle, MessageType};
+use vellum_protocol::{Handle, JsonObject, MessageType};
 use vellum_store::friendships::Peer;
 use vellum_store::invitations::{Direction, Status};
 
@@ -179,6 +179,7 @@ fn invite_from(sender: &Person, to: &Handle, nonce: &str, signature: &str) -> Re
         sender: as_peer(sender),
         to: to.clone(),
         nonce: nonce.into(),
+        payload: JsonObject::new(),
         signed_at: T0,
         signature: signature.into(),
     }

@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use vellum_actors::Error;
 use vellum_actors::user::{Accept, DiscardRevocation, Flush, FlushItem, ItemRefusal, Receive, Received};
 use vellum_client::{MasterSeed, Signer};
-use vellum_protocol::{Handle, MessageType};
+use vellum_protocol::{Handle, JsonObject, MessageType};
 use vellum_store::friendships::Peer;
 use vellum_store::invitations::Direction;
 use vellum_store::outbox::{self, State};
@@ -122,6 +122,7 @@ async fn a_revocation_reaches_what_began_at_or_before_its_time() {
         },
         to: bob.handle.clone(),
         nonce: nonce.into(),
+        payload: JsonObject::new(),
         signed_at: began.plus_millis(millis),
         signature: nonce.into(),
     };
