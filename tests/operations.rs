@@ -157,3 +157,38 @@ fn the_demo_holds_and_says_so_to_people_and_to_programs() {
     assert_eq!(lines.lines().count(), 15);
     assert!(lines.lines().all(|line| serde_json::from_str::<Value>(line).unwrap()["held"] == true));
 }
+
+/// At the most talkative level, with a peer, a sign-in, and everything that is secret.
+#[tokio::test]
+async fn no_secret_ever_reaches_the_log() {
+    let node = TestNode::start_with(&[("VELLUM_LOG__FILTER", "trace"), ("VELLUM_LOG__FORMAT", "json")]).await;
+    let peer = Peer::start().await;
+    let (ann, bob) = (node.person("ann").await, peer.user("bob"));
+    let mut client = node.client();
+    client.request_code(FIRST_ADMINISTRATOR).await.unwrap();
+    let code = node.process.newest_code(0).await.unwrap();
+    client.sign_in_with_code(FIRST_ADMINISTRATOR, &code).await.unwrap();
+    let (_, wrapped) = ann.ask(Method::GET, "/users/me/devices/device-1/wrap-secret", Value::Null).await;
+    ann.invite(&bob.handle).await;
+    ann.client.reset_identity().await.unwrap();
+    let secret_of = |file: &str| std::fs::read_to_string(node.process.folder().join(file)).unwrap();
+    let wrapping = secret_of("wrap.keys");
+    let secrets = [
+        code,
+        client.token().unwrap().expose().to_owned(),
+        ann.client.token().unwrap().expose().to_owned(),
+        wrapped["secret"].as_str().unwrap().to_owned(),
+        secret_of("server.key").trim().to_owned(),
+        wrapping.split_whitespace().nth(1).unwrap().to_owned(),
+    ];
+    let log = std::fs::read_to_string(node.process.log_path()).unwrap();
+    assert!(
+        log.contains("\"level\":\"TRACE\"") && log.contains("reset_identity"),
+        "the log says what happens"
+    );
+    for secret in secrets {
+        assert!(secret.len() >= 8);
+        let line = log.lines().find(|line| line.contains(&secret));
+        assert!(line.is_none(), "{line:?}");
+    }
+}

@@ -158,7 +158,9 @@ impl NodeProcess {
         letters
     }
 
-    fn log_path(&self) -> PathBuf {
+    /// Where the node's log goes.
+    #[must_use]
+    pub fn log_path(&self) -> PathBuf {
         self.folder.with_extension("log")
     }
 

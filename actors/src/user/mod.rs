@@ -205,8 +205,10 @@ impl<C: UserCommand> Handler<Ask<C>> for UserActor {
         let work = async move {
             let result = AssertUnwindSafe(command.run(scope)).catch_unwind().await;
             let panicked = result.is_err();
-            if panicked {
-                tracing::error!("a command panicked; its transaction was rolled back");
+            match &result {
+                Ok(Ok(_)) => tracing::debug!("carried out"),
+                Ok(Err(reason)) => tracing::debug!(%reason, "refused"),
+                Err(_) => tracing::error!("a command panicked; its transaction was rolled back"),
             }
             drop(ticket);
             // The sender may have gone; what was done stands.
