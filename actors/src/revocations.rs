@@ -75,6 +75,14 @@ async fn settled(
     deadline: Instant,
     mut flushed: Flushed,
 ) -> Result<Flushed, Error> {
+    // Nothing can become of it before the deadline: its peer is being waited for.
+    let wait = deadline.saturating_duration_since(Instant::now());
+    let latest = node.clock.now().plus_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
+    let row = outbox::pending_for_peer(&mut *node.store.read().await?, user, &queued.peer).await?;
+    if row.is_some_and(|row| row.next_attempt_at.is_some_and(|next| next > latest)) {
+        read_row(&mut *node.store.read().await?, user, &queued.peer, &mut flushed).await?;
+        return Ok(flushed);
+    }
     match queued.reports.before(deadline).await {
         Some(Report::Delivered) => flushed.delivered = true,
         Some(Report::Withdrawn) => flushed.error = Some("discarded while it was on its way".into()),

@@ -31,7 +31,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::FutureExt;
-use futures_util::future::{AbortHandle, Abortable};
+use futures_util::future::{AbortHandle, AbortRegistration};
 use tokio::sync::oneshot;
 use tracing::Instrument;
 use vellum_store::outbox::{self, Leased};
@@ -192,8 +192,7 @@ impl RevocationDelivery {
         self.under_way.insert(key.clone(), UnderWay { abort, waiting: Vec::new() });
         let (row, peer, n) = (&leased.id, &leased.peer_handle, leased.attempts + 1);
         let span = tracing::info_span!("delivery_attempt", %row, %peer, n);
-        let work = attempt(Arc::clone(&self.node), leased).instrument(span);
-        let work = Abortable::new(work, registration).into_actor(self);
+        let work = attempt(Arc::clone(&self.node), leased, registration).instrument(span).into_actor(self);
         ctx.spawn(work.map(move |_, actor, ctx| actor.ended(&key, ctx)));
     }
 
@@ -325,7 +324,7 @@ async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
                 outbox::expire_leases(tx, now).await?;
                 let lapsed = outbox::expire(tx, now).await?;
                 for message in &lapsed {
-                    settle::lapsed(tx, message).await?;
+                    settle::lapsed(tx, message, now).await?;
                 }
                 let until = now.plus_millis(LEASE_MILLIS);
                 let leased = outbox::lease_due(tx, &lease, now, until, BATCH, per_peer).await?;
@@ -348,13 +347,17 @@ fn until(millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0))
 }
 
-/// One attempt with one row, and the record of its outcome.
-async fn attempt(node: Arc<Node>, leased: Leased) {
+/// One attempt with one row, and the record of its outcome. One that is stopped leaves no record.
+async fn attempt(node: Arc<Node>, leased: Leased, stop: AbortRegistration) {
     let started = node.clock.now();
     let verdict = if node.is_local(&leased.peer_handle) {
-        settle::deliver_here(&node, &leased).await
+        Some(settle::deliver_here(&node, &leased).await)
     } else {
-        node.peers.deliver(&node, leased.envelope.clone(), leased.maybe_arrived).await
+        node.peers.deliver(&node, leased.envelope.clone(), leased.maybe_arrived, stop).await
+    };
+    let Some(verdict) = verdict else {
+        tracing::debug!("stopped");
+        return;
     };
     match &verdict {
         Verdict::Delivered { .. } => tracing::info!("delivered"),

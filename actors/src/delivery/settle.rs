@@ -169,7 +169,7 @@ async fn rejected(tx: &mut Tx, leased: &Leased) -> Result<(), Error> {
 }
 
 /// Undoes what rested on a message that was never taken.
-pub(crate) async fn lapsed(tx: &mut Tx, message: &Lapsed) -> Result<(), Error> {
+pub(crate) async fn lapsed(tx: &mut Tx, message: &Lapsed, now: UnixMillis) -> Result<(), Error> {
     let subject = InvitationId::from(message.subject.clone());
     match message.message_type {
         // It has reached nobody, so the list of shares does not show it.
@@ -182,6 +182,11 @@ pub(crate) async fn lapsed(tx: &mut Tx, message: &Lapsed) -> Result<(), Error> {
         // The invitation stands as before, and can be accepted again.
         MessageType::FriendAccept if undo_accept(tx, &message.user_id, &subject).await? => {
             invitations::set_status(tx, &subject, Status::Pending).await?;
+            if message.maybe_arrived {
+                // The inviter's node may hold the friendship that ours has just undone: unless it is made
+                // again, that has to be told.
+                outbox::await_signature(tx, &message.user_id, &message.peer_handle, now).await?;
+            }
         }
         _ => {}
     }

@@ -22,6 +22,7 @@ pub use verdict::Verdict;
 use std::sync::Arc;
 
 use actix::prelude::*;
+use futures_util::future::{AbortRegistration, Abortable};
 use rand::RngExt;
 use tokio::sync::Semaphore;
 use vellum_protocol::server_request::{
@@ -128,28 +129,40 @@ pub(crate) struct Deliver {
     pub node: Arc<Node>,
     pub envelope: Envelope,
     pub repeated: bool,
+    /// Stops the attempt, wherever it is: waiting for its turn, for a document, or for the answer.
+    pub stop: AbortRegistration,
 }
 
 impl Message for Deliver {
-    type Result = Verdict;
+    /// `None` when it was stopped. Once this is answered, nothing of the attempt goes on.
+    type Result = Option<Verdict>;
 }
 
 impl Handler<Deliver> for PeerActor {
-    type Result = ResponseFuture<Verdict>;
+    type Result = ResponseFuture<Option<Verdict>>;
 
     fn handle(&mut self, deliver: Deliver, _: &mut Context<Self>) -> Self::Result {
         let (domain, documents) = (self.domain.clone(), Arc::clone(&self.documents));
         let in_flight = Arc::clone(&self.in_flight);
-        Box::pin(async move {
+        let Deliver { node, envelope, repeated, stop } = deliver;
+        let attempt = async move {
             // The semaphore is never closed while the actor lives, and it lives as long as this future.
             let _place = in_flight.acquire().await;
-            attempt(&domain, &documents, &deliver).await
-        })
+            attempt(&domain, &documents, &node, &envelope, repeated).await
+        };
+        // Here and not at the delivery's end: this future runs on although nobody waits for its answer.
+        Box::pin(async move { Abortable::new(attempt, stop).await.ok() })
     }
 }
 
-async fn attempt(domain: &Domain, documents: &Documents, deliver: &Deliver) -> Verdict {
-    let manifest = match documents.manifest(&deliver.node).await {
+async fn attempt(
+    domain: &Domain,
+    documents: &Documents,
+    node: &Node,
+    envelope: &Envelope,
+    repeated: bool,
+) -> Verdict {
+    let manifest = match documents.manifest(node).await {
         Ok(manifest) => manifest,
         Err(PeerError::Transport(error)) => return verdict::of_unsent(&error),
         Err(error) => {
@@ -157,14 +170,14 @@ async fn attempt(domain: &Domain, documents: &Documents, deliver: &Deliver) -> V
             return Verdict::Later { reason, pause: None, reached: true, maybe_arrived: false };
         }
     };
-    let (headers, body) = signed_request(&deliver.node, &manifest, &deliver.envelope);
-    match deliver.node.transport.post(domain, INBOX_PATH, headers, body).await {
+    let (headers, body) = signed_request(node, &manifest, envelope);
+    match node.transport.post(domain, INBOX_PATH, headers, body).await {
         Ok(answer) => {
             if answer.status == 401 {
                 // The peer may have a new manifest; the next attempt reads it again.
                 documents.forget_manifest().await;
             }
-            verdict::of_answer(deliver.envelope.content.message_type, &answer, deliver.repeated)
+            verdict::of_answer(envelope.content.message_type, &answer, repeated)
         }
         Err(error) => verdict::of_failure(&error),
     }

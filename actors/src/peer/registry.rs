@@ -5,6 +5,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
+use futures_util::future::AbortRegistration;
 use vellum_protocol::{Domain, Envelope, Handle, Manifest, UnixMillis};
 use vellum_store::friendships::Peer;
 
@@ -56,16 +57,18 @@ impl Peers {
         self.actor(node, handle.domain()).send(ask).await.unwrap_or_else(|_| Err(stopping()))
     }
 
-    /// Makes one attempt to deliver an envelope to its recipient's node.
-    pub(crate) async fn deliver(&self, node: &Arc<Node>, envelope: Envelope, repeated: bool) -> Verdict {
+    /// Makes one attempt to deliver an envelope to its recipient's node; `None` when it was stopped.
+    pub(crate) async fn deliver(
+        &self,
+        node: &Arc<Node>,
+        envelope: Envelope,
+        repeated: bool,
+        stop: AbortRegistration,
+    ) -> Option<Verdict> {
         let addr = self.actor(node, envelope.content.to.domain());
-        let deliver = Deliver { node: Arc::clone(node), envelope, repeated };
-        addr.send(deliver).await.unwrap_or_else(|_| Verdict::Later {
-            reason: "the node is stopping".into(),
-            pause: None,
-            reached: true,
-            maybe_arrived: true,
-        })
+        let deliver = Deliver { node: Arc::clone(node), envelope, repeated, stop };
+        // Without an answer the actor ended in the middle, which only a stopping node makes it do.
+        addr.send(deliver).await.unwrap_or(None)
     }
 
     fn actor(&self, node: &Node, domain: &Domain) -> Addr<PeerActor> {

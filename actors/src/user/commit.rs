@@ -116,7 +116,7 @@ impl Commit {
         let ignored_slots = self.refill_slots(tx, scope, next).await?;
         // What the old key signed verifies nowhere any more.
         for message in outbox::withdraw_signatures(tx, &scope.user).await? {
-            lapsed(tx, &message).await?;
+            lapsed(tx, &message, scope.now).await?;
         }
         scope.audit(tx, Event::Rotated).await?;
         Ok(Committed { km_version: next, ignored_collections, ignored_slots })

@@ -53,7 +53,7 @@ impl UserCommand for RegisterKeys {
                     if identity.keys.is_some() {
                         // What the old key signed verifies nowhere any more.
                         for message in outbox::withdraw_signatures(tx, &user).await? {
-                            lapsed(tx, &message).await?;
+                            lapsed(tx, &message, now).await?;
                         }
                     }
                     scope.audit(tx, Event::KeysRegistered).await?;

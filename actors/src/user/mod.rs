@@ -203,7 +203,7 @@ impl<C: UserCommand> Handler<Ask<C>> for UserActor {
         let scope = Scope { user, origin, now, node };
         let span = tracing::info_span!("user_command", command = C::NAME, user = %self.user);
         let work = async move {
-            let result = AssertUnwindSafe(command.run(scope)).catch_unwind().await;
+            let result = AssertUnwindSafe(async { command.run(scope).await }).catch_unwind().await;
             let panicked = result.is_err();
             match &result {
                 Ok(Ok(_)) => tracing::debug!("carried out"),

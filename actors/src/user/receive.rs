@@ -146,17 +146,22 @@ impl Receive {
     async fn accepted(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let (me, peer) = (&scope.user, &self.sender);
         if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await?.is_none() {
-            // Two that are friends with these very keys agree already: an answer of ours was lost.
-            let friendship = friendships::find(tx, me, &peer.handle).await?;
-            return match friendship {
-                Some(known) if known.friend.signing_key == peer.signing_key => {
-                    Ok(Received { applied: false, friends: true })
-                }
-                _ => Err(Refusal::NoOriginalInvitation.into()),
-            };
+            return self.accepted_again(tx, scope).await;
         }
         become_friends(tx, me, peer, scope.now, self.by_peers_clock(scope.now)).await?;
         Ok(Received { applied: true, friends: true })
+    }
+
+    /// Two that are friends agree already: an answer of ours was lost. A key that is another one by now is
+    /// taken note of, and marked like any change of a friend's key.
+    async fn accepted_again(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+        let known = friendships::find(tx, &scope.user, &self.sender.handle).await?;
+        let known = known.ok_or(Refusal::NoOriginalInvitation)?;
+        let changed = known.friend.signing_key != self.sender.signing_key;
+        if changed {
+            friendships::update_peer(tx, &scope.user, &self.sender, Some(scope.now)).await?;
+        }
+        Ok(Received { applied: changed, friends: true })
     }
 
     async fn rejected(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {

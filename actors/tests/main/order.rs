@@ -198,7 +198,6 @@ impl UserCommand for PanicAtOnce {
 }
 
 #[actix::test]
-#[ignore = "found: `command.run(scope)` is called outside `catch_unwind` (user/mod.rs), so its sender is told `Stopping`"]
 async fn a_command_that_panics_before_its_future_exists_is_answered_like_any_other_panic() {
     let (site, _) = site().await;
     let (user, room) = (site.account("alice").await, Room::default());

@@ -331,7 +331,6 @@ async fn what_is_discarded_while_its_attempt_hangs_is_gone_at_once_and_not_sent_
 }
 
 #[actix::test]
-#[ignore = "found: a stopped attempt goes on inside the PeerActor (peer/mod.rs), which posts it after the discard"]
 async fn what_is_discarded_before_its_envelope_has_left_never_leaves() {
     let (world, alice, bob) = after_a_reset().await;
     let (posted, asked) = (sent(&world), world.wire.asked(&world.b.node));

@@ -210,7 +210,8 @@ pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<Vec<Lapse
     .bind(user).execute(c).await)?;
     let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
         "delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'
-         returning user_id, peer_handle, message_type, subject"
+         returning user_id, peer_handle, message_type, subject,
+             case when state = 'delivering' then 1 else maybe_arrived end as maybe_arrived"
     )
     .bind(user).fetch_all(c).await)?;
     rows.into_iter().map(Lapsed::try_from).collect()

@@ -151,3 +151,25 @@ fn sqlite_options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
         .busy_timeout(BUSY_TIMEOUT)
         .optimize_on_close(true, None))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_committed_is_synced_and_keys_are_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("v.db").display());
+        let store = Store::open(&url).await.unwrap();
+        for (pragma, expected) in
+            [("pragma synchronous", 2), ("pragma foreign_keys", 1), ("pragma busy_timeout", 5000)]
+        {
+            let told: Result<(i64,), StoreError> = store
+                .write(move |tx| {
+                    async move { Ok(sqlx::query_as(pragma).fetch_one(tx.as_sqlite()).await?) }.boxed()
+                })
+                .await;
+            assert_eq!(told.unwrap().0, expected, "{pragma}");
+        }
+    }
+}

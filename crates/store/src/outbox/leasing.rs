@@ -187,6 +187,8 @@ pub struct Lapsed {
     pub message_type: MessageType,
     /// The invitation or share it was about.
     pub subject: String,
+    /// Whether the peer may have taken it all the same.
+    pub maybe_arrived: bool,
 }
 
 #[derive(FromRow)]
@@ -195,6 +197,7 @@ pub(super) struct LapsedRow {
     peer_handle: String,
     message_type: String,
     subject: String,
+    maybe_arrived: i64,
 }
 
 impl TryFrom<LapsedRow> for Lapsed {
@@ -206,6 +209,7 @@ impl TryFrom<LapsedRow> for Lapsed {
             peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
             message_type: read_word("outbox.message_type", &row.message_type, MessageType::parse)?,
             subject: row.subject,
+            maybe_arrived: row.maybe_arrived != 0,
         })
     }
 }
@@ -221,7 +225,7 @@ pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreEr
     .bind(now.0).execute(&mut *c).await)?;
     let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
         "delete from outbox where state = 'queued' and expires_at <= $1
-         returning user_id, peer_handle, message_type, subject"
+         returning user_id, peer_handle, message_type, subject, maybe_arrived"
     )
     .bind(now.0).fetch_all(&mut *c).await)?;
     rows.into_iter().map(Lapsed::try_from).collect()
