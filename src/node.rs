@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actix::Arbiter;
-use actix_web::dev::{Server, ServerHandle};
+use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
 use anyhow::Context;
 use vellum_actors::directory::Directory;
@@ -123,7 +123,7 @@ impl Built {
             () = stop => None,
         };
         tracing::info!("stopping");
-        stop_serving(&handle).await;
+        handle.stop(true).await;
         keeper.abort();
         self.node.stop_delivery().await;
         for arbiter in self.arbiters {
@@ -156,10 +156,6 @@ fn serve(app: &web::Data<App>, listener: TcpListener) -> anyhow::Result<Server> 
         .disable_signals()
         .listen(listener)?;
     Ok(server.run())
-}
-
-async fn stop_serving(handle: &ServerHandle) {
-    handle.stop(true).await;
 }
 
 /// Forgets what is over its time, and lets idle actors go.

@@ -213,3 +213,23 @@ async fn unknown_paths_wrong_methods_and_long_bodies_get_the_one_error_shape() {
         }
     }
 }
+
+#[tokio::test]
+async fn an_alias_can_be_checked_before_it_is_chosen() {
+    let node = TestNode::start().await;
+    let (ann, ben) = (node.person("ann").await, node.person("ben").await);
+    for (person, alias, available) in [
+        (&ann, "free", true),
+        (&ann, "Ann", true),
+        (&ben, "ANN", false),
+        (&ann, "a", false),
+        (&ann, "", false),
+    ] {
+        let path = format!("/users/alias/check?alias={alias}");
+        assert_eq!(
+            person.ask(Method::GET, &path, Value::Null).await,
+            (200, json!({ "available": available })),
+            "{alias}"
+        );
+    }
+}

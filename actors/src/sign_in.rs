@@ -258,15 +258,28 @@ pub async fn authenticate(node: &Node, token: &SecretString) -> Result<Option<Ca
     Ok(Some(Caller { session, permissions }))
 }
 
-/// What a session belongs to, for answers that show it.
+/// Somebody with what they may do, for answers that show it.
+#[derive(Debug, Clone)]
+pub struct Profile {
+    /// The account.
+    pub user: User,
+    /// Its roles, lowest first.
+    pub roles: Vec<roles::Role>,
+    /// What these allow.
+    pub permissions: Vec<String>,
+}
+
+/// What a session belongs to.
 ///
 /// # Errors
 /// [`Error::NoSuchUser`] when the account is gone.
-pub async fn user_of(node: &Node, user: &UserId) -> Result<(User, Vec<roles::Role>), Error> {
+pub async fn profile(node: &Node, user: &UserId) -> Result<Profile, Error> {
     let mut conn = node.store.read().await?;
-    let found = users::by_id(&mut conn, user).await?.ok_or(Error::NoSuchUser)?;
-    let roles = roles::of_user(&mut conn, user).await?;
-    Ok((found, roles))
+    Ok(Profile {
+        user: users::by_id(&mut conn, user).await?.ok_or(Error::NoSuchUser)?,
+        roles: roles::of_user(&mut conn, user).await?,
+        permissions: roles::permissions_of_user(&mut conn, user).await?,
+    })
 }
 
 fn token_hash(token: &SecretString) -> TokenHash {

@@ -42,12 +42,6 @@ impl Caller {
         &self.session.user_id
     }
 
-    /// What the caller may do.
-    #[must_use]
-    pub fn permissions(&self) -> &[String] {
-        &self.permissions
-    }
-
     /// Refuses a caller whose roles do not allow this.
     ///
     /// # Errors

@@ -216,6 +216,12 @@ impl From<Error> for Problem {
     }
 }
 
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        store_problem(&error)
+    }
+}
+
 fn store_problem(error: &StoreError) -> Problem {
     match error {
         StoreError::Busy | StoreError::Closed => Problem::unavailable(1, "The database is busy."),

@@ -36,8 +36,8 @@ pub fn paths(config: &mut ServiceConfig) {
 
 async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let friends = friendships::of_user(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let friends = friendships::of_user(&mut conn, caller.user()).await?;
     let friends: Vec<Value> = friends.iter().map(friendship_view).collect();
     Ok(super::private(&json!({ "friends": friends })))
 }
@@ -60,9 +60,8 @@ async fn invitations(
             Problem::validation(vec![FieldError { field: "direction".into(), message }])
         })?),
     };
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found =
-        invitations::pending_of_user(&mut conn, caller.user(), direction).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = invitations::pending_of_user(&mut conn, caller.user(), direction).await?;
     let found: Vec<Value> = found.iter().map(invitation_view).collect();
     Ok(super::private(&json!({ "invitations": found })))
 }

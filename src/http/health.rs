@@ -21,7 +21,7 @@ async fn live() -> HttpResponse {
 
 /// Ready: the database answers.
 async fn ready(app: web::Data<App>) -> Result<HttpResponse, Problem> {
-    let mut conn = app.node.store.read().await.map_err(vellum_actors::Error::from)?;
-    users::any(&mut conn).await.map_err(vellum_actors::Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    users::any(&mut conn).await?;
     Ok(super::private(&json!({ "status": "ok" })))
 }

@@ -26,8 +26,8 @@ pub fn paths(config: &mut ServiceConfig) {
 
 async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = collections::list(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = collections::list(&mut conn, caller.user()).await?;
     Ok(super::private(&found.iter().map(collection_view).collect::<Vec<Value>>()))
 }
 
@@ -45,8 +45,8 @@ async fn create(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpR
 async fn read(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
     let id = CollectionId::from(id.into_inner());
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = collections::find(&mut conn, caller.user(), &id).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = collections::find(&mut conn, caller.user(), &id).await?;
     let mut view = collection_view(&found.ok_or(Error::CollectionNotFound)?);
     view["role"] = json!("owner");
     view["bookmarks"] = json!([]);

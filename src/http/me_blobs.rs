@@ -8,7 +8,6 @@ use actix_web::http::header::{self, ETag, EntityTag, HeaderName};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
-use vellum_actors::Error;
 use vellum_actors::user::{DeleteBlob, Expectation, PutBlob};
 use vellum_store::blobs::{self, BlobInfo};
 
@@ -51,8 +50,8 @@ fn parse_type(text: String) -> Result<String, Problem> {
 
 async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = blobs::list(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = blobs::list(&mut conn, caller.user()).await?;
     let found: Vec<Value> = found.iter().map(info_view).collect();
     Ok(super::private(&json!({ "blobs": found })))
 }
@@ -65,8 +64,8 @@ async fn read(
 ) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
     let blob_type = parse_type(blob_type.into_inner())?;
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = blobs::find(&mut conn, caller.user(), &blob_type).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = blobs::find(&mut conn, caller.user(), &blob_type).await?;
     let Some(blob) = found else { return Ok(HttpResponse::NoContent().finish()) };
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CACHE_CONTROL, "no-store")).insert_header(tag(blob.info.revision));

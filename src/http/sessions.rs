@@ -6,13 +6,10 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use vellum_actors::Error;
-use vellum_actors::sign_in::{self, Device, Opened};
+use vellum_actors::sign_in::{self, Device, Opened, Profile};
 use vellum_actors::user::{EndAllSessions, EndOtherSessions, EndSession};
 use vellum_store::SessionId;
-use vellum_store::roles::Role;
 use vellum_store::sessions::{self, Session};
-use vellum_store::users::User;
 
 use super::body::Body;
 use super::caller::{COOKIE, Caller, MaybeCaller};
@@ -49,8 +46,7 @@ async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Resul
     let code = SecretString::from(fields.text("token"));
     fields.finish()?;
     let opened = sign_in::sign_in_with_code(&app.node, &email, &code, device(&app, &request)).await?;
-    let (user, roles) = sign_in::user_of(&app.node, &opened.user.id).await?;
-    let permissions = permissions(&app, &opened.token).await?;
+    let profile = sign_in::profile(&app.node, &opened.user.id).await?;
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::CACHE_CONTROL, "no-store"));
     answer.insert_header(ContentEncoding::Identity);
@@ -60,7 +56,7 @@ async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Resul
     }
     Ok(answer.json(json!({
         "token": opened.token.expose_secret(),
-        "user": user_view(&user, &roles, &permissions),
+        "user": user_view(&profile),
     })))
 }
 
@@ -69,20 +65,20 @@ async fn current(app: web::Data<App>, MaybeCaller(caller): MaybeCaller) -> Resul
     let Some(caller) = caller else {
         return Ok(HttpResponse::NoContent().finish());
     };
-    let (user, roles) = sign_in::user_of(&app.node, caller.user()).await?;
+    let profile = sign_in::profile(&app.node, caller.user()).await?;
     Ok(super::secret(&json!({
         "token": caller.token.expose_secret(),
-        "user": user_view(&user, &roles, caller.permissions()),
+        "user": user_view(&profile),
         "session": session_view(&caller.session),
         "subscription": subscription(),
     })))
 }
 
 async fn current_permissions(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    let (_, roles) = sign_in::user_of(&app.node, caller.user()).await?;
-    let roles: Vec<&str> = roles.iter().map(|role| role.id.as_str()).collect();
+    let profile = sign_in::profile(&app.node, caller.user()).await?;
+    let roles: Vec<&str> = profile.roles.iter().map(|role| role.id.as_str()).collect();
     Ok(super::private(&json!({
-        "permissions": caller.permissions(),
+        "permissions": profile.permissions,
         "roles": roles,
         "subscription": subscription(),
     })))
@@ -111,8 +107,8 @@ fn signed_out() -> HttpResponse {
 /// Newest first.
 async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     let now = app.node.clock.now();
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = sessions::of_user(&mut conn, caller.user(), now).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = sessions::of_user(&mut conn, caller.user(), now).await?;
     let view = |session: &Session| {
         json!({
             "id": session.id,
@@ -151,11 +147,6 @@ fn device(app: &App, request: &HttpRequest) -> Device {
     }
 }
 
-async fn permissions(app: &App, token: &SecretString) -> Result<Vec<String>, Problem> {
-    let caller = sign_in::authenticate(&app.node, token).await?;
-    Ok(caller.map(|caller| caller.permissions).unwrap_or_default())
-}
-
 fn session_cookie(app: &App, opened: &Opened) -> Cookie<'static> {
     let seconds = opened.session.expires_at.since(opened.session.created_at) / 1000;
     Cookie::build(COOKIE, opened.token.expose_secret().to_owned())
@@ -172,7 +163,7 @@ fn subscription() -> Value {
     json!({ "isPremium": true, "isBasic": false, "hasSubscription": false, "tier": "premium" })
 }
 
-fn user_view(user: &User, roles: &[Role], permissions: &[String]) -> Value {
+fn user_view(Profile { user, roles, permissions }: &Profile) -> Value {
     let roles: Vec<Value> = roles.iter().map(|role| json!({ "id": role.id, "name": role.name })).collect();
     json!({
         "id": user.id,

@@ -65,9 +65,9 @@ async fn replace(app: web::Data<App>, caller: Caller, body: Body) -> Result<Http
     let signed = read_signed(&mut fields);
     fields.finish()?;
     let recipient = Handle::parse(&recipient).map_err(Error::from)?;
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
     let known = shares::with_peer(&mut conn, caller.user(), Direction::Outgoing, &recipient, &resource).await;
-    let role = known.map_err(Error::from)?.ok_or(Error::ShareNotFound)?.role;
+    let role = known?.ok_or(Error::ShareNotFound)?.role;
     drop(conn);
     let share = Share { recipient, resource, encrypted_data, nonce, role, signed };
     let share = sharing::share(&app.node, &caller, share).await?;
@@ -89,9 +89,8 @@ async fn change_role(
     let signed = read_signed(&mut fields);
     fields.finish()?;
     let id = ShareId::from(id.into_inner());
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let known =
-        shares::by_id(&mut conn, caller.user(), Direction::Outgoing, &id).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let known = shares::by_id(&mut conn, caller.user(), Direction::Outgoing, &id).await?;
     let StoredShare { peer_handle: recipient, resource, encrypted_data, nonce, .. } =
         known.ok_or(Error::ShareNotFound)?;
     drop(conn);
@@ -151,8 +150,8 @@ async fn list(
     wanted: impl Fn(&StoredShare) -> bool,
 ) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = shares::of_user(&mut conn, caller.user(), direction).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = shares::of_user(&mut conn, caller.user(), direction).await?;
     let found: Vec<Value> = found.iter().filter(|share| wanted(share)).map(share_view).collect();
     Ok(super::private(&json!({ "shares": found })))
 }

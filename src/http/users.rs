@@ -3,8 +3,8 @@
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use serde_json::{Value, json};
-use vellum_actors::Error;
 use vellum_actors::accounts::{self, NewAccount};
+use vellum_protocol::Alias;
 use vellum_store::roles::{self, Role};
 use vellum_store::sessions;
 use vellum_store::users::{self, NewUser, User};
@@ -28,6 +28,7 @@ pub fn paths(config: &mut ServiceConfig) {
     for path in ["/users", "/users/"] {
         Endpoint::at(path).get(list).post(create).register(config);
     }
+    Endpoint::at("/users/alias/check").get(check_alias).register(config);
     Endpoint::at("/users/roles").get(all_roles).register(config);
     Endpoint::at("/users/permissions").get(all_permissions).register(config);
 }
@@ -35,13 +36,12 @@ pub fn paths(config: &mut ServiceConfig) {
 async fn list(app: web::Data<App>, caller: Caller, page: Paging) -> Result<HttpResponse, Problem> {
     caller.require("users:read")?;
     let now = app.node.clock.now();
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let (found, total) =
-        users::search(&mut conn, &page.query, page.limit, page.offset()).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let (found, total) = users::search(&mut conn, &page.query, page.limit, page.offset()).await?;
     let mut data = Vec::with_capacity(found.len());
     for user in &found {
-        let roles = roles::of_user(&mut conn, &user.id).await.map_err(Error::from)?;
-        let sessions = sessions::of_user(&mut conn, &user.id, now).await.map_err(Error::from)?;
+        let roles = roles::of_user(&mut conn, &user.id).await?;
+        let sessions = sessions::of_user(&mut conn, &user.id, now).await?;
         data.push(listed_view(user, &roles, sessions.len()));
     }
     Ok(super::private(&json!({ "data": data, "total": total, "page": page.page, "limit": page.limit })))
@@ -72,18 +72,36 @@ async fn create(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpR
     Ok(super::private(&view(&user, &roles)))
 }
 
+#[derive(serde::Deserialize)]
+struct AliasQuery {
+    alias: Option<String>,
+}
+
+/// Whether the caller could have an alias: not for one that breaks the grammar, and always for their own.
+async fn check_alias(
+    app: web::Data<App>,
+    caller: Caller,
+    query: web::Query<AliasQuery>,
+) -> Result<HttpResponse, Problem> {
+    let available = match Alias::parse(query.alias.as_deref().unwrap_or_default()) {
+        Ok(alias) => app.node.user_by_alias(&alias).await?.is_none_or(|user| user.id == *caller.user()),
+        Err(_) => false,
+    };
+    Ok(super::private(&json!({ "available": available })))
+}
+
 async fn all_roles(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     caller.require("roles:read")?;
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = roles::all(&mut conn).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = roles::all(&mut conn).await?;
     let view = |role: &Role| json!({ "id": role.id, "name": role.name, "description": role.description, "isDefault": role.is_default });
     Ok(super::private(&found.iter().map(view).collect::<Vec<Value>>()))
 }
 
 async fn all_permissions(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     caller.require("permissions:read")?;
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = roles::all_permissions(&mut conn).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = roles::all_permissions(&mut conn).await?;
     let found: Vec<Value> = found.iter().map(|one| json!({ "id": one.id, "name": one.name })).collect();
     Ok(super::private(&found))
 }

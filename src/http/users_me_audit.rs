@@ -3,7 +3,6 @@
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use serde_json::{Value, json};
-use vellum_actors::Error;
 use vellum_store::audit::{self, Entry};
 
 use super::caller::Caller;
@@ -18,10 +17,9 @@ pub fn paths(config: &mut ServiceConfig) {
 }
 
 async fn list(app: web::Data<App>, caller: Caller, page: Paging) -> Result<HttpResponse, Problem> {
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found =
-        audit::page(&mut conn, caller.user(), page.limit, page.offset()).await.map_err(Error::from)?;
-    let total = audit::count(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = audit::page(&mut conn, caller.user(), page.limit, page.offset()).await?;
+    let total = audit::count(&mut conn, caller.user()).await?;
     let found: Vec<Value> = found.iter().map(entry_view).collect();
     Ok(super::private(&json!({ "data": found, "total": total, "page": page.page, "limit": page.limit })))
 }

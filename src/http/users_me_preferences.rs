@@ -3,7 +3,6 @@
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use serde_json::{Value, json};
-use vellum_actors::Error;
 use vellum_actors::user::SetPreferences;
 use vellum_store::preferences::{self, Preferences};
 
@@ -23,8 +22,8 @@ pub fn paths(config: &mut ServiceConfig) {
 }
 
 async fn read(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = preferences::of_user(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = preferences::of_user(&mut conn, caller.user()).await?;
     Ok(super::private(&view(&found)))
 }
 

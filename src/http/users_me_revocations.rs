@@ -29,8 +29,8 @@ pub fn paths(config: &mut ServiceConfig) {
 }
 
 async fn pending(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let rows = outbox::pending_of_user(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let rows = outbox::pending_of_user(&mut conn, caller.user()).await?;
     let rows: Vec<Value> = rows.iter().map(pending_view).collect();
     Ok(super::private(&json!({ "revocations": rows })))
 }

@@ -3,7 +3,6 @@
 use actix_web::HttpResponse;
 use actix_web::web::{self, ServiceConfig};
 use serde_json::{Value, json};
-use vellum_actors::Error;
 use vellum_actors::user::{DeleteSlot, MarkSlotUsed, PutSlot};
 use vellum_store::slots::{self, Slot, Wrapped};
 
@@ -42,8 +41,8 @@ pub(super) fn read_slot(fields: &mut Fields) -> Wrapped {
 }
 
 async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    let mut conn = app.node.store.read().await.map_err(Error::from)?;
-    let found = slots::list(&mut conn, caller.user()).await.map_err(Error::from)?;
+    let mut conn = app.node.store.read().await?;
+    let found = slots::list(&mut conn, caller.user()).await?;
     let found: Vec<Value> = found.iter().map(slot_view).collect();
     Ok(super::private(&json!({ "slots": found })))
 }

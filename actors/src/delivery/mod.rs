@@ -151,7 +151,8 @@ impl RevocationDelivery {
             Ok(scan) => {
                 let full = scan.leased.len() >= BATCH as usize;
                 for leased in scan.leased {
-                    if !withdrawn.contains(&leased.id) {
+                    // What is leased by a delivery that is stopping is handed back with its other leases.
+                    if !self.stopping && !withdrawn.contains(&leased.id) {
                         self.start_attempt(leased, ctx);
                     }
                 }

@@ -3,60 +3,12 @@
 use sqlx::FromRow;
 use vellum_protocol::{Handle, UnixMillis};
 
+pub use crate::relations::{Direction, Status};
+
 use crate::conn::on;
 use crate::friendships::{Peer, read_peer};
 use crate::row::{read, read_word};
 use crate::{Conn, InvitationId, StoreError, Tx, UserId};
-
-/// Which side of an invitation its holder is on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Direction {
-    /// The holder was invited.
-    Incoming,
-    /// The holder invites.
-    Outgoing,
-}
-
-impl Direction {
-    /// The word that the database and the API use.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Incoming => "incoming",
-            Self::Outgoing => "outgoing",
-        }
-    }
-
-    /// Reads the word that the database and the API use.
-    #[must_use]
-    pub fn parse(word: &str) -> Option<Self> {
-        [Self::Incoming, Self::Outgoing].into_iter().find(|direction| direction.as_str() == word)
-    }
-}
-
-/// Where an invitation stands with its holder.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// Open: it can be accepted, rejected or withdrawn.
-    Pending,
-    /// Accepted here, and the inviting node has not confirmed yet. It becomes pending again if it never does.
-    Accepted,
-}
-
-impl Status {
-    /// The word that the database and the API use.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Accepted => "accepted",
-        }
-    }
-
-    fn parse(word: &str) -> Option<Self> {
-        [Self::Pending, Self::Accepted].into_iter().find(|status| status.as_str() == word)
-    }
-}
 
 /// An invitation as one user holds it.
 #[derive(Debug, Clone, PartialEq, Eq)]

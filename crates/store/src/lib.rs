@@ -26,6 +26,7 @@ pub mod outbox;
 pub mod passkeys;
 pub mod peers;
 pub mod preferences;
+pub mod relations;
 pub mod roles;
 pub mod sessions;
 pub mod shares;

@@ -6,7 +6,7 @@ use sqlx::FromRow;
 use vellum_protocol::{Handle, UnixMillis};
 
 use crate::conn::on;
-use crate::invitations::Direction;
+pub use crate::relations::{Direction, Status};
 use crate::row::{read, read_word};
 use crate::{Conn, ShareId, StoreError, Tx, UserId};
 
@@ -33,30 +33,6 @@ impl Role {
     #[must_use]
     pub fn parse(word: &str) -> Option<Self> {
         [Self::Viewer, Self::Editor].into_iter().find(|role| role.as_str() == word)
-    }
-}
-
-/// Where a share stands.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Status {
-    /// The recipient has not said yes.
-    Pending,
-    /// The recipient has.
-    Accepted,
-}
-
-impl Status {
-    /// The word that the database and the API use.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::Pending => "pending",
-            Self::Accepted => "accepted",
-        }
-    }
-
-    fn parse(word: &str) -> Option<Self> {
-        [Self::Pending, Self::Accepted].into_iter().find(|status| status.as_str() == word)
     }
 }
 
