@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use sha2::{Digest, Sha256};
 
 use crate::base64;
-use crate::json::{Json, JsonObject};
+use crate::json::{Json, JsonObject, exact_integer};
 
 impl Json {
     /// The canonical text.
@@ -103,7 +103,11 @@ impl Serialize for Json {
         match self {
             Self::Null => serializer.serialize_unit(),
             Self::Bool(value) => serializer.serialize_bool(*value),
-            Self::Number(number) => serializer.serialize_f64(*number),
+            Self::Number(number) => match exact_integer(*number) {
+                // As canonical JSON has it: `7`, not `7.0`.
+                Some(integer) => serializer.serialize_i64(integer),
+                None => serializer.serialize_f64(*number),
+            },
             Self::String(text) => serializer.serialize_str(text),
             Self::Array(members) => {
                 let mut sequence = serializer.serialize_seq(Some(members.len()))?;

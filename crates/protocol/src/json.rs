@@ -12,7 +12,10 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 
 /// Levels of nesting that are read.
-pub(crate) const DEEPEST: usize = 32;
+const DEEPEST: usize = 32;
+
+/// 2^53 − 1: up to here no two integers share a double.
+const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
 
 /// A JSON value. Numbers are doubles, as the reference implementation holds them.
 #[derive(Debug, Clone, PartialEq)]
@@ -70,7 +73,7 @@ impl Key {
 }
 
 /// The number of a key that is an array index: canonical decimal of 0 to 4294967294.
-fn array_index(text: &str) -> Option<u32> {
+pub(crate) fn array_index(text: &str) -> Option<u32> {
     let canonical = text == "0" || (!text.starts_with('0') && text.bytes().all(|byte| byte.is_ascii_digit()));
     if !canonical || text.is_empty() {
         return None;
@@ -191,16 +194,15 @@ impl Json {
     /// The number as a non-negative integer, if it is one.
     #[must_use]
     pub(crate) fn as_u64(&self) -> Option<u64> {
-        let number = self.as_f64()?;
-        // Above 2^53 neighbouring integers share a double.
-        let exact = number.fract() == 0.0 && (0.0..=9_007_199_254_740_991.0).contains(&number);
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "checked to be an exact integer"
-        )]
-        exact.then_some(number as u64)
+        exact_integer(self.as_f64()?).and_then(|integer| u64::try_from(integer).ok())
     }
+}
+
+/// The integer that this double is, if it is one and no neighbouring integer shares the double.
+pub(crate) fn exact_integer(number: f64) -> Option<i64> {
+    let exact = number.fract() == 0.0 && number.abs() <= LARGEST_EXACT;
+    #[expect(clippy::cast_possible_truncation, reason = "checked to be an exact integer")]
+    exact.then_some(number as i64)
 }
 
 impl From<&str> for Json {
@@ -230,7 +232,11 @@ impl From<Json> for serde_json::Value {
         match json {
             Json::Null => Self::Null,
             Json::Bool(value) => Self::Bool(value),
-            Json::Number(number) => serde_json::Number::from_f64(number).map_or(Self::Null, Self::Number),
+            Json::Number(number) => match exact_integer(number) {
+                // As canonical JSON has it: `7`, not `7.0`.
+                Some(integer) => Self::from(integer),
+                None => Self::from(number),
+            },
             Json::String(text) => Self::String(text),
             Json::Array(members) => Self::Array(members.into_iter().map(Self::from).collect()),
             Json::Object(object) => {

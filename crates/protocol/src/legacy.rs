@@ -2,19 +2,15 @@
 //! by the other fields in canonical order. Passkey slots and device transfers are still signed this way.
 
 use crate::canonical::write_object;
-use crate::json::{Json, JsonObject};
+use crate::json::{Json, JsonObject, array_index};
 
 /// The text that version 1 signs for a message of this kind with these fields. A field named `type` gives
 /// way to the kind; keys that are array indices print even before `type`.
 #[must_use]
 pub fn legacy_signable(kind: &str, fields: &JsonObject) -> String {
     let kind = Json::from(kind);
-    let is_index = |key: &str| {
-        // In canonical order indices come first; an object of the two tells whether this one is.
-        let pair = JsonObject::from_iter([(key, Json::Null), ("", Json::Null)]);
-        pair.iter().next().is_some_and(|(first, _)| first == key && !key.is_empty())
-    };
     let others = || fields.iter().filter(|(key, _)| *key != "type");
+    let is_index = |key: &str| array_index(key).is_some();
     let indices = others().take_while(|(key, _)| is_index(key));
     let rest = others().skip_while(|(key, _)| is_index(key));
     let mut text = String::new();

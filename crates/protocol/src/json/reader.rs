@@ -1,9 +1,6 @@
 //! The strict reader. One pass, bounded depth, no panic on any input.
 
-use super::{DEEPEST, Json, JsonError, JsonObject};
-
-/// The largest integer that every double below it is exact for.
-const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
+use super::{DEEPEST, Json, JsonError, JsonObject, LARGEST_EXACT};
 
 pub(super) fn read(text: &[u8]) -> Result<Json, JsonError> {
     let mut reader = Reader { text, at: 0 };
