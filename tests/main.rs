@@ -6,12 +6,14 @@ mod support;
 
 mod administration;
 mod ciphertext;
+mod device_transfer;
 mod friends;
 mod hygiene;
 mod identity;
 mod inbox;
 mod operations;
 mod order;
+mod passkeys;
 mod revocations;
 mod rotation;
 mod sharing;

@@ -109,6 +109,45 @@ pub enum Error {
     /// The credential is no passkey of the caller.
     #[error("this credential is not a passkey of yours")]
     UnknownCredential,
+    /// Passkeys belong to a host name, and the client's site has none.
+    #[error("passkeys need a host name; this site is reached by an address")]
+    PasskeysUnavailable,
+    /// The passkey's answer does not hold. What is wrong with it is not told.
+    #[error("the passkey was not accepted")]
+    PasskeyRefused,
+    /// The new passkey's answer does not hold, or its ceremony is over.
+    #[error("the passkey could not be registered: begin anew")]
+    RegistrationRefused,
+    /// The credential is registered, by the caller or by somebody else.
+    #[error("this passkey is registered already")]
+    PasskeyExists,
+    /// The caller has as many passkeys as a user may have.
+    #[error("a user has at most 50 passkeys")]
+    TooManyPasskeys,
+    /// There is no such passkey of the caller.
+    #[error("Passkey not found")]
+    PasskeyNotFound,
+    /// There is no such device transfer.
+    #[error("Transfer not found")]
+    TransferNotFound,
+    /// The device transfer is somebody else's.
+    #[error("this transfer is not yours")]
+    TransferOfAnother,
+    /// The device transfer has ended: its minute is over, or its content was taken.
+    #[error("the transfer is over")]
+    TransferOver,
+    /// The seed has been put into the transfer already.
+    #[error("the transfer holds a seed already")]
+    TransferFilled,
+    /// The old device has not put the seed in yet.
+    #[error("the other device has not sent anything yet")]
+    TransferEmpty,
+    /// The user has begun as many transfers as an hour allows.
+    #[error("a user may begin 3 transfers an hour")]
+    TooManyTransfers {
+        /// When the next may begin.
+        retry_after: Duration,
+    },
     /// A strict rotation leaves something out.
     #[error("the rotation leaves out something that the account holds")]
     IncompleteRotation(Box<crate::user::Missing>),

@@ -1,9 +1,15 @@
 //! Forgetting what is over its time, and letting idle actors go. Run once a minute.
 
 use futures_util::FutureExt;
-use vellum_store::{StoreError, applied_envelopes, one_time_codes, sessions, transport_nonces};
+use vellum_store::{
+    StoreError, applied_envelopes, device_transfers, one_time_codes, passkey_ceremonies, sessions,
+    transport_nonces,
+};
 
 use crate::node::Node;
+
+/// For how long a device transfer counts against its user's limit.
+const HOUR_MILLIS: i64 = 3_600_000;
 
 /// One round.
 ///
@@ -21,6 +27,8 @@ pub async fn sweep(node: &Node) -> Result<(), StoreError> {
                 Ok::<_, StoreError>(
                     sessions::purge(tx, now).await?
                         + one_time_codes::purge(tx, now).await?
+                        + passkey_ceremonies::purge(tx, now).await?
+                        + device_transfers::purge(tx, now, now.plus_millis(-HOUR_MILLIS)).await?
                         + transport_nonces::purge(tx, now).await?
                         + applied_envelopes::purge(tx, now).await?,
                 )

@@ -15,6 +15,7 @@
 //! - [`housekeeping`]: forgetting what is over its time.
 //! - [`inbox`]: the checks that an inbound envelope passes before it becomes a message to a user.
 //! - [`friends`]: what needs another node's answer before the user's actor can be asked.
+//! - [`passkeys`]: WebAuthn ceremonies.
 //! - [`revocations`]: a flush from beginning to end.
 //! - [`sharing`]: a share from beginning to end.
 //! - [`sign_in`]: one-time codes and sessions, which exist before it is known who the user is.
@@ -34,6 +35,7 @@ pub mod friends;
 pub mod housekeeping;
 pub mod inbox;
 pub mod node;
+pub mod passkeys;
 pub mod peer;
 pub mod revocations;
 pub mod sharing;

@@ -213,7 +213,8 @@ pub async fn open_session_for(
         .await
 }
 
-async fn insert_session(
+/// Opens a session: the last step of every way to sign in.
+pub(crate) async fn insert_session(
     tx: &mut Tx,
     user: User,
     device: Device,

@@ -126,7 +126,7 @@ impl ResponseError for Problem {
     fn error_response(&self) -> HttpResponse {
         let mut body = Map::new();
         body.insert("type".into(), json!("about:blank"));
-        body.insert("title".into(), json!(self.0.status.canonical_reason().unwrap_or("Error")));
+        body.insert("title".into(), json!(self.0.status.canonical_reason().unwrap_or("Too Early")));
         body.insert("status".into(), json!(self.0.status.as_u16()));
         body.insert("detail".into(), json!(self.0.detail));
         body.insert("message".into(), json!(self.0.detail));
@@ -187,6 +187,22 @@ impl From<Error> for Problem {
             Error::UnknownRole => (StatusCode::BAD_REQUEST, "unknown_role"),
             Error::RoleAboveOwn => (StatusCode::FORBIDDEN, "forbidden"),
             Error::UnknownCredential => (StatusCode::BAD_REQUEST, "unknown_credential"),
+            Error::PasskeysUnavailable => (StatusCode::BAD_REQUEST, "passkeys_unavailable"),
+            Error::PasskeyRefused => (StatusCode::UNAUTHORIZED, "passkey_refused"),
+            Error::RegistrationRefused => (StatusCode::BAD_REQUEST, "registration_refused"),
+            Error::PasskeyExists => (StatusCode::CONFLICT, "passkey_exists"),
+            Error::TooManyPasskeys => (StatusCode::CONFLICT, "too_many_passkeys"),
+            Error::PasskeyNotFound => (StatusCode::NOT_FOUND, "passkey_not_found"),
+            Error::TransferNotFound => (StatusCode::NOT_FOUND, "transfer_not_found"),
+            Error::TransferOfAnother => (StatusCode::FORBIDDEN, "forbidden"),
+            Error::TransferOver => (StatusCode::GONE, "transfer_over"),
+            Error::TransferFilled => (StatusCode::CONFLICT, "transfer_filled"),
+            // 425, Too Early: what existing clients wait on.
+            Error::TransferEmpty => (too_early(), "transfer_empty"),
+            Error::TooManyTransfers { retry_after } => {
+                return Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", error.to_string())
+                    .after(retry_after.as_secs().max(1));
+            }
             Error::TooManyDevices => (StatusCode::CONFLICT, "too_many_devices"),
             Error::InvalidAlias => (StatusCode::BAD_REQUEST, "invalid_alias"),
             Error::AliasTaken => (StatusCode::CONFLICT, "alias_taken"),
@@ -220,6 +236,11 @@ impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         store_problem(&error)
     }
+}
+
+/// 425, which this version of the HTTP types has no name for.
+fn too_early() -> StatusCode {
+    StatusCode::from_u16(425).unwrap_or(StatusCode::NOT_FOUND)
 }
 
 fn store_problem(error: &StoreError) -> Problem {

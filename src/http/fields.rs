@@ -3,6 +3,8 @@
 //! Unknown fields are ignored. A field that is missing, null or of a wrong type is noted, and the reader
 //! goes on; [`Fields::finish`] gives the whole list.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Map, Value};
 use vellum_protocol::KmVersion;
 
@@ -154,6 +156,59 @@ impl Fields {
             self.wrong(name, format!("must have 1 to {longest} characters"));
         }
         text
+    }
+
+    /// Bytes as WebAuthn writes them (base64url, no padding), which must be there and not be empty.
+    pub fn base64url(&mut self, name: &str) -> Vec<u8> {
+        let Some(text) = self.optional_ciphertext(name) else {
+            if !self.has(name) {
+                self.wrong(name, "is required");
+            }
+            return Vec::new();
+        };
+        let bytes = Self::decode_base64url(&text).filter(|bytes| !bytes.is_empty());
+        if bytes.is_none() {
+            self.wrong(name, "must be base64url");
+        }
+        bytes.unwrap_or_default()
+    }
+
+    /// Bytes as WebAuthn writes them. Padding, which some clients add, is taken too.
+    #[must_use]
+    pub fn decode_base64url(text: &str) -> Option<Vec<u8>> {
+        URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
+    }
+
+    /// The text under this name, if there is one; anything else is not complained about.
+    #[must_use]
+    pub fn take_text(&mut self, name: &str) -> Option<String> {
+        match self.object.remove(name) {
+            Some(Value::String(text)) => Some(text),
+            _ => None,
+        }
+    }
+
+    /// Whether anything was found wrong so far.
+    #[must_use]
+    pub fn any_wrong(&self) -> bool {
+        !self.errors.is_empty()
+    }
+
+    /// An object that must be there, read by `read`.
+    pub fn object<T>(&mut self, name: &str, read: impl FnOnce(&mut Fields) -> T) -> T {
+        let object = match self.object.remove(name) {
+            Some(Value::Object(object)) => object,
+            other => {
+                self.wrong(name, if other.is_some() { "must be an object" } else { "is required" });
+                // What it should hold is not complained about as well.
+                let mut empty = Fields::of_object(Map::new(), String::new());
+                return read(&mut empty);
+            }
+        };
+        let mut fields = Fields::of_object(object, format!("{}{name}.", self.prefix));
+        let result = read(&mut fields);
+        self.errors.append(&mut fields.errors);
+        result
     }
 
     /// A truth value that may be left out or null.

@@ -108,7 +108,14 @@ impl Kinds {
     fn by_address(&self, method: &Method, path: &str) -> Option<&Limit<IpAddr>> {
         match path {
             INBOX_PATH => Some(&self.inbox),
-            "/auth/verify" | "/auth/sessions" if method == Method::POST => Some(&self.sign_in),
+            "/auth/verify"
+            | "/auth/sessions"
+            | "/auth/passkeys/authenticate/options"
+            | "/auth/passkeys/authenticate/verify"
+                if method == Method::POST =>
+            {
+                Some(&self.sign_in)
+            }
             _ if path.starts_with("/.well-known/") => Some(&self.documents),
             _ => None,
         }

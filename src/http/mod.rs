@@ -5,6 +5,7 @@
 
 mod body;
 mod caller;
+mod device_transfer;
 mod endpoint;
 pub mod error;
 mod federation;
@@ -16,6 +17,7 @@ mod library_collections;
 mod limits;
 mod me_blobs;
 mod paging;
+mod passkeys;
 mod sessions;
 mod sharing;
 mod signed_fields;
@@ -101,6 +103,8 @@ pub fn application(
         .configure(well_known::paths)
         .configure(federation::paths)
         .configure(sessions::paths)
+        .configure(passkeys::paths)
+        .configure(device_transfer::paths)
         .configure(users::paths)
         .configure(users_me::paths)
         .configure(users_me_audit::paths)

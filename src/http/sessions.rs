@@ -46,13 +46,22 @@ async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Resul
     let code = SecretString::from(fields.text("token"));
     fields.finish()?;
     let opened = sign_in::sign_in_with_code(&app.node, &email, &code, device(&app, &request)).await?;
+    signed_in(&app, &request, &opened).await
+}
+
+/// What whoever has signed in gets, by whichever way.
+pub(super) async fn signed_in(
+    app: &App,
+    request: &HttpRequest,
+    opened: &Opened,
+) -> Result<HttpResponse, Problem> {
     let profile = sign_in::profile(&app.node, &opened.user.id).await?;
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::CACHE_CONTROL, "no-store"));
     answer.insert_header(ContentEncoding::Identity);
     if !request.headers().contains_key(header::AUTHORIZATION) {
         // A browser keeps the token where no script can read it.
-        answer.cookie(session_cookie(&app, &opened));
+        answer.cookie(session_cookie(app, opened));
     }
     Ok(answer.json(json!({
         "token": opened.token.expose_secret(),
@@ -139,7 +148,8 @@ pub(super) fn read_email(fields: &mut Fields) -> String {
     email
 }
 
-fn device(app: &App, request: &HttpRequest) -> Device {
+/// Where a request comes from, for the list of sessions.
+pub(super) fn device(app: &App, request: &HttpRequest) -> Device {
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Device {
         user_agent: user_agent.map(str::to_owned),

@@ -1,10 +1,12 @@
 //! What the tests are written with: nodes, people on them, and a peer that does as it is told.
 
+mod authenticator;
 mod node;
 mod peer;
 mod person;
 mod post_office;
 
+pub use authenticator::Authenticator;
 pub use node::TestNode;
 pub use peer::{Mood, Peer, PeerUser};
 pub use person::{Person, fields};
@@ -17,6 +19,11 @@ use vellum_protocol::UnixMillis;
 /// The time now, as a device would tell it.
 pub fn now() -> UnixMillis {
     vellum_actors::Clock::system().now()
+}
+
+/// A client of HTTP that knows nothing of Vellum.
+pub fn plain_http() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
 }
 
 /// Waits until `condition` gives something, and fails the test if it does not within 20 s.

@@ -12,12 +12,14 @@ mod blobs;
 mod cancel;
 mod collections;
 mod commit;
+mod device_transfer;
 mod discard;
 mod end_sessions;
 mod flush;
 mod incoming_share;
 mod invite;
 mod keys;
+mod passkeys;
 mod preferences;
 mod profile;
 mod receive;
@@ -37,12 +39,14 @@ pub use cancel::CancelInvitation;
 pub(crate) use collections::empty as first_collection;
 pub use collections::{CollectionChange, CreateCollection, DeleteCollection, UpdateCollection};
 pub use commit::{Commit, Committed, Missing, ResealedBlob, ResealedCollection};
+pub use device_transfer::{BeginTransfer, CancelTransfer, FetchTransfer, UploadTransfer};
 pub use discard::DiscardRevocation;
 pub use end_sessions::{EndAllSessions, EndOtherSessions, EndSession};
 pub use flush::{Flush, FlushItem, ItemRefusal, Queued};
 pub use incoming_share::{AcceptShare, DropShare};
 pub use invite::{Invite, Invited};
 pub use keys::RegisterKeys;
+pub use passkeys::{AddPasskey, RemovePasskey, RenamePasskey};
 pub use preferences::SetPreferences;
 pub use profile::{ChangeProfile, NameChange, Names};
 pub use receive::{LONGEST_RESOURCE_ID, RESOURCE_TYPES, Receive, Received};
@@ -111,6 +115,10 @@ pub enum Event {
     SlotPut,
     /// A slot was emptied.
     SlotDeleted,
+    /// A passkey was registered.
+    PasskeyAdded,
+    /// A passkey was removed.
+    PasskeyRemoved,
     /// One session was ended.
     SessionEnded,
     /// Every other session was ended.
@@ -132,6 +140,8 @@ impl Event {
             Self::Reset => "reset",
             Self::SlotPut => "slot_put",
             Self::SlotDeleted => "slot_deleted",
+            Self::PasskeyAdded => "passkey_added",
+            Self::PasskeyRemoved => "passkey_removed",
             Self::SessionEnded => "session_ended",
             Self::OtherSessionsEnded => "other_sessions_ended",
             Self::AllSessionsEnded => "all_sessions_ended",

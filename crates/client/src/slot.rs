@@ -10,12 +10,7 @@ use crate::sealing::{OpenError, SealError, SealedData, SealingKey};
 use crate::seed::MasterSeed;
 use crate::signed_text::signed_text;
 
-/// What every passkey is asked to evaluate: HKDF of `parchment` under the label `parchment-prf-salt-v2`.
-/// It is the same for everybody; the passkey's own secret makes the difference.
-pub const PRF_SALT: [u8; 32] = [
-    0x31, 0xe0, 0x86, 0xb6, 0xb7, 0xef, 0x54, 0xba, 0xf0, 0xa1, 0xf0, 0xba, 0xa6, 0x72, 0x7a, 0xd0, 0x11,
-    0xa3, 0x31, 0xb3, 0x69, 0x06, 0x5f, 0x9c, 0x0e, 0x89, 0xb3, 0xc9, 0xa9, 0x45, 0xa0, 0x76,
-];
+pub use vellum_protocol::PRF_SALT;
 
 /// The only way of wrapping there is.
 pub const WRAP_ALGORITHM: &str = "aes-256-gcm-prf-v1";

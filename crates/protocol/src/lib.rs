@@ -7,6 +7,7 @@
 //! - [`received`]: what a receiver checks, in order.
 //! - [`server_request`]: what servers sign.
 //! - [`manifest`], [`user_document`]: what servers show.
+//! - [`prf`]: what passkeys are asked to evaluate.
 //! - [`timestamp`]: times as texts and as numbers.
 //!
 //! No I/O, no clock, no source of randomness: the same arguments give the same results. The sections that
@@ -20,6 +21,7 @@ pub mod json;
 pub mod keys;
 pub mod legacy;
 pub mod manifest;
+pub mod prf;
 pub mod received;
 pub mod server_request;
 pub mod timestamp;
@@ -33,6 +35,7 @@ pub use keys::{
 };
 pub use legacy::legacy_signable;
 pub use manifest::Manifest;
+pub use prf::PRF_SALT;
 pub use received::{MessageError, ReceivedMessage};
 pub use server_request::ServerRequest;
 pub use timestamp::{Timestamp, UnixMillis};

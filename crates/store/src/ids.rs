@@ -75,3 +75,7 @@ id!(
     /// A collection of ciphertext.
     CollectionId
 );
+id!(
+    /// A seed's way from one device to another.
+    TransferId
+);

@@ -19,10 +19,12 @@ pub mod applied_envelopes;
 pub mod audit;
 pub mod blobs;
 pub mod collections;
+pub mod device_transfers;
 pub mod friendships;
 pub mod invitations;
 pub mod one_time_codes;
 pub mod outbox;
+pub mod passkey_ceremonies;
 pub mod passkeys;
 pub mod peers;
 pub mod preferences;
@@ -37,7 +39,9 @@ pub mod wrap_secrets;
 
 pub use conn::{Conn, Reader, Tx};
 pub use error::StoreError;
-pub use ids::{AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, UserId};
+pub use ids::{
+    AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, TransferId, UserId,
+};
 pub use store::Store;
 
 /// A future that borrows the transaction it works on; what the closure given to [`Store::write`] returns.

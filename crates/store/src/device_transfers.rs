@@ -1,0 +1,150 @@
+//! Seeds on their way from one device of a user to another (wire protocol, section 7): a place for the
+//! sealed seed that is filled once and emptied once. Rows stay for a while after that, to be counted.
+
+use sqlx::FromRow;
+use vellum_protocol::UnixMillis;
+
+use crate::conn::on;
+use crate::{Conn, StoreError, TransferId, Tx, UserId};
+
+/// What the sending device puts in.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Upload {
+    /// Its ephemeral public key.
+    pub sender_key: String,
+    /// The seed, sealed for the receiving device.
+    pub sealed_seed: String,
+    /// The user's signature over both keys and the sealed seed.
+    pub sender_signature: String,
+}
+
+impl std::fmt::Debug for Upload {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Upload").field("sender_key", &self.sender_key).finish_non_exhaustive()
+    }
+}
+
+/// A transfer that has begun.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transfer {
+    /// Its name.
+    pub id: TransferId,
+    /// Whose seed it is for.
+    pub user_id: UserId,
+    /// The receiving device's ephemeral public key.
+    pub receiver_key: String,
+    /// What was put in and not yet taken out.
+    pub upload: Option<Upload>,
+    /// Whether it was taken out, or given up.
+    pub consumed: bool,
+    /// When it ends.
+    pub expires_at: UnixMillis,
+}
+
+#[derive(FromRow)]
+struct TransferRow {
+    id: TransferId,
+    user_id: UserId,
+    receiver_key: String,
+    sender_key: Option<String>,
+    sealed_seed: Option<String>,
+    sender_signature: Option<String>,
+    consumed: i64,
+    expires_at: i64,
+}
+
+impl From<TransferRow> for Transfer {
+    fn from(row: TransferRow) -> Self {
+        let upload = match (row.sender_key, row.sealed_seed, row.sender_signature) {
+            (Some(sender_key), Some(sealed_seed), Some(sender_signature)) => {
+                Some(Upload { sender_key, sealed_seed, sender_signature })
+            }
+            _ => None,
+        };
+        Self {
+            id: row.id,
+            user_id: row.user_id,
+            receiver_key: row.receiver_key,
+            upload,
+            consumed: row.consumed != 0,
+            expires_at: UnixMillis(row.expires_at),
+        }
+    }
+}
+
+/// When the user's transfers since `since` were begun, oldest first.
+pub async fn begun_since(
+    conn: &mut Conn,
+    user: &UserId,
+    since: UnixMillis,
+) -> Result<Vec<UnixMillis>, StoreError> {
+    let rows: Vec<(i64,)> = on!(conn, c => sqlx::query_as(
+        "select created_at from device_transfers where user_id = $1 and created_at > $2 order by created_at"
+    )
+    .bind(user).bind(since.0).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|(at,)| UnixMillis(at)).collect())
+}
+
+/// Begins a transfer.
+pub async fn begin(tx: &mut Tx, transfer: &Transfer, now: UnixMillis) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "insert into device_transfers (id, user_id, receiver_key, consumed, created_at, expires_at)
+         values ($1, $2, $3, 0, $4, $5)"
+    )
+    .bind(&transfer.id)
+    .bind(&transfer.user_id)
+    .bind(&transfer.receiver_key)
+    .bind(now.0)
+    .bind(transfer.expires_at.0)
+    .execute(c)
+    .await)?;
+    Ok(())
+}
+
+/// The transfer with this name.
+pub async fn by_id(conn: &mut Conn, id: &TransferId) -> Result<Option<Transfer>, StoreError> {
+    let row: Option<TransferRow> = on!(conn, c => sqlx::query_as(
+        "select id, user_id, receiver_key, sender_key, sealed_seed, sender_signature, consumed, expires_at
+         from device_transfers where id = $1"
+    )
+    .bind(id).fetch_optional(c).await)?;
+    Ok(row.map(Transfer::from))
+}
+
+/// Puts the sealed seed in, if nothing was ever put in. Tells whether it did.
+pub async fn fill(tx: &mut Tx, id: &TransferId, upload: &Upload) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query(
+        "update device_transfers set sender_key = $2, sealed_seed = $3, sender_signature = $4
+         where id = $1 and consumed = 0 and sender_key is null"
+    )
+    .bind(id)
+    .bind(&upload.sender_key)
+    .bind(&upload.sealed_seed)
+    .bind(&upload.sender_signature)
+    .execute(c)
+    .await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Empties a transfer for good. Tells whether it was not so already.
+pub async fn consume(tx: &mut Tx, user: &UserId, id: &TransferId) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query(
+        "update device_transfers set consumed = 1, sealed_seed = null, sender_signature = null
+         where id = $1 and user_id = $2 and consumed = 0"
+    )
+    .bind(id).bind(user).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Removes what is sealed in transfers that ended before `now`, and forgets those begun before `counted`.
+/// Returns how many were forgotten.
+pub async fn purge(tx: &mut Tx, now: UnixMillis, counted: UnixMillis) -> Result<u64, StoreError> {
+    on!(tx, c => sqlx::query(
+        "update device_transfers set consumed = 1, sealed_seed = null, sender_signature = null
+         where expires_at <= $1 and consumed = 0"
+    )
+    .bind(now.0).execute(c).await)?;
+    let gone = on!(tx, c => sqlx::query("delete from device_transfers where created_at <= $1")
+        .bind(counted.0).execute(c).await)?;
+    Ok(gone.rows_affected())
+}

@@ -1,0 +1,300 @@
+//! Passkeys, with an authenticator in software: registered, used, named, removed; and what must not work.
+
+use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, ORIGIN, SET_COOKIE};
+use serde_json::{Value, json};
+use vellum_client::http::{Method, SessionToken};
+
+use crate::support::{Authenticator, Person, TestNode, plain_http};
+
+const APP: &str = "https://app.example";
+
+/// A browser at the client's origin: it keeps the ceremony's cookie.
+struct Browser {
+    http: reqwest::Client,
+    node: String,
+    token: Option<SessionToken>,
+    ticket: Option<String>,
+}
+
+struct Answer {
+    status: u16,
+    body: Value,
+    headers: HeaderMap,
+}
+
+impl Browser {
+    async fn at(node: &TestNode, person: Option<&Person>) -> Self {
+        let token = match person {
+            Some(person) => Some(person.client.current_session().await.unwrap().unwrap().token),
+            None => None,
+        };
+        Self { http: plain_http(), node: node.process.origin(), token, ticket: None }
+    }
+
+    async fn post(&mut self, path: &str, body: &Value) -> Answer {
+        let mut request = self.http.post(format!("{}{path}", self.node)).header(ORIGIN, APP).json(body);
+        if let Some(token) = &self.token {
+            request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+        }
+        if let Some(ticket) = &self.ticket {
+            request = request.header(COOKIE, ticket);
+        }
+        let answer = request.send().await.unwrap();
+        let (status, headers) = (answer.status().as_u16(), answer.headers().clone());
+        let set = headers.get_all(SET_COOKIE).iter().map(|cookie| cookie.to_str().unwrap());
+        if let Some(cookie) = set.into_iter().find(|cookie| cookie.starts_with("passkey_challenge=")) {
+            self.ticket = cookie.split(';').next().map(str::to_owned);
+        }
+        Answer { status, body: answer.json().await.unwrap_or_default(), headers }
+    }
+
+    async fn options(&mut self, ceremony: &str) -> Value {
+        let answer = self.post(&format!("/auth/passkeys/{ceremony}/options"), &json!({})).await;
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.body
+    }
+
+    async fn register(&mut self, device: &mut Authenticator, name: &str) -> Answer {
+        let options = self.options("register").await;
+        let mut answer = device.create(&options);
+        answer["name"] = json!(name);
+        self.post("/auth/passkeys/register/verify", &answer).await
+    }
+
+    async fn sign_in(&mut self, device: &mut Authenticator) -> Answer {
+        let options = self.options("authenticate").await;
+        let answer = device.get(&options);
+        self.post("/auth/passkeys/authenticate/verify", &answer).await
+    }
+}
+
+async fn node() -> TestNode {
+    TestNode::start_with(&[("VELLUM_HTTP__CLIENT_ORIGINS", APP)]).await
+}
+
+/// Somebody with a passkey, and the browser that they registered it with.
+async fn with_passkey(node: &TestNode) -> (Person, Browser, Authenticator) {
+    let ann = node.person("ann").await;
+    let mut browser = Browser::at(node, Some(&ann)).await;
+    let mut device = Authenticator::at(APP);
+    let answer = browser.register(&mut device, "laptop").await;
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    (ann, browser, device)
+}
+
+fn slot(device: &Authenticator) -> Value {
+    json!({ "credentialId": device.credential_id(), "wrappedKm": "sealed", "slotSignature": "signed" })
+}
+
+#[tokio::test]
+async fn a_passkey_is_registered_and_signs_its_owner_in() {
+    let node = node().await;
+    let (ann, mut registering, mut device) = with_passkey(&node).await;
+    let listed = ann.ask(Method::GET, "/auth/passkeys", Value::Null).await.1;
+    let passkey = &listed[0];
+    assert_eq!(passkey["id"], device.credential_id());
+    assert_eq!((&passkey["name"], &passkey["counter"]), (&json!("laptop"), &json!(0)));
+    assert_eq!(passkey["transports"], json!(["internal", "hybrid"]));
+    assert_eq!((&passkey["deviceType"], &passkey["backedUp"]), (&json!("singleDevice"), &json!(false)));
+    assert!(passkey.get("credential").is_none() && passkey["lastUsedAt"].is_null());
+
+    let mut browser = Browser::at(&node, None).await;
+    let answer = browser.sign_in(&mut device).await;
+    assert_eq!(answer.status, 201, "{}", answer.body);
+    assert_eq!(answer.body["user"]["email"], "ann@people.example");
+    let cookies: Vec<_> = answer.headers.get_all(SET_COOKIE).iter().collect();
+    assert!(cookies.iter().any(|cookie| cookie.to_str().unwrap().starts_with("auth_session=")));
+    browser.token = Some(SessionToken::new(answer.body["token"].as_str().unwrap().to_owned()).unwrap());
+    assert_eq!(browser.post("/auth/passkeys/register/options", &json!({})).await.status, 200);
+
+    let listed = ann.ask(Method::GET, "/auth/passkeys", Value::Null).await.1;
+    assert_eq!(listed[0]["counter"], 1);
+    assert!(listed[0]["lastUsedAt"].is_string());
+    let again = registering.register(&mut device, "again").await;
+    assert_eq!(again.status, 400, "the browser was told not to take this one");
+    let bob = node.person("bob").await;
+    let stolen = Browser::at(&node, Some(&bob)).await.register(&mut device, "mine").await;
+    assert_eq!((stolen.status, &stolen.body["code"]), (409, &json!("passkey_exists")));
+}
+
+#[tokio::test]
+async fn options_say_what_a_browser_and_a_client_need() {
+    let node = node().await;
+    let (_ann, mut browser, device) = with_passkey(&node).await;
+    let salt = "MeCGtrfvVLrwofC6pnJ60BGjMbNpBl-cDomzyalFoHY";
+    let options = browser.options("register").await;
+    assert_eq!((&options["rp"]["id"], &options["attestation"]), (&json!("app.example"), &json!("none")));
+    assert_eq!(options["authenticatorSelection"]["residentKey"], "required");
+    assert_eq!(options["authenticatorSelection"]["requireResidentKey"], true);
+    assert_eq!(options["authenticatorSelection"]["userVerification"], "required");
+    assert_eq!(options["excludeCredentials"][0]["id"], device.credential_id());
+    assert_eq!(options["extensions"]["prf"]["eval"]["first"], salt);
+    let options = browser.options("authenticate").await;
+    assert_eq!((&options["rpId"], &options["userVerification"]), (&json!("app.example"), &json!("required")));
+    assert_eq!(options["allowCredentials"], json!([]));
+    assert_eq!(options["extensions"]["prf"]["eval"]["first"], salt);
+    let ticket = browser.ticket.take().unwrap();
+    assert!(!ticket.is_empty());
+}
+
+#[tokio::test]
+async fn a_replayed_answer_signs_nobody_in() {
+    let node = node().await;
+    let (_ann, _, mut device) = with_passkey(&node).await;
+    let mut browser = Browser::at(&node, None).await;
+    let options = browser.options("authenticate").await;
+    let ticket = browser.ticket.clone();
+    let answer = device.get(&options);
+    let verify = "/auth/passkeys/authenticate/verify";
+    assert_eq!(browser.post(verify, &answer).await.status, 201);
+    browser.ticket = ticket;
+    let again = browser.post(verify, &answer).await;
+    assert_eq!((again.status, &again.body["code"]), (401, &json!("passkey_refused")));
+
+    // Not with a fresh ceremony's ticket either.
+    browser.options("authenticate").await;
+    assert_eq!(browser.post(verify, &answer).await.status, 401);
+}
+
+#[tokio::test]
+async fn wrong_answers_are_refused() {
+    let node = node().await;
+    let (_ann, _, mut device) = with_passkey(&node).await;
+    let mut browser = Browser::at(&node, None).await;
+    let verify = "/auth/passkeys/authenticate/verify";
+
+    device.origin = "https://evil.example".to_owned();
+    assert_eq!(browser.sign_in(&mut device).await.status, 401, "another origin");
+    device.origin = APP.to_owned();
+
+    let mut options = browser.options("authenticate").await;
+    options["challenge"] = json!("AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA");
+    assert_eq!(browser.post(verify, &device.get(&options)).await.status, 401, "another challenge");
+
+    let mut options = browser.options("authenticate").await;
+    options["rpId"] = json!("evil.example");
+    assert_eq!(browser.post(verify, &device.get(&options)).await.status, 401, "another site");
+
+    device.flags = 0x01;
+    assert_eq!(browser.sign_in(&mut device).await.status, 401, "nobody verified");
+    device.flags = 0x05;
+
+    let options = browser.options("authenticate").await;
+    browser.ticket = None;
+    assert_eq!(browser.post(verify, &device.get(&options)).await.status, 401, "without the ticket");
+
+    let options = browser.options("authenticate").await;
+    let mut answer = device.get(&options);
+    answer["response"]["signature"] = Authenticator::at(APP).get(&options)["response"]["signature"].clone();
+    assert_eq!(browser.post(verify, &answer).await.status, 401, "another key's signature");
+
+    let options = browser.options("authenticate").await;
+    let answer = Authenticator::at(APP).get(&options);
+    assert_eq!(browser.post(verify, &answer).await.status, 401, "an unknown passkey");
+    for (field, within) in [("userHandle", true), ("authenticatorAttachment", false)] {
+        let options = browser.options("authenticate").await;
+        let mut answer = device.get(&options);
+        *if within { &mut answer["response"][field] } else { &mut answer[field] } = Value::Null;
+        assert_eq!(browser.post(verify, &answer).await.status, 401, "{field} left out");
+    }
+    let refused = browser.post(verify, &json!({})).await;
+    assert_eq!((refused.status, &refused.body["code"]), (422, &json!("validation_failed")));
+
+    assert_eq!(browser.sign_in(&mut device).await.status, 201, "and a right one is taken");
+}
+
+#[tokio::test]
+async fn a_counter_that_went_back_is_refused() {
+    let node = node().await;
+    let (_ann, _, mut device) = with_passkey(&node).await;
+    let mut browser = Browser::at(&node, None).await;
+    device.counter = 10;
+    assert_eq!(browser.sign_in(&mut device).await.status, 201);
+    for copy in [3, 10] {
+        device.counter = copy;
+        assert_eq!(browser.sign_in(&mut device).await.status, 401, "11 was seen already");
+    }
+    device.counter = 11;
+    assert_eq!(browser.sign_in(&mut device).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_registration_belongs_to_whoever_began_it() {
+    let node = node().await;
+    let (ann, bob) = (node.person("ann").await, node.person("bob").await);
+    let (mut anns, mut bobs) = (Browser::at(&node, Some(&ann)).await, Browser::at(&node, Some(&bob)).await);
+    let mut device = Authenticator::at(APP);
+    let options = anns.options("register").await;
+    bobs.ticket.clone_from(&anns.ticket);
+    let answer = device.create(&options);
+    let refused = bobs.post("/auth/passkeys/register/verify", &answer).await;
+    assert_eq!((refused.status, &refused.body["code"]), (400, &json!("registration_refused")));
+    let over = anns.post("/auth/passkeys/register/verify", &answer).await;
+    assert_eq!(over.status, 400, "the ceremony has ended with the first answer");
+    // An answer to signing in is none to registering.
+    let options = anns.options("authenticate").await;
+    assert_eq!(
+        anns.post("/auth/passkeys/register/verify", &device.create(&options_of(&options))).await.status,
+        400
+    );
+    assert_eq!(ann.ask(Method::GET, "/auth/passkeys", Value::Null).await.1, json!([]));
+}
+
+/// Sign-in options dressed up as registration options.
+fn options_of(options: &Value) -> Value {
+    json!({ "user": { "id": "AAAA" }, "rp": { "id": "app.example" }, "challenge": options["challenge"] })
+}
+
+#[tokio::test]
+async fn a_passkey_opens_a_slot_which_goes_with_it() {
+    let node = node().await;
+    let (ann, mut browser, device) = with_passkey(&node).await;
+    let id = device.credential_id();
+    let none = browser.post("/auth/passkeys/prf-assert/options", &json!({})).await;
+    assert_eq!((none.status, &none.body["code"]), (404, &json!("passkey_not_found")), "no slot yet");
+    assert_eq!(ann.ask(Method::POST, "/users/me/wrapped-keys", slot(&device)).await.0, 201);
+    for path in
+        ["/auth/passkeys/prf-assert/options".to_owned(), format!("/auth/passkeys/{id}/prf-enroll/options")]
+    {
+        let options = browser.post(&path, &json!({})).await;
+        assert_eq!(options.status, 200, "{}", options.body);
+        assert_eq!(options.body["allowCredentials"][0]["id"], id.as_str());
+        assert!(options.body["extensions"]["prf"]["eval"]["first"].is_string());
+    }
+    let unknown = browser.post("/auth/passkeys/AAAA/prf-enroll/options", &json!({})).await;
+    assert_eq!(unknown.status, 404);
+
+    let path = format!("/auth/passkeys/{id}");
+    let renamed = ann.ask(Method::PATCH, &path, json!({ "name": "desk" })).await;
+    assert_eq!((renamed.0, &renamed.1["name"]), (200, &json!("desk")));
+    assert_eq!(ann.ask(Method::PATCH, &path, json!({})).await.0, 422);
+    let bob = node.person("bob").await;
+    assert_eq!(bob.ask(Method::PATCH, &path, json!({ "name": "mine" })).await.0, 404);
+    assert_eq!(bob.ask(Method::DELETE, &path, Value::Null).await.0, 404);
+
+    assert_eq!(ann.ask(Method::DELETE, &path, Value::Null).await.0, 200);
+    assert_eq!(ann.ask(Method::DELETE, &path, Value::Null).await.0, 404);
+    let slots = ann.ask(Method::GET, "/users/me/wrapped-keys", Value::Null).await.1;
+    assert_eq!(slots, json!({ "slots": [] }));
+    let audit = ann.ask(Method::GET, "/users/me/audit", Value::Null).await.1.to_string();
+    for event in ["passkey_added", "passkey_removed", "slot_put", "slot_deleted"] {
+        assert!(audit.contains(event), "{event} in {audit}");
+    }
+}
+
+#[tokio::test]
+async fn passkeys_outlive_a_reset() {
+    let node = node().await;
+    let (ann, _, mut device) = with_passkey(&node).await;
+    let confirm = json!({ "confirm": "erase-all-my-data" });
+    assert_eq!(ann.ask(Method::POST, "/users/me/identity/reset", confirm).await.0, 200);
+    assert_eq!(Browser::at(&node, None).await.sign_in(&mut device).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_site_without_a_name_has_no_passkeys() {
+    let node = TestNode::start_with(&[("VELLUM_HTTP__CLIENT_ORIGINS", "https://192.0.2.1")]).await;
+    let mut browser = Browser::at(&node, None).await;
+    let answer = browser.post("/auth/passkeys/authenticate/options", &json!({})).await;
+    assert_eq!((answer.status, &answer.body["code"]), (400, &json!("passkeys_unavailable")));
+}
