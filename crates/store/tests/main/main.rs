@@ -5,6 +5,7 @@
 mod database;
 mod outbox;
 mod outbox_leasing;
+mod passkeys;
 mod peers;
 mod relationships;
 mod sign_in;
