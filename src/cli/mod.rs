@@ -2,6 +2,7 @@
 //! wrong use, with the reason on standard error.
 
 mod demo;
+mod openapi;
 mod secrets;
 mod serve;
 mod user;
@@ -39,6 +40,8 @@ enum Command {
     /// Makes and lists users, and opens sessions for them.
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Prints the OpenAPI document that the node serves at /openapi.json.
+    Openapi,
     /// Renews the keys that the node encrypts with at rest.
     #[command(subcommand)]
     Secrets(secrets::SecretsCommand),
@@ -69,6 +72,7 @@ impl Cli {
             Command::Serve => serve::run(&context),
             Command::Demo => demo::run(&context),
             Command::User(command) => user::run(&context, command),
+            Command::Openapi => openapi::run(),
             Command::Secrets(command) => secrets::run(&context, command),
         };
         match done {

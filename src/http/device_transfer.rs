@@ -1,7 +1,7 @@
 //! `/device-transfer`: the seed's way from an old device to a new one, sealed between the two.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::json;
 use vellum_actors::user::{BeginTransfer, CancelTransfer, FetchTransfer, UploadTransfer};
 use vellum_store::TransferId;
@@ -12,16 +12,19 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::{Fields, LONGEST_TEXT};
+use super::openapi::device_transfer as docs;
 use super::{App, shown};
 
 /// The longest key and signature.
 const LONGEST_SHORT: usize = 200;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/device-transfer").post(begin).register(config);
-    Endpoint::at("/device-transfer/{id}").get(fetch).delete(cancel).register(config);
-    Endpoint::at("/device-transfer/{id}/upload").post(upload).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/device-transfer").post(docs::begin(), begin),
+        Endpoint::at("/device-transfer/{id}").get(docs::fetch(), fetch).delete(docs::cancel(), cancel),
+        Endpoint::at("/device-transfer/{id}/upload").post(docs::upload(), upload),
+    ]
 }
 
 async fn begin(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {

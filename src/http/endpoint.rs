@@ -6,84 +6,117 @@ use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
 
 use super::error::Problem;
+use super::openapi::Operation;
 
 /// A path that is being described.
 pub struct Endpoint {
+    path: String,
     resource: Resource,
-    methods: Vec<&'static str>,
+    operations: Vec<(&'static str, Operation)>,
 }
 
 impl Endpoint {
     /// Begins with a path; `{name}` in it is a parameter.
     pub fn at(path: &str) -> Self {
-        Self { resource: web::resource(path), methods: Vec::new() }
+        Self { path: path.to_owned(), resource: web::resource(path), operations: Vec::new() }
     }
 
     /// What GET and HEAD do.
-    pub fn get<F, Args>(self, handler: F) -> Self
+    pub fn get<F, Args>(self, operation: Operation, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        let with_get = self.method("GET", web::get().to(handler.clone()));
-        with_get.method("HEAD", web::head().to(handler))
+        let mut with_get = self.method("GET", operation, web::get().to(handler.clone()));
+        with_get.resource = with_get.resource.route(web::head().to(handler));
+        with_get
     }
 
     /// What POST does.
-    pub fn post<F, Args>(self, handler: F) -> Self
+    pub fn post<F, Args>(self, operation: Operation, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.method("POST", web::post().to(handler))
+        self.method("POST", operation, web::post().to(handler))
     }
 
     /// What PUT does.
-    pub fn put<F, Args>(self, handler: F) -> Self
+    pub fn put<F, Args>(self, operation: Operation, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.method("PUT", web::put().to(handler))
+        self.method("PUT", operation, web::put().to(handler))
     }
 
     /// What PATCH does.
-    pub fn patch<F, Args>(self, handler: F) -> Self
+    pub fn patch<F, Args>(self, operation: Operation, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.method("PATCH", web::patch().to(handler))
+        self.method("PATCH", operation, web::patch().to(handler))
     }
 
     /// What DELETE does.
-    pub fn delete<F, Args>(self, handler: F) -> Self
+    pub fn delete<F, Args>(self, operation: Operation, handler: F) -> Self
     where
         F: Handler<Args>,
         Args: FromRequest + 'static,
         F::Output: Responder + 'static,
     {
-        self.method("DELETE", web::delete().to(handler))
+        self.method("DELETE", operation, web::delete().to(handler))
     }
 
     /// Reads bodies up to this many bytes instead of the ordinary limit.
     pub fn longest_body(self, bytes: usize) -> Self {
-        Self { resource: self.resource.app_data(web::PayloadConfig::new(bytes)), methods: self.methods }
+        Self { resource: self.resource.app_data(web::PayloadConfig::new(bytes)), ..self }
     }
 
-    fn method(mut self, name: &'static str, route: actix_web::Route) -> Self {
-        self.methods.push(name);
-        Self { resource: self.resource.route(route), methods: self.methods }
+    fn method(mut self, name: &'static str, operation: Operation, route: actix_web::Route) -> Self {
+        self.operations.push((name, operation));
+        Self { resource: self.resource.route(route), ..self }
+    }
+
+    /// The path as the OpenAPI document writes it: without the patterns of parameters.
+    #[must_use]
+    pub fn documented_path(&self) -> String {
+        let mut written = String::new();
+        for part in self.path.split_inclusive('}') {
+            match part.split_once(':') {
+                Some((name, _)) if part.contains('{') => written += &format!("{name}}}"),
+                _ => written += part,
+            }
+        }
+        written
+    }
+
+    /// What there is at the path, by method.
+    #[must_use]
+    pub fn operations(&self) -> &[(&'static str, Operation)] {
+        &self.operations
+    }
+
+    fn allowed(&self) -> String {
+        let mut methods = Vec::new();
+        for (name, _) in &self.operations {
+            methods.push(*name);
+            if *name == "GET" {
+                methods.push("HEAD");
+            }
+        }
+        methods.push("OPTIONS");
+        methods.join(", ")
     }
 
     /// Adds the path to the application.
-    pub fn register(mut self, config: &mut ServiceConfig) {
-        self.methods.push("OPTIONS");
-        let allow = self.methods.join(", ");
+    pub fn register(self, config: &mut ServiceConfig) {
+        let allow = self.allowed();
         let options = allow.clone();
         let told = move || {
             let answer = HttpResponse::NoContent().insert_header((header::ALLOW, options.as_str())).finish();

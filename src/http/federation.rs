@@ -1,7 +1,7 @@
 //! `POST /federation/inbox`: envelopes from other nodes (wire protocol, section 5).
 
 use actix_web::http::StatusCode;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use serde_json::{Map, json};
 use vellum_actors::inbox::{self, Inbound};
@@ -11,16 +11,17 @@ use vellum_protocol::server_request::{
 };
 
 use super::App;
-use super::body::Body;
+use super::body::AnyBody;
 use super::endpoint::Endpoint;
 use super::error::Problem;
+use super::openapi::federation as docs;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at(INBOX_PATH).post(receive).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![Endpoint::at(INBOX_PATH).post(docs::receive(), receive)]
 }
 
-async fn receive(app: web::Data<App>, request: HttpRequest, body: Body) -> Result<HttpResponse, Problem> {
+async fn receive(app: web::Data<App>, request: HttpRequest, body: AnyBody) -> Result<HttpResponse, Problem> {
     // A charset parameter is fine; any other type is not (wire protocol, section 5).
     if !request.content_type().eq_ignore_ascii_case("application/json") {
         let detail = "The body must be application/json.";

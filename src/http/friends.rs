@@ -1,7 +1,7 @@
 //! `/friends/…`: friends, invitations, and looking people up (wire protocol, section 7).
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::{Map, Value, json};
 use vellum_actors::Error;
 use vellum_actors::friends::{self, Notice};
@@ -16,22 +16,25 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::{FieldError, Problem};
 use super::fields::Fields;
+use super::openapi::friends as docs;
 use super::{App, shown, signed_fields, well_known};
 
 const READ: &str = "social:read";
 const WRITE: &str = "social:write";
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/friends").get(list).register(config);
-    Endpoint::at("/friends/invitations").get(invitations).register(config);
-    Endpoint::at("/friends/invite").post(invite).register(config);
-    Endpoint::at("/friends/sync-keys").post(sync_keys).register(config);
-    Endpoint::at("/friends/invitations/{id}/accept").post(accept).register(config);
-    Endpoint::at("/friends/invitations/{id}/reject").post(reject).register(config);
-    Endpoint::at("/friends/invitations/{id}").delete(cancel).register(config);
-    Endpoint::at("/friends/resolve/{handle}").get(resolve).register(config);
-    Endpoint::at("/friends/{handle}").delete(remove).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/friends").get(docs::list_friends(), list),
+        Endpoint::at("/friends/invitations").get(docs::invitations(), invitations),
+        Endpoint::at("/friends/invite").post(docs::invite(), invite),
+        Endpoint::at("/friends/sync-keys").post(docs::sync_keys(), sync_keys),
+        Endpoint::at("/friends/invitations/{id}/accept").post(docs::accept(), accept),
+        Endpoint::at("/friends/invitations/{id}/reject").post(docs::reject(), reject),
+        Endpoint::at("/friends/invitations/{id}").delete(docs::cancel(), cancel),
+        Endpoint::at("/friends/resolve/{handle}").get(docs::resolve(), resolve),
+        Endpoint::at("/friends/{handle}").delete(docs::remove(), remove),
+    ]
 }
 
 async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {

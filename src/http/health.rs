@@ -1,18 +1,21 @@
 //! `/health/live` and `/health/ready`: is the process up, and can it work.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::json;
 use vellum_store::users;
 
 use super::App;
 use super::endpoint::Endpoint;
 use super::error::Problem;
+use super::openapi::health as docs;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/health/live").get(live).register(config);
-    Endpoint::at("/health/ready").get(ready).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/health/live").get(docs::live(), live),
+        Endpoint::at("/health/ready").get(docs::ready(), ready),
+    ]
 }
 
 async fn live() -> HttpResponse {

@@ -1,7 +1,7 @@
 //! `/library/collections`: collections of ciphertext.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::{Value, json};
 use vellum_actors::Error;
 use vellum_actors::user::{CollectionChange, CreateCollection, DeleteCollection, UpdateCollection};
@@ -13,15 +13,21 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
+use super::openapi::library_collections as docs;
 use super::{App, shown};
 
 /// Existing clients hold this permission also for reading (wire protocol, section 7).
 const WRITE: &str = "library:write";
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/library/collections").get(list).post(create).register(config);
-    Endpoint::at("/library/collections/{id}").get(read).put(update).delete(delete).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/library/collections").get(docs::list_collections(), list).post(docs::create(), create),
+        Endpoint::at("/library/collections/{id}")
+            .get(docs::read(), read)
+            .put(docs::update(), update)
+            .delete(docs::delete(), delete),
+    ]
 }
 
 async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {

@@ -5,7 +5,7 @@
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, ETag, EntityTag, HeaderName};
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 use vellum_actors::user::{DeleteBlob, Expectation, PutBlob};
@@ -16,6 +16,7 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
+use super::openapi::me_blobs as docs;
 use super::{App, shown};
 
 const READ: &str = "library:read";
@@ -24,14 +25,15 @@ const WRITE: &str = "library:write";
 const LONGEST_NONCE: usize = 100;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig, longest_upload: usize) {
-    Endpoint::at("/me/blobs").get(list).register(config);
-    Endpoint::at("/me/blobs/{type}")
-        .get(read)
-        .put(write)
-        .delete(delete)
-        .longest_body(longest_upload)
-        .register(config);
+pub fn endpoints(longest_upload: usize) -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/me/blobs").get(docs::list_blobs(), list),
+        Endpoint::at("/me/blobs/{type}")
+            .get(docs::read(), read)
+            .put(docs::write(), write)
+            .delete(docs::delete(), delete)
+            .longest_body(longest_upload),
+    ]
 }
 
 /// Whether a text is a type of blob (wire protocol, section 7).

@@ -6,6 +6,7 @@
 mod body;
 mod caller;
 mod device_transfer;
+mod documentation;
 mod endpoint;
 pub mod error;
 mod federation;
@@ -16,6 +17,7 @@ mod hygiene;
 mod library_collections;
 mod limits;
 mod me_blobs;
+pub(crate) mod openapi;
 mod paging;
 mod passkeys;
 mod sessions;
@@ -44,6 +46,7 @@ use vellum_actors::Node;
 use vellum_protocol::UnixMillis;
 
 use crate::config::{Origin, Settings};
+use endpoint::Endpoint;
 use error::Problem;
 use ipnet::IpNet;
 
@@ -99,24 +102,9 @@ pub fn application(
     actix_web::App::new()
         .app_data(app)
         .app_data(web::PayloadConfig::new(LONGEST_BODY))
-        .configure(health::paths)
-        .configure(well_known::paths)
-        .configure(federation::paths)
-        .configure(sessions::paths)
-        .configure(passkeys::paths)
-        .configure(device_transfer::paths)
-        .configure(users::paths)
-        .configure(users_me::paths)
-        .configure(users_me_audit::paths)
-        .configure(users_me_devices::paths)
-        .configure(|config| users_me_km_version::paths(config, longest_upload))
-        .configure(users_me_preferences::paths)
-        .configure(users_me_wrapped_keys::paths)
-        .configure(|config| me_blobs::paths(config, longest_upload))
-        .configure(library_collections::paths)
-        .configure(users_me_revocations::paths)
-        .configure(friends::paths)
-        .configure(sharing::paths)
+        .configure(|config| {
+            all_endpoints(longest_upload).into_iter().for_each(|endpoint| endpoint.register(config))
+        })
         .default_service(web::to(|| async {
             Err::<HttpResponse, _>(Problem::not_found("There is nothing here."))
         }))
@@ -125,6 +113,45 @@ pub fn application(
         .wrap(cors)
         .wrap(from_fn(hygiene::headers))
         .wrap(TracingLogger::default())
+}
+
+/// Every path of a node whose uploads may have so many bytes.
+fn all_endpoints(longest_upload: usize) -> Vec<Endpoint> {
+    let by_resource = [
+        health::endpoints(),
+        documentation::endpoints(),
+        well_known::endpoints(),
+        federation::endpoints(),
+        sessions::endpoints(),
+        passkeys::endpoints(),
+        device_transfer::endpoints(),
+        users::endpoints(),
+        users_me::endpoints(),
+        users_me_audit::endpoints(),
+        users_me_devices::endpoints(),
+        users_me_km_version::endpoints(longest_upload),
+        users_me_preferences::endpoints(),
+        users_me_wrapped_keys::endpoints(),
+        me_blobs::endpoints(longest_upload),
+        library_collections::endpoints(),
+        users_me_revocations::endpoints(),
+        friends::endpoints(),
+        sharing::endpoints(),
+    ];
+    by_resource.into_iter().flatten().collect()
+}
+
+/// The OpenAPI document of this version.
+///
+/// # Errors
+/// Never in practice: all of it can be written as JSON.
+pub fn openapi_document() -> Result<String, serde_json::Error> {
+    openapi::text(&endpoints())
+}
+
+/// Every path, for the document, in which the longest upload is not a matter.
+pub(crate) fn endpoints() -> Vec<Endpoint> {
+    all_endpoints(LONGEST_BODY)
 }
 
 /// 200 with a body that only the caller may keep.

@@ -5,7 +5,7 @@
 
 use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieAge};
 use actix_web::http::header;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
 use vellum_actors::passkeys::{self, Begun, CEREMONY_MILLIS, RegistrationAnswer, RelyingParty, SignInAnswer};
@@ -18,6 +18,7 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
+use super::openapi::passkeys as docs;
 use super::sessions::{device, signed_in};
 use super::{App, shown};
 
@@ -30,15 +31,21 @@ const MOST_TRANSPORTS: usize = 16;
 const LONGEST_TRANSPORT: usize = 32;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/auth/passkeys").get(list).register(config);
-    Endpoint::at("/auth/passkeys/register/options").post(registration_options).register(config);
-    Endpoint::at("/auth/passkeys/register/verify").post(register).register(config);
-    Endpoint::at("/auth/passkeys/authenticate/options").post(sign_in_options).register(config);
-    Endpoint::at("/auth/passkeys/authenticate/verify").post(sign_in).register(config);
-    Endpoint::at("/auth/passkeys/prf-assert/options").post(slot_options).register(config);
-    Endpoint::at("/auth/passkeys/{credentialId}").patch(rename).delete(remove).register(config);
-    Endpoint::at("/auth/passkeys/{credentialId}/prf-enroll/options").post(passkey_options).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/auth/passkeys").get(docs::list_passkeys(), list),
+        Endpoint::at("/auth/passkeys/register/options")
+            .post(docs::registration_options(), registration_options),
+        Endpoint::at("/auth/passkeys/register/verify").post(docs::register(), register),
+        Endpoint::at("/auth/passkeys/authenticate/options").post(docs::sign_in_options(), sign_in_options),
+        Endpoint::at("/auth/passkeys/authenticate/verify").post(docs::sign_in(), sign_in),
+        Endpoint::at("/auth/passkeys/prf-assert/options").post(docs::slot_options(), slot_options),
+        Endpoint::at("/auth/passkeys/{credentialId}")
+            .patch(docs::rename(), rename)
+            .delete(docs::remove(), remove),
+        Endpoint::at("/auth/passkeys/{credentialId}/prf-enroll/options")
+            .post(docs::passkey_options(), passkey_options),
+    ]
 }
 
 async fn registration_options(

@@ -2,7 +2,7 @@
 
 use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieAge};
 use actix_web::http::header::{self, ContentEncoding};
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -16,20 +16,27 @@ use super::caller::{COOKIE, Caller, MaybeCaller};
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
+use super::openapi::sessions as docs;
 use super::{App, limits, shown};
 
 /// The longest e-mail address.
 const LONGEST_EMAIL: usize = 254;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/auth/verify").post(send_code).register(config);
-    Endpoint::at("/auth/sessions").get(list).post(sign_in).delete(end_current).register(config);
-    Endpoint::at("/auth/sessions/current").get(current).register(config);
-    Endpoint::at("/auth/sessions/current/permissions").get(current_permissions).register(config);
-    Endpoint::at("/auth/sessions/others").delete(end_others).register(config);
-    Endpoint::at("/auth/sessions/all").delete(end_all).register(config);
-    Endpoint::at("/auth/sessions/{id}").delete(end).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/auth/verify").post(docs::send_code(), send_code),
+        Endpoint::at("/auth/sessions")
+            .get(docs::list_sessions(), list)
+            .post(docs::sign_in(), sign_in)
+            .delete(docs::end_current(), end_current),
+        Endpoint::at("/auth/sessions/current").get(docs::current(), current),
+        Endpoint::at("/auth/sessions/current/permissions")
+            .get(docs::current_permissions(), current_permissions),
+        Endpoint::at("/auth/sessions/others").delete(docs::end_others(), end_others),
+        Endpoint::at("/auth/sessions/all").delete(docs::end_all(), end_all),
+        Endpoint::at("/auth/sessions/{id}").delete(docs::end(), end),
+    ]
 }
 
 async fn send_code(app: web::Data<App>, body: Body) -> Result<HttpResponse, Problem> {

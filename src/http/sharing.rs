@@ -2,7 +2,7 @@
 //! section 7).
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::{Value, json};
 use vellum_actors::user::{
     AcceptShare, DropShare, EndShare, LONGEST_RESOURCE_ID, RESOURCE_TYPES, Share, SignedFields,
@@ -18,6 +18,7 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
+use super::openapi::sharing as docs;
 use super::{App, shown};
 
 const READ: &str = "sharing:read";
@@ -26,18 +27,21 @@ const WRITE: &str = "sharing:write";
 const LONGEST_PAYLOAD: usize = 48 * 1024;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/sharing").post(share).register(config);
-    Endpoint::at("/sharing/envelope").put(replace).register(config);
-    Endpoint::at("/sharing/outgoing").get(outgoing).register(config);
-    Endpoint::at("/sharing/outgoing/{type}/{id}").get(outgoing_of_resource).register(config);
-    Endpoint::at("/sharing/incoming").get(incoming).register(config);
-    Endpoint::at("/sharing/incoming/pending").get(incoming_pending).register(config);
-    Endpoint::at("/sharing/incoming/{id}").delete(drop_incoming).register(config);
-    Endpoint::at("/sharing/incoming/{id}/accept").post(accept).register(config);
-    Endpoint::at("/sharing/incoming/{id}/reject").post(drop_incoming).register(config);
-    Endpoint::at("/sharing/{id}").patch(change_role).delete(end).register(config);
-    Endpoint::at("/sharing/{id}/revoke").post(end).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/sharing").post(docs::share(), share),
+        Endpoint::at("/sharing/envelope").put(docs::replace(), replace),
+        Endpoint::at("/sharing/outgoing").get(docs::outgoing(), outgoing),
+        Endpoint::at("/sharing/outgoing/{type}/{id}").get(docs::outgoing_of_resource(), outgoing_of_resource),
+        Endpoint::at("/sharing/incoming").get(docs::incoming(), incoming),
+        Endpoint::at("/sharing/incoming/pending").get(docs::incoming_pending(), incoming_pending),
+        Endpoint::at("/sharing/incoming/{id}").delete(docs::drop_incoming(), drop_incoming),
+        Endpoint::at("/sharing/incoming/{id}/accept").post(docs::accept(), accept),
+        Endpoint::at("/sharing/incoming/{id}/reject")
+            .post(docs::drop_incoming().called("rejectShare"), drop_incoming),
+        Endpoint::at("/sharing/{id}").patch(docs::change_role(), change_role).delete(docs::end(), end),
+        Endpoint::at("/sharing/{id}/revoke").post(docs::end().called("revokeShare"), end),
+    ]
 }
 
 async fn share(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {

@@ -1,7 +1,7 @@
 //! `/users`: everybody's accounts, for those who may see and make them.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::{Value, json};
 use vellum_actors::accounts::{self, NewAccount};
 use vellum_protocol::Alias;
@@ -14,6 +14,7 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
+use super::openapi::users as docs;
 use super::paging::Paging;
 use super::sessions::read_email;
 use super::{App, shown};
@@ -24,13 +25,16 @@ const LONGEST_NAME: usize = 200;
 const LONGEST_PICTURE: usize = 2000;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    for path in ["/users", "/users/"] {
-        Endpoint::at(path).get(list).post(create).register(config);
-    }
-    Endpoint::at("/users/alias/check").get(check_alias).register(config);
-    Endpoint::at("/users/roles").get(all_roles).register(config);
-    Endpoint::at("/users/permissions").get(all_permissions).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/users").get(docs::list_users(), list).post(docs::create(), create),
+        Endpoint::at("/users/")
+            .get(docs::list_users().called("listUsersWithSlash"), list)
+            .post(docs::create().called("createUserWithSlash"), create),
+        Endpoint::at("/users/alias/check").get(docs::check_alias(), check_alias),
+        Endpoint::at("/users/roles").get(docs::all_roles(), all_roles),
+        Endpoint::at("/users/permissions").get(docs::all_permissions(), all_permissions),
+    ]
 }
 
 async fn list(app: web::Data<App>, caller: Caller, page: Paging) -> Result<HttpResponse, Problem> {

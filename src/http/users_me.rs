@@ -1,7 +1,7 @@
 //! `/users/me/…`: the caller's identity: alias, keys, version, reset.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::json;
 use vellum_actors::Error;
 use vellum_actors::user::{ChangeProfile, NameChange, RegisterKeys, ResetIdentity, SetAlias};
@@ -14,6 +14,7 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
+use super::openapi::users_me as docs;
 
 /// What has to be typed to erase everything.
 const CONFIRMATION: &str = "erase-all-my-data";
@@ -22,12 +23,14 @@ const CONFIRMATION: &str = "erase-all-my-data";
 const LONGEST_NAME: usize = 200;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/users/me/identity").get(identity).register(config);
-    Endpoint::at("/users/me/identity/reset").post(reset).register(config);
-    Endpoint::at("/users/me/alias").patch(set_alias).register(config);
-    Endpoint::at("/users/me/keys").put(register_keys).register(config);
-    Endpoint::at("/users/me/profile").patch(change_profile).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/users/me/identity").get(docs::identity(), identity),
+        Endpoint::at("/users/me/identity/reset").post(docs::reset(), reset),
+        Endpoint::at("/users/me/alias").patch(docs::set_alias(), set_alias),
+        Endpoint::at("/users/me/keys").put(docs::register_keys(), register_keys),
+        Endpoint::at("/users/me/profile").patch(docs::change_profile(), change_profile),
+    ]
 }
 
 async fn identity(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {

@@ -1,19 +1,20 @@
 //! `/users/me/audit`: who changed what of the caller's identity, when, and from where.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::{Value, json};
 use vellum_store::audit::{self, Entry};
 
 use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
+use super::openapi::users_me_audit as docs;
 use super::paging::Paging;
 use super::{App, shown};
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/users/me/audit").get(list).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![Endpoint::at("/users/me/audit").get(docs::list(), list)]
 }
 
 async fn list(app: web::Data<App>, caller: Caller, page: Paging) -> Result<HttpResponse, Problem> {

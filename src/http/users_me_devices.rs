@@ -1,7 +1,7 @@
 //! `/users/me/devices/{deviceId}/wrap-secret` and `/users/me/device-wrap-secrets/rotate`.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::json;
 use vellum_actors::user::{RotateWrapSecrets, WrapSecret};
 use vellum_protocol::base64;
@@ -10,11 +10,14 @@ use super::App;
 use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::{FieldError, Problem};
+use super::openapi::users_me_devices as docs;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/users/me/devices/{deviceId}/wrap-secret").get(wrap_secret).register(config);
-    Endpoint::at("/users/me/device-wrap-secrets/rotate").post(rotate).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/users/me/devices/{deviceId}/wrap-secret").get(docs::wrap_secret(), wrap_secret),
+        Endpoint::at("/users/me/device-wrap-secrets/rotate").post(docs::rotate(), rotate),
+    ]
 }
 
 async fn wrap_secret(

@@ -3,7 +3,7 @@
 use std::collections::HashSet;
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::{Map, Value, json};
 use vellum_actors::user::{Commit, Committed, ResealedBlob, ResealedCollection};
 use vellum_protocol::KmVersion;
@@ -16,6 +16,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::me_blobs::is_blob_type;
+use super::openapi::users_me_km_version as docs;
 use super::users_me::parse_keys;
 use super::users_me_wrapped_keys::read_slot;
 
@@ -23,9 +24,11 @@ use super::users_me_wrapped_keys::read_slot;
 const MOST_ITEMS: usize = 10_000;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig, longest_upload: usize) {
-    Endpoint::at("/users/me/km-version").get(km_version).register(config);
-    Endpoint::at("/users/me/km-version/commit").post(commit).longest_body(longest_upload).register(config);
+pub fn endpoints(longest_upload: usize) -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/users/me/km-version").get(docs::km_version_operation(), km_version),
+        Endpoint::at("/users/me/km-version/commit").post(docs::commit(), commit).longest_body(longest_upload),
+    ]
 }
 
 async fn km_version(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {

@@ -1,7 +1,7 @@
 //! `/users/me/preferences`: the language and the units that the caller reads in.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::{Value, json};
 use vellum_actors::user::SetPreferences;
 use vellum_store::preferences::{self, Preferences};
@@ -12,13 +12,14 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
+use super::openapi::users_me_preferences as docs;
 
 /// Systems of units that clients know.
 const UNIT_SYSTEMS: [&str; 2] = ["metric", "imperial"];
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/users/me/preferences").get(read).put(change).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![Endpoint::at("/users/me/preferences").get(docs::read(), read).put(docs::change(), change)]
 }
 
 async fn read(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {

@@ -1,7 +1,7 @@
 //! `/users/me/revocations/…`: what the caller has yet to tell others, and telling them.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::{Value, json};
 use vellum_actors::Error;
 use vellum_actors::revocations::{self, Flushed};
@@ -14,6 +14,7 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
+use super::openapi::users_me_revocations as docs;
 use super::{App, shown, signed_fields};
 
 /// Items that one flush may have.
@@ -22,10 +23,12 @@ const MOST_ITEMS: usize = 1000;
 const LONGEST_FLUSH: usize = 1024 * 1024;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/users/me/revocations/pending").get(pending).register(config);
-    Endpoint::at("/users/me/revocations/flush").post(flush).longest_body(LONGEST_FLUSH).register(config);
-    Endpoint::at("/users/me/revocations/pending/{peerHandle}").delete(discard).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/users/me/revocations/pending").get(docs::pending(), pending),
+        Endpoint::at("/users/me/revocations/flush").post(docs::flush(), flush).longest_body(LONGEST_FLUSH),
+        Endpoint::at("/users/me/revocations/pending/{peerHandle}").delete(docs::discard(), discard),
+    ]
 }
 
 async fn pending(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {

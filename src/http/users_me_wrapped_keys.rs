@@ -1,7 +1,7 @@
 //! `/users/me/wrapped-keys`: the slots that passkeys open.
 
 use actix_web::HttpResponse;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use serde_json::{Value, json};
 use vellum_actors::user::{DeleteSlot, MarkSlotUsed, PutSlot};
 use vellum_store::slots::{self, Slot, Wrapped};
@@ -11,6 +11,7 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
+use super::openapi::users_me_wrapped_keys as docs;
 use super::{App, shown};
 
 /// What a slot is sealed with where the client does not say.
@@ -19,10 +20,12 @@ const DEFAULT_ALGORITHM: &str = "aes-256-gcm-prf-v1";
 const LONGEST_SHORT: usize = 1500;
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/users/me/wrapped-keys").get(list).post(put).register(config);
-    Endpoint::at("/users/me/wrapped-keys/{credentialId}").delete(delete).register(config);
-    Endpoint::at("/users/me/wrapped-keys/{credentialId}/used").post(used).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/users/me/wrapped-keys").get(docs::list_slots(), list).post(docs::put(), put),
+        Endpoint::at("/users/me/wrapped-keys/{credentialId}").delete(docs::delete(), delete),
+        Endpoint::at("/users/me/wrapped-keys/{credentialId}/used").post(docs::used(), used),
+    ]
 }
 
 /// Reads a slot out of a body.

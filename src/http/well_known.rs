@@ -3,7 +3,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::http::header;
-use actix_web::web::{self, ServiceConfig};
+use actix_web::web;
 use vellum_actors::node::REVOCATION_WINDOW_MILLIS;
 use vellum_protocol::server_request::INBOX_PATH;
 use vellum_protocol::{Alias, Manifest, UserDocument};
@@ -12,14 +12,17 @@ use vellum_store::friendships::Peer;
 use super::App;
 use super::endpoint::Endpoint;
 use super::error::Problem;
+use super::openapi::well_known as docs;
 
 /// How long others may keep a document without asking again, in seconds.
 const MAX_AGE: &str = "public, max-age=60";
 
 /// Paths of this file.
-pub fn paths(config: &mut ServiceConfig) {
-    Endpoint::at("/.well-known/parchment-server").get(server).register(config);
-    Endpoint::at("/.well-known/user/{alias}").get(user).register(config);
+pub fn endpoints() -> Vec<Endpoint> {
+    vec![
+        Endpoint::at("/.well-known/parchment-server").get(docs::server(), server),
+        Endpoint::at("/.well-known/user/{alias}").get(docs::user(), user),
+    ]
 }
 
 async fn server(app: web::Data<App>) -> HttpResponse {

@@ -1,0 +1,91 @@
+//! The document's part on `/library/collections`.
+
+use super::operation::Operation;
+use super::shape::{Shape, id, km_version, list, null, number, object, text, time, truth, word};
+
+const TAG: &str = "Collections";
+const WRITE: &str = "library:write";
+
+fn members() -> Vec<(&'static str, Shape)> {
+    vec![
+        ("id", collection_id()),
+        ("userId", id()),
+        ("isPublic", truth(false)),
+        ("isSensitive", truth(false)),
+        ("scheme", word(&["user-e2ee", "server-key"])),
+        ("resharingPolicy", word(&["owner-only", "editors-can-share"])),
+        ("publicToken", text("").here_null()),
+        ("publicRole", text("").here_null()),
+        ("metadataEncrypted", text("AgEv…").or_null()),
+        ("metadataKeyVersion", number(1).from(1)),
+        ("kmVersion", km_version()),
+        ("createdAt", time()),
+        ("updatedAt", time()),
+    ]
+}
+
+fn collection() -> Shape {
+    object(members()).named("Collection")
+}
+
+fn collection_id() -> Shape {
+    text("c3k9w0a7x2m5q8r1t4v6y0zb")
+}
+
+fn one(operation: Operation) -> Operation {
+    operation
+        .permitted(WRITE)
+        .path("id", "the collection", collection_id())
+        .refused(404, &["collection_not_found"])
+}
+
+fn change() -> Vec<(&'static str, Shape)> {
+    vec![
+        ("metadataKeyVersion", number(1).from(1).to(i64::MAX).optional()),
+        ("isPublic", truth(false).optional()),
+    ]
+}
+
+pub fn list_collections() -> Operation {
+    Operation::new(
+        TAG,
+        "listCollections",
+        "Your collections",
+        "Every account has one from the start, with null metadata.",
+    )
+    .permitted(WRITE)
+    .answer(200, "The collections.", list(collection()))
+}
+
+pub fn create() -> Operation {
+    Operation::new(
+        TAG,
+        "createCollection",
+        "Make a collection",
+        "The metadata may be the empty text: a client seals it with the id, which it knows only then.",
+    )
+    .permitted(WRITE)
+    .body(object(vec![("metadataEncrypted", text(""))]).and(change()))
+    .answer(200, "The collection.", collection())
+}
+
+pub fn read() -> Operation {
+    let row =
+        object(members()).and(vec![("role", word(&["owner"])), ("bookmarks", list(null()).of_at_most(0))]);
+    one(Operation::new(TAG, "readCollection", "Read a collection", "With your role in it.")).answer(
+        200,
+        "The collection.",
+        row.named("OwnCollection"),
+    )
+}
+
+pub fn update() -> Operation {
+    one(Operation::new(TAG, "updateCollection", "Change a collection", "What is left out stays."))
+        .body(object(vec![("metadataEncrypted", text("AgEv…").optional())]).and(change()))
+        .answer(200, "The collection.", collection())
+}
+
+pub fn delete() -> Operation {
+    one(Operation::new(TAG, "deleteCollection", "Delete a collection", "Shares of it end."))
+        .empty_answer(204, "It is gone.")
+}

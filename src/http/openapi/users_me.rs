@@ -1,0 +1,92 @@
+//! The document's part on `/users/me/…`.
+
+use super::operation::Operation;
+use super::shape::{
+    Shape, encryption_key, handle, km_version, number, object, signing_key, success, text, word,
+};
+
+const TAG: &str = "Identity";
+
+pub fn identity() -> Operation {
+    Operation::new(TAG, "identity", "Who you are to the network", "What is not set is null.")
+        .signed_in()
+        .answer(
+            200,
+            "Your identity.",
+            object(vec![
+                ("alias", text("alice").or_null()),
+                ("handle", handle("alice@node.example").or_null()),
+                ("signingKey", signing_key().or_null()),
+                ("encryptionKey", encryption_key().or_null()),
+                ("domain", text("node.example")),
+                ("kmVersion", km_version()),
+            ])
+            .named("Identity"),
+        )
+}
+
+pub fn reset() -> Operation {
+    Operation::new(
+        TAG,
+        "resetIdentity",
+        "Erase everything that the old seed has sealed",
+        "For somebody who has lost their seed. One transaction: blobs, collections, slots, wrap secrets, shares, friendships and invitations go, the keys are cleared, and for everybody who has to be told a revocation waits for its signature. Alias, sessions, passkeys, roles and preferences stay.",
+    )
+    .signed_in()
+    .body(object(vec![("confirm", word(&["erase-all-my-data"]))]))
+    .answer(
+        200,
+        "It is done.",
+        success().and(vec![("pendingRevocations", number(3).from(0).described("how many have to be told"))]),
+    )
+}
+
+pub fn set_alias() -> Operation {
+    Operation::new(
+        TAG,
+        "setAlias",
+        "Choose an alias",
+        "Compared without case. It can be changed as long as nobody knows you by it.",
+    )
+    .signed_in()
+    .body(object(vec![("alias", text("alice").matching("^[A-Za-z0-9_]{3,30}$"))]))
+    .answer(
+        200,
+        "It is yours.",
+        object(vec![("alias", text("alice")), ("handle", handle("alice@node.example"))]),
+    )
+    .refused(400, &["invalid_alias"])
+    .refused(409, &["alias_taken", "alias_in_use"])
+}
+
+pub fn register_keys() -> Operation {
+    Operation::new(
+        TAG,
+        "registerKeys",
+        "Register your public keys",
+        "The same pair again changes nothing. Once anything is sealed under the present keys, `expectedKmVersion` is needed, and the change raises the version: a stale device must not overwrite newer keys.",
+    )
+    .signed_in()
+    .body(keys().and(vec![("expectedKmVersion", km_version().optional())]))
+    .answer(200, "They are registered.", success().and(vec![("kmVersion", km_version())]))
+    .refused(400, &["invalid_key"])
+    .refused(409, &["rotation_required", "rotation_conflict"])
+}
+
+/// The two keys of a body.
+pub fn keys() -> Shape {
+    object(vec![("signingKey", signing_key()), ("encryptionKey", encryption_key())])
+}
+
+pub fn change_profile() -> Operation {
+    let name = |example| text(example).up_to(200);
+    Operation::new(TAG, "changeProfile", "Change your name", "Left out: unchanged. Null: cleared.")
+        .signed_in()
+        .body(object(vec![("firstName", name("Alice").optional()), ("lastName", name("Example").optional())]))
+        .answer(
+            200,
+            "Your names.",
+            success()
+                .and(vec![("firstName", text("Alice").or_null()), ("lastName", text("Example").or_null())]),
+        )
+}
