@@ -1,13 +1,13 @@
 //! What every answer carries, cross-origin leave, and limits.
 
-use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, HeaderMap, ORIGIN};
+use reqwest::header::{ACCEPT_ENCODING, AUTHORIZATION, CONTENT_TYPE, HeaderMap, ORIGIN};
 use reqwest::{Client, Method, Response};
 use serde_json::{Value, json};
 
 use crate::support::{Person, TestNode};
 
 fn http() -> Client {
-    Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
+    crate::support::plain_http()
 }
 
 fn value<'a>(headers: &'a HeaderMap, name: &str) -> &'a str {
@@ -135,4 +135,62 @@ async fn asking_for_codes_is_limited_by_address() {
         node.client().request_json(Method::POST, "/auth/verify", Some(&body)).await.unwrap().0
     };
     assert_eq!((ask().await, ask().await, ask().await), (201, 201, 429));
+}
+
+#[tokio::test]
+async fn a_body_that_says_it_is_something_else_is_refused_and_one_that_does_not_say_is_read() {
+    let node = TestNode::start().await;
+    let url = format!("{}/auth/verify", node.process.origin());
+    let body = r#"{"email":"nobody@people.example"}"#;
+    for (kind, status) in [
+        (Some("application/json"), 201),
+        (Some("Application/JSON; charset=utf-8"), 201),
+        (None, 201),
+        (Some("text/plain"), 415),
+        (Some("application/x-www-form-urlencoded"), 415),
+        (Some("multipart/form-data; boundary=x"), 415),
+    ] {
+        let request = http().post(&url).body(body);
+        let request = match kind {
+            Some(kind) => request.header(CONTENT_TYPE, kind),
+            None => request,
+        };
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{kind:?}");
+        if status == 415 {
+            assert_eq!(answer.json::<Value>().await.unwrap()["code"], "unsupported_media_type");
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_query_or_path_that_cannot_be_read_is_refused_in_the_one_shape() {
+    let node = TestNode::start().await;
+    let ann = node.person("ann").await;
+    for (path, status, code) in [
+        ("/friends/invitations?direction=incoming&direction=outgoing", 422, "validation_failed"),
+        ("/users/alias/check?alias=a&alias=b", 422, "validation_failed"),
+        ("/users/me/devices/%FF%FE/wrap-secret", 422, "validation_failed"),
+    ] {
+        let (found, problem) = ann.ask(Method::GET, path, Value::Null).await;
+        assert_eq!((found, &problem["code"]), (status, &json!(code)), "{path}: {problem}");
+    }
+}
+
+#[tokio::test]
+async fn the_documentation_needs_nothing_from_anywhere_else() {
+    let node = TestNode::start().await;
+    let get = async |path: &str| http().get(format!("{}{path}", node.process.origin())).send().await.unwrap();
+    let page = get("/docs").await;
+    let policy = value(page.headers(), "content-security-policy").to_owned();
+    assert!(policy.starts_with("default-src 'none'; script-src 'self';") && !policy.contains("http"));
+    let page = page.text().await.unwrap();
+    assert!(!page.contains("://"), "no address of another host: {page}");
+    let parts = page.split('"').filter(|part| part.starts_with("/docs/"));
+    for part in parts {
+        assert_eq!(get(part).await.status(), 200, "{part}");
+    }
+    let document: Value = get("/openapi.json").await.json().await.unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    assert_eq!(get("/docs/oauth2-redirect.html").await.status(), 404);
 }

@@ -11,6 +11,9 @@ use vellum_actors::Error;
 use vellum_actors::inbox::Refusal;
 use vellum_store::StoreError;
 
+/// Of a body with thousands of wrong fields these are named.
+const MOST_FIELD_ERRORS: usize = 100;
+
 /// One wrong field of a body, a path or a query.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct FieldError {
@@ -50,12 +53,19 @@ impl Problem {
     }
 
     /// 422: these fields are missing or of a wrong type.
-    pub fn validation(errors: Vec<FieldError>) -> Self {
-        let fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+    pub fn validation(mut errors: Vec<FieldError>) -> Self {
+        errors.truncate(MOST_FIELD_ERRORS);
+        let mut fields: Vec<&str> = errors.iter().map(|error| error.field.as_str()).collect();
+        fields.dedup();
         let detail = format!("The request is not valid: {}.", fields.join(", "));
         let mut problem = Self::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail);
         problem.0.errors = errors;
         problem
+    }
+
+    /// 422: the query cannot be read.
+    pub fn bad_query(reason: &dyn fmt::Display) -> Self {
+        Self::validation(vec![FieldError { field: "query".into(), message: reason.to_string() }])
     }
 
     /// 401: no valid session.

@@ -4,7 +4,8 @@
 //! goes on; [`Fields::finish`] gives the whole list.
 
 use base64::Engine;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
 use vellum_protocol::KmVersion;
 
@@ -12,6 +13,16 @@ use super::error::{FieldError, Problem};
 
 /// The longest text of a field that states no other limit.
 pub const LONGEST_TEXT: usize = 4096;
+
+/// base64url as generously as it can be read: with padding or without.
+const BASE64URL: GeneralPurpose = GeneralPurpose::new(
+    &alphabet::URL_SAFE,
+    GeneralPurposeConfig::new()
+        .with_decode_padding_mode(DecodePaddingMode::Indifferent)
+        .with_decode_allow_trailing_bits(true),
+);
+/// The largest whole number up to which floats know all of them: 2^53.
+const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// A body that is being read.
 pub struct Fields {
@@ -84,6 +95,12 @@ impl Fields {
         self.object.get(name).is_some_and(|value| !value.is_null())
     }
 
+    /// Whether the field is there and a text.
+    #[must_use]
+    pub fn has_text(&self, name: &str) -> bool {
+        self.object.get(name).is_some_and(Value::is_string)
+    }
+
     /// A text that must be there. Gives the empty text when it is not, which [`Fields::finish`] refuses.
     pub fn text(&mut self, name: &str) -> String {
         if !self.has(name) {
@@ -97,9 +114,9 @@ impl Fields {
     pub fn optional_text(&mut self, name: &str) -> Option<String> {
         match self.object.get(name) {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) if text.len() <= LONGEST_TEXT => Some(text.clone()),
+            Some(Value::String(text)) if text.chars().count() <= LONGEST_TEXT => Some(text.clone()),
             Some(Value::String(_)) => {
-                self.wrong(name, format!("must have at most {LONGEST_TEXT} bytes"));
+                self.wrong(name, format!("must have at most {LONGEST_TEXT} characters"));
                 None
             }
             Some(_) => {
@@ -116,7 +133,7 @@ impl Fields {
             Some(value) => {
                 let number = match value {
                     Value::String(text) if self.from_query => text.parse().ok(),
-                    other => other.as_i64(),
+                    other => whole_number(other),
                 };
                 if number.is_none() {
                     self.wrong(name, "must be an integer");
@@ -176,7 +193,7 @@ impl Fields {
     /// Bytes as WebAuthn writes them. Padding, which some clients add, is taken too.
     #[must_use]
     pub fn decode_base64url(text: &str) -> Option<Vec<u8>> {
-        URL_SAFE_NO_PAD.decode(text.trim_end_matches('=')).ok()
+        BASE64URL.decode(text).ok()
     }
 
     /// The text under this name, if there is one; anything else is not complained about.
@@ -298,6 +315,16 @@ impl Fields {
     pub fn finish(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
     }
+}
+
+/// The whole number in a value. `1.0` is one, too: JSON has one kind of number.
+fn whole_number(value: &Value) -> Option<i64> {
+    value.as_i64().or_else(|| {
+        let number = value.as_f64().filter(|number| number.fract() == 0.0 && number.abs() <= MOST_EXACT)?;
+        // Exact: an integer within the range in which floats are.
+        #[expect(clippy::cast_possible_truncation, reason = "a whole number far below i64's limit")]
+        Some(number as i64)
+    })
 }
 
 fn body_error(message: impl Into<String>) -> Problem {

@@ -102,8 +102,15 @@ pub fn application(
     actix_web::App::new()
         .app_data(app)
         .app_data(web::PayloadConfig::new(LONGEST_BODY))
+        .app_data(web::QueryConfig::default().error_handler(|error, _| Problem::bad_query(&error).into()))
+        .app_data(
+            web::PathConfig::default()
+                .error_handler(|_, _| Problem::not_found("There is nothing here.").into()),
+        )
         .configure(|config| {
-            all_endpoints(longest_upload).into_iter().for_each(|endpoint| endpoint.register(config))
+            for endpoint in all_endpoints(longest_upload) {
+                endpoint.register(config);
+            }
         })
         .default_service(web::to(|| async {
             Err::<HttpResponse, _>(Problem::not_found("There is nothing here."))

@@ -149,7 +149,8 @@ pub(super) fn read_email(fields: &mut Fields) -> String {
     let email = fields.text("email");
     let address = email.trim();
     let valid = address.len() <= LONGEST_EMAIL && address.parse::<lettre::Address>().is_ok();
-    if !email.is_empty() && !valid {
+    // Missing or no text: that is noted already.
+    if fields.has_text("email") && !valid {
         fields.wrong("email", format!("must be an e-mail address of at most {LONGEST_EMAIL} characters"));
     }
     email

@@ -171,8 +171,8 @@ fn read_target(fields: &mut Fields) -> (String, Resource) {
 
 fn read_payload(fields: &mut Fields) -> Option<String> {
     let payload = fields.optional_ciphertext("encryptedData");
-    if payload.as_ref().is_some_and(|payload| payload.len() > LONGEST_PAYLOAD) {
-        fields.wrong("encryptedData", format!("must have at most {LONGEST_PAYLOAD} bytes"));
+    if payload.as_ref().is_some_and(|payload| payload.chars().count() > LONGEST_PAYLOAD) {
+        fields.wrong("encryptedData", format!("must have at most {LONGEST_PAYLOAD} characters"));
     }
     payload
 }

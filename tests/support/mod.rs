@@ -23,6 +23,8 @@ pub fn now() -> UnixMillis {
 
 /// A client of HTTP that knows nothing of Vellum.
 pub fn plain_http() -> reqwest::Client {
+    // It may be there already.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
 }
 

@@ -30,7 +30,7 @@ pub fn receive() -> Operation {
     .required_header(HEADER_PROTOCOL_VERSION, "always 2", text("2"))
     .required_header(HEADER_NONCE, "never used before", text("q83vEjRWeJCrze8SNFZ4kA=="))
     .required_header(HEADER_TIMESTAMP, "RFC 3339, within 300 s of now", text("2026-11-23T10:00:00.000Z"))
-    .required_header(HEADER_SIGNATURE, "the sending node's signature", text("pH0y…"))
+    .required_header(HEADER_SIGNATURE, "the sending node's signature", text("pH0yXw=="))
     .body(envelope)
     .answer(
         202,

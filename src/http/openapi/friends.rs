@@ -122,8 +122,7 @@ pub fn cancel() -> Operation {
 }
 
 pub fn remove() -> Operation {
-    let query =
-        |operation: Operation, name, description| operation.query(name, description, text("").up_to(4096));
+    let query = |operation: Operation, name, description| operation.query(name, description, text(""));
     let operation = Operation::new(
         TAG,
         "removeFriend",

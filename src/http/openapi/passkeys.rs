@@ -24,7 +24,7 @@ fn passkey() -> Shape {
 }
 
 fn base64url(example: &str) -> Shape {
-    text(example).matching("^[A-Za-z0-9_-]+$").described("base64url")
+    text(example).matching("^([A-Za-z0-9_-]{4})*[A-Za-z0-9_-]{2,4}$").described("base64url")
 }
 
 fn creation_options() -> Shape {

@@ -38,7 +38,7 @@ pub fn commit() -> Operation {
             ("blobs", up_to(blob).optional()),
             ("collections", up_to(collection).optional()),
             ("slots", up_to(object(slot_members())).optional()),
-            ("dropSlots", up_to(text("kDq3Zk1x")).optional()),
+            ("dropSlots", up_to(text("a_lost_one")).optional()),
             ("requireComplete", truth(false).optional()),
         ]),
     )
