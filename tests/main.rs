@@ -14,6 +14,7 @@ mod operations;
 mod order;
 mod revocations;
 mod rotation;
+mod rows;
 mod sharing;
 mod sign_in;
 mod story;

@@ -11,6 +11,8 @@ use super::error::{FieldError, Problem};
 /// The longest text of a field that states no other limit.
 pub const LONGEST_TEXT: usize = 4096;
 
+const NO_NULL: &str = "must not contain U+0000";
+
 /// A body that is being read.
 pub struct Fields {
     object: Map<String, Value>,
@@ -95,11 +97,13 @@ impl Fields {
     pub fn optional_text(&mut self, name: &str) -> Option<String> {
         match self.object.get(name) {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) if text.len() <= LONGEST_TEXT => Some(text.clone()),
-            Some(Value::String(_)) => {
-                self.wrong(name, format!("must have at most {LONGEST_TEXT} bytes"));
-                None
-            }
+            Some(Value::String(text)) => match text_refusal(text) {
+                None => Some(text.clone()),
+                Some(refusal) => {
+                    self.wrong(name, refusal);
+                    None
+                }
+            },
             Some(_) => {
                 self.wrong(name, "must be a string");
                 None
@@ -138,9 +142,9 @@ impl Fields {
     pub fn optional_ciphertext(&mut self, name: &str) -> Option<String> {
         match self.object.remove(name) {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text),
+            Some(Value::String(text)) if !text.contains('\0') => Some(text),
             Some(other) => {
-                self.wrong(name, "must be a string");
+                self.wrong(name, if other.is_string() { NO_NULL } else { "must be a string" });
                 self.object.insert(name.to_owned(), other);
                 None
             }
@@ -185,7 +189,12 @@ impl Fields {
             .as_array()
             .and_then(|members| members.iter().map(|one| one.as_str().map(str::to_owned)).collect());
         match texts {
-            Some(texts) if texts.len() <= most => texts,
+            Some(texts) if texts.len() <= most => {
+                if let Some(refusal) = texts.iter().find_map(|text| text_refusal(text)) {
+                    self.wrong(name, format!("holds a text that {refusal}"));
+                }
+                texts
+            }
             _ => {
                 self.wrong(name, format!("must be an array of at most {most} strings"));
                 Vec::new()
@@ -243,6 +252,14 @@ impl Fields {
     pub fn finish(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::validation(self.errors)) }
     }
+}
+
+/// Why a text is not taken. U+0000 can be said in JSON, but not every database can keep it.
+fn text_refusal(text: &str) -> Option<String> {
+    if text.contains('\0') {
+        return Some(NO_NULL.to_owned());
+    }
+    (text.len() > LONGEST_TEXT).then(|| format!("must have at most {LONGEST_TEXT} bytes"))
 }
 
 fn body_error(message: impl Into<String>) -> Problem {

@@ -97,6 +97,7 @@ pub fn application(
     actix_web::App::new()
         .app_data(app)
         .app_data(web::PayloadConfig::new(LONGEST_BODY))
+        .app_data(paging::query_config())
         .configure(health::paths)
         .configure(well_known::paths)
         .configure(federation::paths)

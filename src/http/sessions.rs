@@ -133,7 +133,7 @@ pub(super) fn read_email(fields: &mut Fields) -> String {
     let email = fields.text("email");
     let address = email.trim();
     let valid = address.len() <= LONGEST_EMAIL && address.parse::<lettre::Address>().is_ok();
-    if !email.is_empty() && !valid {
+    if fields.has("email") && !valid {
         fields.wrong("email", format!("must be an e-mail address of at most {LONGEST_EMAIL} characters"));
     }
     email

@@ -27,18 +27,23 @@ impl Database {
 
     /// Registers a credential without an authenticator; passkeys have tests of their own.
     pub async fn add_passkey(&self, person: &Person, credential_id: &str) {
-        let user = person.client.current_session().await.unwrap().unwrap().user.id;
         sqlx::query(
             "insert into passkeys (id, user_id, credential_id, credential, counter, device_type, backed_up,
                  transports, created_at)
              values ($1, $2, $1, '{}', 0, 'singleDevice', 0, '[]', $3)",
         )
         .bind(credential_id)
-        .bind(user)
+        .bind(id_of(person).await)
         .bind(now().0)
         .execute(&self.0)
         .await
         .unwrap();
+    }
+
+    /// Leaves somebody without any permission.
+    pub async fn take_roles(&self, person: &Person) {
+        let query = sqlx::query("delete from user_roles where user_id = $1");
+        query.bind(id_of(person).await).execute(&self.0).await.unwrap();
     }
 
     /// All that is stored now.
@@ -64,6 +69,10 @@ impl Database {
         let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(&self.0).await.unwrap();
         rows.iter().map(|row| row.get(0)).collect()
     }
+}
+
+async fn id_of(person: &Person) -> String {
+    person.client.current_session().await.unwrap().unwrap().user.id
 }
 
 impl Snapshot {
