@@ -3,20 +3,24 @@
 //! A letter in the outbox folder is one `.eml` file; by name the newest is last. The code stands alone on
 //! a line of the text part, so that a script can find it.
 
+pub mod queue;
+
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::Context;
-use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use lettre::message::{Mailbox, MultiPart};
 use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
 use secrecy::ExposeSecret;
-use vellum_actors::sign_in::{CODE_MILLIS, CodeLetter, MailError, Mailer};
+use vellum_actors::sign_in::{CODE_MILLIS, CodeLetter};
 use vellum_protocol::UnixMillis;
 
 use crate::config::Mail;
+
+/// How long each step of a mail server may take.
+const SMTP_PATIENCE: Duration = Duration::from_secs(20);
 
 /// Where letters go.
 pub struct Post {
@@ -43,6 +47,7 @@ impl Post {
                 Way::Smtp(
                     transport
                         .map_err(|_| anyhow::anyhow!("the setting mail.smtp_url cannot be used"))?
+                        .timeout(Some(SMTP_PATIENCE))
                         .build(),
                 )
             }
@@ -51,27 +56,24 @@ impl Post {
         Ok(Self { from: settings.from.parse().context("the setting mail.from")?, node: node.to_owned(), way })
     }
 
-    async fn send(&self, letter: CodeLetter) -> Result<(), MailError> {
-        let message = self.compose(&letter).map_err(|error| MailError(error.to_string()))?;
+    /// Sends one letter.
+    ///
+    /// # Errors
+    /// When it cannot be composed, or is not taken.
+    async fn send(&self, letter: &CodeLetter) -> anyhow::Result<()> {
+        let message = self.compose(letter)?;
         match &self.way {
             Way::Smtp(transport) => {
-                // Not waited for: how long a mail server takes would show that the address is known.
-                let transport = transport.clone();
-                tokio::spawn(async move {
-                    if let Err(error) = transport.send(message).await {
-                        tracing::error!(%error, "a letter could not be handed to the mail server");
-                    }
-                });
-                Ok(())
+                transport.send(message).await.context("handing a letter to the mail server")?;
             }
             Way::Folder(folder) => {
                 let text = String::from_utf8_lossy(&message.formatted()).replace("\r\n", "\n");
                 let path = write_letter(folder, letter.sent_at, text.as_bytes())
-                    .map_err(|error| MailError(format!("{}: {error}", folder.display())))?;
+                    .with_context(|| format!("writing a letter into {}", folder.display()))?;
                 tracing::info!(letter = %path.display(), "wrote a letter; set mail.smtp_url to have it sent");
-                Ok(())
             }
         }
+        Ok(())
     }
 
     fn compose(&self, letter: &CodeLetter) -> anyhow::Result<Message> {
@@ -119,12 +121,6 @@ impl Words {
     }
 }
 
-impl Mailer for Post {
-    fn send_code(&self, letter: CodeLetter) -> BoxFuture<'_, Result<(), MailError>> {
-        self.send(letter).boxed()
-    }
-}
-
 fn write_letter(folder: &Path, at: UnixMillis, content: &[u8]) -> std::io::Result<PathBuf> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     // The time first, so that names sort by age; the id keeps two of one millisecond apart.
@@ -154,7 +150,7 @@ mod tests {
                 language: "en-US".into(),
                 sent_at: UnixMillis(at),
             };
-            post.send_code(letter).await.unwrap();
+            post.send(&letter).await.unwrap();
         }
         let entries = std::fs::read_dir(folder.path().join("outbox")).unwrap();
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();

@@ -23,6 +23,7 @@ use crate::config::{Origin, Settings};
 use crate::data_dir::{DataDir, code_key, lock_database};
 use crate::http::{self, App};
 use crate::mail::Post;
+use crate::mail::queue::{self, Postman};
 use crate::outbound::HttpTransport;
 
 /// Threads that users' and peers' actors run on.
@@ -32,6 +33,8 @@ const HTTP_WORKERS: usize = 2;
 /// How long requests under way may take when the node is stopping. Together with the rest of the stop
 /// this stays under the 10 s that a service manager is promised.
 const FINISH_REQUESTS: Duration = Duration::from_secs(6);
+/// How long letters that were taken may take to be sent when the node is stopping.
+const FINISH_LETTERS: Duration = Duration::from_secs(3);
 /// How often what is over its time is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// The account made at the very first start.
@@ -42,6 +45,7 @@ pub struct Built {
     node: Arc<Node>,
     app: web::Data<App>,
     server: Server,
+    postman: Postman,
     arbiters: Vec<Arbiter>,
     address: SocketAddr,
     first_start: bool,
@@ -70,6 +74,8 @@ impl Built {
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let in_flight = settings.federation.in_flight_per_peer;
         let code_key = Arc::new(code_key(&identity));
+        let post = Post::new(&settings.mail, folder.outbox(), origin.domain().as_str())?;
+        let (letters, postman) = queue::open(post);
         let node = Node::new(NodeParts {
             store,
             clock,
@@ -83,13 +89,13 @@ impl Built {
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles.clone(), in_flight),
             transport: Box::new(HttpTransport::new(settings.federation.allow_private_peers)?),
-            mailer: Box::new(Post::new(&settings.mail, folder.outbox(), origin.domain().as_str())?),
+            mailer: Box::new(letters),
             wrapping: folder.wrapping_keys()?,
         });
         node.start_delivery(&handles[0]).await?;
         let app = web::Data::new(App::new(Arc::clone(&node), origin, settings));
         let server = serve(&app, listener)?;
-        Ok(Self { node, app, server, arbiters, address, first_start, lock })
+        Ok(Self { node, app, server, postman, arbiters, address, first_start, lock })
     }
 
     /// Where the node listens.
@@ -125,7 +131,7 @@ impl Built {
         tracing::info!("stopping");
         handle.stop(true).await;
         keeper.abort();
-        self.node.stop_delivery().await;
+        tokio::join!(self.node.stop_delivery(), self.postman.finish(FINISH_LETTERS));
         for arbiter in self.arbiters {
             arbiter.stop();
         }

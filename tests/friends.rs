@@ -155,14 +155,7 @@ async fn an_accept_is_kept_until_the_inviters_node_takes_it() {
     let ben = node.person("ben").await;
     let peer = Peer::start().await;
     let ann = peer.user("ann");
-    let invite = ann.signer.envelope(
-        MessageType::FriendInvite,
-        &ben.handle(),
-        Default::default(),
-        now(),
-        &mut rand::rng(),
-    );
-    assert_eq!(peer.send(&invite).await.0, 202);
+    peer.invite(&ann, &ben.handle()).await;
     peer.set_mood(Mood::Answers(503, "busy".into()));
     ben.accept(&ann.handle).await;
     assert_eq!(ben.friends().await, std::slice::from_ref(&ann.handle));
@@ -184,14 +177,7 @@ async fn an_accept_of_an_invitation_that_the_inviter_took_back_leaves_no_one_sid
     let ben = node.person("ben").await;
     let peer = Peer::start().await;
     let ann = peer.user("ann");
-    let invite = ann.signer.envelope(
-        MessageType::FriendInvite,
-        &ben.handle(),
-        Default::default(),
-        now(),
-        &mut rand::rng(),
-    );
-    assert_eq!(peer.send(&invite).await.0, 202);
+    peer.invite(&ann, &ben.handle()).await;
     peer.set_mood(Mood::Answers(400, json!({ "message": "Original invitation not found" }).to_string()));
     let id = ben.invitation_from(&ann.handle).await.id;
     let accept = fields(&ben.signer().accept(&ann.handle, now(), &mut rand::rng()));

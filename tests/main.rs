@@ -16,6 +16,7 @@ mod order;
 mod passkeys;
 mod revocations;
 mod rotation;
+mod rows;
 mod sharing;
 mod sign_in;
 mod story;

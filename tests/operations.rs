@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use vellum::node::FIRST_ADMINISTRATOR;
 use vellum_client::http::Method;
-use vellum_protocol::{JsonObject, MessageType};
+use vellum_protocol::MessageType;
 
-use crate::support::{Mood, Peer, TestNode, eventually, now};
+use crate::support::{Mood, Peer, TestNode, eventually};
 
 fn vellum(arguments: &[&str], environment: &[(&str, &str)]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vellum"));
@@ -67,14 +67,7 @@ async fn a_stopping_node_ends_in_time_and_takes_up_its_deliveries_when_it_starts
     let mut node = TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "60000")]).await;
     let peer = Peer::start().await;
     let (ann, bob) = (node.person("ann").await, peer.user("bob"));
-    let invite = bob.signer.envelope(
-        MessageType::FriendInvite,
-        &ann.handle(),
-        JsonObject::new(),
-        now(),
-        &mut rand::rng(),
-    );
-    assert_eq!(peer.send(&invite).await.0, 202);
+    peer.invite(&bob, &ann.handle()).await;
     ann.accept(&bob.handle).await;
     peer.set_mood(Mood::Hangs);
     let (client, signed) = (ann.client.clone(), ann.revocation(&bob.handle));

@@ -17,15 +17,7 @@ async fn reset_with_friend(node: &TestNode, peer: &Peer) -> (Person, PeerUser) {
 }
 
 async fn befriend(person: &Person, peer: &Peer, other: &PeerUser) {
-    let envelope = other.signer.envelope(
-        MessageType::FriendInvite,
-        &person.handle(),
-        Default::default(),
-        now(),
-        &mut rand::rng(),
-    );
-    let (status, answer) = peer.send(&envelope).await;
-    assert_eq!(status, 202, "{answer}");
+    peer.invite(other, &person.handle()).await;
     person.accept(&other.handle).await;
 }
 

@@ -153,14 +153,7 @@ async fn shares_from_peers_are_refused_with_the_protocols_words() {
     assert_eq!(send(unknown).await.0, 400);
     assert_eq!(send(good.clone()).await, (400, "Not a friend".into()));
 
-    let invite = bob.signer.envelope(
-        MessageType::FriendInvite,
-        &ann.handle(),
-        JsonObject::new(),
-        now(),
-        &mut rand::rng(),
-    );
-    assert_eq!(peer.send(&invite).await.0, 202);
+    peer.invite(&bob, &ann.handle()).await;
     ann.accept(&bob.handle).await;
     let mut odd_role = good.clone();
     odd_role.insert("role", Json::from("owner"));

@@ -54,10 +54,10 @@ async fn known_and_unknown_addresses_get_the_same_answers() {
         node.client().request_json(Method::POST, path, Some(&body)).await.unwrap()
     };
     let unknown = "nobody@people.example";
-    let letters = node.process.letters().len();
     assert_eq!(ask("/auth/verify", json!({ "email": unknown })).await, (201, Value::Null));
-    assert_eq!(node.process.letters().len(), letters, "nobody gets a letter");
     assert_eq!(ask("/auth/verify", json!({ "email": FIRST_ADMINISTRATOR })).await, (201, Value::Null));
+    node.process.newest_code(0).await.unwrap();
+    assert_eq!(node.process.letters().len(), 1, "the stranger, who asked first, gets none");
     let with_code = |email: &str| json!({ "method": "otp", "email": email, "token": "12345678" });
     let refused = ask("/auth/sessions", with_code(unknown)).await;
     assert_eq!(refused, ask("/auth/sessions", with_code(FIRST_ADMINISTRATOR)).await);
@@ -144,4 +144,56 @@ async fn letters_go_by_smtp_where_it_is_set_up_in_the_readers_language() {
         assert!(node.client().sign_in_with_code(email, code).await.is_ok());
     }
     assert!(node.process.letters().is_empty(), "none is written to the folder");
+}
+
+async fn asked(node: &TestNode, email: &str) -> (u16, Value) {
+    let body = json!({ "email": email });
+    node.client().request_json(Method::POST, "/auth/verify", Some(&body)).await.unwrap()
+}
+
+#[tokio::test]
+async fn no_answer_waits_for_the_mail_server_and_a_full_post_refuses_everybody_alike() {
+    let office = PostOffice::closed().await;
+    let node = TestNode::start_with(&[("VELLUM_MAIL__SMTP_URL", &office.url())]).await;
+    assert_eq!(asked(&node, FIRST_ADMINISTRATOR).await, (201, Value::Null));
+    assert!(office.letters().is_empty(), "answered although the letter cannot have gone");
+    let mut refusal = None;
+    for _ in 0..400 {
+        let (status, answer) = asked(&node, FIRST_ADMINISTRATOR).await;
+        if status != 201 {
+            refusal = Some((status, answer));
+            break;
+        }
+    }
+    let refusal = refusal.expect("letters that nobody takes are not kept without end");
+    assert_eq!((refusal.0, refusal.1["code"].as_str()), (503, Some("unavailable")));
+    assert_eq!(asked(&node, "nobody@people.example").await, refusal);
+    office.open_up();
+    eventually("letters go again", || async { (office.letters().len() > 100).then_some(()) }).await;
+    eventually("codes are sent again", || async {
+        (asked(&node, "nobody@people.example").await.0 == 201).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn a_stopping_node_still_hands_over_the_letters_that_it_has_taken() {
+    let office = PostOffice::closed().await;
+    let mut node = TestNode::start_with(&[("VELLUM_MAIL__SMTP_URL", &office.url())]).await;
+    for _ in 0..6 {
+        assert_eq!(asked(&node, FIRST_ADMINISTRATOR).await.0, 201);
+    }
+    let address = node.process.origin().replace("http://localhost", "127.0.0.1");
+    let stop = node.process.stop();
+    let open = async {
+        eventually("the node takes no more requests", || async {
+            tokio::net::TcpStream::connect(&address).await.is_err().then_some(())
+        })
+        .await;
+        assert!(office.letters().is_empty());
+        office.open_up();
+    };
+    let (stopped, ()) = tokio::join!(stop, open);
+    stopped.unwrap();
+    assert_eq!(office.letters().len(), 6);
 }

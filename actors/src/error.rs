@@ -178,6 +178,9 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// Too many letters wait to be sent.
+    #[error("too many letters wait to be sent")]
+    TooManyLetters,
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,

@@ -4,9 +4,9 @@
 use std::sync::Arc;
 
 use tokio::time::Instant;
-use vellum_protocol::{Handle, UnixMillis};
-use vellum_store::outbox::{self, State};
-use vellum_store::{Conn, UserId};
+use vellum_protocol::UnixMillis;
+use vellum_store::UserId;
+use vellum_store::outbox::{self, PendingRevocation, State};
 
 use crate::Error;
 use crate::delivery::Report;
@@ -66,6 +66,22 @@ impl Flushed {
             next_attempt_at: None,
         }
     }
+
+    /// Tells what the row says of an item that has not been delivered yet.
+    fn not_delivered(&mut self, row: Option<PendingRevocation>) {
+        let Some(row) = row else {
+            self.error = Some("no longer pending".into());
+            return;
+        };
+        self.error = Some(match (row.state, row.last_error) {
+            (State::Delivering, _) => "under way: the peer has not answered yet".into(),
+            (_, Some(error)) => error,
+            (_, None) => "queued: not attempted yet".into(),
+        });
+        self.state = Some(row.state);
+        self.attempts = row.attempts;
+        self.next_attempt_at = row.next_attempt_at;
+    }
 }
 
 async fn settled(
@@ -79,31 +95,16 @@ async fn settled(
     let wait = deadline.saturating_duration_since(Instant::now());
     let latest = node.clock.now().plus_millis(i64::try_from(wait.as_millis()).unwrap_or(i64::MAX));
     let row = outbox::pending_for_peer(&mut *node.store.read().await?, user, &queued.peer).await?;
-    if row.is_some_and(|row| row.next_attempt_at.is_some_and(|next| next > latest)) {
-        read_row(&mut *node.store.read().await?, user, &queued.peer, &mut flushed).await?;
+    if row.as_ref().is_some_and(|row| row.next_attempt_at.is_some_and(|next| next > latest)) {
+        flushed.not_delivered(row);
         return Ok(flushed);
     }
     match queued.reports.before(deadline).await {
         Some(Report::Delivered) => flushed.delivered = true,
         Some(Report::Withdrawn) => flushed.error = Some("discarded while it was on its way".into()),
-        _ => read_row(&mut *node.store.read().await?, user, &queued.peer, &mut flushed).await?,
+        _ => flushed.not_delivered(
+            outbox::pending_for_peer(&mut *node.store.read().await?, user, &queued.peer).await?,
+        ),
     }
     Ok(flushed)
-}
-
-/// What the row says of an item that has not been delivered yet.
-async fn read_row(conn: &mut Conn, user: &UserId, peer: &Handle, flushed: &mut Flushed) -> Result<(), Error> {
-    let Some(row) = outbox::pending_for_peer(conn, user, peer).await? else {
-        flushed.error = Some("no longer pending".into());
-        return Ok(());
-    };
-    flushed.error = Some(match (row.state, row.last_error) {
-        (State::Delivering, _) => "under way: the peer has not answered yet".into(),
-        (_, Some(error)) => error,
-        (_, None) => "queued: not attempted yet".into(),
-    });
-    flushed.state = Some(row.state);
-    flushed.attempts = row.attempts;
-    flushed.next_attempt_at = row.next_attempt_at;
-    Ok(())
 }

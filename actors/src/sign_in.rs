@@ -7,16 +7,14 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use rand::RngExt;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use vellum_protocol::UnixMillis;
-use vellum_store::preferences::{self, Preferences};
 use vellum_store::sessions::{Session, TokenHash};
 use vellum_store::users::{self, NewUser, User};
-use vellum_store::{SessionId, StoreError, Tx, UserId, one_time_codes, roles, sessions};
+use vellum_store::{SessionId, StoreError, Tx, UserId, one_time_codes, preferences, roles, sessions};
 
 use crate::accounts;
 use crate::node::Node;
@@ -63,16 +61,15 @@ pub struct CodeLetter {
     pub sent_at: UnixMillis,
 }
 
-/// Sends letters. It returns when the letter is on its way; trouble after that is in the log.
+/// Sends letters, later than they are handed to it: how long that takes must not show in an answer. Trouble
+/// with it is in the log.
 pub trait Mailer: Send + Sync + 'static {
-    /// Sends a one-time code.
-    fn send_code(&self, letter: CodeLetter) -> BoxFuture<'_, Result<(), MailError>>;
+    /// A place for one letter; `None` while too many wait.
+    fn place(&self) -> Option<LetterPlace>;
 }
 
-/// A letter could not be sent.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("the letter could not be sent: {0}")]
-pub struct MailError(pub String);
+/// Takes one letter, which is then on its way. Not using it frees the place.
+pub type LetterPlace = Box<dyn FnOnce(CodeLetter) + Send>;
 
 /// Where a session is opened from.
 #[derive(Debug, Clone, Default)]
@@ -102,19 +99,18 @@ pub struct Caller {
     pub permissions: Vec<String>,
 }
 
-/// Sends a one-time code to the address, if it has an account or registration is open. Answers the same
-/// otherwise, and stores a code that nobody knows, so that the two take the same time.
+/// Sends a one-time code to the address, if it has an account or registration is open. Does the same
+/// otherwise, but for the letter: it takes a place among the letters and stores a code that nobody knows.
+/// So neither the answer nor its time tells the two apart.
 ///
 /// # Errors
-/// Only what the database says.
+/// [`Error::TooManyLetters`], whoever's address it is; what the database says.
 pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
+    let place = node.mailer.place().ok_or(Error::TooManyLetters)?;
     let now = node.clock.now();
     let mut conn = node.store.read().await?;
     let known = users::by_email(&mut conn, email).await?;
-    let language = match &known {
-        Some(user) => preferences::of_user(&mut conn, &user.id).await?.language,
-        None => Preferences::default().language,
-    };
+    let language = preferences::of_address(&mut conn, email).await?.language;
     drop(conn);
     let folded = users::fold_email(email);
     let code = SecretString::from(format!("{:08}", rand::rng().random_range(0..CODES)));
@@ -131,11 +127,7 @@ pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
         .await;
     stored?;
     if known.is_some() || node.settings.sign_in.open_registration {
-        let letter = CodeLetter { to: email.trim().to_owned(), code, language, sent_at: now };
-        if let Err(error) = node.mailer.send_code(letter).await {
-            // Told to the operator, not to the caller: the answer must not show that the address is known.
-            tracing::error!(%error, "a one-time code could not be sent");
-        }
+        place(CodeLetter { to: email.trim().to_owned(), code, language, sent_at: now });
     }
     Ok(())
 }

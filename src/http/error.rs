@@ -63,11 +63,6 @@ impl Problem {
         problem
     }
 
-    /// 422: the query cannot be read.
-    pub fn bad_query(reason: &dyn fmt::Display) -> Self {
-        Self::validation(vec![FieldError { field: "query".into(), message: reason.to_string() }])
-    }
-
     /// 401: no valid session.
     pub fn unauthorized() -> Self {
         Self::new(
@@ -168,6 +163,7 @@ impl From<Error> for Problem {
                     "Too many requests wait for this user.",
                 );
             }
+            Error::TooManyLetters => return Self::unavailable(10, "Too many letters wait to be sent."),
             Error::Stopping => return Self::unavailable(5, "The node is stopping."),
             Error::Internal => return Self::internal(),
             Error::RotationConflict { current } => {

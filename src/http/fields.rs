@@ -23,6 +23,8 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 );
 /// The largest whole number up to which floats know all of them: 2^53.
 const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
+/// What is said of a text with U+0000.
+const NO_NULL: &str = "must not contain U+0000";
 
 /// A body that is being read.
 pub struct Fields {
@@ -114,11 +116,13 @@ impl Fields {
     pub fn optional_text(&mut self, name: &str) -> Option<String> {
         match self.object.get(name) {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) if text.chars().count() <= LONGEST_TEXT => Some(text.clone()),
-            Some(Value::String(_)) => {
-                self.wrong(name, format!("must have at most {LONGEST_TEXT} characters"));
-                None
-            }
+            Some(Value::String(text)) => match text_refusal(text) {
+                None => Some(text.clone()),
+                Some(refusal) => {
+                    self.wrong(name, refusal);
+                    None
+                }
+            },
             Some(_) => {
                 self.wrong(name, "must be a string");
                 None
@@ -157,9 +161,9 @@ impl Fields {
     pub fn optional_ciphertext(&mut self, name: &str) -> Option<String> {
         match self.object.remove(name) {
             None | Some(Value::Null) => None,
-            Some(Value::String(text)) => Some(text),
+            Some(Value::String(text)) if !text.contains('\0') => Some(text),
             Some(other) => {
-                self.wrong(name, "must be a string");
+                self.wrong(name, if other.is_string() { NO_NULL } else { "must be a string" });
                 self.object.insert(name.to_owned(), other);
                 None
             }
@@ -257,7 +261,12 @@ impl Fields {
             .as_array()
             .and_then(|members| members.iter().map(|one| one.as_str().map(str::to_owned)).collect());
         match texts {
-            Some(texts) if texts.len() <= most => texts,
+            Some(texts) if texts.len() <= most => {
+                if let Some(refusal) = texts.iter().find_map(|text| text_refusal(text)) {
+                    self.wrong(name, format!("holds a text that {refusal}"));
+                }
+                texts
+            }
             _ => {
                 self.wrong(name, format!("must be an array of at most {most} strings"));
                 Vec::new()
@@ -325,6 +334,14 @@ fn whole_number(value: &Value) -> Option<i64> {
         #[expect(clippy::cast_possible_truncation, reason = "a whole number far below i64's limit")]
         Some(number as i64)
     })
+}
+
+/// Why a text is not taken. U+0000 can be said in JSON, but not every database can keep it.
+fn text_refusal(text: &str) -> Option<String> {
+    if text.contains('\0') {
+        return Some(NO_NULL.to_owned());
+    }
+    (text.chars().count() > LONGEST_TEXT).then(|| format!("must have at most {LONGEST_TEXT} characters"))
 }
 
 fn body_error(message: impl Into<String>) -> Problem {

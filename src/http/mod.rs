@@ -102,7 +102,7 @@ pub fn application(
     actix_web::App::new()
         .app_data(app)
         .app_data(web::PayloadConfig::new(LONGEST_BODY))
-        .app_data(web::QueryConfig::default().error_handler(|error, _| Problem::bad_query(&error).into()))
+        .app_data(paging::query_config())
         .app_data(
             web::PathConfig::default()
                 .error_handler(|_, _| Problem::not_found("There is nothing here.").into()),

@@ -3,6 +3,8 @@
 use std::future::{Ready, ready};
 
 use actix_web::dev::Payload;
+use actix_web::error::QueryPayloadError;
+use actix_web::web::QueryConfig;
 use actix_web::{FromRequest, HttpRequest, web};
 use serde::Deserialize;
 
@@ -52,6 +54,9 @@ impl Paging {
             let message = format!("must have at most {LONGEST_QUERY} characters");
             errors.push(FieldError { field: "q".into(), message });
         }
+        if query.contains('\0') {
+            errors.push(FieldError { field: "q".into(), message: "must not contain U+0000".into() });
+        }
         if errors.is_empty() { Ok(Self { page, limit, query }) } else { Err(Problem::validation(errors)) }
     }
 }
@@ -61,10 +66,17 @@ impl FromRequest for Paging {
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        let wrong =
-            |message: String| Problem::validation(vec![FieldError { field: "query".into(), message }]);
-        let raw =
-            web::Query::<Raw>::from_query(request.query_string()).map_err(|error| wrong(error.to_string()));
+        let raw = web::Query::<Raw>::from_query(request.query_string()).map_err(|error| not_valid(&error));
         ready(raw.and_then(|raw| Self::read(raw.into_inner())))
     }
+}
+
+/// How a query that cannot be read, such as one with a parameter twice, is refused wherever there is one.
+#[must_use]
+pub fn query_config() -> QueryConfig {
+    QueryConfig::default().error_handler(|error, _| not_valid(&error).into())
+}
+
+fn not_valid(error: &QueryPayloadError) -> Problem {
+    Problem::validation(vec![FieldError { field: "query".into(), message: error.to_string() }])
 }

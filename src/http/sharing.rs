@@ -65,7 +65,10 @@ async fn replace(app: web::Data<App>, caller: Caller, body: Body) -> Result<Http
     let mut fields = Fields::of_body(&body)?;
     let (recipient, resource) = read_target(&mut fields);
     let encrypted_data = read_payload(&mut fields);
-    let nonce = fields.optional_text("nonce");
+    if encrypted_data.is_none() && !fields.has("encryptedData") {
+        fields.wrong("encryptedData", "is required");
+    }
+    let nonce = Some(fields.text("nonce"));
     let signed = read_signed(&mut fields);
     fields.finish()?;
     let recipient = Handle::parse(&recipient).map_err(Error::from)?;

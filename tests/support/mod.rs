@@ -1,12 +1,14 @@
 //! What the tests are written with: nodes, people on them, and a peer that does as it is told.
 
 mod authenticator;
+mod database;
 mod node;
 mod peer;
 mod person;
 mod post_office;
 
 pub use authenticator::Authenticator;
+pub use database::Database;
 pub use node::TestNode;
 pub use peer::{Mood, Peer, PeerUser};
 pub use person::{Person, fields};

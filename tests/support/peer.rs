@@ -12,8 +12,8 @@ use vellum_protocol::server_request::{
     HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
 };
 use vellum_protocol::{
-    Alias, Domain, Envelope, Handle, Json, MessageType, ReceivedMessage, ServerRequest, Signature,
-    SigningSecret, base64,
+    Alias, Domain, Envelope, Handle, Json, JsonObject, MessageType, ReceivedMessage, ServerRequest,
+    Signature, SigningSecret, base64,
 };
 
 use super::now;
@@ -139,6 +139,14 @@ impl Peer {
             secret: self.state.secret.lock().unwrap().clone(),
             signature: None,
         }
+    }
+
+    /// Has somebody here invite a person on another server, which takes the invitation.
+    pub async fn invite(&self, from: &PeerUser, to: &Handle) {
+        let kind = MessageType::FriendInvite;
+        let envelope = from.signer.envelope(kind, to, JsonObject::new(), now(), &mut rand::rng());
+        let (status, answer) = self.send(&envelope).await;
+        assert_eq!(status, 202, "{answer}");
     }
 
     /// Posts an envelope to another server as it should be done: the status and the answer.

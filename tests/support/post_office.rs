@@ -4,25 +4,41 @@ use std::sync::{Arc, Mutex};
 
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
 
 /// The server.
 pub struct PostOffice {
     port: u16,
     letters: Arc<Mutex<Vec<String>>>,
+    opened: watch::Sender<bool>,
 }
 
 impl PostOffice {
+    /// A server that takes letters from the start.
     pub async fn open() -> Self {
+        let office = Self::closed().await;
+        office.open_up();
+        office
+    }
+
+    /// A server that lets everybody connect and wait, until it is opened.
+    pub async fn closed() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         let letters: Arc<Mutex<Vec<String>>> = Arc::default();
         let kept = Arc::clone(&letters);
+        let (opened, is_open) = watch::channel(false);
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, Arc::clone(&kept)));
+                tokio::spawn(serve(stream, is_open.clone(), Arc::clone(&kept)));
             }
         });
-        Self { port, letters }
+        Self { port, letters, opened }
+    }
+
+    /// Begins to take letters.
+    pub fn open_up(&self) {
+        self.opened.send_replace(true);
     }
 
     /// What the setting `mail.smtp_url` has to be.
@@ -36,7 +52,10 @@ impl PostOffice {
     }
 }
 
-async fn serve(stream: TcpStream, letters: Arc<Mutex<Vec<String>>>) {
+async fn serve(stream: TcpStream, mut is_open: watch::Receiver<bool>, letters: Arc<Mutex<Vec<String>>>) {
+    if is_open.wait_for(|open| *open).await.is_err() {
+        return;
+    }
     let (read, mut write) = stream.into_split();
     let mut lines = BufReader::new(read).lines();
     let mut letter: Option<String> = None;

@@ -3,6 +3,7 @@
 use sqlx::FromRow;
 
 use crate::conn::on;
+use crate::users::fold_email;
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// What a user prefers.
@@ -26,6 +27,17 @@ pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Preferences, Stor
         "select language, unit_system from preferences where user_id = $1"
     )
     .bind(user).fetch_optional(c).await)?;
+    Ok(row.unwrap_or_default())
+}
+
+/// What the user with this e-mail address prefers; the defaults for somebody who has never said, and for an
+/// address without an account.
+pub async fn of_address(conn: &mut Conn, email: &str) -> Result<Preferences, StoreError> {
+    let row: Option<Preferences> = on!(conn, c => sqlx::query_as(
+        "select p.language, p.unit_system from preferences p join users u on u.id = p.user_id
+         where u.email_folded = $1"
+    )
+    .bind(fold_email(email)).fetch_optional(c).await)?;
     Ok(row.unwrap_or_default())
 }
 

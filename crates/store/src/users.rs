@@ -122,12 +122,20 @@ impl TryFrom<UserRow> for User {
 }
 
 macro_rules! select_user {
-    ($rest:literal) => {
+    ($($rest:expr),+) => {
         concat!(
             "select id, email, first_name, last_name, picture, alias, signing_key, encryption_key, km_version, ",
             "created_at, updated_at from users ",
-            $rest
+            $($rest),+
         )
+    };
+}
+
+/// Whose e-mail address, name or alias is like the pattern `$1`.
+macro_rules! where_like {
+    () => {
+        "where email_folded like $1 escape '\\' or coalesce(alias_folded, '') like $1 escape '\\'
+            or lower(coalesce(first_name, '') || ' ' || coalesce(last_name, '')) like $1 escape '\\'"
     };
 }
 
@@ -193,17 +201,11 @@ pub async fn search(
     let escaped = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
     let pattern = format!("%{escaped}%");
     let rows: Vec<UserRow> = on!(conn, c => sqlx::query_as(select_user!(
-        "where email_folded like $1 escape '\\' or lower(coalesce(first_name, '') || ' ' || coalesce(last_name, '')) like $1 escape '\\'
-            or coalesce(alias_folded, '') like $1 escape '\\'
-         order by created_at, id limit $2 offset $3"
+        where_like!(), " order by created_at, id limit $2 offset $3"
     ))
     .bind(&pattern).bind(i64::from(limit)).bind(i64::from(offset)).fetch_all(c).await)?;
-    let (total,): (i64,) = on!(conn, c => sqlx::query_as(
-        "select count(*) from users
-         where email_folded like $1 escape '\\' or lower(coalesce(first_name, '') || ' ' || coalesce(last_name, '')) like $1 escape '\\'
-            or coalesce(alias_folded, '') like $1 escape '\\'"
-    )
-    .bind(&pattern).fetch_one(c).await)?;
+    let (total,): (i64,) = on!(conn, c => sqlx::query_as(concat!("select count(*) from users ", where_like!()))
+        .bind(&pattern).fetch_one(c).await)?;
     let users = rows.into_iter().map(User::try_from).collect::<Result<_, _>>()?;
     Ok((users, u64::try_from(total).unwrap_or(0)))
 }

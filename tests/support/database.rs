@@ -1,0 +1,88 @@
+//! A node's database file, read and written beside the running node: to see that nothing changed, and to
+//! put there what needs more than HTTP.
+
+use std::collections::BTreeMap;
+
+use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
+use sqlx::{AssertSqlSafe, Row};
+
+use super::{Person, TestNode, now};
+
+/// The database of a node.
+pub struct Database(SqlitePool);
+
+/// Every row of every table, as text. Two are equal when nothing changed in between.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Snapshot(BTreeMap<String, Vec<String>>);
+
+/// What changes without anybody changing it: when a session was last used.
+const PASSING: [(&str, &str); 2] = [("sessions", "last_used_at"), ("sessions", "expires_at")];
+
+impl Database {
+    /// Opens the file of a node that runs or has run.
+    pub async fn of(node: &TestNode) -> Self {
+        let options = SqliteConnectOptions::new().filename(node.process.folder().join("vellum.db"));
+        Self(SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap())
+    }
+
+    /// Registers a credential without an authenticator; passkeys have tests of their own.
+    pub async fn add_passkey(&self, person: &Person, credential_id: &str) {
+        sqlx::query(
+            "insert into passkeys (credential_id, user_id, credential, counter, device_type, backed_up,
+                 transports, created_at)
+             values ($1, $2, '{}', 0, 'singleDevice', 0, '[]', $3)",
+        )
+        .bind(credential_id)
+        .bind(id_of(person).await)
+        .bind(now().0)
+        .execute(&self.0)
+        .await
+        .unwrap();
+    }
+
+    /// Leaves somebody without any permission.
+    pub async fn take_roles(&self, person: &Person) {
+        let query = sqlx::query("delete from user_roles where user_id = $1");
+        query.bind(id_of(person).await).execute(&self.0).await.unwrap();
+    }
+
+    /// All that is stored now.
+    pub async fn snapshot(&self) -> Snapshot {
+        let mut tables = BTreeMap::new();
+        for table in self.texts("select name from sqlite_schema where type = 'table'").await {
+            tables.insert(table.clone(), self.rows(&table).await);
+        }
+        Snapshot(tables)
+    }
+
+    async fn rows(&self, table: &str) -> Vec<String> {
+        let columns = self.texts(&format!("select name from pragma_table_info('{table}')")).await;
+        let shown: Vec<String> = columns
+            .iter()
+            .filter(|column| !PASSING.contains(&(table, column.as_str())))
+            .map(|column| format!("'{column}=' || quote({column})"))
+            .collect();
+        self.texts(&format!("select {} from {table} order by 1", shown.join(" || ' ' || "))).await
+    }
+
+    async fn texts(&self, query: &str) -> Vec<String> {
+        let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(&self.0).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect()
+    }
+}
+
+async fn id_of(person: &Person) -> String {
+    person.client.current_session().await.unwrap().unwrap().user.id
+}
+
+impl Snapshot {
+    /// What is in one of the two and not in the other, for people to read.
+    pub fn difference(&self, later: &Self) -> Vec<String> {
+        let only = |one: &Self, other: &Self, sign: &str| -> Vec<String> {
+            let rows = one.0.iter().flat_map(|(table, rows)| rows.iter().map(move |row| (table, row)));
+            let gone = rows.filter(|(table, row)| !other.0.get(*table).is_some_and(|all| all.contains(row)));
+            gone.map(|(table, row)| format!("{sign} {table}: {row}")).collect()
+        };
+        [only(self, later, "-"), only(later, self, "+")].concat()
+    }
+}
