@@ -163,3 +163,25 @@ async fn shares_from_peers_are_refused_with_the_protocols_words() {
     assert_eq!(ann.ask(Method::POST, &format!("/sharing/incoming/{id}/reject"), Value::Null).await.0, 200);
     assert!(shares(&ann, "incoming").await.is_empty());
 }
+
+#[tokio::test]
+async fn a_share_that_no_other_node_would_take_is_refused_before_it_leaves() {
+    let (one, two) = (TestNode::start().await, TestNode::start().await);
+    let (ann, ben) = (one.person("ann").await, two.person("ben").await);
+    ann.befriend(&ben).await;
+    for (data, nonce) in [("", "WoyOsQE8QeFAtxhm"), ("v7B/", "")] {
+        let mut shared = resource("c1", data);
+        shared.ciphertext.nonce = nonce.into();
+        let (status, problem) = ann.ask(Method::POST, "/sharing", body(&ann, &ben.handle(), &shared)).await;
+        assert_eq!((status, problem["code"].as_str()), (400, Some("payload_required")), "{problem}");
+    }
+    // Each of these takes six bytes in an envelope, which has to fit into 64 KiB.
+    let swelling = resource("c1", &"\u{1}".repeat(9_000));
+    let (status, problem) = ann.ask(Method::POST, "/sharing", body(&ann, &ben.handle(), &swelling)).await;
+    assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("encryptedData")), "{problem}");
+    assert!(shares(&ann, "outgoing").await.is_empty());
+
+    let long_id = resource(&"ü".repeat(200), "v7B/");
+    assert_eq!(ann.ask(Method::POST, "/sharing", body(&ann, &ben.handle(), &long_id)).await.0, 200);
+    assert_eq!(shares(&ben, "incoming").await.len(), 1, "both nodes count characters");
+}

@@ -59,6 +59,9 @@ pub enum Error {
     /// An invitation stands.
     #[error("Invitation already sent")]
     AlreadyInvited,
+    /// A share for another node holds nothing.
+    #[error("a share with somebody on another node needs encryptedData and nonce")]
+    PayloadRequired,
     /// Nobody has this handle.
     #[error("Could not find user")]
     UserNotFound,

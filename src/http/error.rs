@@ -1,5 +1,5 @@
 //! The one place where a refusal becomes an HTTP answer: `application/problem+json` (RFC 9457), with
-//! `message` for existing clients and `code` for programs.
+//! `message` and `error` for existing clients and `code` for programs.
 
 use std::fmt;
 
@@ -139,6 +139,8 @@ impl ResponseError for Problem {
         if !self.0.errors.is_empty() {
             body.insert("errors".into(), json!(self.0.errors));
         }
+        // Clients of collections read this where others read `message`.
+        body.insert("error".into(), json!(self.0.detail));
         body.extend(self.0.extra.clone());
         let mut answer = HttpResponse::build(self.0.status);
         answer.insert_header((header::CACHE_CONTROL, "no-store"));
@@ -182,13 +184,10 @@ impl From<Error> for Problem {
                     .with("currentKmVersion", json!(current.get()));
             }
             Error::BlobChanged => (StatusCode::PRECONDITION_FAILED, "blob_changed"),
-            Error::CollectionNotFound => {
-                // These clients read `error` where others read `message`.
-                return Self::new(StatusCode::NOT_FOUND, "collection_not_found", error.to_string())
-                    .with("error", json!(error.to_string()));
-            }
+            Error::CollectionNotFound => (StatusCode::NOT_FOUND, "collection_not_found"),
             Error::NotAFriend => (StatusCode::BAD_REQUEST, "not_a_friend"),
             Error::ShareNotFound => (StatusCode::NOT_FOUND, "share_not_found"),
+            Error::PayloadRequired => (StatusCode::BAD_REQUEST, "payload_required"),
             Error::ShareRefused => (StatusCode::BAD_REQUEST, "share_refused"),
             Error::UnknownRole => (StatusCode::BAD_REQUEST, "unknown_role"),
             Error::RoleAboveOwn => (StatusCode::FORBIDDEN, "forbidden"),

@@ -174,8 +174,10 @@ fn read_target(fields: &mut Fields) -> (String, Resource) {
 
 fn read_payload(fields: &mut Fields) -> Option<String> {
     let payload = fields.optional_ciphertext("encryptedData");
-    if payload.as_ref().is_some_and(|payload| payload.chars().count() > LONGEST_PAYLOAD) {
-        fields.wrong("encryptedData", format!("must have at most {LONGEST_PAYLOAD} characters"));
+    // As an envelope has it: what JSON escapes takes more room there. The quotes do not count.
+    let bytes = |payload: &String| json!(payload).to_string().len() - 2;
+    if payload.as_ref().is_some_and(|payload| bytes(payload) > LONGEST_PAYLOAD) {
+        fields.wrong("encryptedData", format!("must have at most {LONGEST_PAYLOAD} bytes in JSON"));
     }
     payload
 }

@@ -89,7 +89,7 @@ fn refusal(case: &Case, answer: &Answer) -> Vec<String> {
     for member in ["type", "title", "detail", "message", "code"] {
         expect(body[member].as_str().is_some_and(|text| !text.is_empty()), &format!("has no {member}"));
     }
-    expect(body["detail"] == body["message"], "has two stories");
+    expect(body["detail"] == body["message"] && body["detail"] == body["error"], "has two stories");
     let errors = body["errors"].as_array().cloned().unwrap_or_default();
     expect(
         errors.iter().all(|error| error["field"].is_string() && error["message"].is_string()),

@@ -36,6 +36,13 @@ fn every_path_in_the_sources_has_a_row() {
     assert!(found >= known.len(), "the sources name {found} paths, the table has {}", known.len());
 }
 
+#[test]
+fn every_numbered_row_of_the_apis_description_is_in_the_table() {
+    let numbers: BTreeSet<u8> = table::all().iter().map(|row| row.number).collect();
+    let missing: Vec<u8> = (1..=19).filter(|number| !numbers.contains(number)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 /// Texts in a source that are paths.
 fn paths_in(source: &str) -> Vec<String> {
     let code = source.lines().filter(|line| !line.trim_start().starts_with("//"));

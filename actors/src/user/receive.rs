@@ -20,7 +20,7 @@ const REMEMBERED_MILLIS: i64 = 600_000;
 
 /// Kinds of resources that can be shared (wire protocol, section 6).
 pub const RESOURCE_TYPES: [&str; 4] = ["collection", "route", "map", "layer"];
-/// The longest id of a resource.
+/// The longest id of a resource, in characters.
 pub const LONGEST_RESOURCE_ID: usize = 200;
 
 /// A verified message for the user.
@@ -180,7 +180,7 @@ impl Receive {
         else {
             return Err(Refusal::MissingResource.into());
         };
-        if !RESOURCE_TYPES.contains(&kind) || id.len() > LONGEST_RESOURCE_ID {
+        if !RESOURCE_TYPES.contains(&kind) || id.chars().count() > LONGEST_RESOURCE_ID {
             return Err(Refusal::UnknownResource.into());
         }
         if friendships::find(tx, &scope.user, &self.sender.handle).await?.is_none() {

@@ -100,12 +100,15 @@ impl Share {
 
     async fn send(&self, tx: &mut Tx, scope: &Scope, me: &User, id: &ShareId) -> Result<Reports, Error> {
         let signed = self.signed.as_ref().ok_or(Error::EnvelopeRequired)?;
-        let text = |text: &Option<String>| Json::from(text.as_deref().unwrap_or_default());
+        let text = |text: &Option<String>| {
+            let text = text.as_deref().filter(|text| !text.is_empty());
+            text.map(Json::from).ok_or(Error::PayloadRequired)
+        };
         let payload = JsonObject::from_iter([
             ("resourceType", Json::from(self.resource.kind.as_str())),
             ("resourceId", Json::from(self.resource.id.as_str())),
-            ("encryptedData", text(&self.encrypted_data)),
-            ("nonce", text(&self.nonce)),
+            ("encryptedData", text(&self.encrypted_data)?),
+            ("nonce", text(&self.nonce)?),
             ("role", Json::from(self.role.as_str())),
         ]);
         let kind = MessageType::ResourceShare;

@@ -17,6 +17,7 @@ pub fn shape() -> Shape {
         ("status", number(409)),
         ("detail", text("this alias is taken").described("a sentence for people")),
         ("message", text("this alias is taken").described("the same as `detail`")),
+        ("error", text("this alias is taken").described("the same again, for clients of collections")),
         ("code", text("alias_taken").described("a stable word for programs")),
         ("errors", list(field).described("with `validation_failed`: every wrong field").at_times()),
     ])
@@ -35,7 +36,7 @@ pub fn example(status: u16, code: &str) -> Value {
     let detail = format!("Why it is refused: {}.", code.replace('_', " "));
     let mut problem = json!({
         "type": "about:blank", "title": title(status), "status": status,
-        "detail": detail, "message": detail, "code": code,
+        "detail": detail, "message": detail, "error": detail, "code": code,
     });
     if code == "validation_failed" {
         problem["errors"] = json!([{ "field": "email", "message": "is required" }]);

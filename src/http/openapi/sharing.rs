@@ -74,7 +74,17 @@ fn sharing(operation: Operation) -> Operation {
     operation
         .permitted(WRITE)
         .answer(200, "The share.", outgoing_share())
-        .refused(400, &["invalid_handle", "self", "not_a_friend", "share_refused", "user_not_found"])
+        .refused(
+            400,
+            &[
+                "invalid_handle",
+                "self",
+                "not_a_friend",
+                "payload_required",
+                "share_refused",
+                "user_not_found",
+            ],
+        )
         .refused(400, &REFUSALS)
 }
 

@@ -67,6 +67,7 @@ fn of_friends() -> Vec<Row> {
             .optional_body(&SIGNED)
             .refuses_path("handle", "nobody@peer.example", 400, "friendship_not_found")
             .refuses_path("handle", "no handle", 400, "friendship_not_found")
+            .refuses_query("messageVersion=x")
             .answers(200, &["success", "delivery"]),
         row(Method::GET, "/friends/resolve/{handle}")
             .may(READ)
