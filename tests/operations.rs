@@ -163,6 +163,14 @@ async fn no_secret_ever_reaches_the_log() {
     client.sign_in_with_code(FIRST_ADMINISTRATOR, &code).await.unwrap();
     let (_, wrapped) = ann.ask(Method::GET, "/users/me/devices/device-1/wrap-secret", Value::Null).await;
     ann.invite(&bob.handle).await;
+    let sealed_seed = "sealed seed on its way";
+    let begun = json!({ "receiverEphemeralPub": "receiver" });
+    let transfer = ann.ask(Method::POST, "/device-transfer", begun).await.1;
+    let upload =
+        json!({ "senderEphemeralPub": "sender", "sealedSeed": sealed_seed, "senderSignature": "signed" });
+    let path = format!("/device-transfer/{}", transfer["sessionId"].as_str().unwrap());
+    ann.ask(Method::POST, &format!("{path}/upload"), upload).await;
+    assert_eq!(ann.ask(Method::GET, &path, Value::Null).await.1["sealedSeed"], sealed_seed);
     ann.client.reset_identity().await.unwrap();
     let secret_of = |file: &str| std::fs::read_to_string(node.process.folder().join(file)).unwrap();
     let wrapping = secret_of("wrap.keys");
@@ -171,6 +179,7 @@ async fn no_secret_ever_reaches_the_log() {
         client.token().unwrap().expose().to_owned(),
         ann.client.token().unwrap().expose().to_owned(),
         wrapped["secret"].as_str().unwrap().to_owned(),
+        sealed_seed.to_owned(),
         secret_of("server.key").trim().to_owned(),
         wrapping.split_whitespace().nth(1).unwrap().to_owned(),
     ];
