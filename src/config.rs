@@ -17,6 +17,9 @@ use ipnet::IpNet;
 use secrecy::SecretString;
 use serde::Deserialize;
 
+use vellum_actors::delivery::RetryPolicy;
+use vellum_actors::peer::policy::Mode;
+
 use layers::{Raw, wrong};
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -97,6 +100,10 @@ pub struct Federation {
     pub flush_wait: Duration,
     /// Attempts at once to one peer.
     pub in_flight_per_peer: u32,
+    /// With whom anything is exchanged.
+    pub mode: Mode,
+    /// The pauses after failed attempts.
+    pub retry: RetryPolicy,
 }
 
 /// Settings `limits.*`, in requests a minute, by client address unless said otherwise.

@@ -12,4 +12,5 @@ pub mod http;
 pub mod mail;
 pub mod node;
 pub mod outbound;
+pub mod shown;
 pub mod telemetry;

@@ -15,7 +15,7 @@ use vellum_actors::directory::Directory;
 use vellum_actors::node::NodeParts;
 use vellum_actors::peer::Peers;
 use vellum_actors::sign_in::SignInSettings;
-use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping};
+use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping, operators};
 use vellum_store::Store;
 use vellum_store::users::NewUser;
 
@@ -84,6 +84,8 @@ impl Built {
             settings: NodeSettings {
                 flush_wait: settings.federation.flush_wait,
                 in_flight_per_peer: in_flight,
+                federation_mode: settings.federation.mode,
+                retry: settings.federation.retry,
                 sign_in: SignInSettings { open_registration: settings.open_registration, code_key },
             },
             directory: Directory::new(handles.clone()),
@@ -92,6 +94,7 @@ impl Built {
             mailer: Box::new(letters),
             wrapping: folder.wrapping_keys()?,
         });
+        node.policy.reload(&mut *node.store.read().await?).await?;
         node.start_delivery(&handles[0]).await?;
         let app = web::Data::new(App::new(Arc::clone(&node), origin, settings));
         let server = serve(&app, listener)?;
@@ -124,6 +127,7 @@ impl Built {
         let handle = self.server.handle();
         let mut serving = actix_web::rt::spawn(self.server);
         let keeper = actix_web::rt::spawn(keep_house(Arc::clone(&self.node), self.app.clone()));
+        let follower = actix_web::rt::spawn(operators::follow(Arc::clone(&self.node)));
         let ended = tokio::select! {
             ended = &mut serving => Some(ended),
             () = stop => None,
@@ -131,6 +135,7 @@ impl Built {
         tracing::info!("stopping");
         handle.stop(true).await;
         keeper.abort();
+        follower.abort();
         tokio::join!(self.node.stop_delivery(), self.postman.finish(FINISH_LETTERS));
         for arbiter in self.arbiters {
             arbiter.stop();

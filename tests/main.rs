@@ -12,6 +12,7 @@ mod hygiene;
 mod identity;
 mod inbox;
 mod operations;
+mod operators;
 mod order;
 mod passkeys;
 mod revocations;

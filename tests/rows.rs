@@ -20,6 +20,11 @@ async fn every_row_about_accounts_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_row_about_administration_holds() {
+    hold(table::admin::rows()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_row_about_sessions_holds() {
     hold(table::sessions::rows()).await;
 }

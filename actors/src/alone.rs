@@ -14,8 +14,10 @@ use vellum_store::users::NewUser;
 use vellum_store::{Store, UserId};
 use zeroize::Zeroizing;
 
+use crate::delivery::RetryPolicy;
 use crate::directory::Directory;
 use crate::node::{Node, NodeParts, NodeSettings};
+use crate::peer::policy::Mode;
 use crate::peer::{Answer, Peers, Transport, TransportError};
 use crate::sign_in::{LetterPlace, Mailer, SignInSettings};
 use crate::wrapping::{WrappingKey, WrappingKeys};
@@ -71,6 +73,8 @@ impl Alone {
             settings: NodeSettings {
                 flush_wait: Duration::from_millis(100),
                 in_flight_per_peer: 4,
+                federation_mode: Mode::default(),
+                retry: RetryPolicy::default(),
                 sign_in: SignInSettings { open_registration: false, code_key },
             },
             directory: Directory::new(handles.clone()),

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use vellum_protocol::{HandleError, KeyError, KmVersion};
+use vellum_protocol::{Domain, HandleError, KeyError, KmVersion};
 use vellum_store::StoreError;
 
 /// What an actor answers when it does not do what was asked. Nothing was changed then.
@@ -68,6 +68,18 @@ pub enum Error {
     /// The user's node could not be asked.
     #[error("the node of this user could not be reached: {0}")]
     PeerUnreachable(String),
+    /// An operator has decided that nothing is exchanged with the node of this user.
+    #[error("this node does not federate with {0}")]
+    PeerNotAdmitted(Domain),
+    /// Nothing is known of the node that an operator names.
+    #[error("nothing is known of {0}")]
+    UnknownPeer(Domain),
+    /// The node does not show the key that an operator wants to pin.
+    #[error("this peer does not show this key instead of the pinned one")]
+    KeyNotOffered,
+    /// There is no such row in the queue.
+    #[error("there is no such row in the queue")]
+    NotQueued,
     /// A message to another node needs what the client signed.
     #[error("a message to another node needs the signature, nonce and timestamp of a version 2 envelope")]
     EnvelopeRequired,

@@ -11,8 +11,9 @@ use vellum_store::friendships::Peer;
 use vellum_store::users::{self, User};
 use vellum_store::{OutboxId, Store, UserId};
 
-use crate::delivery::{OutcomeBoard, RevocationDelivery, Wake, Withdraw};
+use crate::delivery::{OutcomeBoard, RetryPolicy, RevocationDelivery, Wake, Withdraw};
 use crate::directory::Directory;
+use crate::peer::policy::{Mode, Policy};
 use crate::peer::{Peers, Transport};
 use crate::sign_in::{Mailer, SignInSettings};
 use crate::user::UserCommand;
@@ -29,6 +30,10 @@ pub struct NodeSettings {
     pub flush_wait: Duration,
     /// Attempts at once to one peer.
     pub in_flight_per_peer: u32,
+    /// With whom anything is exchanged.
+    pub federation_mode: Mode,
+    /// When failed deliveries are tried again.
+    pub retry: RetryPolicy,
     /// How signing in works.
     pub sign_in: SignInSettings,
 }
@@ -62,6 +67,8 @@ pub struct Node {
     parts: NodeParts,
     /// Who waits for which outcome.
     pub reports: OutcomeBoard,
+    /// With whom anything is exchanged, as operators have decided.
+    pub policy: Policy,
     /// Set once, when the delivery has been started.
     pub(crate) delivery: OnceLock<Addr<RevocationDelivery>>,
 }
@@ -77,7 +84,8 @@ impl Node {
     /// Puts the parts together. Nothing is delivered until [`Node::start_delivery`].
     #[must_use]
     pub fn new(parts: NodeParts) -> Arc<Self> {
-        Arc::new(Self { parts, reports: OutcomeBoard::default(), delivery: OnceLock::new() })
+        let policy = Policy::new(parts.settings.federation_mode);
+        Arc::new(Self { parts, reports: OutcomeBoard::default(), policy, delivery: OnceLock::new() })
     }
 
     /// Has the user's actor carry `command` out, wakes the delivery, and returns the answer.

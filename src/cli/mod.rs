@@ -2,7 +2,10 @@
 //! wrong use, with the reason on standard error.
 
 mod demo;
+mod health;
 mod openapi;
+mod peer;
+mod queue;
 mod secrets;
 mod serve;
 mod user;
@@ -10,9 +13,12 @@ mod user;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use vellum_store::Store;
 
 use crate::config::{Flags, Settings, SettingsError};
+use crate::data_dir::DataDir;
 
 /// An actor-based federation node.
 #[derive(Debug, Parser)]
@@ -40,6 +46,14 @@ enum Command {
     /// Makes and lists users, and opens sessions for them.
     #[command(subcommand)]
     User(user::UserCommand),
+    /// Shows and steers what is on its way to other nodes.
+    #[command(subcommand)]
+    Queue(queue::QueueCommand),
+    /// Shows the nodes that this one has met, and decides about them.
+    #[command(subcommand)]
+    Peer(peer::PeerCommand),
+    /// Asks the running node whether it can work; for a container's health check.
+    Health,
     /// Prints the OpenAPI document that the node serves at /openapi.json.
     Openapi,
     /// Renews the keys that the node encrypts with at rest.
@@ -72,6 +86,9 @@ impl Cli {
             Command::Serve => serve::run(&context),
             Command::Demo => demo::run(&context),
             Command::User(command) => user::run(&context, command),
+            Command::Queue(command) => queue::run(&context, command),
+            Command::Peer(command) => peer::run(&context, command),
+            Command::Health => health::run(&context),
             Command::Openapi => openapi::run(),
             Command::Secrets(command) => secrets::run(&context, command),
         };
@@ -94,6 +111,27 @@ fn complain(error: &anyhow::Error) {
 #[expect(clippy::print_stdout, reason = "what a command was asked for belongs on standard output")]
 fn print(text: &str) {
     println!("{text}");
+}
+
+/// Writes over the last line of a terminal; the line is ended when it is the last.
+#[expect(clippy::print_stdout, reason = "what a command was asked for belongs on standard output")]
+fn print_in_place(text: &str, last: bool) {
+    use std::io::Write;
+    print!("\r{text}{}", if last { "\n" } else { "" });
+    // A terminal that cannot be written to shows nothing, which is all there is to it.
+    let _ = std::io::stdout().flush();
+}
+
+/// Runs a command's work with the database of the settings, which it closes afterwards.
+fn on_store<T>(context: &Context, work: impl AsyncFnOnce(&Store) -> anyhow::Result<T>) -> anyhow::Result<T> {
+    let settings = context.settings()?;
+    DataDir::open(&settings.data_dir)?;
+    block_on(async {
+        let store = Store::open(&settings.database_url).await.context("opening the database")?;
+        let done = work(&store).await;
+        store.close().await;
+        done
+    })
 }
 
 /// Runs a command's work on a runtime of its own.

@@ -1,6 +1,5 @@
 //! `vellum user …`: makes and lists users, and opens sessions for them. Works beside a running node.
 
-use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -9,8 +8,7 @@ use vellum_actors::{Clock, accounts};
 use vellum_store::users::{self, NewUser, User};
 use vellum_store::{Store, roles};
 
-use super::{Context, block_on, print};
-use crate::data_dir::DataDir;
+use super::{Context, on_store, print};
 
 /// What to do with users.
 #[derive(Debug, Subcommand)]
@@ -63,19 +61,12 @@ impl Role {
 
 /// Runs the command.
 pub fn run(context: &Context, command: UserCommand) -> anyhow::Result<()> {
-    let settings = context.settings()?;
-    DataDir::open(&settings.data_dir)?;
-    block_on(async {
-        let store = Store::open(&settings.database_url).await.context("opening the database")?;
-        let done = match command {
-            UserCommand::Create { email, first_name, last_name, role } => {
-                create(context, &store, email, first_name, last_name, role).await
-            }
-            UserCommand::List => list(context, &store).await,
-            UserCommand::Session { email } => session(context, &store, &email).await,
-        };
-        store.close().await;
-        done
+    on_store(context, async |store| match command {
+        UserCommand::Create { email, first_name, last_name, role } => {
+            create(context, store, email, first_name, last_name, role).await
+        }
+        UserCommand::List => list(context, store).await,
+        UserCommand::Session { email } => session(context, store, &email).await,
     })
 }
 

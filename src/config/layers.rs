@@ -7,6 +7,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
+use vellum_actors::delivery::RetryPolicy;
+use vellum_actors::peer::policy::Mode;
 
 use super::{Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError};
 
@@ -54,6 +56,11 @@ struct RawFederation {
     allow_private_peers: bool,
     flush_wait_ms: u64,
     in_flight_per_peer: u32,
+    mode: String,
+    retry_first_ms: u64,
+    retry_longest_ms: u64,
+    retry_multiplier: f64,
+    retry_randomization: f64,
 }
 
 #[derive(Deserialize)]
@@ -169,6 +176,37 @@ fn check_federation(raw: &RawFederation) -> Result<Federation, SettingsError> {
         allow_private_peers: raw.allow_private_peers,
         flush_wait: Duration::from_millis(raw.flush_wait_ms),
         in_flight_per_peer: raw.in_flight_per_peer,
+        mode: match raw.mode.as_str() {
+            "block_list" => Mode::BlockList,
+            "allow_list" => Mode::AllowList,
+            other => {
+                let allowed = "\"block_list\" or \"allow_list\"";
+                return Err(wrong("federation.mode", format!("\"{other}\""), allowed));
+            }
+        },
+        retry: check_retry(raw)?,
+    })
+}
+
+fn check_retry(raw: &RawFederation) -> Result<RetryPolicy, SettingsError> {
+    if !(10..=3_600_000).contains(&raw.retry_first_ms) {
+        return Err(wrong("federation.retry_first_ms", raw.retry_first_ms, "10 to 3600000"));
+    }
+    if !(raw.retry_first_ms..=86_400_000).contains(&raw.retry_longest_ms) {
+        let allowed = "retry_first_ms to 86400000";
+        return Err(wrong("federation.retry_longest_ms", raw.retry_longest_ms, allowed));
+    }
+    if !(1.0..=10.0).contains(&raw.retry_multiplier) {
+        return Err(wrong("federation.retry_multiplier", raw.retry_multiplier, "1 to 10"));
+    }
+    if !(0.0..=1.0).contains(&raw.retry_randomization) {
+        return Err(wrong("federation.retry_randomization", raw.retry_randomization, "0 to 1"));
+    }
+    Ok(RetryPolicy {
+        first: Duration::from_millis(raw.retry_first_ms),
+        multiplier: raw.retry_multiplier,
+        randomization: raw.retry_randomization,
+        longest: Duration::from_millis(raw.retry_longest_ms),
     })
 }
 

@@ -3,6 +3,8 @@
 //! A handler authenticates, reads the body, sends one message, and maps one reply. It holds no rule and
 //! no SQL; those are in `vellum-actors` and `vellum-store`. Refusals become answers in [`error`].
 
+mod admin_peers;
+mod admin_queue;
 mod body;
 mod caller;
 mod device_transfer;
@@ -144,6 +146,8 @@ fn all_endpoints(longest_upload: usize) -> Vec<Endpoint> {
         users_me_revocations::endpoints(),
         friends::endpoints(),
         sharing::endpoints(),
+        admin_queue::endpoints(),
+        admin_peers::endpoints(),
     ];
     by_resource.into_iter().flatten().collect()
 }

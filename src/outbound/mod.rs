@@ -109,6 +109,7 @@ async fn read(response: Response) -> Result<Answer, TransportError> {
         status: response.status().as_u16(),
         body: Vec::new(),
         retry_after: header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+        max_age: header("cache-control").and_then(max_age),
         date: header("date").and_then(date),
     };
     let mut chunks = response.bytes_stream();
@@ -120,6 +121,11 @@ async fn read(response: Response) -> Result<Answer, TransportError> {
         answer.body.extend_from_slice(&chunk);
     }
     Ok(answer)
+}
+
+fn max_age(text: &str) -> Option<Duration> {
+    let seconds = text.split(',').find_map(|part| part.trim().strip_prefix("max-age="));
+    seconds.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs)
 }
 
 fn date(text: &str) -> Option<UnixMillis> {

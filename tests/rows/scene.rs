@@ -143,6 +143,18 @@ impl Stage {
         list["shares"][0]["id"].as_str().unwrap().to_owned()
     }
 
+    /// The id of a message of mine that waits, since an operator lets its peer's messages wait.
+    pub async fn queued_row(&self) -> String {
+        self.scene.database.add_waiting_message(&self.me).await
+    }
+
+    /// The domain of a node that was met once.
+    pub async fn known_peer(&self) -> String {
+        let domain = format!("{}.example", self.scene.new_name());
+        self.scene.database.add_peer(&domain, "gL3OkVPjqTX8MSm/U2Yj3LzEhrbpKdKQ6KP1tpdBHsA=").await;
+        domain
+    }
+
     /// The id of somebody's invitation to me.
     pub async fn invitation(&self) -> String {
         let other = self.somebody().await;

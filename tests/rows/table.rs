@@ -1,6 +1,7 @@
 //! The table, a file for each part of the API.
 
 pub mod accounts;
+pub mod admin;
 pub mod friends;
 pub mod identity;
 pub mod public;
@@ -14,6 +15,7 @@ use super::row::Row;
 pub fn all() -> Vec<Row> {
     let parts = [
         accounts::rows(),
+        admin::rows(),
         sessions::rows(),
         identity::rows(),
         sealed::rows(),

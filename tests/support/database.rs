@@ -40,6 +40,49 @@ impl Database {
         .unwrap();
     }
 
+    /// A message of somebody's that waits for a node whose messages an operator lets wait; gives the row's id.
+    pub async fn add_waiting_message(&self, person: &Person) -> String {
+        let id = uuid::Uuid::now_v7().to_string();
+        sqlx::query("insert into peers (domain, paused) values ('paused.example', 1) on conflict do nothing")
+            .execute(&self.0)
+            .await
+            .unwrap();
+        sqlx::query(
+            "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, envelope,
+                 envelope_at, expires_at, next_attempt_at, created_at)
+             values ($1, $2, $3, 'paused.example', 'RELATIONSHIP_REVOKE', '', 'queued', '{}', $4, $5, $5, $4)",
+        )
+        .bind(&id)
+        .bind(id_of(person).await)
+        .bind(format!("a{}@paused.example", &id[24..]))
+        .bind(now().0)
+        .bind(now().plus_millis(86_400_000).0)
+        .execute(&self.0)
+        .await
+        .unwrap();
+        id
+    }
+
+    /// A node that was met once.
+    pub async fn add_peer(&self, domain: &str, key: &str) {
+        sqlx::query("insert into peers (domain, public_key) values ($1, $2)")
+            .bind(domain)
+            .bind(key)
+            .execute(&self.0)
+            .await
+            .unwrap();
+    }
+
+    /// A node that was met shows another key now.
+    pub async fn offer_key(&self, domain: &str, key: &str) {
+        sqlx::query("update peers set offered_key = $2 where domain = $1")
+            .bind(domain)
+            .bind(key)
+            .execute(&self.0)
+            .await
+            .unwrap();
+    }
+
     /// Leaves somebody without any permission.
     pub async fn take_roles(&self, person: &Person) {
         let query = sqlx::query("delete from user_roles where user_id = $1");

@@ -114,6 +114,11 @@ impl Peer {
         *self.state.secret.lock().unwrap() = SigningSecret::from_seed(rand::random());
     }
 
+    /// The server key that it shows, base64.
+    pub fn server_key(&self) -> String {
+        self.state.secret.lock().unwrap().public().to_base64()
+    }
+
     /// What has come to the inbox, in order, whatever was answered.
     pub fn received(&self) -> Vec<Json> {
         self.state.inbox.lock().unwrap().clone()
@@ -143,10 +148,15 @@ impl Peer {
 
     /// Has somebody here invite a person on another server, which takes the invitation.
     pub async fn invite(&self, from: &PeerUser, to: &Handle) {
+        let (status, answer) = self.try_invite(from, to).await;
+        assert_eq!(status, 202, "{answer}");
+    }
+
+    /// Has somebody here invite a person on another server: the status and the answer.
+    pub async fn try_invite(&self, from: &PeerUser, to: &Handle) -> (u16, Value) {
         let kind = MessageType::FriendInvite;
         let envelope = from.signer.envelope(kind, to, JsonObject::new(), now(), &mut rand::rng());
-        let (status, answer) = self.send(&envelope).await;
-        assert_eq!(status, 202, "{answer}");
+        self.send(&envelope).await
     }
 
     /// Posts an envelope to another server as it should be done: the status and the answer.

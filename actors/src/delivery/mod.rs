@@ -22,7 +22,7 @@ mod settle;
 pub mod window;
 
 pub use reports::{OutcomeBoard, Report, Reports};
-pub use retry::retry_after;
+pub use retry::RetryPolicy;
 pub(crate) use settle::lapsed;
 
 use std::collections::{BTreeMap, HashSet};

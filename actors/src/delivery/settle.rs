@@ -11,7 +11,7 @@ use vellum_store::outbox::{self, Lapsed, Leased, Outcome};
 use vellum_store::{InvitationId, ShareId, Tx, UserId, friendships, peers, shares};
 
 use super::reports::Report;
-use super::retry::{LONGEST_PAUSE, retry_after};
+use super::retry::RetryPolicy;
 use crate::Error;
 use crate::friends::become_friends;
 use crate::node::Node;
@@ -27,13 +27,14 @@ pub(super) async fn settle(
 ) -> Result<Option<Report>, Error> {
     let now = node.clock.now();
     let local = node.is_local(&leased.peer_handle);
+    let retry = node.settings.retry;
     node.store
         .write(move |tx| {
             async move {
                 if !local {
-                    note_on_peer(tx, &leased, &verdict, started, now).await?;
+                    note_on_peer(tx, &retry, &leased, &verdict, started, now).await?;
                 }
-                let outcome = outcome_of(&leased, &verdict, now);
+                let outcome = outcome_of(&retry, &leased, &verdict, now);
                 if !outbox::finish(tx, &leased, &outcome, now).await? {
                     return Ok(None);
                 }
@@ -83,19 +84,19 @@ async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> 
 }
 
 /// This much later, but never later than the longest interval: a peer may ask for a pause, not for silence.
-fn later(now: UnixMillis, pause: Duration) -> UnixMillis {
-    now.plus_millis(i64::try_from(pause.min(LONGEST_PAUSE).as_millis()).unwrap_or(i64::MAX))
+fn later(retry: &RetryPolicy, now: UnixMillis, pause: Duration) -> UnixMillis {
+    now.plus_millis(i64::try_from(pause.min(retry.longest_pause()).as_millis()).unwrap_or(i64::MAX))
 }
 
-fn outcome_of(leased: &Leased, verdict: &Verdict, now: UnixMillis) -> Outcome {
+fn outcome_of(retry: &RetryPolicy, leased: &Leased, verdict: &Verdict, now: UnixMillis) -> Outcome {
     match verdict {
         Verdict::Delivered { .. } => Outcome::Delivered,
         // Only a revocation has a list in which its owner sees a refusal; anything else just goes.
         Verdict::Rejected { .. } if !leased.subject.is_empty() => Outcome::Delivered,
         Verdict::Rejected { reason } => Outcome::Rejected { error: reason.clone() },
         Verdict::Later { reason, pause, maybe_arrived, .. } => {
-            let own = retry_after(leased.attempts.saturating_add(1));
-            let next_attempt_at = later(now, pause.map_or(own, |asked| asked.max(own)));
+            let own = retry.after(leased.attempts.saturating_add(1));
+            let next_attempt_at = later(retry, now, pause.map_or(own, |asked| asked.max(own)));
             Outcome::Postponed { error: reason.clone(), next_attempt_at, maybe_arrived: *maybe_arrived }
         }
     }
@@ -105,6 +106,7 @@ fn outcome_of(leased: &Leased, verdict: &Verdict, now: UnixMillis) -> Outcome {
 /// wait for one probe. Attempts that ran at the same time and failed together count once.
 async fn note_on_peer(
     tx: &mut Tx,
+    retry: &RetryPolicy,
     leased: &Leased,
     verdict: &Verdict,
     started: UnixMillis,
@@ -119,12 +121,12 @@ async fn note_on_peer(
                 record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(|at| at >= started));
             if !counted {
                 let failures = record.map_or(0, |peer| peer.failures).saturating_add(1);
-                let retry_at = later(now, retry_after(failures));
+                let retry_at = later(retry, now, retry.after(failures));
                 peers::note_failure(tx, &domain, failures, retry_at, reason, now).await?;
             }
         }
         Verdict::Later { pause: Some(pause), .. } => {
-            peers::pause_until(tx, &domain, later(now, *pause)).await?;
+            peers::pause_until(tx, &domain, later(retry, now, *pause)).await?;
         }
         _ => {}
     }

@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::sync::Mutex;
@@ -19,8 +20,11 @@ use super::transport::Answer;
 use crate::delivery::window::SAFETY_MARGIN_MILLIS;
 use crate::node::Node;
 
-/// How long a manifest serves before it is fetched again.
+/// How long a manifest serves before it is fetched again, where the peer does not say.
 const MANIFEST_MILLIS: i64 = 300_000;
+/// The shortest and the longest time that a peer may ask for: neither a fetch for every envelope, nor a
+/// key that is looked at once a year.
+const MANIFEST_BOUNDS: (i64, i64) = (60_000, 3_600_000);
 /// How long a user's keys serve before they are fetched again.
 const USER_MILLIS: i64 = 60_000;
 /// Users of one peer whose keys are kept; beyond that the table is emptied and filled anew.
@@ -53,9 +57,10 @@ impl Documents {
         {
             return Ok(Arc::clone(value));
         }
-        let manifest = Arc::new(self.fetch_manifest(node).await?);
+        let (manifest, age) = self.fetch_manifest(node).await?;
+        let manifest = Arc::new(manifest);
         self.compare_with_pin(node, &manifest).await?;
-        *kept = Some(Kept { value: Arc::clone(&manifest), until: now.plus_millis(MANIFEST_MILLIS) });
+        *kept = Some(Kept { value: Arc::clone(&manifest), until: now.plus_millis(age) });
         Ok(manifest)
     }
 
@@ -63,14 +68,15 @@ impl Documents {
         *self.manifest.lock().await = None;
     }
 
-    async fn fetch_manifest(&self, node: &Node) -> Result<Manifest, PeerError> {
+    /// The manifest, and for how many milliseconds it serves.
+    async fn fetch_manifest(&self, node: &Node) -> Result<(Manifest, i64), PeerError> {
         let answer = node.transport.get(&self.domain, "/.well-known/parchment-server").await?;
         let json = document(&answer, "its manifest")?;
         let manifest = Manifest::parse(&json).map_err(|error| PeerError::Unusable(error.to_string()))?;
         if manifest.server_id.folded() != self.domain.folded() {
             return Err(PeerError::Unusable(format!("it calls itself {}", manifest.server_id)));
         }
-        Ok(manifest)
+        Ok((manifest, serves(answer.max_age)))
     }
 
     async fn compare_with_pin(&self, node: &Node, manifest: &Manifest) -> Result<(), PeerError> {
@@ -83,22 +89,33 @@ impl Documents {
             .write(move |tx| {
                 async move {
                     let pinned = peers::pin(tx, &domain, &key, window, now).await?;
+                    let news = if pinned == key {
+                        peers::clear_offered_key(tx, &domain).await?;
+                        false
+                    } else {
+                        peers::note_offered_key(tx, &domain, &key, now).await?
+                    };
                     if let Some(seconds) = window
                         && pinned == key
                     {
                         let millis = seconds.saturating_mul(1000).saturating_sub(SAFETY_MARGIN_MILLIS);
                         outbox::widen_windows(tx, &domain, millis).await?;
                     }
-                    Ok(pinned)
+                    Ok((pinned, news))
                 }
                 .boxed()
             })
             .await;
-        let pinned = pinned.map_err(PeerError::Store)?;
+        let (pinned, news) = pinned.map_err(PeerError::Store)?;
         if pinned == key {
             return Ok(());
         }
-        tracing::error!(peer = %self.domain, "the peer shows another key than the pinned one; nothing is exchanged with it");
+        if news {
+            tracing::error!(
+                peer = %self.domain, pinned = %pinned.to_base64(), shown = %key.to_base64(),
+                "the peer shows another key than the pinned one; nothing is exchanged with it until an operator has compared them (vellum peer repin)"
+            );
+        }
         Err(PeerError::PinMismatch(self.domain.clone()))
     }
 
@@ -143,6 +160,13 @@ impl Documents {
             picture: user.picture,
         })
     }
+}
+
+/// For how many milliseconds a manifest serves whose peer asks for this age.
+fn serves(max_age: Option<Duration>) -> i64 {
+    let (shortest, longest) = MANIFEST_BOUNDS;
+    let asked = max_age.map(|age| i64::try_from(age.as_millis()).unwrap_or(i64::MAX));
+    asked.map_or(MANIFEST_MILLIS, |asked| asked.clamp(shortest, longest))
 }
 
 /// Whether an inbox address is the one place where a domain's inbox can be (wire protocol, section 5).

@@ -11,6 +11,7 @@
 //! at once; what must happen once (fetching the manifest) is behind a lock of its own.
 
 mod documents;
+pub mod policy;
 mod registry;
 mod transport;
 pub mod verdict;
@@ -70,6 +71,9 @@ pub enum PeerError {
     /// It shows another key than the one pinned at first contact.
     #[error("the key of {0} has changed since it was first met; an operator has to decide")]
     PinMismatch(Domain),
+    /// An operator has decided that nothing is exchanged with it.
+    #[error("this node does not federate with {0}")]
+    NotAdmitted(Domain),
     /// It is asked for a user that it does not have.
     #[error("there is no such user at that node")]
     NoSuchUser,
@@ -82,6 +86,7 @@ impl From<PeerError> for Error {
     fn from(error: PeerError) -> Self {
         match error {
             PeerError::NoSuchUser => Self::UserNotFound,
+            PeerError::NotAdmitted(domain) => Self::PeerNotAdmitted(domain),
             PeerError::Store(error) => Self::Store(error),
             other => Self::PeerUnreachable(other.to_string()),
         }
@@ -101,6 +106,22 @@ impl Handler<Introduce> for PeerActor {
     fn handle(&mut self, Introduce(node): Introduce, _: &mut Context<Self>) -> Self::Result {
         let documents = Arc::clone(&self.documents);
         Box::pin(async move { documents.manifest(&node).await })
+    }
+}
+
+/// Has the manifest fetched anew when it is needed next.
+pub(crate) struct ForgetManifest;
+
+impl Message for ForgetManifest {
+    type Result = ();
+}
+
+impl Handler<ForgetManifest> for PeerActor {
+    type Result = ResponseFuture<()>;
+
+    fn handle(&mut self, ForgetManifest: ForgetManifest, _: &mut Context<Self>) -> Self::Result {
+        let documents = Arc::clone(&self.documents);
+        Box::pin(async move { documents.forget_manifest().await })
     }
 }
 
@@ -177,7 +198,8 @@ async fn attempt(
                 // The peer may have a new manifest; the next attempt reads it again.
                 documents.forget_manifest().await;
             }
-            verdict::of_answer(envelope.content.message_type, &answer, repeated)
+            let verdict = verdict::of_answer(envelope.content.message_type, &answer, repeated);
+            verdict.with_clock(&answer, node.clock.now())
         }
         Err(error) => verdict::of_failure(&error),
     }

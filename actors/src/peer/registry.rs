@@ -9,7 +9,7 @@ use futures_util::future::AbortRegistration;
 use vellum_protocol::{Domain, Envelope, Handle, Manifest, UnixMillis};
 use vellum_store::friendships::Peer;
 
-use super::{Deliver, Introduce, PeerActor, PeerError, ResolveUser, TransportError, Verdict};
+use super::{Deliver, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser, TransportError, Verdict};
 use crate::node::Node;
 
 /// How long the actor of a silent peer is kept.
@@ -42,6 +42,7 @@ impl Peers {
         node: &Arc<Node>,
         domain: &Domain,
     ) -> Result<Arc<Manifest>, PeerError> {
+        admitted(node, domain)?;
         let asked = self.actor(node, domain).send(Introduce(Arc::clone(node))).await;
         asked.unwrap_or_else(|_| Err(stopping()))
     }
@@ -53,6 +54,7 @@ impl Peers {
         handle: &Handle,
         anew: bool,
     ) -> Result<Peer, PeerError> {
+        admitted(node, handle.domain())?;
         let ask = ResolveUser { node: Arc::clone(node), alias: handle.alias().clone(), anew };
         self.actor(node, handle.domain()).send(ask).await.unwrap_or_else(|_| Err(stopping()))
     }
@@ -65,7 +67,12 @@ impl Peers {
         repeated: bool,
         stop: AbortRegistration,
     ) -> Option<Verdict> {
-        let addr = self.actor(node, envelope.content.to.domain());
+        let domain = envelope.content.to.domain();
+        if let Err(error) = admitted(node, domain) {
+            let reason = error.to_string();
+            return Some(Verdict::Later { reason, pause: None, reached: true, maybe_arrived: false });
+        }
+        let addr = self.actor(node, domain);
         let deliver = Deliver { node: Arc::clone(node), envelope, repeated, stop };
         // Without an answer the actor ended in the middle, which only a stopping node makes it do.
         addr.send(deliver).await.unwrap_or(None)
@@ -90,6 +97,14 @@ impl Peers {
         Entry { addr, last_used: now }
     }
 
+    /// Has every peer's manifest fetched anew when it is needed next.
+    pub(crate) fn forget_manifests(&self) {
+        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
+        for entry in table.values() {
+            entry.addr.do_send(ForgetManifest);
+        }
+    }
+
     /// Lets the actors of silent peers go; requests under way end first. Returns how many went.
     pub fn sweep(&self, now: UnixMillis) -> usize {
         let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
@@ -98,6 +113,10 @@ impl Peers {
         table.retain(|_, entry| now.since(entry.last_used) < idle);
         before - table.len()
     }
+}
+
+fn admitted(node: &Node, domain: &Domain) -> Result<(), PeerError> {
+    if node.policy.admits(domain) { Ok(()) } else { Err(PeerError::NotAdmitted(domain.clone())) }
 }
 
 fn stopping() -> PeerError {

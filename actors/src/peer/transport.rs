@@ -14,6 +14,8 @@ pub struct Answer {
     pub body: Vec<u8>,
     /// The pause that the peer asks for.
     pub retry_after: Option<Duration>,
+    /// For how long the peer lets the answer be kept (`Cache-Control: max-age`).
+    pub max_age: Option<Duration>,
     /// The peer's own clock, where it told the time.
     pub date: Option<UnixMillis>,
 }

@@ -7,7 +7,7 @@
 
 use std::time::Duration;
 
-use vellum_protocol::{Json, MessageType};
+use vellum_protocol::{Json, MessageType, UnixMillis};
 
 use super::transport::{Answer, TransportError};
 
@@ -35,6 +35,24 @@ pub enum Verdict {
         /// Whether the peer may have carried it out all the same: the answer was lost, or made no sense.
         maybe_arrived: bool,
     },
+}
+
+/// From this difference on a peer's clock is worth a word: half of what makes a message stale.
+const NOTED_SKEW_MILLIS: i64 = 150_000;
+
+impl Verdict {
+    /// Adds how far the peer's clock is from ours, where it told the time of a refusal and that may explain it.
+    #[must_use]
+    pub fn with_clock(mut self, answer: &Answer, now: UnixMillis) -> Self {
+        let ahead = answer.date.map_or(0, |date| date.since(now));
+        if let Self::Later { reason, .. } = &mut self
+            && ahead.abs() >= NOTED_SKEW_MILLIS
+        {
+            let direction = if ahead > 0 { "ahead" } else { "behind" };
+            *reason = format!("{reason} (peer clock is {} s {direction})", ahead.abs() / 1000);
+        }
+        self
+    }
 }
 
 /// Longest part of a peer's words that is kept.
@@ -106,7 +124,7 @@ mod tests {
     use super::*;
 
     fn answer(status: u16, body: &str) -> Answer {
-        Answer { status, body: body.as_bytes().to_vec(), retry_after: None, date: None }
+        Answer { status, body: body.as_bytes().to_vec(), retry_after: None, max_age: None, date: None }
     }
 
     #[test]
@@ -120,6 +138,21 @@ mod tests {
             let verdict = of_answer(revoke, &answer(200, body), false);
             assert!(matches!(verdict, Verdict::Later { reached: true, .. }), "{body} gave {verdict:?}");
         }
+    }
+
+    #[test]
+    fn a_refusal_by_a_peer_with_another_time_says_so() {
+        let now = UnixMillis(1_700_000_000_000);
+        let refused = |ahead| {
+            let mut answer = answer(400, r#"{"message":"Message timestamp outside acceptable skew"}"#);
+            answer.date = Some(now.plus_millis(ahead));
+            let verdict = of_answer(MessageType::RelationshipRevoke, &answer, false).with_clock(&answer, now);
+            let Verdict::Later { reason, .. } = verdict else { panic!("a refusal that may change") };
+            reason
+        };
+        assert!(refused(412_000).ends_with("(peer clock is 412 s ahead)"), "{}", refused(412_000));
+        assert!(refused(-412_999).ends_with("(peer clock is 412 s behind)"));
+        assert!(refused(20_000).ends_with("acceptable skew"), "a few seconds explain nothing");
     }
 
     #[test]

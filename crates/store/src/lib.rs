@@ -22,6 +22,7 @@ pub mod collections;
 pub mod device_transfers;
 pub mod friendships;
 pub mod invitations;
+pub mod node_state;
 pub mod one_time_codes;
 pub mod outbox;
 pub mod passkey_ceremonies;

@@ -15,6 +15,7 @@
 //! delivery's side.
 
 mod leasing;
+pub mod overview;
 
 use leasing::LapsedRow;
 
@@ -55,7 +56,9 @@ impl State {
         }
     }
 
-    fn parse(word: &str) -> Option<Self> {
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
         [Self::AwaitingSignature, Self::Queued, Self::Delivering, Self::Rejected]
             .into_iter()
             .find(|state| state.as_str() == word)

@@ -4,7 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::{SigningKey, UnixMillis};
 
 use crate::conn::on;
-use crate::row::read_optional;
+use crate::row::{read_optional, read_word};
 use crate::{Conn, StoreError, Tx};
 
 /// What the node remembers of a peer node.
@@ -24,6 +24,41 @@ pub struct PeerNode {
     pub last_error: Option<String>,
     /// When the last failure was noted.
     pub last_failure_at: Option<UnixMillis>,
+    /// When something was last delivered to it.
+    pub last_delivery_at: Option<UnixMillis>,
+    /// Another key than the pinned one, which it shows now. Nothing is exchanged with it meanwhile.
+    pub offered_key: Option<SigningKey>,
+    /// What an operator has decided about it.
+    pub standing: Standing,
+    /// Whether an operator lets its messages wait.
+    pub paused: bool,
+}
+
+/// What an operator has decided about a peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Nothing.
+    Neutral,
+    /// Nothing is exchanged with it.
+    Blocked,
+    /// It is on the list of those that are spoken with, where there is such a list.
+    Allowed,
+}
+
+impl Standing {
+    /// The word that the database and the API use.
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Neutral => "neutral",
+            Self::Blocked => "blocked",
+            Self::Allowed => "allowed",
+        }
+    }
+
+    fn parse(word: &str) -> Option<Self> {
+        [Self::Neutral, Self::Blocked, Self::Allowed].into_iter().find(|standing| standing.as_str() == word)
+    }
 }
 
 #[derive(FromRow)]
@@ -35,29 +70,120 @@ struct PeerRow {
     retry_at: i64,
     last_error: Option<String>,
     last_failure_at: Option<i64>,
+    last_delivery_at: Option<i64>,
+    offered_key: Option<String>,
+    standing: String,
+    paused: i64,
 }
 
-/// What is remembered of the node at this domain (lower case).
-pub async fn find(conn: &mut Conn, domain: &str) -> Result<Option<PeerNode>, StoreError> {
-    let row: Option<PeerRow> = on!(conn, c => sqlx::query_as(
-        "select domain, public_key, revocation_window_seconds, failures, retry_at, last_error,
-                last_failure_at
-         from peers
-         where domain = $1"
-    )
-    .bind(domain).fetch_optional(c).await)?;
-    row.map(|row| {
-        Ok(PeerNode {
+impl TryFrom<PeerRow> for PeerNode {
+    type Error = StoreError;
+
+    fn try_from(row: PeerRow) -> Result<Self, StoreError> {
+        let key = |column, text: Option<String>| read_optional(column, text.as_deref(), SigningKey::parse);
+        Ok(Self {
             domain: row.domain,
-            public_key: read_optional("peers.public_key", row.public_key.as_deref(), SigningKey::parse)?,
+            public_key: key("peers.public_key", row.public_key)?,
             revocation_window_seconds: row.revocation_window_seconds,
             failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
             retry_at: UnixMillis(row.retry_at),
             last_error: row.last_error,
             last_failure_at: row.last_failure_at.map(UnixMillis),
+            last_delivery_at: row.last_delivery_at.map(UnixMillis),
+            offered_key: key("peers.offered_key", row.offered_key)?,
+            standing: read_word("peers.standing", &row.standing, Standing::parse)?,
+            paused: row.paused != 0,
         })
-    })
-    .transpose()
+    }
+}
+
+macro_rules! select_peers {
+    ($rest:literal) => {
+        concat!(
+            "select domain, public_key, revocation_window_seconds, failures, retry_at, last_error, ",
+            "last_failure_at, last_delivery_at, offered_key, standing, paused from peers ",
+            $rest
+        )
+    };
+}
+
+/// What is remembered of the node at this domain (lower case).
+pub async fn find(conn: &mut Conn, domain: &str) -> Result<Option<PeerNode>, StoreError> {
+    let row: Option<PeerRow> = on!(conn, c => sqlx::query_as(select_peers!("where domain = $1"))
+        .bind(domain).fetch_optional(c).await)?;
+    row.map(PeerNode::try_from).transpose()
+}
+
+/// The peers, by domain, `limit` of them from `offset` on.
+pub async fn list(conn: &mut Conn, limit: u32, offset: u32) -> Result<Vec<PeerNode>, StoreError> {
+    let rows: Vec<PeerRow> = on!(conn, c => sqlx::query_as(select_peers!("order by domain limit $1 offset $2"))
+        .bind(i64::from(limit)).bind(i64::from(offset)).fetch_all(c).await)?;
+    rows.into_iter().map(PeerNode::try_from).collect()
+}
+
+/// The peers about which an operator has decided something.
+pub async fn with_standing(conn: &mut Conn) -> Result<Vec<PeerNode>, StoreError> {
+    let rows: Vec<PeerRow> = on!(conn, c => sqlx::query_as(select_peers!("where standing <> 'neutral' order by domain"))
+        .fetch_all(c).await)?;
+    rows.into_iter().map(PeerNode::try_from).collect()
+}
+
+/// Decides about a peer, met or not.
+pub async fn set_standing(tx: &mut Tx, domain: &str, standing: Standing) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "insert into peers (domain, standing) values ($1, $2)
+         on conflict (domain) do update set standing = excluded.standing"
+    )
+    .bind(domain).bind(standing.as_str()).execute(c).await)?;
+    Ok(())
+}
+
+/// Lets a peer's messages wait, or go on. Tells whether the peer is known.
+pub async fn set_paused(tx: &mut Tx, domain: &str, paused: bool) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query("update peers set paused = $2 where domain = $1")
+        .bind(domain).bind(i64::from(paused)).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Notes that a peer shows another key than the pinned one. Tells whether that is news.
+pub async fn note_offered_key(
+    tx: &mut Tx,
+    domain: &str,
+    key: &SigningKey,
+    now: UnixMillis,
+) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query(
+        "update peers set offered_key = $2, offered_at = $3
+         where domain = $1 and coalesce(offered_key, '') <> $2"
+    )
+    .bind(domain).bind(key.to_base64()).bind(now.0).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}
+
+/// Notes that a peer shows the pinned key (again).
+pub async fn clear_offered_key(tx: &mut Tx, domain: &str) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "update peers set offered_key = null, offered_at = null where domain = $1 and offered_key is not null"
+    )
+    .bind(domain).execute(c).await)?;
+    Ok(())
+}
+
+/// Pins the key that a peer shows instead of the pinned one, and lets it be tried at once. Tells whether it
+/// did: `expected`, which the operator has compared, must be what the peer shows.
+pub async fn repin(
+    tx: &mut Tx,
+    domain: &str,
+    expected: &SigningKey,
+    now: UnixMillis,
+) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query(
+        "update peers set public_key = offered_key, pinned_at = $3, offered_key = null, offered_at = null,
+             failures = 0, retry_at = 0, last_error = null
+         where domain = $1 and offered_key = $2"
+    )
+    .bind(domain).bind(expected.to_base64()).bind(now.0).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
 }
 
 /// Pins a key for the domain if none is pinned yet, and returns the key that is pinned now: the caller

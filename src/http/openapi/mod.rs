@@ -4,6 +4,8 @@
 //! [`shape`] is the language that bodies are described in, [`operation`] that of operations; the rest is
 //! `utoipa`'s.
 
+pub mod admin_peers;
+pub mod admin_queue;
 pub mod device_transfer;
 pub mod documentation;
 pub mod federation;

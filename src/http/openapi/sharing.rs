@@ -56,6 +56,11 @@ fn payload() -> Vec<(&'static str, Shape)> {
     ]
 }
 
+/// A share's new payload, which has to be there.
+fn new_payload() -> Vec<(&'static str, Shape)> {
+    vec![("encryptedData", text("AgEv…").up_to(48 * 1024)), ("nonce", text("bm9uY2U=").up_to(4096))]
+}
+
 fn federation() -> Vec<(&'static str, Shape)> {
     vec![
         (
@@ -109,7 +114,7 @@ pub fn replace() -> Operation {
         "Replace what is shared",
         "The sealed payload of a share that stands.",
     ))
-    .body(target().and(payload()).and(federation()))
+    .body(target().and(new_payload()).and(federation()))
     .refused(404, &["share_not_found"])
 }
 

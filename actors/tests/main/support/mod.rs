@@ -11,8 +11,10 @@ use actix::Arbiter;
 use futures_util::FutureExt;
 use secrecy::{ExposeSecret, SecretBox};
 use tempfile::TempDir;
+use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::directory::Directory;
 use vellum_actors::peer::Peers;
+use vellum_actors::peer::policy::Mode;
 use vellum_actors::sign_in::{CodeLetter, LetterPlace, Mailer, SignInSettings};
 use vellum_actors::wrapping::{Ring, WrappingKey, WrappingKeys};
 use vellum_actors::{Clock, Node, NodeParts, NodeSettings};
@@ -118,6 +120,8 @@ impl Site {
             settings: NodeSettings {
                 flush_wait: PATIENCE,
                 in_flight_per_peer: 4,
+                federation_mode: Mode::default(),
+                retry: RetryPolicy::default(),
                 sign_in: SignInSettings {
                     open_registration: false,
                     code_key: Arc::new(SecretBox::new(Box::new(rand::random()))),

@@ -112,7 +112,7 @@ fn unreachable(why: &str) -> TransportError {
 }
 
 fn answer(status: u16, body: impl serde::Serialize) -> Answer {
-    Answer { status, body: serde_json::to_vec(&body).unwrap(), retry_after: None, date: None }
+    Answer { status, body: serde_json::to_vec(&body).unwrap(), retry_after: None, max_age: None, date: None }
 }
 
 impl Transport for Wire {
@@ -156,7 +156,13 @@ impl Transport for Wire {
             let json = Json::parse(body.as_bytes()).unwrap();
             let (node, mood) = self.connect(domain, |line| line.envelopes.push(json)).await?;
             if let Mood::Answers(status, body) = mood {
-                return Ok(Answer { status, body: body.into(), retry_after: None, date: None });
+                return Ok(Answer {
+                    status,
+                    body: body.into(),
+                    retry_after: None,
+                    max_age: None,
+                    date: None,
+                });
             }
             let header = |name| headers.iter().find(|(n, _)| *n == name).unwrap().1.clone();
             let inbound = Inbound {

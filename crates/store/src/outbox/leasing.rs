@@ -64,7 +64,8 @@ impl TryFrom<LeasedRow> for Leased {
 
 /// Leases what is due at `now`, at most `limit` rows and `per_peer` at once to one peer, counting those
 /// already under way. Peers take turns: each one's first due row comes before any one's second. A peer
-/// with failures on its record gets a single probe.
+/// with failures on its record gets a single probe. Nothing goes to a peer that is blocked, paused, or shows
+/// another key than the pinned one.
 pub async fn lease_due(
     tx: &mut Tx,
     lease: &str,
@@ -82,7 +83,9 @@ pub async fn lease_due(
                       where b.peer_domain = o.peer_domain and b.state = 'delivering') as busy
              from outbox o left join peers p on p.domain = o.peer_domain
              where o.state = 'queued' and o.next_attempt_at <= $2 and o.expires_at > $2
-               and coalesce(p.retry_at, 0) <= $2
+               and coalesce(p.retry_at, 0) <= $2 and coalesce(p.paused, 0) = 0 and p.offered_key is null
+               and coalesce(p.standing, 'neutral') <> 'blocked'
+               and not exists (select 1 from node_state where name = 'deliveries_paused' and value <> 0)
          )
          update outbox set state = 'delivering', lease_holder = $1, lease_until = $3
          where id in (
@@ -250,7 +253,10 @@ pub async fn next_due(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreError>
         "select min(due) from (
              select min(case when coalesce(p.retry_at, 0) > o.next_attempt_at then p.retry_at
                              else o.next_attempt_at end) as due
-             from outbox o left join peers p on p.domain = o.peer_domain where o.state = 'queued'
+             from outbox o left join peers p on p.domain = o.peer_domain
+             where o.state = 'queued' and coalesce(p.paused, 0) = 0 and p.offered_key is null
+               and coalesce(p.standing, 'neutral') <> 'blocked'
+               and not exists (select 1 from node_state where name = 'deliveries_paused' and value <> 0)
              union all select min(lease_until) from outbox where state = 'delivering'
              union all select min(expires_at) from outbox where state = 'queued'
          ) as times"

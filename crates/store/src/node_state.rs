@@ -1,0 +1,34 @@
+//! A few numbers that the processes on one database share.
+
+use crate::conn::on;
+use crate::{Conn, StoreError, Tx};
+
+/// Whether deliveries are paused as a whole.
+pub async fn deliveries_paused(conn: &mut Conn) -> Result<bool, StoreError> {
+    Ok(value(conn, "deliveries_paused").await? != 0)
+}
+
+/// Pauses deliveries as a whole, or lets them go on.
+pub async fn pause_deliveries(tx: &mut Tx, paused: bool) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("update node_state set value = $1 where name = 'deliveries_paused'")
+        .bind(i64::from(paused)).execute(c).await)?;
+    Ok(())
+}
+
+/// How many decisions operators have made: running nodes see by it that there is a new one.
+pub async fn operator_changes(conn: &mut Conn) -> Result<i64, StoreError> {
+    value(conn, "operator_changes").await
+}
+
+/// Tells running nodes that an operator has decided something.
+pub async fn note_operator_change(tx: &mut Tx) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("update node_state set value = value + 1 where name = 'operator_changes'")
+        .execute(c).await)?;
+    Ok(())
+}
+
+async fn value(conn: &mut Conn, name: &str) -> Result<i64, StoreError> {
+    let (value,): (i64,) = on!(conn, c => sqlx::query_as("select value from node_state where name = $1")
+        .bind(name).fetch_one(c).await)?;
+    Ok(value)
+}

@@ -1,0 +1,160 @@
+//! The outbox as operators see it: what waits, for whom, since when; and what they may do about it.
+
+use sqlx::FromRow;
+use vellum_protocol::UnixMillis;
+
+use super::State;
+use crate::conn::on;
+use crate::row::read_word;
+use crate::{Conn, OutboxId, StoreError, Tx, UserId};
+
+/// A row, without its envelope.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueRow {
+    /// Its name.
+    pub id: OutboxId,
+    /// Whose message it is.
+    pub user_id: UserId,
+    /// Whom it is for.
+    pub peer_handle: String,
+    /// The recipient's node, in lower case.
+    pub peer_domain: String,
+    /// What it is: the protocol's word.
+    pub message_type: String,
+    /// Where it stands.
+    pub state: State,
+    /// Attempts with the present signature.
+    pub attempts: u32,
+    /// Why the last one failed.
+    pub last_error: Option<String>,
+    /// Since when it is there.
+    pub created_at: UnixMillis,
+    /// When the last attempt was made.
+    pub last_attempt_at: Option<UnixMillis>,
+    /// When the next one is due, as far as the row itself is concerned.
+    pub next_attempt_at: Option<UnixMillis>,
+    /// When the peer stops taking it.
+    pub expires_at: Option<UnixMillis>,
+}
+
+#[derive(FromRow)]
+struct Row {
+    id: OutboxId,
+    user_id: UserId,
+    peer_handle: String,
+    peer_domain: String,
+    message_type: String,
+    state: String,
+    attempts: i64,
+    last_error: Option<String>,
+    created_at: i64,
+    last_attempt_at: Option<i64>,
+    next_attempt_at: Option<i64>,
+    expires_at: Option<i64>,
+}
+
+impl TryFrom<Row> for QueueRow {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
+            id: row.id,
+            user_id: row.user_id,
+            peer_handle: row.peer_handle,
+            peer_domain: row.peer_domain,
+            message_type: row.message_type,
+            state: read_word("outbox.state", &row.state, State::parse)?,
+            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            last_error: row.last_error,
+            created_at: UnixMillis(row.created_at),
+            last_attempt_at: row.last_attempt_at.map(UnixMillis),
+            next_attempt_at: row.next_attempt_at.map(UnixMillis),
+            expires_at: row.expires_at.map(UnixMillis),
+        })
+    }
+}
+
+/// Which rows are meant; what is `None` does not narrow.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Selection {
+    /// One row.
+    pub id: Option<OutboxId>,
+    /// Rows for one node, in lower case.
+    pub peer_domain: Option<String>,
+    /// Rows in one state.
+    pub state: Option<State>,
+}
+
+/// The rows of a selection, oldest first, `limit` of them from `offset` on.
+pub async fn rows(
+    conn: &mut Conn,
+    wanted: &Selection,
+    limit: u32,
+    offset: u32,
+) -> Result<Vec<QueueRow>, StoreError> {
+    let rows: Vec<Row> = on!(conn, c => sqlx::query_as(
+        "select id, user_id, peer_handle, peer_domain, message_type, state, attempts, last_error, created_at,
+             last_attempt_at, next_attempt_at, expires_at
+         from outbox where ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2) and ($3 = '' or state = $3)
+         order by created_at, id limit $4 offset $5"
+    )
+    .bind(wanted.id.as_ref().map_or("", OutboxId::as_str))
+    .bind(wanted.peer_domain.as_deref().unwrap_or_default())
+    .bind(wanted.state.map_or("", State::as_str))
+    .bind(i64::from(limit))
+    .bind(i64::from(offset))
+    .fetch_all(c)
+    .await)?;
+    rows.into_iter().map(QueueRow::try_from).collect()
+}
+
+/// How many rows there are in a state, and since when the oldest is there.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Depth {
+    /// The state.
+    pub state: State,
+    /// How many rows.
+    pub rows: u64,
+    /// When the oldest was made.
+    pub oldest: UnixMillis,
+}
+
+/// The depth of every state that any row is in.
+pub async fn depths(conn: &mut Conn) -> Result<Vec<Depth>, StoreError> {
+    let rows: Vec<(String, i64, i64)> = on!(conn, c => sqlx::query_as(
+        "select state, count(*), min(created_at) from outbox group by state order by state"
+    )
+    .fetch_all(c).await)?;
+    let depth = |(state, rows, oldest): (String, i64, i64)| {
+        Ok(Depth {
+            state: read_word("outbox.state", &state, State::parse)?,
+            rows: u64::try_from(rows).unwrap_or(0),
+            oldest: UnixMillis(oldest),
+        })
+    };
+    rows.into_iter().map(depth).collect()
+}
+
+/// Makes the queued rows of a selection due at once, and lets their peers be tried. Returns how many rows.
+pub async fn retry_now(tx: &mut Tx, wanted: &Selection, now: UnixMillis) -> Result<u64, StoreError> {
+    let id = wanted.id.as_ref().map_or("", OutboxId::as_str);
+    let domain = wanted.peer_domain.as_deref().unwrap_or_default();
+    on!(tx, c => sqlx::query(
+        "update peers set retry_at = $3 where retry_at > $3 and domain in (
+             select peer_domain from outbox
+             where state = 'queued' and ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2))"
+    )
+    .bind(id).bind(domain).bind(now.0).execute(c).await)?;
+    let done = on!(tx, c => sqlx::query(
+        "update outbox set next_attempt_at = $3
+         where state = 'queued' and ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2)"
+    )
+    .bind(id).bind(domain).bind(now.0).execute(c).await)?;
+    Ok(done.rows_affected())
+}
+
+/// Removes one row, whatever its state. Tells whether there was one.
+pub async fn remove(tx: &mut Tx, id: &OutboxId) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query("delete from outbox where id = $1").bind(id).execute(c).await)?;
+    Ok(done.rows_affected() == 1)
+}

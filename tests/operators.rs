@@ -1,0 +1,161 @@
+//! What operators see and decide, by the command line beside a running node: it does as told.
+
+use crate::support::{Mood, Peer, TestNode, eventually};
+use serde_json::Value;
+use vellum_client::http::{Method, RevocationState};
+
+/// A command's answer, as programs read it.
+async fn run(node: &TestNode, words: &[&str]) -> Value {
+    let words: Vec<&str> = words.iter().copied().chain(["--json"]).collect();
+    serde_json::from_str(&node.process.run(&words).await.unwrap()).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_queue_waits_and_goes_on_when_it_is_told() {
+    let node = TestNode::start().await;
+    let (ann, peer) = (node.person("ann").await, Peer::start().await);
+    let bob = peer.user("bob");
+    peer.invite(&bob, &ann.handle()).await;
+    ann.accept(&bob.handle).await;
+    ann.await_friends(&[&bob.handle]).await;
+    node.process.run(&["queue", "watch"]).await.unwrap();
+
+    run(&node, &["queue", "pause"]).await;
+    ann.client.remove_friend(&bob.handle, Some(&ann.revocation(&bob.handle))).await.unwrap();
+    let listed = run(&node, &["queue", "list", "--state", "queued"]).await;
+    assert_eq!((listed["rows"].as_array().unwrap().len(), &listed["paused"]), (1, &Value::Bool(true)));
+    let row = listed["rows"][0]["id"].as_str().unwrap();
+    assert_eq!(run(&node, &["queue", "show", row]).await["attempts"], 0);
+    assert_eq!(ann.pending().await[0].state, RevocationState::Queued);
+
+    run(&node, &["queue", "resume"]).await;
+    eventually("the revocation leaves", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    assert!(node.process.run(&["queue", "show", row]).await.is_err(), "it is gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_row_is_tried_at_once_and_dropped() {
+    let node = TestNode::start_with(&[("VELLUM_FEDERATION__RETRY_FIRST_MS", "600000")]).await;
+    let (ann, peer) = (node.person("ann").await, Peer::start().await);
+    let bob = peer.user("bob");
+    peer.invite(&bob, &ann.handle()).await;
+    ann.accept(&bob.handle).await;
+    ann.await_friends(&[&bob.handle]).await;
+    node.process.run(&["queue", "watch"]).await.unwrap();
+    peer.set_mood(Mood::Answers(400, r#"{"message":"not today"}"#.to_owned()));
+    ann.client.remove_friend(&bob.handle, Some(&ann.revocation(&bob.handle))).await.unwrap();
+    let failed = eventually("an attempt fails", || async {
+        let row = ann.pending().await.pop()?;
+        (row.attempts == 1).then_some(row)
+    })
+    .await;
+    run(&node, &["queue", "retry", &failed.id]).await;
+    eventually("it is tried again", || async { (ann.pending().await[0].attempts == 2).then_some(()) }).await;
+
+    run(&node, &["queue", "drop", &failed.id]).await;
+    assert!(ann.pending().await.is_empty());
+    assert!(node.process.run(&["queue", "drop", &failed.id]).await.is_err(), "once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_peer_with_another_key_is_left_alone_until_an_operator_has_compared_it() {
+    let node = TestNode::start().await;
+    let (ann, peer) = (node.person("ann").await, Peer::start().await);
+    let bob = peer.user("bob");
+    peer.invite(&bob, &ann.handle()).await;
+    ann.accept(&bob.handle).await;
+    ann.await_friends(&[&bob.handle]).await;
+    node.process.run(&["queue", "watch"]).await.unwrap();
+
+    peer.change_key();
+    let shown = peer.server_key();
+    // Whatever an operator decides has manifests read anew.
+    run(&node, &["queue", "retry"]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    ann.client.remove_friend(&bob.handle, Some(&ann.revocation(&bob.handle))).await.unwrap();
+    let domain = peer.domain().to_string();
+    let offered = eventually("the other key is noted", || async {
+        let peer = run(&node, &["peer", "show", &domain]).await;
+        peer["offeredKey"].as_str().map(str::to_owned)
+    })
+    .await;
+    assert_eq!(offered, shown);
+    let reason = ann.pending().await[0].last_error.clone().unwrap();
+    assert!(reason.contains("the key of"), "{reason}");
+    let taken = peer.received().len();
+    run(&node, &["queue", "retry"]).await;
+    tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
+    assert_eq!(peer.received().len(), taken, "nothing is sent");
+
+    let pinned = run(&node, &["peer", "show", &domain]).await["publicKey"].as_str().unwrap().to_owned();
+    assert!(
+        node.process.run(&["peer", "repin", &domain, "--key", &pinned]).await.is_err(),
+        "that is the old one"
+    );
+    run(&node, &["peer", "repin", &domain, "--key", &shown]).await;
+    eventually("the revocation leaves", || async { ann.pending().await.is_empty().then_some(()) }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_exchanged_with_a_blocked_node() {
+    let node = TestNode::start().await;
+    let (ann, peer) = (node.person("ann").await, Peer::start().await);
+    let bob = peer.user("bob");
+    let domain = peer.domain().to_string();
+    run(&node, &["peer", "block", &domain]).await;
+    let resolve = format!("/friends/resolve/{}", bob.handle);
+    let refused = eventually("the decision is known", || async {
+        let (status, answer) = ann.ask(Method::GET, &resolve, Value::Null).await;
+        (status == 403).then_some(answer)
+    })
+    .await;
+    assert_eq!(refused["code"], "peer_not_admitted");
+    let (status, answer) = peer.try_invite(&bob, &ann.handle()).await;
+    assert!(status == 401 && answer["message"].as_str().unwrap().contains("does not federate"), "{answer}");
+    run(&node, &["peer", "allow", &domain]).await;
+    eventually("they are taken", || async {
+        (peer.try_invite(&bob, &ann.handle()).await.0 == 202).then_some(())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_allow_list_admits_nobody_else() {
+    let node = TestNode::start_with(&[("VELLUM_FEDERATION__MODE", "allow_list")]).await;
+    let (ann, peer) = (node.person("ann").await, Peer::start().await);
+    let bob = peer.user("bob");
+    assert_eq!(peer.try_invite(&bob, &ann.handle()).await.0, 401);
+    run(&node, &["peer", "allow", &peer.domain().to_string()]).await;
+    eventually("it is admitted", || async {
+        (peer.try_invite(&bob, &ann.handle()).await.0 == 202).then_some(())
+    })
+    .await;
+    let listed = run(&node, &["peer", "list"]).await;
+    assert_eq!((&listed[0]["standing"], &listed[0]["breaker"]), (&"allowed".into(), &"closed".into()));
+}
+
+#[tokio::test]
+async fn health_tells_whether_the_node_can_work() {
+    let node = TestNode::start().await;
+    let address = node.process.origin().replace("http://localhost", "127.0.0.1");
+    let asked = |listen: &str| {
+        let health = std::process::Command::new(env!("CARGO_BIN_EXE_vellum"))
+            .arg("health")
+            .arg("--data-dir")
+            .arg(node.process.folder())
+            .env("VELLUM_HTTP__LISTEN", listen)
+            .output()
+            .unwrap();
+        (health.status.code(), String::from_utf8(health.stdout).unwrap())
+    };
+    assert_eq!(
+        asked(&address),
+        (
+            Some(0),
+            "ok
+"
+            .to_owned()
+        )
+    );
+    assert_eq!(asked("127.0.0.1:1").0, Some(1));
+}
