@@ -87,6 +87,8 @@ pub struct Http {
     pub client_origins: Vec<Origin>,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Networks that `/metrics` is for without a session.
+    pub metrics_networks: Vec<IpNet>,
     /// The longest body of a rotation and of a blob, in bytes.
     pub longest_upload: usize,
 }
@@ -184,6 +186,7 @@ impl Settings {
             .list_separator(",")
             .with_list_parse_key("http.client_origins")
             .with_list_parse_key("http.trusted_proxies")
+            .with_list_parse_key("http.metrics_networks")
             .try_parsing(true)
             .source(Some(environment.into_iter().collect()));
         let mut raw: Raw = layers.add_source(environment).build()?.try_deserialize()?;

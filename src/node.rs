@@ -25,6 +25,7 @@ use crate::http::{self, App};
 use crate::mail::Post;
 use crate::mail::queue::{self, Postman};
 use crate::outbound::HttpTransport;
+use crate::telemetry;
 
 /// Threads that users' and peers' actors run on.
 const ARBITERS: usize = 2;
@@ -59,6 +60,7 @@ impl Built {
     /// # Errors
     /// Whatever cannot be opened, in a sentence for the operator.
     pub async fn new(settings: &Settings) -> anyhow::Result<Self> {
+        telemetry::metrics();
         let folder = DataDir::open(&settings.data_dir)?;
         let lock = lock_database(&Store::file(&settings.database_url)?)?;
         let identity = folder.identity(settings.identity_key.as_ref())?;
@@ -175,6 +177,7 @@ async fn keep_house(node: Arc<Node>, app: web::Data<App>) {
     loop {
         interval.tick().await;
         app.limiters.sweep();
+        telemetry::metrics().run_upkeep();
         if let Err(error) = housekeeping::sweep(&node).await {
             tracing::error!(%error, "what is over its time could not be forgotten");
         }

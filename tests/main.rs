@@ -11,6 +11,7 @@ mod friends;
 mod hygiene;
 mod identity;
 mod inbox;
+mod metrics;
 mod operations;
 mod operators;
 mod order;

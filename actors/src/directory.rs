@@ -109,6 +109,16 @@ impl Directory {
         self.shards.iter().map(|shard| shard.lock().unwrap_or_else(PoisonError::into_inner).len()).sum()
     }
 
+    /// How many commands wait or are under way, of all users together.
+    #[must_use]
+    pub fn waiting(&self) -> usize {
+        let of_shard = |shard: &Mutex<HashMap<UserId, Entry>>| {
+            let shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
+            shard.values().map(|entry| entry.pending.count()).sum::<usize>()
+        };
+        self.shards.iter().map(of_shard).sum()
+    }
+
     /// Whether there is no actor.
     #[must_use]
     pub fn is_empty(&self) -> bool {

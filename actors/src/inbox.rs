@@ -24,6 +24,7 @@ use vellum_store::friendships::Peer;
 use vellum_store::{StoreError, peers, transport_nonces};
 
 use crate::Error;
+use crate::measure;
 use crate::node::{Node, REVOCATION_WINDOW_MILLIS};
 use crate::peer::PeerError;
 use crate::user::{Receive, Received};
@@ -122,6 +123,12 @@ fn auth(reason: impl Into<String>) -> Error {
 /// [`Error::Message`] with the reason that the peer is told; [`Error::Busy`] and the like when this node
 /// cannot take it now.
 pub async fn receive(node: &Arc<Node>, inbound: Inbound) -> Result<(MessageType, Received), Error> {
+    let done = check_and_deliver(node, inbound).await;
+    measure::inbox(done.as_ref().map(|_| ()));
+    done
+}
+
+async fn check_and_deliver(node: &Arc<Node>, inbound: Inbound) -> Result<(MessageType, Received), Error> {
     let now = node.clock.now();
     let body = Json::parse(&inbound.body).map_err(|error| Refusal::NotJson(error.to_string()))?;
     let server = authenticate(node, &inbound, &body, now).await?;

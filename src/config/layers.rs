@@ -41,6 +41,7 @@ struct RawHttp {
     origin: Option<String>,
     client_origins: Vec<String>,
     trusted_proxies: Vec<String>,
+    metrics_networks: Vec<String>,
     longest_upload: usize,
 }
 
@@ -146,23 +147,24 @@ fn check_http(raw: RawHttp) -> Result<Http, SettingsError> {
             wrong("http.client_origins", reason, "origins such as https://app.example, comma-separated")
         })
     });
-    let trusted_proxies = raw.trusted_proxies.iter().filter(|text| !text.trim().is_empty()).map(|text| {
-        let text = text.trim();
-        text.parse::<IpNet>().or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from)).map_err(|_| {
-            wrong(
-                "http.trusted_proxies",
-                format!("\"{text}\""),
-                "networks such as 10.0.0.0/8, comma-separated",
-            )
-        })
-    });
     Ok(Http {
         listen,
         origin,
         client_origins: client_origins.collect::<Result<_, _>>()?,
-        trusted_proxies: trusted_proxies.collect::<Result<_, _>>()?,
+        trusted_proxies: networks("http.trusted_proxies", &raw.trusted_proxies)?,
+        metrics_networks: networks("http.metrics_networks", &raw.metrics_networks)?,
         longest_upload: raw.longest_upload,
     })
+}
+
+fn networks(name: &'static str, texts: &[String]) -> Result<Vec<IpNet>, SettingsError> {
+    let read = |text: &str| {
+        let network = text.parse::<IpNet>();
+        network
+            .or_else(|_| text.parse::<std::net::IpAddr>().map(IpNet::from))
+            .map_err(|_| wrong(name, format!("\"{text}\""), "networks such as 10.0.0.0/8, comma-separated"))
+    };
+    texts.iter().map(|text| text.trim()).filter(|text| !text.is_empty()).map(read).collect()
 }
 
 fn check_federation(raw: &RawFederation) -> Result<Federation, SettingsError> {

@@ -19,6 +19,7 @@ mod hygiene;
 mod library_collections;
 mod limits;
 mod me_blobs;
+mod metrics;
 pub(crate) mod openapi;
 mod paging;
 mod passkeys;
@@ -65,6 +66,8 @@ pub struct App {
     pub client_origins: Vec<Origin>,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// Networks that `/metrics` is for without a session.
+    pub metrics_networks: Vec<IpNet>,
     /// The longest body of a rotation and of a blob.
     pub longest_upload: usize,
     /// Who has asked how often lately.
@@ -81,6 +84,7 @@ impl App {
             origin,
             client_origins: http.client_origins.clone(),
             trusted_proxies: http.trusted_proxies.clone(),
+            metrics_networks: http.metrics_networks.clone(),
             longest_upload: http.longest_upload,
             limiters: limits::Limiters::new(settings.limits),
         }
@@ -121,6 +125,7 @@ pub fn application(
         .wrap(Compress::default())
         .wrap(cors)
         .wrap(from_fn(hygiene::headers))
+        .wrap(from_fn(metrics::count))
         .wrap(TracingLogger::default())
 }
 
@@ -128,6 +133,7 @@ pub fn application(
 fn all_endpoints(longest_upload: usize) -> Vec<Endpoint> {
     let by_resource = [
         health::endpoints(),
+        metrics::endpoints(),
         documentation::endpoints(),
         well_known::endpoints(),
         federation::endpoints(),

@@ -12,8 +12,9 @@ use super::scene::Scene;
 use super::table;
 
 /// Paths with tests of their own, since their requests are not made of fields: other nodes' envelopes, what
-/// authenticators answer, a transfer's four steps, documents and pages.
-const ELSEWHERE: [&str; 5] = ["/federation/", "/auth/passkeys", "/device-transfer", "/openapi.json", "/docs"];
+/// authenticators answer, a transfer's four steps, documents, pages, and what Prometheus reads.
+const ELSEWHERE: [&str; 6] =
+    ["/federation/", "/auth/passkeys", "/device-transfer", "/openapi.json", "/docs", "/metrics"];
 
 #[test]
 fn every_path_in_the_sources_has_a_row() {

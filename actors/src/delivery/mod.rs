@@ -38,6 +38,7 @@ use vellum_store::outbox::{self, Leased};
 use vellum_store::{OutboxId, StoreError};
 
 use crate::Error;
+use crate::measure;
 use crate::node::Node;
 use crate::peer::Verdict;
 
@@ -350,7 +351,7 @@ fn until(millis: i64) -> Duration {
 
 /// One attempt with one row, and the record of its outcome. One that is stopped leaves no record.
 async fn attempt(node: Arc<Node>, leased: Leased, stop: AbortRegistration) {
-    let started = node.clock.now();
+    let (started, stopwatch) = (node.clock.now(), std::time::Instant::now());
     let verdict = if node.is_local(&leased.peer_handle) {
         Some(settle::deliver_here(&node, &leased).await)
     } else {
@@ -360,8 +361,13 @@ async fn attempt(node: Arc<Node>, leased: Leased, stop: AbortRegistration) {
         tracing::debug!("stopped");
         return;
     };
+    measure::attempt(&verdict, stopwatch.elapsed());
     match &verdict {
-        Verdict::Delivered { .. } => tracing::info!("delivered"),
+        Verdict::Delivered { .. } => {
+            let signed_at = leased.envelope.content.timestamp.instant();
+            measure::delivered_after(node.clock.now().since(signed_at));
+            tracing::info!("delivered");
+        }
         Verdict::Rejected { reason } => tracing::warn!(%reason, "refused for good"),
         Verdict::Later { reason, .. } => tracing::info!(%reason, "to be tried again"),
     }

@@ -97,6 +97,18 @@ impl Peers {
         Entry { addr, last_used: now }
     }
 
+    /// How many peers have an actor.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+
+    /// Whether no peer has one.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// Has every peer's manifest fetched anew when it is needed next.
     pub(crate) fn forget_manifests(&self) {
         let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);

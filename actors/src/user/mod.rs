@@ -251,8 +251,12 @@ impl Pending {
         Some(Ticket(Arc::clone(&self.0)))
     }
 
+    pub fn count(&self) -> usize {
+        self.0.load(Ordering::Acquire)
+    }
+
     pub fn is_empty(&self) -> bool {
-        self.0.load(Ordering::Acquire) == 0
+        self.count() == 0
     }
 }
 

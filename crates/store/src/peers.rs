@@ -257,3 +257,33 @@ pub async fn allow_probe(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result<b
     .bind(domain).bind(now.0).execute(c).await)?;
     Ok(done.rows_affected() == 1)
 }
+
+/// How many peers there are of each kind.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Census {
+    /// No failure since the last delivery.
+    pub closed: u64,
+    /// Fewer than five failures in a row.
+    pub half_open: u64,
+    /// Five or more.
+    pub open: u64,
+    /// Show another key than the pinned one, whatever else.
+    pub changed_key: u64,
+}
+
+/// Counts the peers.
+pub async fn census(conn: &mut Conn) -> Result<Census, StoreError> {
+    let (closed, half_open, open, changed_key): (i64, i64, i64, i64) = on!(conn, c => sqlx::query_as(
+        "select count(case when failures = 0 then 1 end), count(case when failures between 1 and 4 then 1 end),
+             count(case when failures >= 5 then 1 end), count(offered_key)
+         from peers"
+    )
+    .fetch_one(c).await)?;
+    let count = |count| u64::try_from(count).unwrap_or(0);
+    Ok(Census {
+        closed: count(closed),
+        half_open: count(half_open),
+        open: count(open),
+        changed_key: count(changed_key),
+    })
+}

@@ -15,7 +15,10 @@
 //! nobody: the group is what is there, never what might come. A job is answered after the commit, with
 //! its refusal too, since a refusal may rest on an earlier job of the same group.
 
+use std::time::Instant;
+
 use futures_util::future::BoxFuture;
+use metrics::histogram;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::StoreError;
@@ -99,6 +102,7 @@ async fn commit_group(
     requests: &mut mpsc::Receiver<Request>,
 ) -> Option<oneshot::Sender<()>> {
     let mut group = Group::default();
+    let started = Instant::now();
     let mut next = Some(first);
     let mut closing = None;
     while let Some(job) = next.take() {
@@ -113,7 +117,11 @@ async fn commit_group(
             }
         }
     }
+    // A count of jobs is far below where floats lose whole numbers.
+    let jobs = u32::try_from(group.answers.len()).unwrap_or(u32::MAX);
     group.commit(tx).await;
+    histogram!("vellum_database_group_seconds").record(started.elapsed());
+    histogram!("vellum_database_group_jobs").record(f64::from(jobs));
     closing
 }
 

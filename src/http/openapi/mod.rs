@@ -13,6 +13,7 @@ pub mod friends;
 pub mod health;
 pub mod library_collections;
 pub mod me_blobs;
+pub mod metrics;
 mod operation;
 pub mod passkeys;
 mod problem;

@@ -1,0 +1,94 @@
+//! What is counted and timed, under the names that dashboards know. No handle, address or domain is ever a
+//! label: who speaks with whom is nobody's business who draws curves.
+
+use std::time::Duration;
+
+use metrics::{counter, gauge, histogram};
+use vellum_store::outbox::{State, overview};
+use vellum_store::{StoreError, node_state, peers};
+
+use crate::Error;
+use crate::inbox::Refusal;
+use crate::node::Node;
+use crate::peer::Verdict;
+
+/// Notes an attempt to deliver, how it ended and how long it took.
+pub(crate) fn attempt(verdict: &Verdict, took: Duration) {
+    let outcome = match verdict {
+        Verdict::Delivered { .. } => "delivered",
+        Verdict::Rejected { .. } => "rejected",
+        Verdict::Later { reached: true, .. } => "refused",
+        Verdict::Later { reached: false, .. } => "unreachable",
+    };
+    counter!("vellum_delivery_attempts_total", "outcome" => outcome).increment(1);
+    histogram!("vellum_delivery_attempt_seconds").record(took);
+}
+
+/// Notes how long an envelope has been on its way, from its signature to its recipient's node, in
+/// milliseconds.
+pub(crate) fn delivered_after(millis: i64) {
+    histogram!("vellum_delivery_latency_seconds")
+        .record(Duration::from_millis(u64::try_from(millis).unwrap_or(0)));
+}
+
+/// Notes what became of an envelope that came in.
+pub(crate) fn inbox(result: Result<(), &Error>) {
+    let result = match result {
+        Ok(()) => "accepted",
+        Err(Error::Message(refusal)) => refused(refusal),
+        Err(_) => "unavailable",
+    };
+    counter!("vellum_inbox_envelopes_total", "result" => result).increment(1);
+}
+
+fn refused(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NotJson(_) => "not_json",
+        Refusal::Shape(_) => "shape",
+        Refusal::Auth(_) => "server_authentication",
+        Refusal::Skew => "stale",
+        Refusal::UnresolvedSender => "sender_unknown",
+        Refusal::ForeignSender => "foreign_sender",
+        Refusal::RecipientElsewhere | Refusal::RecipientNotFound => "recipient_unknown",
+        Refusal::Replayed => "replayed",
+        _ => "message",
+    }
+}
+
+/// Looks at what has no event of its own: depths, peers, actors.
+///
+/// # Errors
+/// Only what the database says.
+pub async fn look(node: &Node) -> Result<(), StoreError> {
+    let now = node.clock.now();
+    let mut conn = node.store.read().await?;
+    let depths = overview::depths(&mut conn).await?;
+    for state in [State::AwaitingSignature, State::Queued, State::Delivering, State::Rejected] {
+        let depth = depths.iter().find(|depth| depth.state == state);
+        let age = depth.map_or(0, |depth| now.since(depth.oldest).max(0));
+        let rows = depth.map_or(0, |depth| depth.rows);
+        gauge!("vellum_queue_rows", "state" => state.as_str()).set(number(rows));
+        gauge!("vellum_queue_oldest_seconds", "state" => state.as_str())
+            .set(Duration::from_millis(u64::try_from(age).unwrap_or(0)).as_secs_f64());
+    }
+    let paused = node_state::deliveries_paused(&mut conn).await?;
+    gauge!("vellum_queue_paused").set(f64::from(u8::from(paused)));
+    let census = peers::census(&mut conn).await?;
+    for (breaker, peers) in
+        [("closed", census.closed), ("half_open", census.half_open), ("open", census.open)]
+    {
+        gauge!("vellum_peers", "breaker" => breaker).set(number(peers));
+    }
+    gauge!("vellum_peers_with_changed_key").set(number(census.changed_key));
+    let (users, peers) = (node.directory.len(), node.peers.len());
+    gauge!("vellum_actors", "kind" => "user").set(number(u64::try_from(users).unwrap_or(u64::MAX)));
+    gauge!("vellum_actors", "kind" => "peer").set(number(u64::try_from(peers).unwrap_or(u64::MAX)));
+    let waiting = u64::try_from(node.directory.waiting()).unwrap_or(u64::MAX);
+    gauge!("vellum_user_commands_waiting").set(number(waiting));
+    Ok(())
+}
+
+/// Gauges are floats; counts of rows are far below where these lose whole numbers.
+fn number(count: u64) -> f64 {
+    u32::try_from(count).map_or(f64::MAX, f64::from)
+}
