@@ -135,6 +135,7 @@ impl Built {
             () = stop => None,
         };
         tracing::info!("stopping");
+        self.app.stopping.send_replace(true);
         handle.stop(true).await;
         keeper.abort();
         follower.abort();

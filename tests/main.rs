@@ -7,6 +7,8 @@ mod support;
 mod administration;
 mod ciphertext;
 mod device_transfer;
+mod events;
+mod faults;
 mod friends;
 mod hygiene;
 mod identity;

@@ -33,6 +33,7 @@ mod users_me_devices;
 mod users_me_km_version;
 mod users_me_preferences;
 mod users_me_revocations;
+mod users_me_revocations_events;
 mod users_me_wrapped_keys;
 mod well_known;
 
@@ -44,6 +45,7 @@ use actix_web::http::header;
 use actix_web::middleware::{Compress, from_fn};
 use actix_web::{HttpResponse, web};
 use serde::Serialize;
+use tokio::sync::watch;
 use tracing_actix_web::TracingLogger;
 use vellum_actors::Node;
 use vellum_protocol::UnixMillis;
@@ -52,6 +54,7 @@ use crate::config::{Origin, Settings};
 use endpoint::Endpoint;
 use error::Problem;
 use ipnet::IpNet;
+use users_me_revocations_events::OpenStreams;
 
 /// The longest body of an ordinary request.
 pub const LONGEST_BODY: usize = 64 * 1024;
@@ -70,6 +73,10 @@ pub struct App {
     pub metrics_networks: Vec<IpNet>,
     /// The longest body of a rotation and of a blob.
     pub longest_upload: usize,
+    /// Streams of events that users have open.
+    pub event_streams: OpenStreams,
+    /// Becomes true when the node is stopping: what would run on for long ends then.
+    pub stopping: watch::Sender<bool>,
     /// Who has asked how often lately.
     pub limiters: limits::Limiters,
 }
@@ -86,6 +93,8 @@ impl App {
             trusted_proxies: http.trusted_proxies.clone(),
             metrics_networks: http.metrics_networks.clone(),
             longest_upload: http.longest_upload,
+            event_streams: OpenStreams::default(),
+            stopping: watch::Sender::new(false),
             limiters: limits::Limiters::new(settings.limits),
         }
     }
@@ -150,6 +159,7 @@ fn all_endpoints(longest_upload: usize) -> Vec<Endpoint> {
         me_blobs::endpoints(longest_upload),
         library_collections::endpoints(),
         users_me_revocations::endpoints(),
+        users_me_revocations_events::endpoints(),
         friends::endpoints(),
         sharing::endpoints(),
         admin_queue::endpoints(),

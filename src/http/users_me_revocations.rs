@@ -61,7 +61,7 @@ async fn discard(
     Ok(super::private(&json!({ "success": true })))
 }
 
-fn pending_view(row: &PendingRevocation) -> Value {
+pub(super) fn pending_view(row: &PendingRevocation) -> Value {
     json!({
         "id": row.id,
         "peerHandle": row.peer_handle,

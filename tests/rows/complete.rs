@@ -12,9 +12,17 @@ use super::scene::Scene;
 use super::table;
 
 /// Paths with tests of their own, since their requests are not made of fields: other nodes' envelopes, what
-/// authenticators answer, a transfer's four steps, documents, pages, and what Prometheus reads.
-const ELSEWHERE: [&str; 6] =
-    ["/federation/", "/auth/passkeys", "/device-transfer", "/openapi.json", "/docs", "/metrics"];
+/// authenticators answer, a transfer's four steps, documents, pages, what Prometheus reads, and a
+/// stream that does not end.
+const ELSEWHERE: [&str; 7] = [
+    "/federation/",
+    "/auth/passkeys",
+    "/device-transfer",
+    "/openapi.json",
+    "/docs",
+    "/metrics",
+    "/users/me/revocations/events",
+];
 
 #[test]
 fn every_path_in_the_sources_has_a_row() {

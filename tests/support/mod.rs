@@ -2,6 +2,7 @@
 
 mod authenticator;
 mod database;
+mod fault_proxy;
 mod node;
 mod peer;
 mod person;
@@ -9,6 +10,7 @@ mod post_office;
 
 pub use authenticator::Authenticator;
 pub use database::Database;
+pub use fault_proxy::{Fault, FaultProxy};
 pub use node::TestNode;
 pub use peer::{Mood, Peer, PeerUser};
 pub use person::{Person, fields};
