@@ -7,6 +7,7 @@ mod support;
 mod administration;
 mod ciphertext;
 mod device_transfer;
+mod drain;
 mod events;
 mod faults;
 mod friends;

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
@@ -25,6 +26,8 @@ pub enum Mood {
     Well,
     /// With this status and body.
     Answers(u16, String),
+    /// As it should, after a while that is at most this long.
+    Dawdles(Duration),
     /// Not for a long time.
     Hangs,
 }
@@ -250,6 +253,10 @@ async fn inbox(state: web::Data<State>, request: HttpRequest, body: web::Bytes) 
         }
         Mood::Answers(status, body) => {
             HttpResponse::build(actix_web::http::StatusCode::from_u16(status).unwrap()).body(body)
+        }
+        Mood::Dawdles(longest) => {
+            tokio::time::sleep(longest.mul_f64(rand::random())).await;
+            HttpResponse::Accepted().json(json!({ "success": true }))
         }
         Mood::Well => match verify(&state, &request, &message).await {
             Ok(()) => HttpResponse::Accepted().json(json!({ "success": true })),

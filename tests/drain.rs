@@ -1,0 +1,137 @@
+//! Many revocations at once: some peers are well and some are not, and the node is killed again and again.
+
+use std::collections::{HashMap, HashSet};
+use std::time::{Duration, Instant};
+
+use futures_util::future::join_all;
+use rand::RngExt;
+use vellum_client::http::RevocationState;
+use vellum_protocol::{Handle, Json, MessageType};
+
+use crate::support::{Mood, Peer, Person, TestNode, eventually};
+
+/// Somebody whom so many people on each of the peers have invited, and who starts anew: a revocation for
+/// each of them waits for its signature.
+async fn with_pending(node: &TestNode, peers: &[Peer], each: usize) -> (Person, Vec<Vec<Handle>>) {
+    let mut ann = node.person("ann").await;
+    let of_peer = async |peer: &Peer| {
+        let mut handles = Vec::with_capacity(each);
+        for n in 0..each {
+            let user = peer.user(&format!("user{n}"));
+            peer.invite(&user, &ann.handle()).await;
+            handles.push(user.handle);
+        }
+        handles
+    };
+    let handles = join_all(peers.iter().map(of_peer)).await;
+    ann.client.reset_identity().await.unwrap();
+    ann.new_keys().await;
+    (ann, handles)
+}
+
+async fn peers(count: usize) -> Vec<Peer> {
+    join_all((0..count).map(|_| Peer::start())).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_hundred_over_twenty_peers_the_healthy_are_delivered_and_the_rest_is_queued_with_reasons() {
+    let node = TestNode::start().await;
+    let peers = peers(20).await;
+    let (ann, handles) = with_pending(&node, &peers, 10).await;
+    for peer in &peers[..5] {
+        peer.set_mood(Mood::Hangs);
+    }
+    for peer in &peers[5..10] {
+        peer.set_mood(Mood::Answers(400, r#"{"message":"not today"}"#.to_owned()));
+    }
+    let started = Instant::now();
+    let results = ann.flush(&handles.concat()).await;
+    let took = started.elapsed();
+    // The test node waits 3 s for outcomes; signing and storing 200 items come on top.
+    assert!(took < Duration::from_secs(8), "the call returns within its limit: {took:?}");
+    assert_eq!(results.len(), 200);
+    for (result, n) in results.iter().zip(0..) {
+        let reason = result.error.clone().unwrap_or_default();
+        match n / 10 {
+            0..5 => assert!(
+                reason.contains("not answered yet") || reason.contains("not attempted yet"),
+                "{n}: {result:?}"
+            ),
+            5..10 => assert!(
+                reason.contains("not today") || reason.contains("not attempted yet"),
+                "{n}: {result:?}"
+            ),
+            _ => assert!(result.delivered, "{n}: {result:?}"),
+        }
+    }
+    let pending = ann.pending().await;
+    assert_eq!(pending.len(), 100, "what is not delivered is still there");
+    let under_way = |state| matches!(state, RevocationState::Queued | RevocationState::Delivering);
+    assert!(pending.iter().all(|row| under_way(row.state)));
+    assert!(peers[10..].iter().all(|peer| peer.received_of(MessageType::RelationshipRevoke).len() == 10));
+}
+
+/// Envelopes, and kills of the node while they drain.
+const ENVELOPES_EACH: usize = 100;
+const PEERS: usize = 10;
+const KILLS: usize = 100;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_is_killed_a_hundred_times_loses_nothing_and_sends_nothing_that_was_dropped() {
+    let mut node = TestNode::start_with(&[
+        ("VELLUM_FEDERATION__RETRY_FIRST_MS", "50"),
+        ("VELLUM_FEDERATION__RETRY_LONGEST_MS", "200"),
+        ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "0"),
+    ])
+    .await;
+    let peers = peers(PEERS).await;
+    let (mut ann, handles) = with_pending(&node, &peers, ENVELOPES_EACH).await;
+    let handles = handles.concat();
+    for peer in &peers {
+        peer.set_mood(Mood::Dawdles(Duration::from_millis(600)));
+    }
+    ann.flush(&handles).await;
+
+    let token = ann.client.token().unwrap().clone();
+    let mut dropped: HashMap<Handle, usize> = HashMap::new();
+    for round in 0..KILLS {
+        let pause = rand::rng().random_range(0..250);
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        // One that is still pending is dropped now and then; from the answer on, none may arrive.
+        if round % 4 == 0
+            && let Some(row) = ann.pending().await.pop()
+            && ann.client.discard_revocation(&row.peer_handle).await.is_ok()
+        {
+            // What was on the wire before the answer may still be read.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+            dropped.insert(row.peer_handle.clone(), arrivals(&peers, &row.peer_handle).len());
+        }
+        node.process.kill().await.unwrap();
+        node.process.start().await.unwrap();
+        ann.client = node.client();
+        ann.client.set_token(Some(token.clone()));
+    }
+    for peer in &peers {
+        peer.set_mood(Mood::Well);
+    }
+    eventually("everything has arrived", || async { ann.pending().await.is_empty().then_some(()) }).await;
+
+    assert!(!dropped.is_empty(), "some were dropped on the way");
+    for handle in &handles {
+        let arrived = arrivals(&peers, handle);
+        if let Some(before) = dropped.get(handle) {
+            assert_eq!(arrived.len(), *before, "{handle}: sent after it was dropped");
+            continue;
+        }
+        assert!(!arrived.is_empty(), "{handle} was lost");
+        // However often it came, it is one envelope: its receiver carries it out once.
+        assert_eq!(arrived.iter().collect::<HashSet<_>>().len(), 1, "{handle}");
+    }
+}
+
+/// The envelopes for somebody that have come to their node, as texts.
+fn arrivals(peers: &[Peer], handle: &Handle) -> Vec<String> {
+    let peer = peers.iter().find(|peer| peer.domain() == *handle.domain()).unwrap();
+    let is_theirs = |message: &&Json| message.get("to").and_then(Json::as_str) == Some(handle.as_str());
+    peer.received_of(MessageType::RelationshipRevoke).iter().filter(is_theirs).map(Json::canonical).collect()
+}
