@@ -50,6 +50,8 @@ const LEASE_MILLIS: i64 = 60_000;
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The shortest: a row that is due but may not go yet (its peer has enough under way) is no busy loop.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(200);
+/// The pause after an attempt has ended, in which others may end too.
+const AFTER_ATTEMPT: Duration = Duration::from_millis(10);
 /// The pause after the database has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -170,7 +172,7 @@ impl RevocationDelivery {
         } else if self.scan_again {
             self.scan(ctx);
         } else {
-            self.sleep(sleep.unwrap_or(LONGEST_SLEEP), ctx);
+            self.sleep(sleep.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP), ctx);
         }
     }
 
@@ -178,7 +180,6 @@ impl RevocationDelivery {
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        let time = time.clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         self.timer = Some(ctx.run_later(time, |actor, ctx| {
             actor.timer = None;
             actor.scan(ctx);
@@ -217,8 +218,11 @@ impl RevocationDelivery {
         }
         if self.stopping {
             self.finish_stopping();
+        } else if !self.scanning {
+            // Attempts end in swarms: one look serves all that ended in the same moment.
+            self.sleep(AFTER_ATTEMPT, ctx);
         } else {
-            self.scan(ctx);
+            self.scan_again = true;
         }
     }
 

@@ -62,6 +62,31 @@ impl TryFrom<LeasedRow> for Leased {
     }
 }
 
+/// The peers that anything is queued for and that may be tried, as far as operators and keys are concerned.
+/// It steps from one domain to the next through the index and touches no row between, so a hundred thousand
+/// rows for one peer cost as much as one.
+macro_rules! with_open_peers {
+    ($rest:literal) => {
+        concat!(
+            "with recursive domains(domain) as (
+                 select min(peer_domain) from outbox where state = 'queued'
+                 union all
+                 select (select min(o.peer_domain) from outbox o
+                          where o.state = 'queued' and o.peer_domain > d.domain)
+                 from domains d where d.domain is not null
+             ),
+             open_peers as materialized (
+                 select d.domain, coalesce(p.failures, 0) as failures, coalesce(p.retry_at, 0) as retry_at
+                 from domains d left join peers p on p.domain = d.domain
+                 where d.domain is not null and coalesce(p.paused, 0) = 0 and p.offered_key is null
+                   and coalesce(p.standing, 'neutral') <> 'blocked'
+                   and not exists (select 1 from node_state where name = 'deliveries_paused' and value <> 0)
+             ) ",
+            $rest
+        )
+    };
+}
+
 /// Leases what is due at `now`, at most `limit` rows and `per_peer` at once to one peer, counting those
 /// already under way. Peers take turns: each one's first due row comes before any one's second. A peer
 /// with failures on its record gets a single probe. Nothing goes to a peer that is blocked, paused, or shows
@@ -74,18 +99,18 @@ pub async fn lease_due(
     limit: u32,
     per_peer: u32,
 ) -> Result<Vec<Leased>, StoreError> {
-    let rows: Vec<LeasedRow> = on!(tx, c => sqlx::query_as(
-        "with due as materialized (
-             select o.id,
+    let rows: Vec<LeasedRow> = on!(tx, c => sqlx::query_as(with_open_peers!(
+        ", due as materialized (
+             select o.id, p.failures,
                     row_number() over (partition by o.peer_domain order by o.next_attempt_at, o.id) as turn,
-                    coalesce(p.failures, 0) as failures,
                     (select count(*) from outbox b
-                      where b.peer_domain = o.peer_domain and b.state = 'delivering') as busy
-             from outbox o left join peers p on p.domain = o.peer_domain
-             where o.state = 'queued' and o.next_attempt_at <= $2 and o.expires_at > $2
-               and coalesce(p.retry_at, 0) <= $2 and coalesce(p.paused, 0) = 0 and p.offered_key is null
-               and coalesce(p.standing, 'neutral') <> 'blocked'
-               and not exists (select 1 from node_state where name = 'deliveries_paused' and value <> 0)
+                      where b.state = 'delivering' and b.peer_domain = p.domain) as busy
+             from open_peers p join outbox o on o.id in (
+                 select f.id from outbox f
+                 where f.state = 'queued' and f.peer_domain = p.domain and f.next_attempt_at <= $2
+                   and f.expires_at > $2
+                 order by f.next_attempt_at, f.id limit $5)
+             where p.retry_at <= $2
          )
          update outbox set state = 'delivering', lease_holder = $1, lease_until = $3
          where id in (
@@ -94,7 +119,7 @@ pub async fn lease_due(
          )
          returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, maybe_arrived,
              lease_holder"
-    )
+    ))
     .bind(lease)
     .bind(now.0)
     .bind(until.0)
@@ -249,18 +274,19 @@ pub async fn widen_windows(tx: &mut Tx, domain: &str, window_millis: i64) -> Res
 /// When something has to be done next: an attempt, a lease's end, a window's end. `None` while nothing
 /// is under way.
 pub async fn next_due(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreError> {
-    let (at,): (Option<i64>,) = on!(conn, c => sqlx::query_as(
-        "select min(due) from (
-             select min(case when coalesce(p.retry_at, 0) > o.next_attempt_at then p.retry_at
-                             else o.next_attempt_at end) as due
-             from outbox o left join peers p on p.domain = o.peer_domain
-             where o.state = 'queued' and coalesce(p.paused, 0) = 0 and p.offered_key is null
-               and coalesce(p.standing, 'neutral') <> 'blocked'
-               and not exists (select 1 from node_state where name = 'deliveries_paused' and value <> 0)
+    let (at,): (Option<i64>,) = on!(conn, c => sqlx::query_as(with_open_peers!(
+        ", first_due as materialized (
+             select p.retry_at,
+                    (select min(o.next_attempt_at) from outbox o
+                      where o.state = 'queued' and o.peer_domain = p.domain) as row_at
+             from open_peers p
+         )
+         select min(due) from (
+             select min(case when retry_at > row_at then retry_at else row_at end) as due from first_due
              union all select min(lease_until) from outbox where state = 'delivering'
              union all select min(expires_at) from outbox where state = 'queued'
          ) as times"
-    )
+    ))
     .fetch_one(c).await)?;
     Ok(at.map(UnixMillis))
 }

@@ -8,7 +8,7 @@ use vellum_protocol::{MessageType, UnixMillis};
 use vellum_store::outbox::{self, Lapsed, Leased, Outcome, State};
 use vellum_store::peers;
 
-use crate::support::{Db, NEVER, T0, handle, t};
+use crate::support::{Db, NEVER, T0, envelope, handle, t};
 
 fn per_domain(leased: &[Leased]) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
@@ -298,4 +298,47 @@ async fn a_wider_window_reaches_the_signed_revocations_of_that_peer_and_nothing_
     assert_eq!(ends["dan@b.example"], Some(t(1000)));
     assert_eq!(ends["unsigned@a.example"], None);
     assert_eq!(expire(&db, t(1000)).await.len(), 1, "the invitation's window closed as before");
+}
+
+/// A measurement, not a test: `cargo test --release -p vellum-store -- --ignored --nocapture a_hundred_thousand`.
+#[tokio::test]
+#[ignore = "prints how long a look at a large queue takes"]
+async fn a_hundred_thousand_rows_over_two_thousand_peers_are_looked_at_quickly() {
+    const PEERS: i64 = 2000;
+    let db = Db::new().await;
+    let user = db.user("owner@example.org").await;
+    for peer in 0..PEERS {
+        let user = user.clone();
+        db.write(move |tx| {
+            async move {
+                let domain = format!("node{peer}.example");
+                for n in 0..50 {
+                    let envelope =
+                        envelope(MessageType::RelationshipRevoke, &format!("user{n}@{domain}"), t(n));
+                    outbox::queue(tx, &user, &envelope, "", NEVER, t(n)).await?;
+                }
+                if peer % 2 == 0 {
+                    peers::note_failure(tx, &domain, 9, t(3_600_000 + peer), "down", T0).await?;
+                }
+                Ok(())
+            }
+            .boxed()
+        })
+        .await;
+    }
+    let timed = |what: &'static str, started: std::time::Instant| println!("{what}: {:?}", started.elapsed());
+    for _ in 0..3 {
+        let started = std::time::Instant::now();
+        assert!(next_due(&db).await.is_some());
+        timed("when is something due", started);
+        let started = std::time::Instant::now();
+        let leased = db.lease_up_to(256, "x:1", t(1000), 4).await;
+        timed("lease 256 rows", started);
+        assert_eq!(leased.len(), 256);
+        let started = std::time::Instant::now();
+        for row in &leased {
+            db.finish(row, Outcome::Delivered, t(1000)).await;
+        }
+        timed("record 256 outcomes, one by one", started);
+    }
 }
