@@ -8,6 +8,7 @@ pub mod cli;
 pub mod config;
 pub mod data_dir;
 pub mod demo;
+pub mod doctor;
 pub mod http;
 pub mod mail;
 pub mod node;

@@ -56,6 +56,17 @@ impl Post {
         Ok(Self { from: settings.from.parse().context("the setting mail.from")?, node: node.to_owned(), way })
     }
 
+    /// Whether the way out is open: a mail server that answers, or a folder, which always is.
+    ///
+    /// # Errors
+    /// What the mail server says, or why it cannot be reached.
+    pub async fn can_send(&self) -> anyhow::Result<bool> {
+        match &self.way {
+            Way::Smtp(transport) => transport.test_connection().await.context("asking the mail server"),
+            Way::Folder(_) => Ok(true),
+        }
+    }
+
     /// Sends one letter.
     ///
     /// # Errors

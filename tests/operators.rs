@@ -159,3 +159,51 @@ async fn health_tells_whether_the_node_can_work() {
     );
     assert_eq!(asked("127.0.0.1:1").0, Some(1));
 }
+
+/// The doctor's findings about something, and how it ended.
+fn examined(node: &TestNode, settings: &[(&str, &str)]) -> (Option<i32>, Vec<Value>) {
+    let doctor = std::process::Command::new(env!("CARGO_BIN_EXE_vellum"))
+        .args(["doctor", "--json", "--data-dir"])
+        .arg(node.process.folder())
+        .envs(settings.iter().copied())
+        .env("VELLUM_FEDERATION__ALLOW_PRIVATE_PEERS", "true")
+        .output()
+        .unwrap();
+    (doctor.status.code(), serde_json::from_slice(&doctor.stdout).unwrap())
+}
+
+fn severity(findings: &[Value], about: &str) -> Option<String> {
+    let finding = findings.iter().find(|finding| finding["about"] == about)?;
+    assert!(finding["severity"] == "well" || finding["advice"].is_string(), "{finding}");
+    finding["severity"].as_str().map(str::to_owned)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_doctor_says_what_is_wrong_and_what_to_do() {
+    let node = TestNode::start().await;
+    let (ann, peer) = (node.person("ann").await, Peer::start().await);
+    let bob = peer.user("bob");
+    peer.invite(&bob, &ann.handle()).await;
+    let origin = node.process.origin();
+    let well = [("VELLUM_HTTP__ORIGIN", origin.as_str())];
+    let (code, findings) = examined(&node, &well);
+    for about in ["data folder", "database", "queue", "origin", "peers", "clock"] {
+        assert_eq!(severity(&findings, about).as_deref(), Some("well"), "{about}: {findings:?}");
+    }
+    assert_eq!(severity(&findings, "mail").as_deref(), Some("doubtful"), "letters are files");
+    assert_eq!(code, Some(0), "nothing is broken");
+
+    use std::os::unix::fs::PermissionsExt;
+    let key = node.process.folder().join("server.key");
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o644)).unwrap();
+    let elsewhere = format!("http://{}", peer.domain());
+    let broken =
+        [("VELLUM_HTTP__ORIGIN", elsewhere.as_str()), ("VELLUM_MAIL__SMTP_URL", "smtp://localhost:1")];
+    let (code, findings) = examined(&node, &broken);
+    for about in ["keys", "origin", "mail"] {
+        assert_eq!(severity(&findings, about).as_deref(), Some("broken"), "{about}: {findings:?}");
+    }
+    assert_eq!(code, Some(1));
+    let nobody = [("VELLUM_HTTP__ORIGIN", "http://localhost:1")];
+    assert_eq!(severity(&examined(&node, &nobody).1, "origin").as_deref(), Some("broken"));
+}

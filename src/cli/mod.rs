@@ -2,6 +2,7 @@
 //! wrong use, with the reason on standard error.
 
 mod demo;
+mod doctor;
 mod health;
 mod openapi;
 mod peer;
@@ -52,6 +53,8 @@ enum Command {
     /// Shows the nodes that this one has met, and decides about them.
     #[command(subcommand)]
     Peer(peer::PeerCommand),
+    /// Looks at what operators trip over, and says what to do.
+    Doctor,
     /// Asks the running node whether it can work; for a container's health check.
     Health,
     /// Prints the OpenAPI document that the node serves at /openapi.json.
@@ -88,6 +91,7 @@ impl Cli {
             Command::User(command) => user::run(&context, command),
             Command::Queue(command) => queue::run(&context, command),
             Command::Peer(command) => peer::run(&context, command),
+            Command::Doctor => doctor::run(&context),
             Command::Health => health::run(&context),
             Command::Openapi => openapi::run(),
             Command::Secrets(command) => secrets::run(&context, command),

@@ -115,7 +115,7 @@ async fn connection(state: Arc<State>, mut stream: TcpStream) {
                 let _ = copy_bidirectional(&mut stream, &mut node).await;
             }
             Fault::Hang => {
-                let mut sink = [0; 4096];
+                let mut sink = vec![0; 4096];
                 while stream.read(&mut sink).await.is_ok_and(|read| read > 0) {}
                 std::future::pending::<()>().await;
             }
@@ -150,7 +150,7 @@ async fn answer(stream: &mut TcpStream, bytes: &str) {
 
 /// Reads until nothing comes for a moment: the requests here are short.
 async fn read_request(stream: &mut TcpStream) {
-    let mut sink = [0; 16 * 1024];
+    let mut sink = vec![0; 16 * 1024];
     let pause = Duration::from_millis(100);
     while tokio::time::timeout(pause, stream.read(&mut sink))
         .await

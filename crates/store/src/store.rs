@@ -115,6 +115,17 @@ impl Store {
         answered.await.unwrap_or_else(|_| Err(StoreError::Busy.into()))
     }
 
+    /// Reads the whole database and says what is wrong with it; an empty list says that it is whole.
+    ///
+    /// # Errors
+    /// When it cannot even be read.
+    pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
+        let mut conn = self.read().await?;
+        let rows: Vec<(String,)> =
+            sqlx::query_as("pragma integrity_check").fetch_all(conn.as_sqlite()).await?;
+        Ok(rows.into_iter().map(|(text,)| text).filter(|text| text != "ok").collect())
+    }
+
     /// Finishes the writes handed in before, then closes every connection.
     pub async fn close(&self) {
         self.writer.close().await;

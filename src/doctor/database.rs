@@ -1,0 +1,42 @@
+//! The database: whole, and with the schema of this version.
+
+use vellum_store::Store;
+use vellum_store::outbox::State;
+use vellum_store::outbox::overview;
+use vellum_store::{StoreError, node_state};
+
+use super::Finding;
+
+pub async fn check(store: &Store) -> Vec<Finding> {
+    let advice = "stop the node, keep a copy of the data folder, and restore a backup";
+    let whole = match store.integrity().await {
+        Ok(problems) if problems.is_empty() => Finding::well("database", "whole, with this version's schema"),
+        Ok(problems) => Finding::broken("database", problems.join("; "), advice),
+        Err(error) => Finding::broken("database", error.to_string(), advice),
+    };
+    let queue = match queue(store).await {
+        Ok(finding) => finding,
+        Err(error) => Finding::broken("queue", error.to_string(), "see the database"),
+    };
+    vec![whole, queue]
+}
+
+async fn queue(store: &Store) -> Result<Finding, StoreError> {
+    let mut conn = store.read().await?;
+    let depths = overview::depths(&mut conn).await?;
+    let rows = |state| depths.iter().find(|depth| depth.state == state).map_or(0, |depth| depth.rows);
+    let says = format!(
+        "{} on their way, {} wait for a signature, {} refused for good",
+        rows(State::Queued) + rows(State::Delivering),
+        rows(State::AwaitingSignature),
+        rows(State::Rejected)
+    );
+    if node_state::deliveries_paused(&mut conn).await? {
+        return Ok(Finding::doubtful(
+            "queue",
+            format!("{says}; deliveries are paused"),
+            "vellum queue resume",
+        ));
+    }
+    Ok(Finding::well("queue", says))
+}
