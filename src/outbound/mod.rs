@@ -138,9 +138,10 @@ fn date(text: &str) -> Option<UnixMillis> {
 /// cause is what a person needs.
 fn cause(error: &reqwest::Error) -> TransportError {
     let mut innermost: &dyn std::error::Error = error;
-    let mut words = Vec::new();
+    let (mut words, mut of_tls) = (Vec::new(), false);
     while let Some(source) = innermost.source() {
         innermost = source;
+        of_tls |= is_of_tls(source);
         words.push(source.to_string());
     }
     let reason = words.pop().unwrap_or_else(|| "the connection failed".into());
@@ -150,8 +151,89 @@ fn cause(error: &reqwest::Error) -> TransportError {
     if reason.starts_with(guard::REFUSED) {
         return TransportError::Forbidden(reason);
     }
-    if words.iter().chain([&reason]).any(|word| word.contains("certificate") || word.contains("TLS")) {
+    if of_tls {
         return TransportError::Tls(reason);
     }
     if error.is_connect() { TransportError::Unreachable(reason) } else { TransportError::Broken(reason) }
+}
+
+/// Whether an error is TLS's own. It comes wrapped into errors of input and output, which do not give it as
+/// their source.
+fn is_of_tls(error: &(dyn std::error::Error + 'static)) -> bool {
+    let wrapped = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+    error.is::<rustls::Error>() || wrapped.is_some_and(|inner| is_of_tls(inner))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::ServerConfig;
+    use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::TcpListener;
+    use tokio_rustls::TlsAcceptor;
+
+    use super::*;
+
+    /// Not one of the names that plain http is used for, and still this machine.
+    const OTHER_LOOPBACK: &str = "127.0.0.2";
+
+    async fn ask_there(listener: &TcpListener) -> TransportError {
+        let port = listener.local_addr().unwrap().port();
+        let domain = Domain::parse(&format!("{OTHER_LOOPBACK}:{port}")).unwrap();
+        let transport = HttpTransport::new(true).unwrap();
+        transport.get(&domain, "/.well-known/parchment-server").await.unwrap_err()
+    }
+
+    fn provider() {
+        // It may be there already.
+        let _ = rustls::crypto::ring::default_provider().install_default();
+    }
+
+    #[tokio::test]
+    async fn a_certificate_that_nobody_vouches_for_is_trouble_of_tls() {
+        provider();
+        let made = rcgen::generate_simple_self_signed([OTHER_LOOPBACK.to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(made.signing_key.serialize_der()));
+        let config = ServerConfig::builder().with_no_client_auth();
+        let config = config.with_single_cert(vec![made.cert.der().clone()], key).unwrap();
+        let listener = TcpListener::bind((OTHER_LOOPBACK, 0)).await.unwrap();
+        let serve = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            // The client breaks the handshake off.
+            let _ = TlsAcceptor::from(Arc::new(config)).accept(stream).await;
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            error = ask_there(&listener) => assert!(matches!(error, TransportError::Tls(_)), "{error:?}"),
+            () = serve => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn an_answer_without_tls_is_trouble_of_tls_and_is_not_read() {
+        provider();
+        let listener = TcpListener::bind((OTHER_LOOPBACK, 0)).await.unwrap();
+        let serve = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        tokio::select! {
+            error = ask_there(&listener) => assert!(matches!(error, TransportError::Tls(_)), "{error:?}"),
+            () = serve => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_nothing_is_reachable() {
+        provider();
+        let listener = TcpListener::bind((OTHER_LOOPBACK, 0)).await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        drop(listener);
+        let domain = Domain::parse(&format!("{OTHER_LOOPBACK}:{port}")).unwrap();
+        let error = HttpTransport::new(true).unwrap().get(&domain, "/").await.unwrap_err();
+        assert!(matches!(error, TransportError::Unreachable(_)), "{error:?}");
+    }
 }
