@@ -19,6 +19,7 @@ mod operations;
 mod operators;
 mod order;
 mod passkeys;
+mod queue_load;
 mod revocations;
 mod rotation;
 mod rows;

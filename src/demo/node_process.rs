@@ -90,6 +90,12 @@ impl NodeProcess {
         Ok(())
     }
 
+    /// The process's id while it runs.
+    #[must_use]
+    pub fn pid(&self) -> Option<u32> {
+        self.child.as_ref().and_then(Child::id)
+    }
+
     /// Asks the node to stop, and waits until it has.
     ///
     /// # Errors

@@ -30,13 +30,22 @@ pub struct Scene {
 impl Scene {
     pub async fn set() -> Arc<Self> {
         let longest = LONGEST_UPLOAD.to_string();
-        let node = TestNode::start_with(&[("VELLUM_HTTP__LONGEST_UPLOAD", &longest)]).await;
+        // Only the scene's own peer is spoken with. A node of another test that still tries to reach the port
+        // which this one was given would change what is stored.
+        let settings =
+            [("VELLUM_HTTP__LONGEST_UPLOAD", longest.as_str()), ("VELLUM_FEDERATION__MODE", "allow_list")];
+        let mut node = TestNode::prepared(&settings);
+        let peer = Peer::start().await;
+        // The second is where nobody is.
+        for domain in [peer.domain().as_str(), "localhost:1"] {
+            node.process.run(&["peer", "allow", domain]).await.unwrap();
+        }
+        node.process.start().await.unwrap();
         let database = Database::of(&node).await;
         let powerless = node.person("powerless").await;
         database.take_roles(&powerless).await;
         let http = Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(0).build().unwrap();
-        let (peer, people) = (Peer::start().await, AtomicUsize::new(0));
-        Arc::new(Self { node, peer, database, http, powerless, people })
+        Arc::new(Self { node, peer, database, http, powerless, people: AtomicUsize::new(0) })
     }
 
     fn new_name(&self) -> String {

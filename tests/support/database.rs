@@ -63,6 +63,44 @@ impl Database {
         id
     }
 
+    /// Puts so many messages to people on a node into the queue, due at once and for a day.
+    pub async fn add_messages(&self, person: &Person, domain: &str, count: usize) {
+        let (user, from, at) = (id_of(person).await, person.handle(), now());
+        let mut tx = self.0.begin().await.unwrap();
+        for n in 0..count {
+            let to = format!("user{n}@{domain}");
+            let signed = person.signer().revoke(&to.parse().unwrap(), at, &mut rand::rng());
+            let envelope = serde_json::json!({
+                "protocol_version": 2, "message_type": "RELATIONSHIP_REVOKE", "message_version": 1, "from": from,
+                "to": to, "nonce": signed.nonce, "timestamp": signed.timestamp, "payload": {},
+                "signature": signed.signature,
+            });
+            sqlx::query(
+                "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, envelope,
+                     envelope_at, expires_at, next_attempt_at, created_at)
+                 values ($1, $2, $3, $4, 'RELATIONSHIP_REVOKE', '', 'queued', $5, $6, $7, $6, $6)",
+            )
+            .bind(uuid::Uuid::now_v7().to_string())
+            .bind(&user)
+            .bind(&to)
+            .bind(domain)
+            .bind(envelope.to_string())
+            .bind(at.0)
+            .bind(at.plus_millis(86_400_000).0)
+            .execute(&mut *tx)
+            .await
+            .unwrap();
+        }
+        tx.commit().await.unwrap();
+    }
+
+    /// How many messages are in the queue.
+    pub async fn count_messages(&self) -> u64 {
+        let (count,): (i64,) =
+            sqlx::query_as("select count(*) from outbox").fetch_one(&self.0).await.unwrap();
+        u64::try_from(count).unwrap()
+    }
+
     /// A node that was met once.
     pub async fn add_peer(&self, domain: &str, key: &str) {
         sqlx::query("insert into peers (domain, public_key) values ($1, $2)")

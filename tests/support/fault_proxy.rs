@@ -31,6 +31,8 @@ struct State {
     upstream: Mutex<u16>,
     fault: Mutex<Fault>,
     listening: Mutex<Option<JoinHandle<()>>>,
+    /// Holds the port while nobody listens, so that no other test is given it.
+    held: Mutex<Option<TcpSocket>>,
 }
 
 /// The proxy.
@@ -46,6 +48,7 @@ impl FaultProxy {
             upstream: Mutex::new(0),
             fault: Mutex::new(Fault::None),
             listening: Mutex::default(),
+            held: Mutex::default(),
         });
         *state.listening.lock().unwrap() = Some(tokio::spawn(serve(Arc::clone(&state), listener)));
         Self(state)
@@ -76,13 +79,15 @@ impl FaultProxy {
             // An abort is how it ends.
             let _ = listening.await;
         }
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_reuseaddr(true).unwrap();
+        socket.bind(([127, 0, 0, 1], self.0.port).into()).unwrap();
+        *self.0.held.lock().unwrap() = Some(socket);
     }
 
     /// Somebody listens again.
     pub async fn come_back(&self) {
-        let socket = TcpSocket::new_v4().unwrap();
-        socket.set_reuseaddr(true).unwrap();
-        socket.bind(([127, 0, 0, 1], self.0.port).into()).unwrap();
+        let socket = self.0.held.lock().unwrap().take().unwrap();
         let listener = socket.listen(128).unwrap();
         *self.0.listening.lock().unwrap() = Some(tokio::spawn(serve(Arc::clone(&self.0), listener)));
     }
