@@ -74,6 +74,9 @@ impl Flushed {
             return;
         };
         self.error = Some(match (row.state, row.last_error) {
+            (State::Delivering, Some(error)) if row.attempts > 0 => {
+                format!("under way again; the last attempt: {error}")
+            }
             (State::Delivering, _) => "under way: the peer has not answered yet".into(),
             (_, Some(error)) => error,
             (_, None) => "queued: not attempted yet".into(),
