@@ -112,7 +112,8 @@ async fn too_many_requests_are_answered_with_patience() {
     assert!(row.last_error.as_ref().unwrap().contains("refused (429): not so often!"), "{row:?}");
     if let Some(next) = &row.next_attempt_at {
         let pause = next.instant().since(now());
-        assert!(pause > 2_000, "the pause that was asked for is kept: {row:?}");
+        // Without having been asked it would be three quarters of a second at most.
+        assert!(pause > 1_000, "the pause that was asked for is kept: {row:?}");
     }
     scene.proxy.set(Fault::None).await;
     scene.arrives().await;
