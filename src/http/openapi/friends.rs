@@ -80,6 +80,7 @@ pub fn invite() -> Operation {
     .answer(200, "The invitation.", object(vec![("invitation", invitation())]))
     .refused(400, &["invalid_handle", "self", "already_friends", "already_invited", "user_not_found"])
     .refused(400, &REFUSALS)
+    .refused(403, &["peer_not_admitted"])
     .refused(502, &["peer_unreachable"])
 }
 
@@ -94,6 +95,7 @@ pub fn accept() -> Operation {
     .answer(200, "You are friends.", success())
     .refused(400, &REFUSALS)
     .refused(400, &["user_not_found"])
+    .refused(403, &["peer_not_admitted"])
     .refused(502, &["peer_unreachable"])
 }
 
@@ -152,6 +154,7 @@ pub fn resolve() -> Operation {
         .answer(200, "The user document.", user_document())
         .refused(400, &["invalid_handle"])
         .refused(404, &["not_found"])
+        .refused(403, &["peer_not_admitted"])
         .refused(502, &["peer_unreachable"])
 }
 
