@@ -34,7 +34,7 @@ use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, AbortRegistration};
 use tokio::sync::oneshot;
 use tracing::Instrument;
-use vellum_store::outbox::{self, Leased};
+use vellum_store::outbox::{self, Leased, Lot};
 use vellum_store::{OutboxId, StoreError};
 
 use crate::Error;
@@ -322,7 +322,7 @@ async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
     if due > now {
         return Ok(Scan { leased: Vec::new(), sleep: Some(until(due.since(now))) });
     }
-    let per_peer = node.settings.in_flight_per_peer;
+    let (per_peer, lot) = (node.settings.in_flight_per_peer, Lot::new(rand::random()));
     let (leased, lapsed) = node
         .store
         .write(move |tx| {
@@ -333,7 +333,7 @@ async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
                     settle::lapsed(tx, message, now).await?;
                 }
                 let until = now.plus_millis(LEASE_MILLIS);
-                let leased = outbox::lease_due(tx, &lease, now, until, BATCH, per_peer).await?;
+                let leased = outbox::lease_due(tx, &lease, now, until, BATCH, per_peer, lot).await?;
                 Ok::<_, Error>((leased, lapsed.len()))
             }
             .boxed()

@@ -94,8 +94,11 @@ fn outcome_of(retry: &RetryPolicy, leased: &Leased, verdict: &Verdict, now: Unix
         // Only a revocation has a list in which its owner sees a refusal; anything else just goes.
         Verdict::Rejected { .. } if !leased.subject.is_empty() => Outcome::Delivered,
         Verdict::Rejected { reason } => Outcome::Rejected { error: reason.clone() },
-        Verdict::Later { reason, pause, maybe_arrived, .. } => {
-            let own = retry.after(leased.attempts.saturating_add(1));
+        Verdict::Later { reason, pause, maybe_arrived, reached } => {
+            // Where the peer was not reached its own record makes the row wait; the row stays ready, for a
+            // probe that comes early and for the peer's return.
+            let failures = if *reached { leased.attempts.saturating_add(1) } else { 1 };
+            let own = retry.after(failures);
             let next_attempt_at = later(retry, now, pause.map_or(own, |asked| asked.max(own)));
             Outcome::Postponed { error: reason.clone(), next_attempt_at, maybe_arrived: *maybe_arrived }
         }

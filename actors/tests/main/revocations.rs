@@ -7,7 +7,7 @@ use vellum_client::{MasterSeed, Signer};
 use vellum_protocol::{Handle, JsonObject, MessageType};
 use vellum_store::friendships::Peer;
 use vellum_store::invitations::Direction;
-use vellum_store::outbox::{self, State};
+use vellum_store::outbox::{self, Lot, State};
 use vellum_store::{OutboxId, StoreError};
 
 use crate::support::{Hang, Mood, Person, World, fields, in_time, until};
@@ -410,8 +410,11 @@ async fn what_an_earlier_run_had_in_hand_is_taken_up_at_the_start() {
         .node
         .store
         .write(move |tx| {
-            async move { outbox::lease_due(tx, "a run that died", now, now.plus_millis(60_000), 9, 9).await }
-                .boxed()
+            async move {
+                outbox::lease_due(tx, "a run that died", now, now.plus_millis(60_000), 9, 9, Lot::new(0))
+                    .await
+            }
+            .boxed()
         })
         .await;
     assert_eq!(leased.unwrap().len(), 1);

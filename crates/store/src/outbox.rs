@@ -20,7 +20,7 @@ pub mod overview;
 use leasing::LapsedRow;
 
 pub use leasing::{
-    Lapsed, Leased, Outcome, expire, expire_leases, finish, lease_due, next_due, release_leases,
+    Lapsed, Leased, Lot, Outcome, expire, expire_leases, finish, lease_due, next_due, release_leases,
     widen_windows,
 };
 
@@ -127,7 +127,8 @@ macro_rules! select_pending {
     ($rest:literal) => {
         concat!(
             "select o.id, o.peer_handle, o.created_at, o.state, o.attempts, o.last_error, o.last_attempt_at, ",
-            "o.next_attempt_at, p.retry_at, o.expires_at ",
+            "o.next_attempt_at, case when p.pause_until > p.retry_at then p.pause_until else p.retry_at end as retry_at, ",
+            "o.expires_at ",
             "from outbox o left join peers p on p.domain = o.peer_domain ",
             "where o.user_id = $1 and o.message_type = 'RELATIONSHIP_REVOKE' ",
             $rest

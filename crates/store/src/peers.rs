@@ -100,7 +100,8 @@ impl TryFrom<PeerRow> for PeerNode {
 macro_rules! select_peers {
     ($rest:literal) => {
         concat!(
-            "select domain, public_key, revocation_window_seconds, failures, retry_at, last_error, ",
+            "select domain, public_key, revocation_window_seconds, failures, ",
+            "case when pause_until > retry_at then pause_until else retry_at end as retry_at, last_error, ",
             "last_failure_at, last_delivery_at, offered_key, standing, paused from peers ",
             $rest
         )
@@ -179,7 +180,7 @@ pub async fn repin(
 ) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query(
         "update peers set public_key = offered_key, pinned_at = $3, offered_key = null, offered_at = null,
-             failures = 0, retry_at = 0, last_error = null
+             failures = 0, retry_at = 0, pause_until = 0, probed_early = 0, last_error = null
          where domain = $1 and offered_key = $2"
     )
     .bind(domain).bind(expected.to_base64()).bind(now.0).execute(c).await)?;
@@ -223,36 +224,40 @@ pub async fn note_failure(
     on!(tx, c => sqlx::query(
         "insert into peers (domain, failures, retry_at, last_error, last_failure_at) values ($1, $2, $3, $4, $5)
          on conflict (domain) do update set failures = excluded.failures, retry_at = excluded.retry_at,
-             last_error = excluded.last_error, last_failure_at = excluded.last_failure_at"
+             probed_early = 0, last_error = excluded.last_error, last_failure_at = excluded.last_failure_at"
     )
     .bind(domain).bind(i64::from(failures)).bind(retry_at.0).bind(error).bind(now.0).execute(c).await)?;
     Ok(())
 }
 
-/// Notes that the peer asked for a pause, or that it is up again but refuses: no attempt before `retry_at`.
-pub async fn pause_until(tx: &mut Tx, domain: &str, retry_at: UnixMillis) -> Result<(), StoreError> {
+/// Notes that the peer asked for a pause: no attempt before `until`, whatever is delivered meanwhile.
+pub async fn pause_until(tx: &mut Tx, domain: &str, until: UnixMillis) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query(
-        "insert into peers (domain, retry_at) values ($1, $2)
-         on conflict (domain) do update set retry_at = excluded.retry_at where peers.retry_at < excluded.retry_at"
+        "insert into peers (domain, pause_until) values ($1, $2)
+         on conflict (domain) do update set pause_until = excluded.pause_until
+             where peers.pause_until < excluded.pause_until"
     )
-    .bind(domain).bind(retry_at.0).execute(c).await)?;
+    .bind(domain).bind(until.0).execute(c).await)?;
     Ok(())
 }
 
-/// Clears the peer's record: something was delivered to it.
+/// Clears the peer's record: something was delivered to it. A pause that it has asked for stands.
 pub async fn note_delivery(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query(
-        "update peers set failures = 0, retry_at = 0, last_error = null, last_delivery_at = $2 where domain = $1"
+        "update peers set failures = 0, retry_at = 0, probed_early = 0, last_error = null, last_delivery_at = $2
+         where domain = $1"
     )
     .bind(domain).bind(now.0).execute(c).await)?;
     Ok(())
 }
 
-/// A peer that is being waited for has spoken: it earns one probe at once. Its record stays, since one
-/// that speaks may still not listen. Tells whether there was a wait to cut short.
+/// A peer that is being waited for has spoken: it earns one probe at once, and no second one before that
+/// has failed and a new wait has begun. Its record stays, since one that speaks may still not listen. Tells
+/// whether there was a wait to cut short.
 pub async fn allow_probe(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query(
-        "update peers set retry_at = $2 where domain = $1 and failures > 0 and retry_at > $2"
+        "update peers set retry_at = $2, probed_early = 1
+         where domain = $1 and failures > 0 and retry_at > $2 and probed_early = 0"
     )
     .bind(domain).bind(now.0).execute(c).await)?;
     Ok(done.rows_affected() == 1)

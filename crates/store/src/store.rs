@@ -129,8 +129,9 @@ impl Store {
     /// Finishes the writes handed in before, then closes every connection.
     pub async fn close(&self) {
         self.writer.close().await;
-        self.writers.close().await;
+        // The last connection to go puts the log into the database, which a reader could not.
         self.readers.close().await;
+        self.writers.close().await;
     }
 }
 

@@ -62,6 +62,19 @@ impl TryFrom<LeasedRow> for Leased {
     }
 }
 
+/// Which user's turn it is, drawn by lot for each look at the outbox: a place in the order of what is random
+/// in users' ids.
+#[derive(Debug, Clone)]
+pub struct Lot(String);
+
+impl Lot {
+    /// The lot with this number.
+    #[must_use]
+    pub fn new(number: u64) -> Self {
+        Self(format!("{:012x}", number & 0xffff_ffff_ffff))
+    }
+}
+
 /// The peers that anything is queued for and that may be tried, as far as operators and keys are concerned.
 /// It steps from one domain to the next through the index and touches no row between, so a hundred thousand
 /// rows for one peer cost as much as one.
@@ -76,7 +89,9 @@ macro_rules! with_open_peers {
                  from domains d where d.domain is not null
              ),
              open_peers as materialized (
-                 select d.domain, coalesce(p.failures, 0) as failures, coalesce(p.retry_at, 0) as retry_at
+                 select d.domain, coalesce(p.failures, 0) as failures,
+                        coalesce(case when p.pause_until > p.retry_at then p.pause_until else p.retry_at end, 0)
+                            as retry_at
                  from domains d left join peers p on p.domain = d.domain
                  where d.domain is not null and coalesce(p.paused, 0) = 0 and p.offered_key is null
                    and coalesce(p.standing, 'neutral') <> 'blocked'
@@ -88,8 +103,10 @@ macro_rules! with_open_peers {
 }
 
 /// Leases what is due at `now`, at most `limit` rows and `per_peer` at once to one peer, counting those
-/// already under way. Peers take turns: each one's first due row comes before any one's second. A peer
-/// with failures on its record gets a single probe. Nothing goes to a peer that is blocked, paused, or shows
+/// already under way. Peers take turns: each one's first due row comes before any one's second. So do the
+/// users with rows for one peer, beginning with the one whom `lot` hits: whoever has a hundred thousand rows
+/// there has one turn like everybody, and what places are left. A peer with failures on its record gets a
+/// single probe. Nothing goes to a peer that is blocked, paused, or shows
 /// another key than the pinned one.
 pub async fn lease_due(
     tx: &mut Tx,
@@ -98,25 +115,59 @@ pub async fn lease_due(
     until: UnixMillis,
     limit: u32,
     per_peer: u32,
+    lot: Lot,
 ) -> Result<Vec<Leased>, StoreError> {
     let rows: Vec<LeasedRow> = on!(tx, c => sqlx::query_as(with_open_peers!(
-        ", due as materialized (
-             select o.id, p.failures,
-                    row_number() over (partition by o.peer_domain order by o.next_attempt_at, o.id) as turn,
-                    (select count(*) from outbox b
-                      where b.state = 'delivering' and b.peer_domain = p.domain) as busy
-             from open_peers p join outbox o on o.id in (
+        ", counted as materialized (
+             select p.domain, case when p.failures > 0 then 1 else $5 end
+                        - (select count(*) from outbox b
+                            where b.state = 'delivering' and b.peer_domain = p.domain) as places
+             from open_peers p where p.retry_at <= $2
+         ),
+         turns(domain, places, user_turn, step) as (
+             select c.domain, c.places, coalesce(
+                        (select substr(o.user_id, 25) from outbox o
+                          where o.state = 'queued' and o.peer_domain = c.domain and substr(o.user_id, 25) >= $6
+                          order by substr(o.user_id, 25) limit 1),
+                        (select substr(o.user_id, 25) from outbox o
+                          where o.state = 'queued' and o.peer_domain = c.domain
+                          order by substr(o.user_id, 25) limit 1)),
+                    1
+             from counted c where c.places > 0
+             union all
+             select t.domain, t.places,
+                    (select substr(o.user_id, 25) from outbox o
+                      where o.state = 'queued' and o.peer_domain = t.domain
+                        and substr(o.user_id, 25) > t.user_turn
+                      order by substr(o.user_id, 25) limit 1),
+                    t.step + 1
+             from turns t where t.user_turn is not null and t.step < t.places
+         ),
+         candidates as materialized (
+             select t.domain, t.places, t.step,
+                    (select f.id from outbox f
+                      where f.state = 'queued' and f.peer_domain = t.domain
+                        and substr(f.user_id, 25) = t.user_turn and f.next_attempt_at <= $2 and f.expires_at > $2
+                      order by f.next_attempt_at, f.id limit 1) as id
+             from turns t where t.user_turn is not null
+             union all
+             select c.domain, c.places, $5 + 1, o.id
+             from counted c join outbox o on o.id in (
                  select f.id from outbox f
-                 where f.state = 'queued' and f.peer_domain = p.domain and f.next_attempt_at <= $2
+                 where f.state = 'queued' and f.peer_domain = c.domain and f.next_attempt_at <= $2
                    and f.expires_at > $2
                  order by f.next_attempt_at, f.id limit $5)
-             where p.retry_at <= $2
+             where c.places > 0
+         ),
+         due as materialized (
+             select o.id, f.places,
+                    row_number() over (partition by f.domain order by f.step, o.next_attempt_at, o.id) as turn
+             from (select id, domain, places, min(step) as step from candidates where id is not null
+                   group by id, domain, places) as f
+             join outbox o on o.id = f.id
          )
          update outbox set state = 'delivering', lease_holder = $1, lease_until = $3
-         where id in (
-             select id from due where turn + busy <= case when failures > 0 then 1 else $5 end
-             order by turn, id limit $4
-         )
+         where state = 'queued' and id in (select id from due where turn <= places order by turn, id limit $4)
          returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, maybe_arrived,
              lease_holder"
     ))
@@ -125,6 +176,7 @@ pub async fn lease_due(
     .bind(until.0)
     .bind(i64::from(limit))
     .bind(i64::from(per_peer))
+    .bind(lot.0)
     .fetch_all(c)
     .await)?;
     rows.into_iter().map(Leased::try_from).collect()

@@ -140,7 +140,7 @@ pub async fn retry_now(tx: &mut Tx, wanted: &Selection, now: UnixMillis) -> Resu
     let id = wanted.id.as_ref().map_or("", OutboxId::as_str);
     let domain = wanted.peer_domain.as_deref().unwrap_or_default();
     on!(tx, c => sqlx::query(
-        "update peers set retry_at = $3 where retry_at > $3 and domain in (
+        "update peers set retry_at = 0, pause_until = 0 where (retry_at > $3 or pause_until > $3) and domain in (
              select peer_domain from outbox
              where state = 'queued' and ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2))"
     )

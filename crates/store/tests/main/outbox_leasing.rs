@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use vellum_protocol::{MessageType, UnixMillis};
-use vellum_store::outbox::{self, Lapsed, Leased, Outcome, State};
+use vellum_store::outbox::{self, Lapsed, Leased, Lot, Outcome, State};
 use vellum_store::peers;
 
 use crate::support::{Db, NEVER, T0, envelope, handle, t};
@@ -64,6 +64,55 @@ async fn one_peer_gets_no_more_at_once_than_its_limit_counting_what_is_under_way
     assert!(db.finish(a, Outcome::Delivered, t(101)).await);
     assert_eq!(db.lease("x:3", t(101), 2).await.len(), 1, "one place is free again");
     assert_eq!(db.lease("x:4", t(101), 4).await.len(), 2, "a wider limit counts them too");
+}
+
+#[tokio::test]
+async fn users_take_turns_at_one_peer_however_much_one_of_them_has_queued() {
+    let db = Db::new().await;
+    let heavy = db.user("heavy@example.org").await;
+    for n in 0..40 {
+        db.queue(&heavy, &format!("friend{n}@peer.example"), NEVER, t(n)).await;
+    }
+    let light = [db.user("one@example.org").await, db.user("two@example.org").await];
+    for user in &light {
+        db.queue(user, "friend@peer.example", NEVER, t(1000)).await;
+    }
+    let first = db.lease("x:1", t(1000), 3).await;
+    let served = |user: &vellum_store::UserId| first.iter().filter(|row| row.user_id == *user).count();
+    assert_eq!(
+        (served(&heavy), served(&light[0]), served(&light[1])),
+        (1, 1, 1),
+        "each has a turn although forty rows are older"
+    );
+    for row in &first {
+        assert!(db.finish(row, Outcome::Delivered, t(1001)).await);
+    }
+    let rest = db.lease("x:2", t(1001), 3).await;
+    assert_eq!(rest.len(), 3, "places that nobody else wants are not left empty");
+    assert!(rest.windows(2).all(|two| two[0].id != two[1].id), "no row is leased twice");
+}
+
+#[tokio::test]
+async fn every_lot_begins_with_somebody_and_each_user_is_somebodys_first() {
+    let db = Db::new().await;
+    let mut users = Vec::new();
+    for n in 0..4 {
+        let user = db.user(&format!("user{n}@example.org")).await;
+        db.queue(&user, "friend@peer.example", NEVER, T0).await;
+        users.push(user);
+    }
+    let mut firsts = std::collections::HashSet::new();
+    for lot in 0..64 {
+        let lot = Lot::new(lot << 42);
+        let leased = db.write(move |tx| {
+            async move { outbox::lease_due(tx, "x:1", T0, t(60_000), 9, 1, lot).await }.boxed()
+        });
+        let leased = leased.await;
+        assert_eq!(leased.len(), 1);
+        firsts.insert(leased[0].user_id.clone());
+        release(&db, "x:").await;
+    }
+    assert!(firsts.len() >= 2, "{} of 4 users were first", firsts.len());
 }
 
 #[tokio::test]

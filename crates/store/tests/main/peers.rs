@@ -85,10 +85,23 @@ async fn a_peer_that_speaks_earns_one_probe_where_it_was_waited_for() {
     let peer = found(&db).await;
     assert_eq!((peer.failures, peer.retry_at), (3, t(100)), "its record stays");
     assert!(!allow_probe(&db, 100).await, "the wait is cut short already");
+    assert!(!allow_probe(&db, 50).await, "one probe a wait, however often it speaks");
+    fail(&db, 4, 900).await;
+    assert!(allow_probe(&db, 600).await, "a new wait may be cut short again");
     deliver(&db).await;
     db.write(|tx| async move { peers::pause_until(tx, PEER, t(900)).await }.boxed()).await;
     assert!(!allow_probe(&db, 200).await, "a pause that it asked for itself is kept");
     assert_eq!(found(&db).await.retry_at, t(900));
+}
+
+#[tokio::test]
+async fn a_delivery_that_ran_beside_a_request_for_a_pause_does_not_end_the_pause() {
+    let db = Db::new().await;
+    fail(&db, 1, 500).await;
+    db.write(|tx| async move { peers::pause_until(tx, PEER, t(900)).await }.boxed()).await;
+    deliver(&db).await;
+    let peer = found(&db).await;
+    assert_eq!((peer.failures, peer.retry_at), (0, t(900)));
 }
 
 #[tokio::test]

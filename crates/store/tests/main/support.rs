@@ -7,7 +7,7 @@ use vellum_protocol::{
     UnixMillis,
 };
 use vellum_store::friendships::Peer;
-use vellum_store::outbox::{self, Leased, Outcome, PendingRevocation};
+use vellum_store::outbox::{self, Leased, Lot, Outcome, PendingRevocation};
 use vellum_store::users::{self, Keys, NewUser};
 use vellum_store::{OutboxId, Store, StoreError, Tx, TxFuture, UserId};
 
@@ -133,7 +133,7 @@ impl Db {
     ) -> Vec<Leased> {
         let until = now.plus_millis(60_000);
         self.write(move |tx| {
-            async move { outbox::lease_due(tx, word, now, until, limit, per_peer).await }.boxed()
+            async move { outbox::lease_due(tx, word, now, until, limit, per_peer, Lot::new(0)).await }.boxed()
         })
         .await
     }
