@@ -74,6 +74,8 @@ pub struct Settings {
     pub open_registration: bool,
     /// Logs.
     pub log: Log,
+    /// Traces.
+    pub telemetry: Telemetry,
 }
 
 /// Settings `http.*`.
@@ -118,6 +120,8 @@ pub struct Limits {
     pub sign_in_per_minute: u32,
     /// The inbox.
     pub inbox_per_minute: u32,
+    /// The inbox, by sending server.
+    pub inbox_per_server_per_minute: u32,
     /// The well-known documents.
     pub documents_per_minute: u32,
     /// Reading a device wrap secret, by user.
@@ -146,6 +150,15 @@ pub struct Log {
     pub format: Option<LogFormat>,
     /// What is logged.
     pub filter: String,
+}
+
+/// Settings `telemetry.*`.
+#[derive(Debug, Clone)]
+pub struct Telemetry {
+    /// The collector that spans are exported to; `None`: nowhere.
+    pub otlp_endpoint: Option<String>,
+    /// The share of traces begun here that are exported, 0 to 1.
+    pub sample_ratio: f64,
 }
 
 /// How log lines look.
@@ -263,6 +276,8 @@ mod tests {
             ("VELLUM_AUTH__REGISTRATION", "maybe", "auth.registration", "\"open\""),
             ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "999999", "federation.flush_wait_ms", "60000"),
             ("VELLUM_LOG__FORMAT", "xml", "log.format", "\"json\""),
+            ("VELLUM_TELEMETRY__OTLP_ENDPOINT", "grpc://x", "telemetry.otlp_endpoint", "http://"),
+            ("VELLUM_TELEMETRY__SAMPLE_RATIO", "1.5", "telemetry.sample_ratio", "0 to 1"),
             ("VELLUM_LIMITS__ENABLED", "perhaps", "limits.enabled", "boolean"),
             ("VELLUM_LIMITS__INBOX_PER_MINUTE", "0", "limits.inbox_per_minute", "1 or more"),
             ("VELLUM_MAIL__SMTP_URL", "ftp://mail.example", "mail.smtp_url", "smtps://"),

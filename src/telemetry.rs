@@ -1,13 +1,25 @@
-//! Logs: to standard error, for people on a terminal and as JSON elsewhere. And the place where what is
-//! counted and timed comes together.
+//! Logs: to standard error, for people on a terminal and as JSON elsewhere. Traces: to an OpenTelemetry
+//! collector, where one is set. And the place where what is counted and timed comes together.
 
 use std::io::IsTerminal;
 use std::sync::OnceLock;
+use std::time::Duration;
 
+use anyhow::Context as _;
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::{Sampler, SdkTracerProvider};
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
-use crate::config::{Log, LogFormat};
+use crate::config::{Log, LogFormat, Telemetry};
+
+/// For one export, and for the last one.
+const EXPORT: Duration = Duration::from_secs(10);
+const LAST_EXPORT: Duration = Duration::from_secs(5);
 
 /// Bounds of the histograms of times, in seconds: from a write to a peer that hangs.
 const SECONDS: [f64; 14] =
@@ -33,18 +45,64 @@ pub fn metrics() -> &'static PrometheusHandle {
     })
 }
 
-/// Starts logging as the settings say. Does nothing if logging has been started before.
-pub fn start(settings: &Log) {
+/// The export of spans. What is still kept when the process ends goes with [`Exporting::finish`].
+pub struct Exporting(Option<SdkTracerProvider>);
+
+impl Exporting {
+    /// Sends what has not been sent yet, for at most five seconds.
+    pub fn finish(self) {
+        if let Some(provider) = self.0
+            && let Err(error) = provider.shutdown_with_timeout(LAST_EXPORT)
+        {
+            tracing::warn!(%error, "the last spans could not be exported");
+        }
+    }
+}
+
+/// The source of spans for the collector. Its client has threads of its own, so a slow collector holds
+/// nothing up; what it does not take is dropped.
+fn provider(settings: &Telemetry) -> anyhow::Result<Option<SdkTracerProvider>> {
+    let Some(endpoint) = &settings.otlp_endpoint else { return Ok(None) };
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{}/v1/traces", endpoint.trim_end_matches('/')))
+        .with_timeout(EXPORT)
+        .build()
+        .context("setting up the export of spans (telemetry.otlp_endpoint)")?;
+    let about = Resource::builder().with_service_name("vellum").build();
+    // A trace that began elsewhere is exported if it is there: half a trace helps nobody.
+    let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
+    Ok(Some(
+        SdkTracerProvider::builder()
+            .with_resource(about)
+            .with_sampler(sampler)
+            .with_batch_exporter(exporter)
+            .build(),
+    ))
+}
+
+/// Starts logging and the export of spans as the settings say. Does nothing if logging has been started
+/// before.
+///
+/// # Errors
+/// When the collector's address cannot be used.
+pub fn start(settings: &Log, telemetry: &Telemetry) -> anyhow::Result<Exporting> {
     let terminal = std::io::stderr().is_terminal();
     let format = settings.format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
     // Checked when the settings were read.
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let provider = provider(telemetry)?;
+    let spans = provider
+        .as_ref()
+        .map(|provider| tracing_opentelemetry::layer().with_tracer(provider.tracer("vellum")));
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let all = tracing_subscriber::registry().with(filter).with(spans);
     let started = match format {
-        LogFormat::Pretty => lines.with_ansi(terminal).with_target(false).try_init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(true).try_init(),
+        LogFormat::Pretty => all.with(lines.with_ansi(terminal).with_target(false)).try_init(),
+        LogFormat::Json => all.with(lines.json().flatten_event(true).with_current_span(true)).try_init(),
     };
     if started.is_err() {
         tracing::debug!("logging had been started before");
     }
+    Ok(Exporting(provider))
 }

@@ -365,3 +365,38 @@ async fn a_peer_whose_clock_is_behind_can_end_what_has_just_begun() {
     let revoke = scene.signed(MessageType::RelationshipRevoke, behind(200));
     assert_eq!(scene.peer.send(&revoke).await.1["applied"], true);
 }
+
+#[tokio::test]
+async fn a_server_over_its_limit_is_told_so_before_its_signature_is_looked_at_and_others_are_not() {
+    let node = TestNode::start_with(&[
+        ("VELLUM_LIMITS__ENABLED", "true"),
+        ("VELLUM_LIMITS__INBOX_PER_SERVER_PER_MINUTE", "2"),
+    ])
+    .await;
+    let (eager, other) = (Peer::start().await, Peer::start().await);
+    let (ann, bob, carol) = (node.person("ann").await, eager.user("bob"), other.user("carol"));
+    let revoke = |user: &PeerUser| {
+        user.signer.envelope(
+            MessageType::RelationshipRevoke,
+            &ann.handle(),
+            JsonObject::new(),
+            now(),
+            &mut rand::rng(),
+        )
+    };
+    let domain = Domain::parse(&node.process.domain()).unwrap();
+    let unsigned = |peer: &Peer, user: &PeerUser| {
+        let mut request = peer.request(&domain, &revoke(user).to_json());
+        request.signature = Some("A".repeat(86) + "==");
+        request
+    };
+    for _ in 0..5 {
+        let (status, answer) = unsigned(&eager, &bob).post().await;
+        assert_eq!(status, 401, "what it has not signed does not count: {answer}");
+    }
+    assert_eq!(eager.send(&revoke(&bob)).await.0, 202);
+    assert_eq!(eager.send(&revoke(&bob)).await.0, 202);
+    assert_eq!(eager.send(&revoke(&bob)).await.0, 429);
+    assert_eq!(unsigned(&eager, &bob).post().await.0, 429, "now no signature is looked at any more");
+    assert_eq!(other.send(&revoke(&carol)).await.0, 202);
+}

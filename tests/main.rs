@@ -26,3 +26,4 @@ mod rows;
 mod sharing;
 mod sign_in;
 mod story;
+mod traces;

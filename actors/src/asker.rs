@@ -3,6 +3,8 @@
 
 use vellum_store::{SessionId, UserId};
 
+use crate::trace::TraceParent;
+
 /// Who asks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Asker {
@@ -19,6 +21,8 @@ pub struct Origin {
     pub session: Option<SessionId>,
     /// The client's address.
     pub ip: Option<String>,
+    /// Its place in a trace.
+    pub trace: Option<TraceParent>,
 }
 
 impl From<&UserId> for Asker {

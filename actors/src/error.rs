@@ -193,6 +193,12 @@ pub enum Error {
         /// When to try again.
         retry_after: Duration,
     },
+    /// A server sends more than this node takes.
+    #[error("too many envelopes from this server")]
+    TooManyEnvelopes {
+        /// When it may go on.
+        retry_after: Duration,
+    },
     /// Too many letters wait to be sent.
     #[error("too many letters wait to be sent")]
     TooManyLetters,

@@ -3,15 +3,17 @@
 //! Cheap checks come before dear ones, and nothing is remembered before it is proven:
 //!
 //! ```text
-//!   headers ▸ version ▸ time ▸ peer's pinned key ▸ server signature ▸ nonce unseen      (the request)
+//!   headers ▸ version ▸ time ▸ limit ▸ peer's pinned key ▸ server signature ▸ nonce unseen      (the request)
 //!   ▸ shape ▸ recipient here ▸ sender there ▸ time ▸ sender's key ▸ signature           (the message)
 //!   ▸ recipient's UserActor
 //! ```
 //!
-//! Size and rate limits come even before, in front of this module. The words of a refusal are the wire
+//! Size and the rate limit by address come even before, in front of this module; the limit by sending server
+//! is looked at once the server is named, and counts once it has signed. The words of a refusal are the wire
 //! protocol's (sections 5 and 6): peers show them to their users.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use vellum_protocol::server_request::{INBOX_PATH, PROTOCOL_VERSION};
@@ -113,6 +115,38 @@ impl From<MessageError> for Refusal {
     }
 }
 
+/// How many requests a sending server may make. The one who names a server need not be that server, so a
+/// request counts only once its signature has been verified; but from then on the limit is looked at before
+/// anything dear is done.
+pub trait SenderLimit {
+    /// Whether another request of the server would be taken; if not, when it would.
+    ///
+    /// # Errors
+    /// The time to wait.
+    fn check(&self, server: &Domain) -> Result<(), Duration>;
+
+    /// Counts a request that the server has signed.
+    ///
+    /// # Errors
+    /// The time to wait: this one is over the limit.
+    fn count(&self, server: &Domain) -> Result<(), Duration>;
+}
+
+/// No limit.
+impl SenderLimit for () {
+    fn check(&self, _: &Domain) -> Result<(), Duration> {
+        Ok(())
+    }
+
+    fn count(&self, _: &Domain) -> Result<(), Duration> {
+        Ok(())
+    }
+}
+
+fn over_limit(looked_at: Result<(), Duration>) -> Result<(), Error> {
+    looked_at.map_err(|retry_after| Error::TooManyEnvelopes { retry_after })
+}
+
 fn auth(reason: impl Into<String>) -> Error {
     Refusal::Auth(reason.into()).into()
 }
@@ -122,16 +156,24 @@ fn auth(reason: impl Into<String>) -> Error {
 /// # Errors
 /// [`Error::Message`] with the reason that the peer is told; [`Error::Busy`] and the like when this node
 /// cannot take it now.
-pub async fn receive(node: &Arc<Node>, inbound: Inbound) -> Result<(MessageType, Received), Error> {
-    let done = check_and_deliver(node, inbound).await;
+pub async fn receive(
+    node: &Arc<Node>,
+    inbound: Inbound,
+    limit: &impl SenderLimit,
+) -> Result<(MessageType, Received), Error> {
+    let done = check_and_deliver(node, inbound, limit).await;
     measure::inbox(done.as_ref().map(|_| ()));
     done
 }
 
-async fn check_and_deliver(node: &Arc<Node>, inbound: Inbound) -> Result<(MessageType, Received), Error> {
+async fn check_and_deliver(
+    node: &Arc<Node>,
+    inbound: Inbound,
+    limit: &impl SenderLimit,
+) -> Result<(MessageType, Received), Error> {
     let now = node.clock.now();
     let body = Json::parse(&inbound.body).map_err(|error| Refusal::NotJson(error.to_string()))?;
-    let server = authenticate(node, &inbound, &body, now).await?;
+    let server = authenticate(node, &inbound, &body, limit, now).await?;
     let message = ReceivedMessage::from_body(&body).map_err(|error| Refusal::Shape(error.to_string()))?;
     message.check_structure().map_err(Refusal::from)?;
     let (from, to) = (message.sender().map_err(Refusal::from)?, message.recipient().map_err(Refusal::from)?);
@@ -147,6 +189,7 @@ async fn check_and_deliver(node: &Arc<Node>, inbound: Inbound) -> Result<(Messag
     }
     let (message_type, sender) = verified(node, &message, &from).await?;
     let received = deliver(node, &message, message_type, sender, to, timestamp.instant()).await?;
+    tracing::info!(peer = %server.folded(), %message_type, applied = received.applied, "took an envelope");
     Ok((message_type, received))
 }
 
@@ -155,6 +198,7 @@ async fn authenticate(
     node: &Arc<Node>,
     inbound: &Inbound,
     body: &Json,
+    limit: &impl SenderLimit,
     now: UnixMillis,
 ) -> Result<Domain, Error> {
     let Inbound { server_id, protocol_version, nonce, timestamp, signature, .. } = inbound;
@@ -175,6 +219,7 @@ async fn authenticate(
     if !fresh {
         return Err(auth("Timestamp outside acceptable skew"));
     }
+    over_limit(limit.check(&server))?;
     let manifest =
         node.peers.introduce(node, &server).await.map_err(|error| unknown_server(&server, error))?;
     let signature =
@@ -195,6 +240,7 @@ async fn authenticate(
         request.verify(&key, &signature)
     });
     verified.await?.map_err(|_| auth(format!("Invalid server signature from {server}")))?;
+    over_limit(limit.count(&server))?;
     remember_nonce(node, &server, nonce.clone(), now).await?;
     Ok(server)
 }

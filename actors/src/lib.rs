@@ -44,6 +44,7 @@ pub mod peer;
 pub mod revocations;
 pub mod sharing;
 pub mod sign_in;
+pub mod trace;
 pub mod user;
 pub mod wrapping;
 

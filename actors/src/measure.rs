@@ -36,6 +36,7 @@ pub(crate) fn inbox(result: Result<(), &Error>) {
     let result = match result {
         Ok(()) => "accepted",
         Err(Error::Message(refusal)) => refused(refusal),
+        Err(Error::TooManyEnvelopes { .. }) => "limited",
         Err(_) => "unavailable",
     };
     counter!("vellum_inbox_envelopes_total", "result" => result).increment(1);

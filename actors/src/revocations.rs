@@ -8,10 +8,10 @@ use vellum_protocol::UnixMillis;
 use vellum_store::UserId;
 use vellum_store::outbox::{self, PendingRevocation, State};
 
-use crate::Error;
 use crate::delivery::Report;
 use crate::node::Node;
 use crate::user::{Flush, FlushItem, Queued};
+use crate::{Asker, Error};
 
 /// What became of one item.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,15 +37,20 @@ pub struct Flushed {
 ///
 /// # Errors
 /// [`Error::IdentityIncomplete`]; trouble with an item is in that item's answer.
-pub async fn flush(node: &Arc<Node>, user: &UserId, items: Vec<FlushItem>) -> Result<Vec<Flushed>, Error> {
+pub async fn flush(
+    node: &Arc<Node>,
+    asker: impl Into<Asker>,
+    items: Vec<FlushItem>,
+) -> Result<Vec<Flushed>, Error> {
+    let asker = asker.into();
     let handles: Vec<String> = items.iter().map(|item| item.peer_handle.clone()).collect();
     let deadline = Instant::now() + node.settings.flush_wait;
-    let queued = node.ask(user, Flush { items }).await?;
+    let queued = node.ask(&asker, Flush { items }).await?;
     let mut results = Vec::with_capacity(queued.len());
     for (peer_handle, item) in handles.into_iter().zip(queued) {
         let flushed = Flushed::unanswered(peer_handle);
         results.push(match item {
-            Ok(queued) => settled(node, user, queued, deadline, flushed).await?,
+            Ok(queued) => settled(node, &asker.user, queued, deadline, flushed).await?,
             Err(refusal) => {
                 Flushed { error: Some(refusal.to_string()), code: Some(refusal.code()), ..flushed }
             }

@@ -4,6 +4,10 @@
 alter table peers add column pause_until integer not null default 0;
 alter table peers add column probed_early integer not null default 0;
 
+-- Where in a trace (W3C Trace Context) the request stood that put the message here.
+
+alter table outbox add column trace text;
+
 -- The users with messages for one peer take turns, in the order of the last part of their ids, which is
 -- random (the first part is when the account was made).
 

@@ -12,8 +12,8 @@ use crate::telemetry;
 /// Runs the node.
 pub fn run(context: &Context) -> anyhow::Result<()> {
     let settings = context.settings()?;
-    telemetry::start(&settings.log);
     install_tls();
+    let exporting = telemetry::start(&settings.log, &settings.telemetry)?;
     let system = actix::System::with_tokio_rt(|| {
         #[expect(
             clippy::expect_used,
@@ -25,13 +25,15 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
             .build()
             .expect("the operating system gives threads to a starting process")
     });
-    system.block_on(async {
+    let served = system.block_on(async {
         // Listened to from the start: a signal during the start stops the node as soon as it stands.
         let stop = stop_signal()?;
         let node = Built::new(&settings).await?;
         announce(&node)?;
         node.run(stop).await
-    })
+    });
+    exporting.finish();
+    served
 }
 
 /// The one TLS library of this process.

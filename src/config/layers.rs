@@ -10,7 +10,7 @@ use serde::Deserialize;
 use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::peer::policy::Mode;
 
-use super::{Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError};
+use super::{Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError, Telemetry};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,6 +26,7 @@ pub(super) struct Raw {
     mail: RawMail,
     auth: RawAuth,
     log: RawLog,
+    telemetry: RawTelemetry,
 }
 
 #[derive(Deserialize, Default)]
@@ -84,6 +85,13 @@ struct RawLog {
     filter: String,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawTelemetry {
+    otlp_endpoint: Option<String>,
+    sample_ratio: f64,
+}
+
 pub(super) fn wrong(name: &'static str, reason: impl fmt::Display, allowed: &'static str) -> SettingsError {
     SettingsError::Wrong { name, reason: reason.to_string(), allowed }
 }
@@ -115,6 +123,7 @@ impl Raw {
                 format: log_format(raw.log.format.as_deref())?,
                 filter: check_filter(raw.log.filter)?,
             },
+            telemetry: check_telemetry(raw.telemetry)?,
         })
     }
 }
@@ -216,6 +225,7 @@ fn check_limits(limits: Limits) -> Result<Limits, SettingsError> {
     let named = [
         ("limits.sign_in_per_minute", limits.sign_in_per_minute),
         ("limits.inbox_per_minute", limits.inbox_per_minute),
+        ("limits.inbox_per_server_per_minute", limits.inbox_per_server_per_minute),
         ("limits.documents_per_minute", limits.documents_per_minute),
         ("limits.wrap_secrets_per_minute", limits.wrap_secrets_per_minute),
         ("limits.wrap_secret_rotations_per_minute", limits.wrap_secret_rotations_per_minute),
@@ -243,6 +253,19 @@ fn check_mail(raw: RawMail) -> Result<Mail, SettingsError> {
         ));
     }
     Ok(Mail { smtp_url: raw.smtp_url, from: raw.from })
+}
+
+fn check_telemetry(raw: RawTelemetry) -> Result<Telemetry, SettingsError> {
+    if let Some(endpoint) = &raw.otlp_endpoint
+        && !["http://", "https://"].iter().any(|scheme| endpoint.starts_with(scheme))
+    {
+        let allowed = "the collector's address, such as http://127.0.0.1:4318";
+        return Err(wrong("telemetry.otlp_endpoint", format!("\"{endpoint}\""), allowed));
+    }
+    if !(0.0..=1.0).contains(&raw.sample_ratio) {
+        return Err(wrong("telemetry.sample_ratio", raw.sample_ratio, "0 to 1"));
+    }
+    Ok(Telemetry { otlp_endpoint: raw.otlp_endpoint, sample_ratio: raw.sample_ratio })
 }
 
 fn log_format(text: Option<&str>) -> Result<Option<LogFormat>, SettingsError> {

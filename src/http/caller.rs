@@ -6,8 +6,9 @@ use std::pin::Pin;
 use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header;
-use actix_web::{FromRequest, HttpRequest, web};
+use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
 use secrecy::SecretString;
+use vellum_actors::trace::TraceParent;
 use vellum_actors::{Asker, Origin, sign_in};
 use vellum_store::UserId;
 use vellum_store::sessions::Session;
@@ -27,6 +28,8 @@ pub struct Caller {
     permissions: Vec<String>,
     /// The address of this request.
     ip: Option<String>,
+    /// Its place in a trace.
+    trace: Option<TraceParent>,
     /// The token itself: `GET /auth/sessions/current` gives it back.
     pub token: SecretString,
 }
@@ -57,7 +60,8 @@ impl Caller {
 
 impl From<&Caller> for Asker {
     fn from(caller: &Caller) -> Self {
-        let origin = Origin { session: Some(caller.session.id.clone()), ip: caller.ip.clone() };
+        let origin =
+            Origin { session: Some(caller.session.id.clone()), ip: caller.ip.clone(), trace: caller.trace };
         Self { user: caller.user().clone(), origin }
     }
 }
@@ -90,7 +94,8 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     let Some(found) = sign_in::authenticate(&app.node, &token).await? else { return Ok(None) };
     app.limiters.count_user(request, &found.session.user_id)?;
     let ip = limits::client_address(request, &app.trusted_proxies).map(|address| address.to_string());
-    Ok(Some(Caller { session: found.session, permissions: found.permissions, ip, token }))
+    let trace = request.extensions().get::<TraceParent>().copied();
+    Ok(Some(Caller { session: found.session, permissions: found.permissions, ip, trace, token }))
 }
 
 /// The token that a request carries. One in the `Authorization` header is looked at first, and alone: a

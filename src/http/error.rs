@@ -165,6 +165,7 @@ impl From<Error> for Problem {
                     "Too many requests wait for this user.",
                 );
             }
+            Error::TooManyEnvelopes { retry_after } => return Self::too_many(retry_after.as_secs() + 1),
             Error::TooManyLetters => return Self::unavailable(10, "Too many letters wait to be sent."),
             Error::Stopping => return Self::unavailable(5, "The node is stopping."),
             Error::Internal => return Self::internal(),

@@ -1,10 +1,13 @@
 //! Rate limits: by client address in front of what costs the node something before it knows who asks,
-//! and by user on what is dear. Every limited answer tells where its client stands (`RateLimit`,
+//! by sending server on the inbox, and by user on what is dear. Every limited answer tells where its client stands (`RateLimit`,
 //! `RateLimit-Policy`: the IETF draft's header fields).
 
+use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
@@ -17,6 +20,8 @@ use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
 use ipnet::IpNet;
+use vellum_actors::inbox::SenderLimit;
+use vellum_protocol::Domain;
 use vellum_protocol::server_request::INBOX_PATH;
 use vellum_store::UserId;
 
@@ -96,6 +101,7 @@ pub struct Limiters(Option<Kinds>);
 struct Kinds {
     sign_in: Limit<IpAddr>,
     inbox: Limit<IpAddr>,
+    senders: Senders,
     documents: Limit<IpAddr>,
     wrap_secrets: Limit<UserId>,
     wrap_secret_rotations: Limit<UserId>,
@@ -140,6 +146,7 @@ impl Limiters {
         Self(limits.enabled.then(|| Kinds {
             sign_in: Limit::new("sign-in", limits.sign_in_per_minute),
             inbox: Limit::new("inbox", limits.inbox_per_minute),
+            senders: Senders::new(limits.inbox_per_server_per_minute),
             documents: Limit::new("documents", limits.documents_per_minute),
             wrap_secrets: Limit::new("wrap-secrets", limits.wrap_secrets_per_minute),
             wrap_secret_rotations: Limit::new(
@@ -154,6 +161,7 @@ impl Limiters {
     /// Forgets clients that have been quiet.
     pub fn sweep(&self) {
         let Some(kinds) = &self.0 else { return };
+        kinds.senders.sweep();
         for limit in [&kinds.sign_in, &kinds.inbox, &kinds.documents] {
             limit.sweep();
         }
@@ -177,6 +185,46 @@ impl Limiters {
             (Some(limit), Some(address)) => note(request, limit.count(&address)),
             _ => Ok(()),
         }
+    }
+}
+
+/// What each sending server has sent, and until when those wait that have sent too much.
+struct Senders {
+    limit: Limit<String>,
+    waiting: Mutex<HashMap<String, Instant>>,
+}
+
+impl Senders {
+    fn new(per_minute: u32) -> Self {
+        Self { limit: Limit::new("inbox-server", per_minute), waiting: Mutex::default() }
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn sweep(&self) {
+        let now = Instant::now();
+        self.waiting().retain(|_, until| *until > now);
+        self.limit.sweep();
+    }
+}
+
+impl SenderLimit for Limiters {
+    fn check(&self, server: &Domain) -> Result<(), Duration> {
+        let Some(kinds) = &self.0 else { return Ok(()) };
+        let until = kinds.senders.waiting().get(&server.folded()).copied();
+        let left = until.and_then(|until| until.checked_duration_since(Instant::now()));
+        left.map_or(Ok(()), Err)
+    }
+
+    fn count(&self, server: &Domain) -> Result<(), Duration> {
+        let Some(kinds) = &self.0 else { return Ok(()) };
+        kinds.senders.limit.count(&server.folded()).map(drop).map_err(|standing| {
+            let wait = Duration::from_secs(standing.wait_seconds);
+            kinds.senders.waiting().insert(server.folded(), Instant::now() + wait);
+            wait
+        })
     }
 }
 

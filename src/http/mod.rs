@@ -23,6 +23,7 @@ mod metrics;
 pub(crate) mod openapi;
 mod paging;
 mod passkeys;
+mod request_span;
 mod sessions;
 mod sharing;
 mod signed_fields;
@@ -54,6 +55,7 @@ use crate::config::{Origin, Settings};
 use endpoint::Endpoint;
 use error::Problem;
 use ipnet::IpNet;
+use request_span::RequestSpan;
 use users_me_revocations_events::OpenStreams;
 
 /// The longest body of an ordinary request.
@@ -135,7 +137,7 @@ pub fn application(
         .wrap(cors)
         .wrap(from_fn(hygiene::headers))
         .wrap(from_fn(metrics::count))
-        .wrap(TracingLogger::default())
+        .wrap(TracingLogger::<RequestSpan>::new())
 }
 
 /// Every path of a node whose uploads may have so many bytes.

@@ -45,7 +45,7 @@ async fn flush(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpRe
         signed: signed_fields::required(item),
     });
     fields.finish()?;
-    let results = revocations::flush(&app.node, caller.user(), items).await?;
+    let results = revocations::flush(&app.node, &caller, items).await?;
     let results: Vec<Value> = results.iter().map(flushed_view).collect();
     Ok(super::private(&json!({ "results": results })))
 }

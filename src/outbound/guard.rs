@@ -17,12 +17,13 @@ pub(super) struct Guard {
 }
 
 /// IPv4 networks that are not the public internet: this host, private, carrier's, loopback, link-local
-/// (with the clouds' metadata service), documentation, benchmarks, old relays, multicast, reserved.
-const NOT_PUBLIC_V4: [(Ipv4Addr, u8); 15] = [
+/// (with the clouds' metadata service, which one of them has at a public address), documentation, benchmarks, old relays, multicast, reserved.
+const NOT_PUBLIC_V4: [(Ipv4Addr, u8); 16] = [
     (Ipv4Addr::new(0, 0, 0, 0), 8),
     (Ipv4Addr::new(10, 0, 0, 0), 8),
     (Ipv4Addr::new(100, 64, 0, 0), 10),
     (Ipv4Addr::new(127, 0, 0, 0), 8),
+    (Ipv4Addr::new(168, 63, 129, 16), 32),
     (Ipv4Addr::new(169, 254, 0, 0), 16),
     (Ipv4Addr::new(172, 16, 0, 0), 12),
     (Ipv4Addr::new(192, 0, 0, 0), 24),
@@ -131,6 +132,7 @@ mod tests {
             "172.31.255.255",
             "192.168.1.1",
             "169.254.169.254",
+            "168.63.129.16",
             "100.64.0.1",
             "0.0.0.0",
             "255.255.255.255",

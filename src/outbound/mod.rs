@@ -7,7 +7,7 @@
 
 mod guard;
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::HttpDate;
 use futures_util::future::BoxFuture;
@@ -26,6 +26,13 @@ const CONNECT: Duration = Duration::from_secs(5);
 const DOCUMENT: Duration = Duration::from_secs(10);
 /// For the inbox (wire protocol, section 5).
 const INBOX: Duration = Duration::from_secs(15);
+
+/// Between two parts of an answer.
+const IDLE: Duration = Duration::from_secs(5);
+/// Connections to one peer that are kept for later, and for how long: a mesh of thousands must not use the
+/// process's files up.
+const KEPT: usize = 4;
+const KEPT_FOR: Duration = Duration::from_secs(30);
 
 /// Speaks to other nodes over HTTP.
 #[derive(Debug)]
@@ -47,7 +54,8 @@ impl HttpTransport {
             .redirect(redirect::Policy::none())
             .no_proxy()
             .connect_timeout(CONNECT)
-            .pool_idle_timeout(Duration::from_secs(60))
+            .pool_max_idle_per_host(KEPT)
+            .pool_idle_timeout(KEPT_FOR)
             .dns_resolver(Resolver(guard))
             .build()?;
         Ok(Self { client, guard })
@@ -108,12 +116,14 @@ async fn read(response: Response) -> Result<Answer, TransportError> {
     let mut answer = Answer {
         status: response.status().as_u16(),
         body: Vec::new(),
-        retry_after: header("retry-after").and_then(|text| text.trim().parse().ok()).map(Duration::from_secs),
+        retry_after: header("retry-after").and_then(|text| retry_after(text.trim(), header("date"))),
         max_age: header("cache-control").and_then(max_age),
         date: header("date").and_then(date),
     };
     let mut chunks = response.bytes_stream();
-    while let Some(chunk) = chunks.next().await {
+    loop {
+        let next = tokio::time::timeout(IDLE, chunks.next()).await;
+        let Some(chunk) = next.map_err(|_| TransportError::TimedOut(IDLE))? else { break };
         let chunk = chunk.map_err(|error| cause(&error))?;
         if answer.body.len() + chunk.len() > LONGEST_ANSWER {
             return Err(TransportError::TooLong(LONGEST_ANSWER));
@@ -128,8 +138,17 @@ fn max_age(text: &str) -> Option<Duration> {
     seconds.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs)
 }
 
+/// The pause that a peer asks for: seconds, or a time, which is meant by the peer's own clock.
+fn retry_after(text: &str, sent: Option<&str>) -> Option<Duration> {
+    if let Ok(seconds) = text.parse() {
+        return Some(Duration::from_secs(seconds));
+    }
+    let pause = date(text)?.since(sent.and_then(date)?);
+    Some(Duration::from_millis(u64::try_from(pause).unwrap_or(0)))
+}
+
 fn date(text: &str) -> Option<UnixMillis> {
-    let time = std::time::SystemTime::from(text.parse::<HttpDate>().ok()?);
+    let time = SystemTime::from(text.parse::<HttpDate>().ok()?);
     let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
     i64::try_from(since.as_millis()).ok().map(UnixMillis)
 }
@@ -175,6 +194,20 @@ mod tests {
     use tokio_rustls::TlsAcceptor;
 
     use super::*;
+
+    #[test]
+    fn a_pause_is_asked_for_in_seconds_or_until_a_time_of_the_peers_clock() {
+        let sent = Some("Tue, 24 Nov 2026 10:00:00 GMT");
+        assert_eq!(retry_after("120", None), Some(Duration::from_secs(120)));
+        assert_eq!(retry_after("Tue, 24 Nov 2026 10:01:30 GMT", sent), Some(Duration::from_secs(90)));
+        assert_eq!(retry_after("Tue, 24 Nov 2026 09:00:00 GMT", sent), Some(Duration::ZERO));
+        assert_eq!(
+            retry_after("Tue, 24 Nov 2026 10:01:30 GMT", None),
+            None,
+            "meant by a clock unknown to us"
+        );
+        assert_eq!(retry_after("soon", sent), None);
+    }
 
     /// Not one of the names that plain http is used for, and still this machine.
     const OTHER_LOOPBACK: &str = "127.0.0.2";

@@ -34,6 +34,7 @@ use futures_util::FutureExt;
 use futures_util::future::{AbortHandle, AbortRegistration};
 use tokio::sync::oneshot;
 use tracing::Instrument;
+use tracing::field::Empty;
 use vellum_store::outbox::{self, Leased, Lot};
 use vellum_store::{OutboxId, StoreError};
 
@@ -41,6 +42,7 @@ use crate::Error;
 use crate::measure;
 use crate::node::Node;
 use crate::peer::Verdict;
+use crate::trace::{self, TraceParent};
 
 /// Rows leased in one transaction.
 const BATCH: u32 = 256;
@@ -194,8 +196,10 @@ impl RevocationDelivery {
         let key = (leased.id.clone(), self.attempts);
         self.under_way.insert(key.clone(), UnderWay { abort, waiting: Vec::new() });
         let (row, peer, n) = (&leased.id, &leased.peer_handle, leased.attempts + 1);
-        let span = tracing::info_span!("delivery_attempt", %row, %peer, n);
-        let work = attempt(Arc::clone(&self.node), leased, registration).instrument(span).into_actor(self);
+        let span = tracing::info_span!(parent: None, "delivery_attempt", %row, %peer, n, trace_id = Empty);
+        let trace = trace::tie(&span, leased.trace.as_deref().and_then(TraceParent::parse));
+        let work =
+            attempt(Arc::clone(&self.node), leased, trace, registration).instrument(span).into_actor(self);
         ctx.spawn(work.map(move |_, actor, ctx| actor.ended(&key, ctx)));
     }
 
@@ -354,12 +358,12 @@ fn until(millis: i64) -> Duration {
 }
 
 /// One attempt with one row, and the record of its outcome. One that is stopped leaves no record.
-async fn attempt(node: Arc<Node>, leased: Leased, stop: AbortRegistration) {
+async fn attempt(node: Arc<Node>, leased: Leased, trace: TraceParent, stop: AbortRegistration) {
     let (started, stopwatch) = (node.clock.now(), std::time::Instant::now());
     let verdict = if node.is_local(&leased.peer_handle) {
         Some(settle::deliver_here(&node, &leased).await)
     } else {
-        node.peers.deliver(&node, leased.envelope.clone(), leased.maybe_arrived, stop).await
+        node.peers.deliver(&node, leased.envelope.clone(), leased.maybe_arrived, trace, stop).await
     };
     let Some(verdict) = verdict else {
         tracing::debug!("stopped");

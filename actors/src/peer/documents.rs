@@ -25,6 +25,8 @@ const MANIFEST_MILLIS: i64 = 300_000;
 /// The shortest and the longest time that a peer may ask for: neither a fetch for every envelope, nor a
 /// key that is looked at once a year.
 const MANIFEST_BOUNDS: (i64, i64) = (60_000, 3_600_000);
+/// How long a failed fetch answers for those who have not proven who they are.
+const FAILURE_MILLIS: i64 = 5_000;
 /// How long a user's keys serve before they are fetched again.
 const USER_MILLIS: i64 = 60_000;
 /// Users of one peer whose keys are kept; beyond that the table is emptied and filled anew.
@@ -36,6 +38,8 @@ pub(super) struct Documents {
     /// Held while it is fetched, so that requests that arrive together fetch it once.
     manifest: Mutex<Option<Kept<Arc<Manifest>>>>,
     users: Mutex<HashMap<Alias, Kept<Peer>>>,
+    /// Why it could not be had the last time that somebody unproven caused a fetch.
+    failed: Mutex<Option<Kept<PeerError>>>,
 }
 
 struct Kept<T> {
@@ -45,7 +49,7 @@ struct Kept<T> {
 
 impl Documents {
     pub fn new(domain: Domain) -> Self {
-        Self { domain, manifest: Mutex::default(), users: Mutex::default() }
+        Self { domain, manifest: Mutex::default(), users: Mutex::default(), failed: Mutex::default() }
     }
 
     /// The peer's manifest, with its key compared to the pinned one.
@@ -62,6 +66,24 @@ impl Documents {
         self.compare_with_pin(node, &manifest).await?;
         *kept = Some(Kept { value: Arc::clone(&manifest), until: now.plus_millis(age) });
         Ok(manifest)
+    }
+
+    /// The same for somebody who only says that they are this peer. Anybody can say so as often as they
+    /// like, so a fetch that failed is not repeated for them at once: this node is no hammer.
+    pub async fn manifest_for_stranger(&self, node: &Node) -> Result<Arc<Manifest>, PeerError> {
+        let mut failed = self.failed.lock().await;
+        let now = node.clock.now();
+        if let Some(Kept { value, until }) = &*failed
+            && now < *until
+        {
+            return Err(value.clone());
+        }
+        let manifest = self.manifest(node).await;
+        *failed = match &manifest {
+            Ok(_) => None,
+            Err(error) => Some(Kept { value: error.clone(), until: now.plus_millis(FAILURE_MILLIS) }),
+        };
+        manifest
     }
 
     pub async fn forget_manifest(&self) {

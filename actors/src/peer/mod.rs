@@ -36,6 +36,7 @@ use vellum_store::friendships::Peer;
 
 use crate::Error;
 use crate::node::Node;
+use crate::trace::{self, TraceParent};
 use documents::Documents;
 
 /// Speaks to one peer node.
@@ -93,7 +94,8 @@ impl From<PeerError> for Error {
     }
 }
 
-/// Makes sure that the peer's manifest is known and carries the pinned key, and returns it.
+/// Somebody says that they are this peer: makes sure that its manifest is known and carries the pinned key,
+/// and returns it.
 pub(crate) struct Introduce(pub Arc<Node>);
 
 impl Message for Introduce {
@@ -105,7 +107,7 @@ impl Handler<Introduce> for PeerActor {
 
     fn handle(&mut self, Introduce(node): Introduce, _: &mut Context<Self>) -> Self::Result {
         let documents = Arc::clone(&self.documents);
-        Box::pin(async move { documents.manifest(&node).await })
+        Box::pin(async move { documents.manifest_for_stranger(&node).await })
     }
 }
 
@@ -150,6 +152,8 @@ pub(crate) struct Deliver {
     pub node: Arc<Node>,
     pub envelope: Envelope,
     pub repeated: bool,
+    /// The attempt's place in a trace, for the peer to go on with.
+    pub trace: TraceParent,
     /// Stops the attempt, wherever it is: waiting for its turn, for a document, or for the answer.
     pub stop: AbortRegistration,
 }
@@ -165,11 +169,11 @@ impl Handler<Deliver> for PeerActor {
     fn handle(&mut self, deliver: Deliver, _: &mut Context<Self>) -> Self::Result {
         let (domain, documents) = (self.domain.clone(), Arc::clone(&self.documents));
         let in_flight = Arc::clone(&self.in_flight);
-        let Deliver { node, envelope, repeated, stop } = deliver;
+        let Deliver { node, envelope, repeated, trace, stop } = deliver;
         let attempt = async move {
             // The semaphore is never closed while the actor lives, and it lives as long as this future.
             let _place = in_flight.acquire().await;
-            attempt(&domain, &documents, &node, &envelope, repeated).await
+            attempt(&domain, &documents, &node, &envelope, repeated, trace).await
         };
         // Here and not at the delivery's end: this future runs on although nobody waits for its answer.
         Box::pin(async move { Abortable::new(attempt, stop).await.ok() })
@@ -182,6 +186,7 @@ async fn attempt(
     node: &Node,
     envelope: &Envelope,
     repeated: bool,
+    trace: TraceParent,
 ) -> Verdict {
     let manifest = match documents.manifest(node).await {
         Ok(manifest) => manifest,
@@ -191,7 +196,8 @@ async fn attempt(
             return Verdict::Later { reason, pause: None, reached: true, maybe_arrived: false };
         }
     };
-    let (headers, body) = signed_request(node, &manifest, envelope);
+    let (mut headers, body) = signed_request(node, &manifest, envelope);
+    headers.push((trace::HEADER, trace.to_string()));
     match node.transport.post(domain, INBOX_PATH, headers, body).await {
         Ok(answer) => {
             if answer.status == 401 {

@@ -11,6 +11,7 @@ use vellum_store::friendships::Peer;
 
 use super::{Deliver, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser, TransportError, Verdict};
 use crate::node::Node;
+use crate::trace::TraceParent;
 
 /// How long the actor of a silent peer is kept.
 const IDLE: Duration = Duration::from_secs(600);
@@ -65,6 +66,7 @@ impl Peers {
         node: &Arc<Node>,
         envelope: Envelope,
         repeated: bool,
+        trace: TraceParent,
         stop: AbortRegistration,
     ) -> Option<Verdict> {
         let domain = envelope.content.to.domain();
@@ -73,7 +75,7 @@ impl Peers {
             return Some(Verdict::Later { reason, pause: None, reached: true, maybe_arrived: false });
         }
         let addr = self.actor(node, domain);
-        let deliver = Deliver { node: Arc::clone(node), envelope, repeated, stop };
+        let deliver = Deliver { node: Arc::clone(node), envelope, repeated, trace, stop };
         // Without an answer the actor ended in the middle, which only a stopping node makes it do.
         addr.send(deliver).await.unwrap_or(None)
     }

@@ -148,7 +148,8 @@ async fn queue(
         return Ok(Err(ItemRefusal::NotPending));
     }
     let expires_at = window::closes_at(tx, envelope).await?;
-    let id = outbox::queue(tx, &scope.user, envelope, "", expires_at, scope.now).await?;
+    let trace = scope.origin.trace.map(|trace| trace.to_string());
+    let id = outbox::queue(tx, &scope.user, envelope, "", expires_at, trace.as_deref(), scope.now).await?;
     // Watched from inside the transaction: the delivery cannot have seen the row yet.
     let reports = node.reports.watch(&id);
     Ok(Ok(Queued { id, peer, reports }))

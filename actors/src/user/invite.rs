@@ -111,7 +111,9 @@ pub(super) async fn send(
     subject: &str,
 ) -> Result<Reports, Error> {
     let expires_at = window::closes_at(tx, envelope).await?;
-    let id = outbox::queue(tx, &scope.user, envelope, subject, expires_at, scope.now).await?;
+    let trace = scope.origin.trace.map(|trace| trace.to_string());
+    let id =
+        outbox::queue(tx, &scope.user, envelope, subject, expires_at, trace.as_deref(), scope.now).await?;
     Ok(scope.node.reports.watch(&id))
 }
 

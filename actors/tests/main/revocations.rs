@@ -203,6 +203,28 @@ async fn a_revocation_for_somebody_unknown_is_a_success() {
 }
 
 #[actix::test]
+async fn a_sign_of_life_is_answered_with_what_waits_even_if_it_is_a_single_revocation() {
+    let (world, alice, bob) = after_a_reset().await;
+    world.wire.set(&world.b.node, Mood::Down);
+    queue(&alice, &bob).await;
+    for _ in 0..8 {
+        let tried = world.wire.asked(&world.b.node);
+        world.advance(600_000);
+        until("it is tried again", || async { world.wire.asked(&world.b.node) > tried }).await;
+    }
+    until("it waits", || async { alice.pending().await[0].state == State::Queued }).await;
+    let waits_until = alice.pending().await[0].next_attempt_at.unwrap();
+    assert!(waits_until.since(world.clock.now()) > 60_000, "it would wait for more than a minute");
+    world.wire.set(&world.b.node, Mood::Up);
+    world.advance(2_000);
+    make_pending(&bob, "alice@a.example").await;
+    let flushed = bob.flush(vec![bob.revocation(&alice.handle)]).await;
+    assert!(flushed[0].delivered, "{flushed:?}");
+    until("the sign of life is answered", || async { alice.pending().await.is_empty() }).await;
+    assert!(waits_until > world.clock.now(), "long before its time");
+}
+
+#[actix::test]
 async fn one_peer_that_is_down_delays_no_other() {
     let (world, mut alice, bob) = World::with_two_friends().await;
     let amy = world.a.person("amy").await;

@@ -223,23 +223,26 @@ pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<Vec<Lapse
 
 /// Puts a signed envelope on its way: due at once, until `expires_at`. It replaces what is there for the
 /// same peer and subject, also while an attempt with that is under way: the newer signature reaches at
-/// least as far, and the old attempt's outcome then counts no more. Returns the row's id.
+/// least as far, and the old attempt's outcome then counts no more. `trace` says where in a trace the request
+/// for it stood (W3C Trace Context). Returns the row's id.
 pub async fn queue(
     tx: &mut Tx,
     user: &UserId,
     envelope: &Envelope,
     subject: &str,
     expires_at: UnixMillis,
+    trace: Option<&str>,
     now: UnixMillis,
 ) -> Result<OutboxId, StoreError> {
     let content = &envelope.content;
     let (id,): (OutboxId,) = on!(tx, c => sqlx::query_as(
         "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, envelope,
-             envelope_at, expires_at, next_attempt_at, created_at)
-         values ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $10)
+             envelope_at, expires_at, next_attempt_at, created_at, trace)
+         values ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $10, $11)
          on conflict (user_id, peer_handle, message_type, subject) do update set
              state = 'queued', envelope = excluded.envelope, envelope_at = excluded.envelope_at,
              expires_at = excluded.expires_at, next_attempt_at = excluded.next_attempt_at, attempts = 0,
+             trace = excluded.trace,
              maybe_arrived = 0, lease_holder = null, lease_until = null
          returning id"
     )
@@ -253,6 +256,7 @@ pub async fn queue(
     .bind(content.timestamp.instant().0)
     .bind(expires_at.0)
     .bind(now.0)
+    .bind(trace)
     .fetch_one(c)
     .await)?;
     Ok(id)

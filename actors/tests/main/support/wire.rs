@@ -173,7 +173,7 @@ impl Transport for Wire {
                 signature: header(HEADER_SIGNATURE),
                 body: body.into_bytes(),
             };
-            let received = inbox::receive(&node, inbound).await;
+            let received = inbox::receive(&node, inbound, &()).await;
             if matches!(mood, Mood::LosesAnswers) {
                 return Err(TransportError::Broken("on purpose".into()));
             }

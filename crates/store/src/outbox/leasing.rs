@@ -26,6 +26,8 @@ pub struct Leased {
     pub attempts: u32,
     /// Whether an earlier attempt may have been carried out without our hearing of it.
     pub maybe_arrived: bool,
+    /// Where in a trace the request stood that put the envelope here (W3C Trace Context).
+    pub trace: Option<String>,
     /// The lease's word; every outcome names it.
     pub lease: String,
 }
@@ -40,6 +42,7 @@ struct LeasedRow {
     expires_at: i64,
     attempts: i64,
     maybe_arrived: i64,
+    trace: Option<String>,
     lease_holder: String,
 }
 
@@ -57,6 +60,7 @@ impl TryFrom<LeasedRow> for Leased {
             expires_at: UnixMillis(row.expires_at),
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
             maybe_arrived: row.maybe_arrived != 0,
+            trace: row.trace,
             lease: row.lease_holder,
         })
     }
@@ -169,7 +173,7 @@ pub async fn lease_due(
          update outbox set state = 'delivering', lease_holder = $1, lease_until = $3
          where state = 'queued' and id in (select id from due where turn <= places order by turn, id limit $4)
          returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, maybe_arrived,
-             lease_holder"
+             trace, lease_holder"
     ))
     .bind(lease)
     .bind(now.0)

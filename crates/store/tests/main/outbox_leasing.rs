@@ -364,7 +364,7 @@ async fn a_hundred_thousand_rows_over_two_thousand_peers_are_looked_at_quickly()
                 for n in 0..50 {
                     let envelope =
                         envelope(MessageType::RelationshipRevoke, &format!("user{n}@{domain}"), t(n));
-                    outbox::queue(tx, &user, &envelope, "", NEVER, t(n)).await?;
+                    outbox::queue(tx, &user, &envelope, "", NEVER, None, t(n)).await?;
                 }
                 if peer % 2 == 0 {
                     peers::note_failure(tx, &domain, 9, t(3_600_000 + peer), "down", T0).await?;

@@ -114,7 +114,7 @@ impl Db {
     ) -> OutboxId {
         let (user, envelope) = (user.clone(), envelope(kind, peer, now));
         self.write(move |tx| {
-            async move { outbox::queue(tx, &user, &envelope, subject, expires, now).await }.boxed()
+            async move { outbox::queue(tx, &user, &envelope, subject, expires, None, now).await }.boxed()
         })
         .await
     }
