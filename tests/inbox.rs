@@ -7,7 +7,7 @@ use vellum_protocol::{
     Domain, Envelope, Json, JsonObject, MessageType, SigningSecret, UnixMillis, legacy_signable,
 };
 
-use crate::support::{Peer, PeerUser, Person, TestNode, eventually, now};
+use crate::support::{Peer, PeerUser, Person, Request, TestNode, eventually, now};
 
 struct Scene {
     node: TestNode,
@@ -399,4 +399,34 @@ async fn a_server_over_its_limit_is_told_so_before_its_signature_is_looked_at_an
     assert_eq!(eager.send(&revoke(&bob)).await.0, 429);
     assert_eq!(unsigned(&eager, &bob).post().await.0, 429, "now no signature is looked at any more");
     assert_eq!(other.send(&revoke(&carol)).await.0, 202);
+}
+
+#[tokio::test]
+async fn what_was_captured_is_of_no_use_for_anybody_else_anywhere_else() {
+    let scene = scene().await;
+    scene.befriend().await;
+    let carol = scene.node.person("carol").await;
+    let revoke = scene.signed(MessageType::RelationshipRevoke, now()).to_json();
+
+    let redirected = with(&revoke, "to", json!(carol.handle()));
+    assert_eq!(told(scene.post(&redirected).await), refusal(400, "Invalid signature"), "another recipient");
+    let other = Peer::start().await;
+    let relayed = other.request(&scene.domain(), &revoke).post().await;
+    assert_eq!(told(relayed), refusal(400, "Sender is not on the sending server"), "another server");
+    let elsewhere = TestNode::start().await;
+    let captured = scene.peer.request(&scene.domain(), &revoke);
+    let answer = replay_at(&elsewhere, captured).await;
+    assert_eq!(answer.0, 401, "the transport is signed for one receiver: {}", answer.1);
+
+    let first = scene.post(&revoke).await;
+    assert_eq!(first, (202, json!({ "success": true, "applied": true })));
+    let again = scene.post(&revoke).await;
+    assert_eq!(again.0, 202, "the same envelope under a new transport is answered as applied: {}", again.1);
+}
+
+/// Sends a request that was signed for one node to another.
+async fn replay_at(node: &TestNode, mut captured: Request) -> (u16, Value) {
+    captured.signature = Some(captured.signature());
+    captured.peer_server_id = node.process.domain();
+    captured.post().await
 }

@@ -182,6 +182,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// The signature that it is sent with.
+    pub fn signature(&self) -> String {
+        self.signature.clone().unwrap_or_else(|| self.sign().to_base64())
+    }
+
     fn sign(&self) -> Signature {
         let hash = Json::parse(self.body.as_bytes()).map(|body| body.sha256_base64()).unwrap_or_default();
         ServerRequest {
@@ -199,7 +204,7 @@ impl Request {
 
     /// Posts it: the status and the answer.
     pub async fn post(&self) -> (u16, Value) {
-        let signature = self.signature.clone().unwrap_or_else(|| self.sign().to_base64());
+        let signature = self.signature();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
         let answer = client
             .post(format!("http://{}{INBOX_PATH}", self.peer_server_id))
