@@ -15,7 +15,7 @@ use vellum_actors::directory::Directory;
 use vellum_actors::node::NodeParts;
 use vellum_actors::peer::Peers;
 use vellum_actors::sign_in::SignInSettings;
-use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping, operators};
+use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping, operators, replicas};
 use vellum_store::Store;
 use vellum_store::users::NewUser;
 
@@ -50,8 +50,8 @@ pub struct Built {
     arbiters: Vec<Arbiter>,
     address: SocketAddr,
     first_start: bool,
-    // Held as long as the node runs: no other node works on its database.
-    lock: File,
+    // Held as long as the node runs: no other node works on its database, if that is a file.
+    lock: Option<File>,
 }
 
 impl Built {
@@ -62,7 +62,7 @@ impl Built {
     pub async fn new(settings: &Settings) -> anyhow::Result<Self> {
         telemetry::metrics();
         let folder = DataDir::open(&settings.data_dir)?;
-        let lock = lock_database(&Store::file(&settings.database_url)?)?;
+        let lock = Store::file(&settings.database_url)?.map(|file| lock_database(&file)).transpose()?;
         let identity = folder.identity(settings.identity_key.as_ref())?;
         let store = Store::open(&settings.database_url).await.context("opening the database")?;
         let listener = TcpListener::bind(settings.http.listen)
@@ -130,6 +130,7 @@ impl Built {
         let mut serving = actix_web::rt::spawn(self.server);
         let keeper = actix_web::rt::spawn(keep_house(Arc::clone(&self.node), self.app.clone()));
         let follower = actix_web::rt::spawn(operators::follow(Arc::clone(&self.node)));
+        let listener = actix_web::rt::spawn(replicas::follow(Arc::clone(&self.node)));
         let ended = tokio::select! {
             ended = &mut serving => Some(ended),
             () = stop => None,
@@ -139,6 +140,7 @@ impl Built {
         handle.stop(true).await;
         keeper.abort();
         follower.abort();
+        listener.abort();
         tokio::join!(self.node.stop_delivery(), self.postman.finish(FINISH_LETTERS));
         for arbiter in self.arbiters {
             arbiter.stop();

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use vellum_protocol::{Domain, HandleError, KeyError, KmVersion};
-use vellum_store::StoreError;
+use vellum_store::{StoreError, TxError};
 
 /// What an actor answers when it does not do what was asked. Nothing was changed then.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -214,4 +214,13 @@ pub enum Error {
     /// The database could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),
+}
+
+impl TxError for Error {
+    fn as_store(&self) -> Option<&StoreError> {
+        match self {
+            Self::Store(error) => Some(error),
+            _ => None,
+        }
+    }
 }

@@ -41,6 +41,7 @@ pub mod node;
 pub mod operators;
 pub mod passkeys;
 pub mod peer;
+pub mod replicas;
 pub mod revocations;
 pub mod sharing;
 pub mod sign_in;

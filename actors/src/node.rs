@@ -65,8 +65,12 @@ pub struct NodeParts {
 /// A node: its parts, and what ties them together.
 pub struct Node {
     parts: NodeParts,
+    /// Names this process among those on one database; begins the word of each of its leases.
+    pub(crate) instance: String,
     /// Who waits for which outcome.
     pub reports: OutcomeBoard,
+    /// Who waits for another node to stop an attempt.
+    pub(crate) withdrawals: OutcomeBoard,
     /// With whom anything is exchanged, as operators have decided.
     pub policy: Policy,
     /// Set once, when the delivery has been started.
@@ -85,7 +89,14 @@ impl Node {
     #[must_use]
     pub fn new(parts: NodeParts) -> Arc<Self> {
         let policy = Policy::new(parts.settings.federation_mode);
-        Arc::new(Self { parts, reports: OutcomeBoard::default(), policy, delivery: OnceLock::new() })
+        Arc::new(Self {
+            parts,
+            instance: uuid::Uuid::new_v4().to_string(),
+            reports: OutcomeBoard::default(),
+            withdrawals: OutcomeBoard::default(),
+            policy,
+            delivery: OnceLock::new(),
+        })
     }
 
     /// Has the user's actor carry `command` out, wakes the delivery, and returns the answer.
@@ -111,8 +122,9 @@ impl Node {
         }
     }
 
-    /// Stops an attempt with a row that has been removed, if one is under way. When this returns, none is.
-    pub(crate) async fn withdraw(&self, row: OutboxId) {
+    /// Stops this node's attempt with a row that has been removed, if one is under way. When this returns,
+    /// none is.
+    pub(crate) async fn withdraw_here(&self, row: OutboxId) {
         if let Some(delivery) = self.delivery.get()
             && delivery.send(Withdraw(row)).await.is_err()
         {

@@ -14,6 +14,7 @@ use vellum_store::peers::{self, Standing};
 use vellum_store::{OutboxId, Store, StoreError, node_state};
 
 use crate::node::Node;
+use crate::replicas;
 use crate::{Clock, Error};
 
 /// How often a running node looks whether something was decided.
@@ -68,8 +69,13 @@ pub async fn pause(store: &Store, what: Paused, paused: bool) -> Result<(), Erro
 /// # Errors
 /// [`Error::NotQueued`] when there is no such row.
 pub async fn drop_row(store: &Store, id: OutboxId) -> Result<(), Error> {
+    let shared = store.clone();
     decide(store, move |tx| {
-        async move { if overview::remove(tx, &id).await? { Ok(()) } else { Err(Error::NotQueued) } }.boxed()
+        async move {
+            let removed = overview::remove(tx, &id).await?.ok_or(Error::NotQueued)?;
+            Ok(replicas::tell_removed(&shared, tx, removed).await?)
+        }
+        .boxed()
     })
     .await
 }
@@ -78,9 +84,16 @@ pub async fn drop_row(store: &Store, id: OutboxId) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::NotQueued`] when there is no such row.
-pub async fn drop_row_here(node: &Node, id: OutboxId) -> Result<(), Error> {
-    drop_row(&node.store, id.clone()).await?;
-    node.withdraw(id).await;
+pub async fn drop_row_here(node: &Arc<Node>, id: OutboxId) -> Result<(), Error> {
+    let here = Arc::clone(node);
+    let withdrawal = decide(&node.store, move |tx| {
+        async move {
+            let removed = overview::remove(tx, &id).await?.ok_or(Error::NotQueued)?;
+            Ok(here.withdrawal(tx, removed).await?)
+        }
+        .boxed()
+    });
+    node.withdraw(withdrawal.await?).await;
     Ok(())
 }
 
@@ -122,7 +135,10 @@ fn known(found: bool, domain: &Domain) -> Result<(), Error> {
 /// One decision, and the word to running nodes, in one transaction.
 async fn decide<T: Send + 'static>(
     store: &Store,
-    change: impl for<'t> FnOnce(&'t mut vellum_store::Tx) -> vellum_store::TxFuture<'t, T, Error> + Send + 'static,
+    change: impl for<'t> FnOnce(&'t mut vellum_store::Tx) -> vellum_store::TxFuture<'t, T, Error>
+    + Clone
+    + Send
+    + 'static,
 ) -> Result<T, Error> {
     store
         .write(move |tx| {

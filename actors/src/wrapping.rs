@@ -2,7 +2,7 @@
 //! steals only that has nothing to open the seeds on lost devices with.
 
 use std::fmt;
-use std::sync::{PoisonError, RwLock};
+use std::sync::{Arc, PoisonError, RwLock};
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
@@ -91,13 +91,14 @@ impl WrappingKeys {
     /// # Errors
     /// When one does not open: then nothing is changed.
     pub async fn renew_all(self, store: &Store, now: UnixMillis) -> Result<usize, Error> {
+        let keys = Arc::new(self);
         store
             .write(move |tx| {
                 async move {
-                    let old = wrap_secrets::not_under(tx, &self.newest()?.id).await?;
+                    let old = wrap_secrets::not_under(tx, &keys.newest()?.id).await?;
                     for sealed in &old {
-                        let secret = self.open(sealed)?;
-                        let renewed = self.seal(&sealed.user_id, &sealed.device_id, &secret)?;
+                        let secret = keys.open(sealed)?;
+                        let renewed = keys.seal(&sealed.user_id, &sealed.device_id, &secret)?;
                         wrap_secrets::put(tx, &renewed, now).await?;
                     }
                     Ok(old.len())

@@ -101,8 +101,9 @@ impl Raw {
     pub fn check(self) -> Result<Settings, SettingsError> {
         let raw = self;
         let database_url = raw.database.url.unwrap_or_else(|| default_database(&raw.data_dir));
-        if !database_url.starts_with("sqlite:") {
-            return Err(wrong("database.url", "unknown kind of database", "sqlite://PATH"));
+        if !["sqlite:", "postgres://", "postgresql://"].iter().any(|kind| database_url.starts_with(kind)) {
+            let allowed = "sqlite://PATH or postgres://USER:PASSWORD@HOST/DATABASE";
+            return Err(wrong("database.url", "unknown kind of database", allowed));
         }
         Ok(Settings {
             data_dir: raw.data_dir,

@@ -255,7 +255,13 @@ fn too_early() -> StatusCode {
 
 fn store_problem(error: &StoreError) -> Problem {
     match error {
-        StoreError::Busy | StoreError::Closed => Problem::unavailable(1, "The database is busy."),
+        StoreError::Busy | StoreError::Closed | StoreError::Conflict => {
+            Problem::unavailable(1, "The database is busy.")
+        }
+        StoreError::Unreachable(reason) => {
+            tracing::error!(reason, "the database cannot be reached");
+            Problem::unavailable(2, "The database cannot be reached.")
+        }
         other => {
             tracing::error!(error = %other, "a request failed in the database");
             Problem::internal()

@@ -48,6 +48,8 @@ use crate::trace::{self, TraceParent};
 const BATCH: u32 = 256;
 /// How long a lease holds. An attempt fetches at most two documents (10 s each) and posts (15 s).
 const LEASE_MILLIS: i64 = 60_000;
+/// What of that an attempt may use.
+const LEASE_HOLDS: Duration = Duration::from_secs(50);
 /// The longest sleep between two looks at the outbox: what another process has put there is seen by then.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The shortest: a row that is due but may not go yet (its peer has enough under way) is no busy loop.
@@ -60,8 +62,6 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 /// The clockwork of the outbox. There is one in a process.
 pub struct RevocationDelivery {
     node: Arc<Node>,
-    /// Begins every lease of this process, so that stopping can hand them back.
-    instance: String,
     scanning: bool,
     scan_again: bool,
     stopping: bool,
@@ -89,14 +89,16 @@ struct Scan {
 
 impl Node {
     /// Starts the delivery on an arbiter. Leases that an earlier run of this node left behind are taken
-    /// back first: on SQLite nobody else can hold any.
+    /// back first where nobody else can hold any; on a shared database they run out.
     ///
     /// # Errors
     /// Only what the database says.
     pub async fn start_delivery(self: &Arc<Self>, arbiter: &ArbiterHandle) -> Result<(), Error> {
-        let freed = self.store.write(|tx| outbox::release_leases(tx, "").boxed()).await?;
-        if freed > 0 {
-            tracing::info!(rows = freed, "took up deliveries that an earlier run left under way");
+        if !self.store.is_shared() {
+            let freed = self.store.write(|tx| outbox::release_leases(tx, "").boxed()).await?;
+            if freed > 0 {
+                tracing::info!(rows = freed, "took up deliveries that an earlier run left under way");
+            }
         }
         let node = Arc::clone(self);
         let addr = Supervisor::start_in_arbiter(arbiter, move |_| RevocationDelivery::new(node));
@@ -122,7 +124,6 @@ impl RevocationDelivery {
     fn new(node: Arc<Node>) -> Self {
         Self {
             node,
-            instance: uuid::Uuid::new_v4().to_string(),
             scanning: false,
             scan_again: false,
             stopping: false,
@@ -144,7 +145,7 @@ impl RevocationDelivery {
         }
         self.scanning = true;
         self.scan_again = false;
-        let lease = format!("{}:{}", self.instance, uuid::Uuid::new_v4());
+        let lease = format!("{}:{}", self.node.instance, uuid::Uuid::new_v4());
         let look = look(Arc::clone(&self.node), lease).into_actor(self);
         ctx.spawn(look.map(|scan, actor, ctx| actor.scanned(scan, ctx)));
     }
@@ -302,7 +303,7 @@ impl Handler<Stop> for RevocationDelivery {
         let (done, stopped) = oneshot::channel();
         self.stopped.push(done);
         self.finish_stopping();
-        let (store, instance) = (self.node.store.clone(), self.instance.clone());
+        let (store, instance) = (self.node.store.clone(), self.node.instance.clone());
         Box::pin(async move {
             // An error means that the actor ended, and every attempt with it.
             let _ = stopped.await;
@@ -363,7 +364,10 @@ async fn attempt(node: Arc<Node>, leased: Leased, trace: TraceParent, stop: Abor
     let verdict = if node.is_local(&leased.peer_handle) {
         Some(settle::deliver_here(&node, &leased).await)
     } else {
-        node.peers.deliver(&node, leased.envelope.clone(), leased.maybe_arrived, trace, stop).await
+        let sending = node.peers.deliver(&node, leased.envelope.clone(), leased.maybe_arrived, trace, stop);
+        // Its own limits end it long before. But a process that was stopped and goes on must not send on a
+        // lease that another node may have by now.
+        tokio::time::timeout(LEASE_HOLDS, sending).await.unwrap_or(None)
     };
     let Some(verdict) = verdict else {
         tracing::debug!("stopped");

@@ -22,6 +22,27 @@ pub enum Report {
     Withdrawn,
 }
 
+impl Report {
+    /// The word that nodes on one database tell each other.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Self::Delivered => "delivered",
+            Self::Rejected => "rejected",
+            Self::Postponed => "postponed",
+            Self::Withdrawn => "withdrawn",
+        }
+    }
+
+    /// Reads the word.
+    #[must_use]
+    pub fn parse(word: &str) -> Option<Self> {
+        [Self::Delivered, Self::Rejected, Self::Postponed, Self::Withdrawn]
+            .into_iter()
+            .find(|report| report.as_str() == word)
+    }
+}
+
 /// The waiting ones, by row.
 #[derive(Debug, Default)]
 pub struct OutcomeBoard(Mutex<HashMap<OutboxId, Vec<oneshot::Sender<Report>>>>);

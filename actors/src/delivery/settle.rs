@@ -16,6 +16,7 @@ use crate::Error;
 use crate::friends::become_friends;
 use crate::node::Node;
 use crate::peer::Verdict;
+use crate::replicas;
 use crate::user::Receive;
 
 /// Records what became of an attempt that began at `started`. `None` when the row was changed meanwhile.
@@ -27,7 +28,7 @@ pub(super) async fn settle(
 ) -> Result<Option<Report>, Error> {
     let now = node.clock.now();
     let local = node.is_local(&leased.peer_handle);
-    let retry = node.settings.retry;
+    let (retry, instance) = (node.settings.retry, node.instance.clone());
     node.store
         .write(move |tx| {
             async move {
@@ -38,17 +39,19 @@ pub(super) async fn settle(
                 if !outbox::finish(tx, &leased, &outcome, now).await? {
                     return Ok(None);
                 }
-                match verdict {
+                let report = match verdict {
                     Verdict::Delivered { friends } => {
                         delivered(tx, &leased, friends, now).await?;
-                        Ok(Some(Report::Delivered))
+                        Report::Delivered
                     }
                     Verdict::Rejected { .. } => {
                         rejected(tx, &leased).await?;
-                        Ok(Some(Report::Rejected))
+                        Report::Rejected
                     }
-                    Verdict::Later { .. } => Ok(Some(Report::Postponed)),
-                }
+                    Verdict::Later { .. } => Report::Postponed,
+                };
+                replicas::tell_outcome(tx, &instance, &leased.id, &report).await?;
+                Ok(Some(report))
             }
             .boxed()
         })

@@ -14,7 +14,7 @@ use crate::delivery::Reports;
 use crate::friends::become_friends;
 
 /// Accepts an incoming invitation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Accept {
     /// Which one.
     pub id: InvitationId,

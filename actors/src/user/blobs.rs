@@ -33,7 +33,7 @@ impl Expectation {
 }
 
 /// Writes a blob.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct PutBlob {
     /// Which.
     pub blob_type: String,

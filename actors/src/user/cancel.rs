@@ -3,13 +3,14 @@
 use futures_util::FutureExt;
 use vellum_protocol::MessageType;
 use vellum_store::invitations::{self, Direction, Status};
-use vellum_store::{InvitationId, OutboxId, Tx, outbox, users};
+use vellum_store::{InvitationId, Tx, outbox, users};
 
 use super::{Scope, UserCommand};
 use crate::Error;
+use crate::replicas::Withdrawal;
 
 /// Removes the user's own row of an invitation, and the other one if it is on this node too.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct CancelInvitation {
     /// Which one.
     pub id: InvitationId,
@@ -32,7 +33,7 @@ impl UserCommand for CancelInvitation {
 
 impl CancelInvitation {
     /// Returns the outbox row of an invitation that may not have left the node yet.
-    async fn cancel(self, tx: &mut Tx, scope: &Scope) -> Result<Option<OutboxId>, Error> {
+    async fn cancel(self, tx: &mut Tx, scope: &Scope) -> Result<Option<Withdrawal>, Error> {
         let invitation = invitations::by_id(tx, &scope.user, &self.id)
             .await?
             .filter(|invitation| invitation.status == Status::Pending)
@@ -40,9 +41,12 @@ impl CancelInvitation {
         invitations::delete(tx, &invitation.id).await?;
         let peer = invitation.peer_handle();
         if !scope.node.is_local(peer) {
-            return Ok(
-                outbox::withdraw(tx, &scope.user, MessageType::FriendInvite, invitation.id.as_str()).await?
-            );
+            let row =
+                outbox::withdraw(tx, &scope.user, MessageType::FriendInvite, invitation.id.as_str()).await?;
+            return match row {
+                Some(row) => Ok(Some(scope.node.withdrawal(tx, row).await?)),
+                None => Ok(None),
+            };
         }
         let (others_side, own_handle) = match invitation.direction {
             Direction::Incoming => (Direction::Outgoing, &invitation.to),

@@ -33,7 +33,7 @@ pub struct ResealedCollection {
 }
 
 /// A rotation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Commit {
     /// The version that the client rotates from.
     pub expected: KmVersion,

@@ -19,11 +19,15 @@ impl UserCommand for DiscardRevocation {
     const NAME: &'static str = "discard_revocation";
 
     async fn run(self, scope: Scope) -> Result<(), Error> {
-        let Scope { user, node, .. } = scope;
+        let (user, node) = (scope.user.clone(), scope.node.clone());
         let dropped: Result<_, Error> = node
             .store
             .write(move |tx| {
-                async move { outbox::discard(tx, &user, &self.peer).await?.ok_or(Error::NotPending) }.boxed()
+                async move {
+                    let row = outbox::discard(tx, &user, &self.peer).await?.ok_or(Error::NotPending)?;
+                    Ok(scope.node.withdrawal(tx, row).await?)
+                }
+                .boxed()
             })
             .await;
         // The row is gone; an attempt that had it in hand is stopped before this is answered.

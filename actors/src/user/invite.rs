@@ -13,7 +13,7 @@ use crate::delivery::{Reports, window};
 use crate::friends::become_friends;
 
 /// Invites a person whose handle has just been resolved.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Invite {
     /// The person, as their user document shows them.
     pub peer: Peer,

@@ -11,7 +11,7 @@ use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
 
 /// Rejects an incoming invitation.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Reject {
     /// Which one.
     pub id: InvitationId,

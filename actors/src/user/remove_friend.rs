@@ -11,7 +11,7 @@ use crate::delivery::Reports;
 use crate::friends::end_relationship;
 
 /// Ends the friendship with this handle, and everything shared within it.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RemoveFriend {
     /// The friend, as the list of friends spells it.
     pub friend: Handle,

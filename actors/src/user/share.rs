@@ -11,15 +11,16 @@ use vellum_store::friendships;
 use vellum_store::invitations::Direction;
 use vellum_store::shares::{self, Resource, Role, Share as StoredShare, Status};
 use vellum_store::users::{self, User};
-use vellum_store::{OutboxId, ShareId, Tx, UserId, outbox};
+use vellum_store::{ShareId, Tx, UserId, outbox};
 
 use super::invite::send;
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
 use crate::delivery::Reports;
+use crate::replicas::Withdrawal;
 
 /// Shares a resource with a friend, or replaces what was shared with them.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Share {
     /// The friend, as the list of friends spells it.
     pub recipient: Handle,
@@ -138,7 +139,7 @@ async fn mirror(
 }
 
 /// Ends a share that the user has made.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct EndShare {
     /// Which.
     pub id: ShareId,
@@ -161,14 +162,17 @@ impl UserCommand for EndShare {
 
 impl EndShare {
     /// Returns the outbox row of a share that may not have left the node yet.
-    async fn end(self, tx: &mut Tx, scope: &Scope) -> Result<Option<OutboxId>, Error> {
+    async fn end(self, tx: &mut Tx, scope: &Scope) -> Result<Option<Withdrawal>, Error> {
         let share = shares::by_id(tx, &scope.user, Direction::Outgoing, &self.id).await?;
         let share = share.ok_or(Error::ShareNotFound)?;
         shares::delete(tx, &share.id).await?;
         let Some(other) = &share.peer_user_id else {
-            return Ok(
-                outbox::withdraw(tx, &scope.user, MessageType::ResourceShare, share.id.as_str()).await?
-            );
+            let row =
+                outbox::withdraw(tx, &scope.user, MessageType::ResourceShare, share.id.as_str()).await?;
+            return match row {
+                Some(row) => Ok(Some(scope.node.withdrawal(tx, row).await?)),
+                None => Ok(None),
+            };
         };
         let me = load(tx, &scope.user).await?;
         let my_handle = scope.node.handle_of_user(&me)?;

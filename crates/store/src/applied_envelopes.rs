@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{Conn, StoreError, Tx};
 
 /// What is remembered of an envelope that was carried out.
@@ -71,13 +71,12 @@ pub async fn insert(
     .bind(i64::from(envelope.applied))
     .bind(now.0)
     .bind(until.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
 /// Forgets envelopes whose time is over. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from applied_envelopes where expires_at <= $1").bind(now.0).execute(c).await)?
+    Ok(on!(tx, c => sqlx::query("delete from applied_envelopes where expires_at <= $1").bind(now.0).execute(c).await.map(Affected::from))?
         .rows_affected())
 }

@@ -4,7 +4,7 @@
 use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{AuditId, Conn, SessionId, StoreError, Tx, UserId};
 
 /// One change.
@@ -35,7 +35,7 @@ struct EntryRow {
 pub async fn append(tx: &mut Tx, user: &UserId, entry: &Entry) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query("insert into audit (id, user_id, at, event, session_id, ip) values ($1, $2, $3, $4, $5, $6)")
         .bind(&entry.id).bind(user).bind(entry.at.0).bind(&entry.event).bind(&entry.session_id).bind(&entry.ip)
-        .execute(c).await)?;
+        .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 

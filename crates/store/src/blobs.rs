@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::{KmVersion, UnixMillis};
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::row::km_version;
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -114,19 +114,19 @@ pub async fn put(
 /// Removes a blob. Tells whether it was there.
 pub async fn delete(tx: &mut Tx, user: &UserId, blob_type: &str) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query("delete from blobs where user_id = $1 and blob_type = $2")
-        .bind(user).bind(blob_type).execute(c).await)?;
+        .bind(user).bind(blob_type).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Whether the user has anything here that is sealed under the present keys.
 pub async fn any_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, StoreError> {
-    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as("select 1 from blobs where user_id = $1 limit 1")
+    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as("select cast(1 as bigint) from blobs where user_id = $1 limit 1")
         .bind(user).fetch_optional(c).await)?;
     Ok(row.is_some())
 }
 
 /// Removes all of it: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from blobs where user_id = $1").bind(user).execute(c).await)?
+    Ok(on!(tx, c => sqlx::query("delete from blobs where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
         .rows_affected())
 }

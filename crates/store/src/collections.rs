@@ -4,7 +4,7 @@
 use sqlx::FromRow;
 use vellum_protocol::{KmVersion, UnixMillis};
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::row::km_version;
 use crate::{CollectionId, Conn, StoreError, Tx, UserId};
 
@@ -112,8 +112,7 @@ pub async fn put(tx: &mut Tx, collection: &Collection) -> Result<(), StoreError>
     .bind(collection.km_version.get())
     .bind(collection.created_at.0)
     .bind(collection.updated_at.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -152,21 +151,21 @@ pub async fn reseal(
         "update collections set metadata_encrypted = $3, km_version = $4, updated_at = $5
          where user_id = $1 and id = $2"
     )
-    .bind(user).bind(id).bind(metadata_encrypted).bind(sealed_under.get()).bind(now.0).execute(c).await)?;
+    .bind(user).bind(id).bind(metadata_encrypted).bind(sealed_under.get()).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Removes a collection. Tells whether it was the user's.
 pub async fn delete(tx: &mut Tx, user: &UserId, id: &CollectionId) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query("delete from collections where user_id = $1 and id = $2")
-        .bind(user).bind(id).execute(c).await)?;
+        .bind(user).bind(id).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Whether the user has anything here that is sealed under the present keys.
 pub async fn any_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, StoreError> {
     let row: Option<(i64,)> = on!(conn, c => sqlx::query_as(
-        "select 1 from collections where user_id = $1 and metadata_encrypted <> '' limit 1"
+        "select cast(1 as bigint) from collections where user_id = $1 and metadata_encrypted <> '' limit 1"
     )
     .bind(user).fetch_optional(c).await)?;
     Ok(row.is_some())
@@ -174,6 +173,6 @@ pub async fn any_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, StoreErr
 
 /// Removes all of it: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from collections where user_id = $1").bind(user).execute(c).await)?
+    Ok(on!(tx, c => sqlx::query("delete from collections where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
         .rows_affected())
 }

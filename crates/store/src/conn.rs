@@ -7,7 +7,9 @@
 use std::ops::{Deref, DerefMut};
 
 use sqlx::pool::PoolConnection;
-use sqlx::{Sqlite, SqliteConnection};
+use sqlx::postgres::PgQueryResult;
+use sqlx::sqlite::SqliteQueryResult;
+use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
 
 use crate::StoreError;
 
@@ -17,10 +19,33 @@ pub struct Conn {
     pub(crate) engine: EngineConn,
 }
 
-/// The connection of the engine in use. PostgreSQL becomes a second variant.
+/// The connection of the engine in use.
 #[derive(Debug)]
 pub(crate) enum EngineConn {
     Sqlite(PoolConnection<Sqlite>),
+    Postgres(PoolConnection<Postgres>),
+}
+
+/// How many rows a statement has changed, whatever the engine.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Affected(u64);
+
+impl Affected {
+    pub fn rows_affected(self) -> u64 {
+        self.0
+    }
+}
+
+impl From<SqliteQueryResult> for Affected {
+    fn from(done: SqliteQueryResult) -> Self {
+        Self(done.rows_affected())
+    }
+}
+
+impl From<PgQueryResult> for Affected {
+    fn from(done: PgQueryResult) -> Self {
+        Self(done.rows_affected())
+    }
 }
 
 /// Runs one body on whichever engine's connection `$conn` holds, under the name `$c`.
@@ -31,26 +56,54 @@ macro_rules! on {
                 let $c = &mut **connection;
                 $body
             }
+            $crate::conn::EngineConn::Postgres(connection) => {
+                let $c = &mut **connection;
+                $body
+            }
         }
     };
 }
 pub(crate) use on;
+
+/// The text of a query in the few places where the engines need one of their own.
+macro_rules! per_engine {
+    ($conn:expr, sqlite: $sqlite:expr, postgres: $postgres:expr) => {
+        match &$conn.engine {
+            $crate::conn::EngineConn::Sqlite(_) => $sqlite,
+            $crate::conn::EngineConn::Postgres(_) => $postgres,
+        }
+    };
+}
+pub(crate) use per_engine;
 
 impl Conn {
     pub(crate) fn sqlite(connection: PoolConnection<Sqlite>) -> Self {
         Self { engine: EngineConn::Sqlite(connection) }
     }
 
+    pub(crate) fn postgres(connection: PoolConnection<Postgres>) -> Self {
+        Self { engine: EngineConn::Postgres(connection) }
+    }
+
     /// Runs a statement that has no parameters and gives no rows.
     pub(crate) async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {
-        on!(self, c => sqlx::query(statement).execute(c).await)?;
+        on!(self, c => sqlx::query(statement).execute(c).await.map(Affected::from))?;
         Ok(())
     }
 
-    /// The SQLite connection, for set-up that only SQLite needs.
-    pub(crate) fn as_sqlite(&mut self) -> &mut SqliteConnection {
+    /// The SQLite connection, for what only SQLite has.
+    pub(crate) fn as_sqlite(&mut self) -> Option<&mut SqliteConnection> {
         match &mut self.engine {
-            EngineConn::Sqlite(connection) => connection,
+            EngineConn::Sqlite(connection) => Some(connection),
+            EngineConn::Postgres(_) => None,
+        }
+    }
+
+    /// The PostgreSQL connection, for what only PostgreSQL has.
+    pub(crate) fn as_postgres(&mut self) -> Option<&mut PgConnection> {
+        match &mut self.engine {
+            EngineConn::Sqlite(_) => None,
+            EngineConn::Postgres(connection) => Some(connection),
         }
     }
 }

@@ -4,7 +4,7 @@
 use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{Conn, StoreError, TransferId, Tx, UserId};
 
 /// What the sending device puts in.
@@ -96,8 +96,7 @@ pub async fn begin(tx: &mut Tx, transfer: &Transfer, now: UnixMillis) -> Result<
     .bind(&transfer.receiver_key)
     .bind(now.0)
     .bind(transfer.expires_at.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -121,8 +120,7 @@ pub async fn fill(tx: &mut Tx, id: &TransferId, upload: &Upload) -> Result<bool,
     .bind(&upload.sender_key)
     .bind(&upload.sealed_seed)
     .bind(&upload.sender_signature)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -132,7 +130,7 @@ pub async fn consume(tx: &mut Tx, user: &UserId, id: &TransferId) -> Result<bool
         "update device_transfers set consumed = 1, sealed_seed = null, sender_signature = null
          where id = $1 and user_id = $2 and consumed = 0"
     )
-    .bind(id).bind(user).execute(c).await)?;
+    .bind(id).bind(user).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -143,8 +141,8 @@ pub async fn purge(tx: &mut Tx, now: UnixMillis, counted: UnixMillis) -> Result<
         "update device_transfers set consumed = 1, sealed_seed = null, sender_signature = null
          where expires_at <= $1 and consumed = 0"
     )
-    .bind(now.0).execute(c).await)?;
+    .bind(now.0).execute(c).await.map(Affected::from))?;
     let gone = on!(tx, c => sqlx::query("delete from device_transfers where created_at <= $1")
-        .bind(counted.0).execute(c).await)?;
+        .bind(counted.0).execute(c).await.map(Affected::from))?;
     Ok(gone.rows_affected())
 }

@@ -8,6 +8,13 @@ pub enum StoreError {
     /// The database is busy or a connection could not be had in time; trying again later may help.
     #[error("the database is busy")]
     Busy,
+    /// Another transaction, here or on another node, got in the way; this one was undone. The store tries such
+    /// a transaction again by itself, so this is seen inside a transaction only.
+    #[error("another change to the database got in the way")]
+    Conflict,
+    /// The database cannot be reached, or has just gone away. Nothing was changed.
+    #[error("the database cannot be reached: {0}")]
+    Unreachable(String),
     /// The store was closed: the node is stopping.
     #[error("the database is closed")]
     Closed,
@@ -41,6 +48,12 @@ impl From<sqlx::Error> for StoreError {
         match &error {
             sqlx::Error::PoolTimedOut => Self::Busy,
             sqlx::Error::PoolClosed | sqlx::Error::WorkerCrashed => Self::Closed,
+            sqlx::Error::Io(error) => Self::Unreachable(error.to_string()),
+            sqlx::Error::Tls(error) => Self::Unreachable(error.to_string()),
+            sqlx::Error::Database(db) if is_conflict(db.code().as_deref()) => Self::Conflict,
+            sqlx::Error::Database(db) if is_away(db.code().as_deref()) => {
+                Self::Unreachable(db.message().to_owned())
+            }
             sqlx::Error::Database(db) if db.is_unique_violation() => Self::Duplicate(db.message().to_owned()),
             sqlx::Error::Database(db) if is_sqlite_busy(db.code().as_deref()) => Self::Busy,
             _ => Self::Database(Arc::new(error)),
@@ -55,6 +68,28 @@ impl From<sqlx::migrate::MigrateError> for StoreError {
             other => Self::Schema(other.to_string()),
         }
     }
+}
+
+/// What a transaction can fail with: an error that may come from the store, which has to know.
+pub trait TxError: From<StoreError> + Send + 'static {
+    /// The store's error, if it is one.
+    fn as_store(&self) -> Option<&StoreError>;
+}
+
+impl TxError for StoreError {
+    fn as_store(&self) -> Option<&StoreError> {
+        Some(self)
+    }
+}
+
+/// PostgreSQL: a serialization failure or a deadlock, both made good by trying again.
+fn is_conflict(code: Option<&str>) -> bool {
+    matches!(code, Some("40001" | "40P01"))
+}
+
+/// PostgreSQL: the server stops, starts, has crashed, has no place left, or was stopped by an operator.
+fn is_away(code: Option<&str>) -> bool {
+    code.is_some_and(|code| code.starts_with("08") || matches!(code, "57P01" | "57P02" | "57P03" | "53300"))
 }
 
 /// SQLITE_BUSY (5) and SQLITE_LOCKED (6), with their extended codes in the higher bytes.

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::{EncryptionKey, Handle, SigningKey, UnixMillis};
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::row::{encryption_key, read, read_optional, signing_key};
 use crate::{Conn, FriendshipId, StoreError, Tx, UserId};
 
@@ -117,8 +117,7 @@ pub async fn establish(
     .bind(&peer.picture)
     .bind(now.0)
     .bind(revocable_from.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -160,8 +159,7 @@ pub async fn update_peer(
     .bind(&peer.name)
     .bind(&peer.picture)
     .bind(keys_changed_at.map(|at| at.0))
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -171,13 +169,13 @@ pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis
     Ok(on!(tx, c => sqlx::query(
         "delete from friendships where user_id = $1 and friend_handle = $2 and revocable_from <= $3"
     )
-    .bind(user).bind(friend.as_str()).bind(cutoff.0).execute(c).await)?
+    .bind(user).bind(friend.as_str()).bind(cutoff.0).execute(c).await.map(Affected::from))?
     .rows_affected())
 }
 
 /// Ends every friendship of the user: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from friendships where user_id = $1").bind(user).execute(c).await)?
+    Ok(on!(tx, c => sqlx::query("delete from friendships where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
         .rows_affected())
 }
 

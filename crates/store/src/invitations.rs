@@ -5,7 +5,7 @@ use vellum_protocol::{Handle, UnixMillis};
 
 pub use crate::relations::{Direction, Status};
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::friendships::{Peer, read_peer};
 use crate::row::{read, read_word};
 use crate::{Conn, InvitationId, StoreError, Tx, UserId};
@@ -130,8 +130,7 @@ pub async fn insert(tx: &mut Tx, invitation: &Invitation) -> Result<(), StoreErr
     .bind(peer.and_then(|peer| peer.picture.as_deref()))
     .bind(invitation.created_at.0)
     .bind(invitation.revocable_from.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -180,13 +179,13 @@ pub async fn with_peer(
 /// Sets the status of an invitation. Tells whether it was there with another one.
 pub async fn set_status(tx: &mut Tx, id: &InvitationId, status: Status) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query("update invitations set status = $2 where id = $1 and status <> $2")
-        .bind(id).bind(status.as_str()).execute(c).await)?;
+        .bind(id).bind(status.as_str()).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Removes an invitation. Tells whether it was there.
 pub async fn delete(tx: &mut Tx, id: &InvitationId) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("delete from invitations where id = $1").bind(id).execute(c).await)?;
+    let done = on!(tx, c => sqlx::query("delete from invitations where id = $1").bind(id).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -197,12 +196,12 @@ pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) 
         "delete from invitations where local_user_id = $1 and revocable_from <= $3
            and case direction when 'incoming' then from_handle else to_handle end = $2"
     )
-    .bind(user).bind(peer.as_str()).bind(cutoff.0).execute(c).await)?
+    .bind(user).bind(peer.as_str()).bind(cutoff.0).execute(c).await.map(Affected::from))?
     .rows_affected())
 }
 
 /// Removes every invitation of the user: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from invitations where local_user_id = $1").bind(user).execute(c).await)?
+    Ok(on!(tx, c => sqlx::query("delete from invitations where local_user_id = $1").bind(user).execute(c).await.map(Affected::from))?
         .rows_affected())
 }

@@ -11,7 +11,9 @@
 mod conn;
 mod error;
 mod ids;
+mod postgres;
 mod row;
+mod sqlite;
 mod store;
 mod writer;
 
@@ -33,13 +35,14 @@ pub mod relations;
 pub mod roles;
 pub mod sessions;
 pub mod shares;
+pub mod signals;
 pub mod slots;
 pub mod transport_nonces;
 pub mod users;
 pub mod wrap_secrets;
 
 pub use conn::{Conn, Reader, Tx};
-pub use error::StoreError;
+pub use error::{StoreError, TxError};
 pub use ids::{
     AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, TransferId, UserId,
 };

@@ -1,6 +1,6 @@
 //! A few numbers that the processes on one database share.
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{Conn, StoreError, Tx};
 
 /// Whether deliveries are paused as a whole.
@@ -11,7 +11,7 @@ pub async fn deliveries_paused(conn: &mut Conn) -> Result<bool, StoreError> {
 /// Pauses deliveries as a whole, or lets them go on.
 pub async fn pause_deliveries(tx: &mut Tx, paused: bool) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query("update node_state set value = $1 where name = 'deliveries_paused'")
-        .bind(i64::from(paused)).execute(c).await)?;
+        .bind(i64::from(paused)).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -23,7 +23,7 @@ pub async fn operator_changes(conn: &mut Conn) -> Result<i64, StoreError> {
 /// Tells running nodes that an operator has decided something.
 pub async fn note_operator_change(tx: &mut Tx) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query("update node_state set value = value + 1 where name = 'operator_changes'")
-        .execute(c).await)?;
+        .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 

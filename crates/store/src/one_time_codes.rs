@@ -2,7 +2,7 @@
 
 use vellum_protocol::UnixMillis;
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{StoreError, Tx};
 
 /// The keyed hash of a code.
@@ -28,8 +28,7 @@ pub async fn replace(
     .bind(i64::from(tries))
     .bind(now.0)
     .bind(until.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -50,12 +49,12 @@ pub async fn spend_try(
 
 /// Removes the code of an address: it was used.
 pub async fn delete(tx: &mut Tx, email_folded: &str) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("delete from one_time_codes where email_folded = $1").bind(email_folded).execute(c).await)?;
+    on!(tx, c => sqlx::query("delete from one_time_codes where email_folded = $1").bind(email_folded).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
 /// Forgets codes that are over their time. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from one_time_codes where expires_at <= $1").bind(now.0).execute(c).await)?
+    Ok(on!(tx, c => sqlx::query("delete from one_time_codes where expires_at <= $1").bind(now.0).execute(c).await.map(Affected::from))?
         .rows_affected())
 }

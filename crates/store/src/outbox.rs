@@ -27,7 +27,7 @@ pub use leasing::{
 use sqlx::FromRow;
 use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::row::{read, read_word};
 use crate::{Conn, OutboxId, StoreError, Tx, UserId};
 
@@ -197,8 +197,7 @@ pub async fn await_signature(
     .bind(peer.as_str())
     .bind(peer.domain().folded())
     .bind(now.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -211,7 +210,7 @@ pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<Vec<Lapse
              next_attempt_at = null, lease_holder = null, lease_until = null
          where user_id = $1 and state <> 'awaiting_signature' and message_type = 'RELATIONSHIP_REVOKE'"
     )
-    .bind(user).execute(c).await)?;
+    .bind(user).execute(c).await.map(Affected::from))?;
     let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
         "delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'
          returning user_id, peer_handle, message_type, subject,
@@ -262,34 +261,67 @@ pub async fn queue(
     Ok(id)
 }
 
-/// Removes the user's pending revocation for exactly this peer, in whatever state, and returns its id.
-pub async fn discard(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<Option<OutboxId>, StoreError> {
-    let row: Option<(OutboxId,)> = on!(tx, c => sqlx::query_as(
+/// A row that is gone, and who may still have it in hand.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Removed {
+    /// The row.
+    pub id: OutboxId,
+    /// The lease under which an attempt with it was made.
+    pub lease: Option<Lease>,
+}
+
+/// The right to make an attempt with a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Its word, which begins with the name of the node that holds it.
+    pub holder: String,
+    /// When it ends.
+    pub until: UnixMillis,
+}
+
+#[derive(FromRow)]
+struct RemovedRow {
+    id: OutboxId,
+    lease_holder: Option<String>,
+    lease_until: Option<i64>,
+}
+
+impl From<RemovedRow> for Removed {
+    fn from(row: RemovedRow) -> Self {
+        let lease = row.lease_holder.zip(row.lease_until);
+        Self { id: row.id, lease: lease.map(|(holder, until)| Lease { holder, until: UnixMillis(until) }) }
+    }
+}
+
+/// Removes the user's pending revocation for exactly this peer, in whatever state, and returns it.
+pub async fn discard(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<Option<Removed>, StoreError> {
+    let row: Option<RemovedRow> = on!(tx, c => sqlx::query_as(
         "delete from outbox where user_id = $1 and peer_handle = $2 and message_type = 'RELATIONSHIP_REVOKE'
-         returning id"
+         returning id, lease_holder, lease_until"
     )
     .bind(user).bind(peer.as_str()).fetch_optional(c).await)?;
-    Ok(row.map(|(id,)| id))
+    Ok(row.map(Removed::from))
 }
 
 /// Removes a revocation for this peer that nobody signed: the relationship it was to end has been
 /// replaced by a new one, which a signature made from now on would end.
 pub async fn drop_unsigned(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and peer_handle = $2 and state = 'awaiting_signature'")
-        .bind(user).bind(peer.as_str()).execute(c).await)?;
+        .bind(user).bind(peer.as_str()).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
-/// Removes the messages of a type about a subject, and returns the id of the one there was.
+/// Removes the messages of a type about a subject, and returns the one there was.
 pub async fn withdraw(
     tx: &mut Tx,
     user: &UserId,
     message_type: MessageType,
     subject: &str,
-) -> Result<Option<OutboxId>, StoreError> {
-    let row: Option<(OutboxId,)> = on!(tx, c => sqlx::query_as(
-        "delete from outbox where user_id = $1 and message_type = $2 and subject = $3 returning id"
+) -> Result<Option<Removed>, StoreError> {
+    let row: Option<RemovedRow> = on!(tx, c => sqlx::query_as(
+        "delete from outbox where user_id = $1 and message_type = $2 and subject = $3
+         returning id, lease_holder, lease_until"
     )
     .bind(user).bind(message_type.as_str()).bind(subject).fetch_optional(c).await)?;
-    Ok(row.map(|(id,)| id))
+    Ok(row.map(Removed::from))
 }

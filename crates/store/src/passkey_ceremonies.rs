@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{StoreError, Tx, UserId};
 
 /// SHA-256 of a challenge.
@@ -43,8 +43,7 @@ pub async fn begin(
     .bind(&ceremony.origin)
     .bind(&ceremony.state)
     .bind(until.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -66,6 +65,6 @@ pub async fn end(
 /// Forgets ceremonies that nobody ended in time. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
     let gone = on!(tx, c => sqlx::query("delete from passkey_ceremonies where expires_at <= $1")
-        .bind(now.0).execute(c).await)?;
+        .bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(gone.rows_affected())
 }

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A passkey.
@@ -119,8 +119,7 @@ pub async fn insert(tx: &mut Tx, passkey: &StoredPasskey) -> Result<(), StoreErr
     .bind(transports)
     .bind(passkey.created_at.0)
     .bind(passkey.last_used_at.map(|at| at.0))
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -142,8 +141,7 @@ pub async fn keep_use(
     .bind(i64::from(passkey.backed_up))
     .bind(&passkey.device_type)
     .bind(passkey.last_used_at.map(|at| at.0))
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -155,13 +153,13 @@ pub async fn rename(
     name: Option<&str>,
 ) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query("update passkeys set name = $3 where user_id = $1 and credential_id = $2")
-        .bind(user).bind(credential).bind(name).execute(c).await)?;
+        .bind(user).bind(credential).bind(name).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Removes a passkey. Tells whether the user had it.
 pub async fn delete(tx: &mut Tx, user: &UserId, credential: &str) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query("delete from passkeys where user_id = $1 and credential_id = $2")
-        .bind(user).bind(credential).execute(c).await)?;
+        .bind(user).bind(credential).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::{SigningKey, UnixMillis};
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::row::{read_optional, read_word};
 use crate::{Conn, StoreError, Tx};
 
@@ -135,14 +135,14 @@ pub async fn set_standing(tx: &mut Tx, domain: &str, standing: Standing) -> Resu
         "insert into peers (domain, standing) values ($1, $2)
          on conflict (domain) do update set standing = excluded.standing"
     )
-    .bind(domain).bind(standing.as_str()).execute(c).await)?;
+    .bind(domain).bind(standing.as_str()).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
 /// Lets a peer's messages wait, or go on. Tells whether the peer is known.
 pub async fn set_paused(tx: &mut Tx, domain: &str, paused: bool) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query("update peers set paused = $2 where domain = $1")
-        .bind(domain).bind(i64::from(paused)).execute(c).await)?;
+        .bind(domain).bind(i64::from(paused)).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -157,7 +157,7 @@ pub async fn note_offered_key(
         "update peers set offered_key = $2, offered_at = $3
          where domain = $1 and coalesce(offered_key, '') <> $2"
     )
-    .bind(domain).bind(key.to_base64()).bind(now.0).execute(c).await)?;
+    .bind(domain).bind(key.to_base64()).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -166,7 +166,7 @@ pub async fn clear_offered_key(tx: &mut Tx, domain: &str) -> Result<(), StoreErr
     on!(tx, c => sqlx::query(
         "update peers set offered_key = null, offered_at = null where domain = $1 and offered_key is not null"
     )
-    .bind(domain).execute(c).await)?;
+    .bind(domain).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -183,7 +183,7 @@ pub async fn repin(
              failures = 0, retry_at = 0, pause_until = 0, probed_early = 0, last_error = null
          where domain = $1 and offered_key = $2"
     )
-    .bind(domain).bind(expected.to_base64()).bind(now.0).execute(c).await)?;
+    .bind(domain).bind(expected.to_base64()).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -206,7 +206,7 @@ pub async fn pin(
                  case when coalesce(peers.public_key, excluded.public_key) = excluded.public_key
                       then excluded.revocation_window_seconds else peers.revocation_window_seconds end"
     )
-    .bind(domain).bind(key.to_base64()).bind(now.0).bind(window_seconds).execute(c).await)?;
+    .bind(domain).bind(key.to_base64()).bind(now.0).bind(window_seconds).execute(c).await.map(Affected::from))?;
     let pinned = find(tx, domain).await?.and_then(|peer| peer.public_key);
     pinned
         .ok_or(StoreError::Unreadable { column: "peers.public_key", reason: "missing after pinning".into() })
@@ -226,7 +226,7 @@ pub async fn note_failure(
          on conflict (domain) do update set failures = excluded.failures, retry_at = excluded.retry_at,
              probed_early = 0, last_error = excluded.last_error, last_failure_at = excluded.last_failure_at"
     )
-    .bind(domain).bind(i64::from(failures)).bind(retry_at.0).bind(error).bind(now.0).execute(c).await)?;
+    .bind(domain).bind(i64::from(failures)).bind(retry_at.0).bind(error).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -237,7 +237,7 @@ pub async fn pause_until(tx: &mut Tx, domain: &str, until: UnixMillis) -> Result
          on conflict (domain) do update set pause_until = excluded.pause_until
              where peers.pause_until < excluded.pause_until"
     )
-    .bind(domain).bind(until.0).execute(c).await)?;
+    .bind(domain).bind(until.0).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -247,7 +247,7 @@ pub async fn note_delivery(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result
         "update peers set failures = 0, retry_at = 0, probed_early = 0, last_error = null, last_delivery_at = $2
          where domain = $1"
     )
-    .bind(domain).bind(now.0).execute(c).await)?;
+    .bind(domain).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -259,7 +259,7 @@ pub async fn allow_probe(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result<b
         "update peers set retry_at = $2, probed_early = 1
          where domain = $1 and failures > 0 and retry_at > $2 and probed_early = 0"
     )
-    .bind(domain).bind(now.0).execute(c).await)?;
+    .bind(domain).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 

@@ -2,7 +2,7 @@
 
 use sqlx::FromRow;
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::users::fold_email;
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -47,6 +47,6 @@ pub async fn set(tx: &mut Tx, user: &UserId, preferences: &Preferences) -> Resul
         "insert into preferences (user_id, language, unit_system) values ($1, $2, $3)
          on conflict (user_id) do update set language = excluded.language, unit_system = excluded.unit_system"
     )
-    .bind(user).bind(&preferences.language).bind(&preferences.unit_system).execute(c).await)?;
+    .bind(user).bind(&preferences.language).bind(&preferences.unit_system).execute(c).await.map(Affected::from))?;
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Roles and permissions: seeded by the migrations, given to users here.
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A role as the database knows it.
@@ -63,7 +63,7 @@ pub async fn all_permissions(conn: &mut Conn) -> Result<Vec<Permission>, StoreEr
 /// A database error when there is no such role.
 pub async fn give(tx: &mut Tx, user: &UserId, role: &str) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query("insert into user_roles (user_id, role_id) values ($1, $2) on conflict do nothing")
-        .bind(user).bind(role).execute(c).await)?;
+        .bind(user).bind(role).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 

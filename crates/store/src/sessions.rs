@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{Conn, SessionId, StoreError, Tx, UserId};
 
 /// SHA-256 of a session token.
@@ -67,8 +67,7 @@ pub async fn insert(tx: &mut Tx, session: &Session, token: &TokenHash) -> Result
     .bind(session.created_at.0)
     .bind(session.last_used_at.0)
     .bind(session.expires_at.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -94,7 +93,7 @@ pub async fn prolong(
     until: UnixMillis,
 ) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query("update sessions set last_used_at = $2, expires_at = $3 where id = $1 and expires_at > $2")
-        .bind(id).bind(now.0).bind(until.0).execute(c).await)?;
+        .bind(id).bind(now.0).bind(until.0).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -111,19 +110,19 @@ pub async fn of_user(conn: &mut Conn, user: &UserId, now: UnixMillis) -> Result<
 /// Ends every session of a user but `kept`. Returns how many.
 pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>) -> Result<u64, StoreError> {
     Ok(on!(tx, c => sqlx::query("delete from sessions where user_id = $1 and id <> coalesce($2, '')")
-        .bind(user).bind(kept).execute(c).await)?
+        .bind(user).bind(kept).execute(c).await.map(Affected::from))?
     .rows_affected())
 }
 
 /// Ends one session of a user. Tells whether there was one.
 pub async fn delete(tx: &mut Tx, user: &UserId, id: &SessionId) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query("delete from sessions where id = $1 and user_id = $2")
-        .bind(id).bind(user).execute(c).await)?;
+        .bind(id).bind(user).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Forgets sessions that have ended. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from sessions where expires_at <= $1").bind(now.0).execute(c).await)?
+    Ok(on!(tx, c => sqlx::query("delete from sessions where expires_at <= $1").bind(now.0).execute(c).await.map(Affected::from))?
         .rows_affected())
 }

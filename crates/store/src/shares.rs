@@ -5,7 +5,7 @@
 use sqlx::FromRow;
 use vellum_protocol::{Handle, UnixMillis};
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 pub use crate::relations::{Direction, Status};
 use crate::row::{read, read_word};
 use crate::{Conn, ShareId, StoreError, Tx, UserId};
@@ -199,13 +199,13 @@ pub async fn accept(tx: &mut Tx, id: &ShareId, now: UnixMillis) -> Result<bool, 
     let done = on!(tx, c => sqlx::query(
         "update shares set status = 'accepted', accepted_at = $2 where id = $1 and status = 'pending'"
     )
-    .bind(id).bind(now.0).execute(c).await)?;
+    .bind(id).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Removes a share. Tells whether it was there.
 pub async fn delete(tx: &mut Tx, id: &ShareId) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("delete from shares where id = $1").bind(id).execute(c).await)?;
+    let done = on!(tx, c => sqlx::query("delete from shares where id = $1").bind(id).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -213,12 +213,12 @@ pub async fn delete(tx: &mut Tx, id: &ShareId) -> Result<bool, StoreError> {
 /// `cutoff`. Returns how many.
 pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
     Ok(on!(tx, c => sqlx::query("delete from shares where user_id = $1 and peer_handle = $2 and revocable_from <= $3")
-        .bind(user).bind(peer.as_str()).bind(cutoff.0).execute(c).await)?
+        .bind(user).bind(peer.as_str()).bind(cutoff.0).execute(c).await.map(Affected::from))?
         .rows_affected())
 }
 
 /// Removes every share of the user, in both directions: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from shares where user_id = $1").bind(user).execute(c).await)?
+    Ok(on!(tx, c => sqlx::query("delete from shares where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
         .rows_affected())
 }

@@ -2,7 +2,7 @@
 
 use vellum_protocol::UnixMillis;
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{StoreError, Tx};
 
 /// Remembers a sender's nonce until `until`. Tells whether it is new; `false` means a replay.
@@ -18,12 +18,12 @@ pub async fn remember(
          on conflict (sender, nonce) do update set expires_at = excluded.expires_at
          where transport_nonces.expires_at <= $3"
     )
-    .bind(sender).bind(nonce).bind(now.0).bind(until.0).execute(c).await)?;
+    .bind(sender).bind(nonce).bind(now.0).bind(until.0).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
 /// Forgets nonces whose time is over. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from transport_nonces where expires_at <= $1").bind(now.0).execute(c).await)?
+    Ok(on!(tx, c => sqlx::query("delete from transport_nonces where expires_at <= $1").bind(now.0).execute(c).await.map(Affected::from))?
         .rows_affected())
 }

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::row::{encryption_key, km_version, read_optional, signing_key};
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -156,8 +156,7 @@ pub async fn insert(tx: &mut Tx, user: &NewUser, now: UnixMillis) -> Result<User
     .bind(&user.last_name)
     .bind(&user.picture)
     .bind(now.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(id)
 }
 
@@ -212,8 +211,7 @@ pub async fn search(
 
 /// Whether anybody has an account.
 pub async fn any(conn: &mut Conn) -> Result<bool, StoreError> {
-    let row: Option<(i64,)> =
-        on!(conn, c => sqlx::query_as("select 1 from users limit 1").fetch_optional(c).await)?;
+    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as("select cast(1 as bigint) from users limit 1").fetch_optional(c).await)?;
     Ok(row.is_some())
 }
 
@@ -226,7 +224,7 @@ pub async fn set_names(
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query("update users set first_name = $2, last_name = $3, updated_at = $4 where id = $1")
-        .bind(id).bind(first_name).bind(last_name).bind(now.0).execute(c).await)?;
+        .bind(id).bind(first_name).bind(last_name).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -236,7 +234,7 @@ pub async fn set_names(
 /// [`StoreError::Duplicate`] when another user has it, in whatever case.
 pub async fn set_alias(tx: &mut Tx, id: &UserId, alias: &Alias, now: UnixMillis) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query("update users set alias = $2, alias_folded = $3, updated_at = $4 where id = $1")
-        .bind(id).bind(alias.as_str()).bind(alias.folded()).bind(now.0).execute(c).await)?;
+        .bind(id).bind(alias.as_str()).bind(alias.folded()).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
@@ -260,8 +258,7 @@ pub async fn swap_keys(
     .bind(keys.encryption.to_base64())
     .bind(next.get())
     .bind(now.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
@@ -270,6 +267,6 @@ pub async fn clear_keys(tx: &mut Tx, id: &UserId, now: UnixMillis) -> Result<(),
     on!(tx, c => sqlx::query(
         "update users set signing_key = null, encryption_key = null, km_version = 1, updated_at = $2 where id = $1"
     )
-    .bind(id).bind(now.0).execute(c).await)?;
+    .bind(id).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(())
 }

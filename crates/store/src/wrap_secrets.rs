@@ -4,7 +4,7 @@
 use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::on;
+use crate::conn::{Affected, on};
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A secret as it is stored.
@@ -63,13 +63,12 @@ pub async fn put(tx: &mut Tx, secret: &SealedSecret, now: UnixMillis) -> Result<
     .bind(&secret.sealed_secret)
     .bind(&secret.key_id)
     .bind(now.0)
-    .execute(c)
-    .await)?;
+    .execute(c).await.map(Affected::from))?;
     Ok(())
 }
 
 /// Removes every wrap secret of the user: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from wrap_secrets where user_id = $1").bind(user).execute(c).await)?
+    Ok(on!(tx, c => sqlx::query("delete from wrap_secrets where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
         .rows_affected())
 }

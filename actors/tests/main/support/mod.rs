@@ -108,7 +108,7 @@ impl Site {
 
     pub async fn start_without_delivery(domain: &str, clock: &Clock, wire: &Wire) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&format!("sqlite://{}/node.db", folder.path().display())).await.unwrap();
+        let store = Store::open(&vellum_test_database::address(folder.path())).await.unwrap();
         let arbiters = vec![Arbiter::new(), Arbiter::new()];
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let letters = Arc::new(Mutex::new(Vec::new()));

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::{Envelope, Handle, Json, MessageType, UnixMillis};
 
-use crate::conn::on;
+use crate::conn::{Affected, on, per_engine};
 use crate::row::{read, read_word};
 use crate::{Conn, OutboxId, StoreError, Tx, UserId};
 
@@ -83,7 +83,7 @@ impl Lot {
 /// It steps from one domain to the next through the index and touches no row between, so a hundred thousand
 /// rows for one peer cost as much as one.
 macro_rules! with_open_peers {
-    ($rest:literal) => {
+    ($($rest:literal),+) => {
         concat!(
             "with recursive domains(domain) as (
                  select min(peer_domain) from outbox where state = 'queued'
@@ -101,27 +101,15 @@ macro_rules! with_open_peers {
                    and coalesce(p.standing, 'neutral') <> 'blocked'
                    and not exists (select 1 from node_state where name = 'deliveries_paused' and value <> 0)
              ) ",
-            $rest
+            $($rest),+
         )
     };
 }
 
-/// Leases what is due at `now`, at most `limit` rows and `per_peer` at once to one peer, counting those
-/// already under way. Peers take turns: each one's first due row comes before any one's second. So do the
-/// users with rows for one peer, beginning with the one whom `lot` hits: whoever has a hundred thousand rows
-/// there has one turn like everybody, and what places are left. A peer with failures on its record gets a
-/// single probe. Nothing goes to a peer that is blocked, paused, or shows
-/// another key than the pinned one.
-pub async fn lease_due(
-    tx: &mut Tx,
-    lease: &str,
-    now: UnixMillis,
-    until: UnixMillis,
-    limit: u32,
-    per_peer: u32,
-    lot: Lot,
-) -> Result<Vec<Leased>, StoreError> {
-    let rows: Vec<LeasedRow> = on!(tx, c => sqlx::query_as(with_open_peers!(
+/// Leases what [`lease_due`] is to lease, of the rows that `$chosen` names.
+macro_rules! lease {
+    ($chosen:literal) => {
+        concat!(with_open_peers!(
         ", counted as materialized (
              select p.domain, case when p.failures > 0 then 1 else $5 end
                         - (select count(*) from outbox b
@@ -169,12 +157,39 @@ pub async fn lease_due(
              from (select id, domain, places, min(step) as step from candidates where id is not null
                    group by id, domain, places) as f
              join outbox o on o.id = f.id
-         )
+         ),
+         chosen as materialized (", $chosen, ")
          update outbox set state = 'delivering', lease_holder = $1, lease_until = $3
-         where state = 'queued' and id in (select id from due where turn <= places order by turn, id limit $4)
+         where state = 'queued' and id in (select id from chosen)
          returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, maybe_arrived,
-             trace, lease_holder"
-    ))
+             trace, lease_holder"))
+    };
+}
+
+/// Leases what is due at `now`, at most `limit` rows and `per_peer` at once to one peer, counting those
+/// already under way. Peers take turns: each one's first due row comes before any one's second. So do the
+/// users with rows for one peer, beginning with the one whom `lot` hits: whoever has a hundred thousand rows
+/// there has one turn like everybody, and what places are left. A peer with failures on its record gets a
+/// single probe. Nothing goes to a peer that is blocked, paused, or shows
+/// another key than the pinned one.
+pub async fn lease_due(
+    tx: &mut Tx,
+    lease: &str,
+    now: UnixMillis,
+    until: UnixMillis,
+    limit: u32,
+    per_peer: u32,
+    lot: Lot,
+) -> Result<Vec<Leased>, StoreError> {
+    // Rows that another node is about to take are passed over instead of waited for.
+    let text = per_engine!(tx,
+        sqlite: lease!("select id from due where turn <= places order by turn, id limit $4"),
+        postgres: lease!(
+            "select o.id from outbox o join due d on d.id = o.id
+             where d.turn <= d.places order by d.turn, o.id limit $4 for update of o skip locked"
+        )
+    );
+    let rows: Vec<LeasedRow> = on!(tx, c => sqlx::query_as(text)
     .bind(lease)
     .bind(now.0)
     .bind(until.0)
@@ -217,7 +232,7 @@ pub async fn finish(
     let done = match outcome {
         Outcome::Delivered => {
             on!(tx, c => sqlx::query("delete from outbox where id = $1 and lease_holder = $2")
-                .bind(&leased.id).bind(&leased.lease).execute(c).await.map(|done| done.rows_affected()))?
+                .bind(&leased.id).bind(&leased.lease).execute(c).await.map(Affected::from).map(|done| done.rows_affected()))?
         }
         Outcome::Rejected { error } => on!(tx, c => sqlx::query(
                 "update outbox set state = 'rejected', last_error = $3, last_attempt_at = $4, attempts = attempts + 1,
@@ -225,7 +240,7 @@ pub async fn finish(
                  where id = $1 and lease_holder = $2"
             )
             .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
-            .execute(c).await.map(|done| done.rows_affected()))?,
+            .execute(c).await.map(Affected::from).map(|done| done.rows_affected()))?,
         Outcome::Postponed { error, next_attempt_at, maybe_arrived } => on!(tx, c => sqlx::query(
                 "update outbox set state = 'queued', last_error = $3, last_attempt_at = $4, attempts = attempts + 1,
                      maybe_arrived = case when $5 = 1 then 1 else maybe_arrived end,
@@ -234,7 +249,7 @@ pub async fn finish(
             )
             .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
             .bind(i64::from(*maybe_arrived)).bind(next_attempt_at.0)
-            .execute(c).await.map(|done| done.rows_affected()))?,
+            .execute(c).await.map(Affected::from).map(|done| done.rows_affected()))?,
     };
     Ok(done == 1)
 }
@@ -245,7 +260,7 @@ pub async fn expire_leases(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreErr
         "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
          where state = 'delivering' and lease_until <= $1"
     )
-    .bind(now.0).execute(c).await)?
+    .bind(now.0).execute(c).await.map(Affected::from))?
     .rows_affected())
 }
 
@@ -256,7 +271,7 @@ pub async fn release_leases(tx: &mut Tx, prefix: &str) -> Result<u64, StoreError
         "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
          where state = 'delivering' and substr(lease_holder, 1, length($1)) = $1"
     )
-    .bind(prefix).execute(c).await)?
+    .bind(prefix).execute(c).await.map(Affected::from))?
     .rows_affected())
 }
 
@@ -306,7 +321,7 @@ pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreEr
              next_attempt_at = null
          where state = 'queued' and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'"
     )
-    .bind(now.0).execute(&mut *c).await)?;
+    .bind(now.0).execute(&mut *c).await.map(Affected::from))?;
     let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
         "delete from outbox where state = 'queued' and expires_at <= $1
          returning user_id, peer_handle, message_type, subject, maybe_arrived"
@@ -323,7 +338,7 @@ pub async fn widen_windows(tx: &mut Tx, domain: &str, window_millis: i64) -> Res
          where peer_domain = $1 and message_type = 'RELATIONSHIP_REVOKE' and state in ('queued', 'delivering')
            and expires_at < envelope_at + $2"
     )
-    .bind(domain).bind(window_millis).execute(c).await)?;
+    .bind(domain).bind(window_millis).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 

@@ -3,8 +3,8 @@
 use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use super::State;
-use crate::conn::on;
+use super::{Removed, RemovedRow, State};
+use crate::conn::{Affected, on};
 use crate::row::read_word;
 use crate::{Conn, OutboxId, StoreError, Tx, UserId};
 
@@ -144,17 +144,20 @@ pub async fn retry_now(tx: &mut Tx, wanted: &Selection, now: UnixMillis) -> Resu
              select peer_domain from outbox
              where state = 'queued' and ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2))"
     )
-    .bind(id).bind(domain).bind(now.0).execute(c).await)?;
+    .bind(id).bind(domain).bind(now.0).execute(c).await.map(Affected::from))?;
     let done = on!(tx, c => sqlx::query(
         "update outbox set next_attempt_at = $3
          where state = 'queued' and ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2)"
     )
-    .bind(id).bind(domain).bind(now.0).execute(c).await)?;
+    .bind(id).bind(domain).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected())
 }
 
-/// Removes one row, whatever its state. Tells whether there was one.
-pub async fn remove(tx: &mut Tx, id: &OutboxId) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("delete from outbox where id = $1").bind(id).execute(c).await)?;
-    Ok(done.rows_affected() == 1)
+/// Removes one row, whatever its state, and returns it.
+pub async fn remove(tx: &mut Tx, id: &OutboxId) -> Result<Option<Removed>, StoreError> {
+    let row: Option<RemovedRow> = on!(tx, c => sqlx::query_as(
+        "delete from outbox where id = $1 returning id, lease_holder, lease_until"
+    )
+    .bind(id).fetch_optional(c).await)?;
+    Ok(row.map(Removed::from))
 }

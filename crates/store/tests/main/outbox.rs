@@ -188,7 +188,7 @@ async fn a_message_is_withdrawn_by_its_type_and_subject() {
             async move { outbox::withdraw(tx, &user, MessageType::FriendInvite, subject).await }.boxed()
         })
     };
-    assert_eq!(withdraw("one").await, Some(id));
+    assert_eq!(withdraw("one").await.map(|removed| removed.id), Some(id));
     assert_eq!(withdraw("one").await, None);
     assert_eq!(db.lease("x:1", T0, 8).await.len(), 2);
     assert!(db.pending(&alice).await.is_empty(), "only revocations are shown as pending");

@@ -21,23 +21,34 @@ pub fn t(millis: i64) -> UnixMillis {
     T0.plus_millis(millis)
 }
 
-/// A store on a file in a folder that goes with it.
+/// A store, on the engine of the suite or on SQLite; a folder for its files goes with it.
 pub struct Db {
     pub store: Store,
     pub folder: TempDir,
+    pub url: String,
 }
 
 impl Db {
     pub async fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&url_of(&folder)).await.unwrap();
-        Self { store, folder }
+        let url = vellum_test_database::address(folder.path());
+        Self::at(url, folder).await
     }
 
-    /// Closes the database and opens the same file again.
+    /// For what is a matter of SQLite alone: its file and its writer.
+    pub async fn on_sqlite() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        Self::at(url_of(&folder), folder).await
+    }
+
+    pub async fn at(url: String, folder: TempDir) -> Self {
+        Self { store: Store::open(&url).await.unwrap(), folder, url }
+    }
+
+    /// Closes the database and opens it again.
     pub async fn reopened(self) -> Self {
         self.store.close().await;
-        let store = Store::open(&url_of(&self.folder)).await.unwrap();
+        let store = Store::open(&self.url).await.unwrap();
         Self { store, ..self }
     }
 
@@ -51,19 +62,18 @@ impl Db {
                 std::fs::copy(file.path(), folder.path().join(file.file_name())).unwrap();
             }
         }
-        let store = Store::open(&url_of(&folder)).await.unwrap();
-        Self { store, folder }
+        Self::at(url_of(&folder), folder).await
     }
 
     pub fn url(&self) -> String {
-        url_of(&self.folder)
+        self.url.clone()
     }
 
     /// Runs a change that must succeed.
     pub async fn write<T, F>(&self, work: F) -> T
     where
         T: Send + 'static,
-        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, StoreError> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, StoreError> + Clone + Send + 'static,
     {
         self.store.write(work).await.unwrap()
     }

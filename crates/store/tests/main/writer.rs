@@ -1,6 +1,6 @@
 //! The one writer: what is committed together stands or falls job by job, and nobody is answered early.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -26,11 +26,14 @@ impl Held {
         let (started, has_started) = oneshot::channel();
         let (go, gone) = oneshot::channel();
         let store = store.clone();
+        // A change may be run again elsewhere; here it runs once and takes them.
+        let ends = Arc::new(Mutex::new(Some((started, gone))));
         let task = tokio::spawn(async move {
             store
                 .write(move |tx| {
                     async move {
                         let id = users::insert(tx, &new_user(email), T0).await?;
+                        let (started, gone) = ends.lock().unwrap().take().unwrap();
                         started.send(()).unwrap();
                         gone.await.unwrap()?;
                         Ok(id)
@@ -111,7 +114,7 @@ fn survivors(count: usize) -> Vec<String> {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_write_that_was_answered_is_on_the_disk_even_if_the_node_dies_right_then() {
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     let answered = join_all((0..400).map(|n| meet(&db.store, n, Fate::Succeeds))).await;
     assert!(answered.iter().all(Result::is_ok));
     let expected: Vec<_> = (0..400).map(|n| format!("{n:03}@example.org")).collect();
@@ -121,7 +124,7 @@ async fn every_write_that_was_answered_is_on_the_disk_even_if_the_node_dies_righ
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_concurrent_writes_exactly_those_that_succeed_are_kept() {
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     meet_behind_a_held_write(&db, 300, Ok(())).await;
     let mut expected = survivors(300);
     expected.push("held@example.org".into());
@@ -131,14 +134,14 @@ async fn of_concurrent_writes_exactly_those_that_succeed_are_kept() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_first_write_of_a_group_failing_harms_no_other() {
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     meet_behind_a_held_write(&db, 60, Err(StoreError::Schema("the first refuses".into()))).await;
     assert_eq!(db.as_after_a_crash().await.emails().await, survivors(60));
 }
 
 #[tokio::test]
 async fn a_refusal_takes_back_everything_that_its_own_write_has_done() {
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     db.user("stays@example.org").await;
     let refused = meet(&db.store, 1, Fate::Refuses).await;
     assert!(matches!(refused, Err(StoreError::Schema(_))), "its own error comes back: {refused:?}");
@@ -147,7 +150,7 @@ async fn a_refusal_takes_back_everything_that_its_own_write_has_done() {
 
 #[tokio::test]
 async fn a_panicking_write_is_taken_back_and_the_writer_goes_on() {
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     assert!(matches!(meet(&db.store, 1, Fate::Panics).await, Err(StoreError::Panicked)));
     db.user("next@example.org").await;
     assert_eq!(db.emails().await, ["next@example.org"]);
@@ -155,7 +158,7 @@ async fn a_panicking_write_is_taken_back_and_the_writer_goes_on() {
 
 #[tokio::test]
 async fn a_write_that_panics_before_its_future_exists_is_reported_like_any_other_panic() {
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     let panicked: Result<(), _> = db.store.write(|_| panic!("before the future, on purpose")).await;
     assert!(matches!(panicked, Err(StoreError::Panicked)), "{panicked:?}");
     db.user("next@example.org").await;
@@ -163,7 +166,7 @@ async fn a_write_that_panics_before_its_future_exists_is_reported_like_any_other
 
 #[tokio::test]
 async fn a_write_sees_its_own_changes_and_nobody_else_does_before_the_commit() {
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     let held = Held::start(&db.store, "held@example.org").await;
     let seen = timeout(PATIENCE, db.emails()).await.expect("a read does not wait for the open write");
     assert!(seen.is_empty(), "nothing uncommitted is seen: {seen:?}");
@@ -173,7 +176,7 @@ async fn a_write_sees_its_own_changes_and_nobody_else_does_before_the_commit() {
 
 #[tokio::test]
 async fn no_write_is_answered_before_its_group_is_committed() {
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     let held = Held::start(&db.store, "held@example.org").await;
     // Both stand behind the held one; the second is held in its turn, in the same transaction.
     let go = Arc::new(Notify::new());
@@ -208,7 +211,7 @@ async fn no_write_is_answered_before_its_group_is_committed() {
 
 #[tokio::test]
 async fn a_write_stands_even_if_its_caller_stops_waiting() {
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     let Held { go, task } = Held::start(&db.store, "held@example.org").await;
     task.abort();
     assert!(task.await.unwrap_err().is_cancelled());
@@ -219,7 +222,7 @@ async fn a_write_stands_even_if_its_caller_stops_waiting() {
 
 #[tokio::test]
 async fn closing_finishes_the_writes_before_it_and_refuses_those_after_it() {
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     let held = Held::start(&db.store, "held@example.org").await;
     let store = db.store.clone();
     let closing = tokio::spawn(async move { store.close().await });
@@ -231,13 +234,13 @@ async fn closing_finishes_the_writes_before_it_and_refuses_those_after_it() {
     assert!(matches!(db.store.read().await, Err(StoreError::Closed)));
     db.store.close().await;
     let reopened = Store::open(&db.url()).await.unwrap();
-    assert_eq!(Db { store: reopened, folder: db.folder }.emails().await, ["held@example.org"]);
+    assert_eq!(Db { store: reopened, ..db }.emails().await, ["held@example.org"]);
 }
 
 #[tokio::test]
 async fn a_database_held_by_another_process_is_busy_and_is_written_again_once_it_is_free() {
     use sqlx::{Connection, SqliteConnection};
-    let db = Db::new().await;
+    let db = Db::on_sqlite().await;
     let mut other = SqliteConnection::connect(&db.url()).await.unwrap();
     sqlx::query("begin immediate").execute(&mut other).await.unwrap();
     let refused = timeout(PATIENCE, insert_user(&db.store, "refused@example.org")).await.unwrap();

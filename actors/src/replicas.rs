@@ -1,0 +1,135 @@
+//! Several nodes on one database: what they tell each other, and how one stops what another has in hand.
+//!
+//! ```text
+//!   A: discard ── row removed, "withdraw" ──▶ B: stops its attempt
+//!      waits   ◀───────── "withdrawn" ──────  B
+//!      answers
+//! ```
+//!
+//! Nothing rests on a signal alone. If the answer does not come (B has died), A waits until B's lease is over:
+//! nobody sends on a lease that is over. Flushes that wait on one node are told of outcomes on another; one
+//! that is not told finds the row as it is when its time is over.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use vellum_protocol::UnixMillis;
+use vellum_store::outbox::Removed;
+use vellum_store::signals::{self, Signal, Signals};
+use vellum_store::{OutboxId, Store, StoreError, Tx};
+
+use crate::delivery::{Report, Reports};
+use crate::node::Node;
+
+/// The pause after the database could not be reached.
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
+/// What is waited for beyond the end of a lease: the nodes' clocks differ.
+const CLOCKS_MILLIS: i64 = 2_000;
+
+/// A row that was removed, and who has to stop what with it.
+pub(crate) struct Withdrawal {
+    id: OutboxId,
+    /// The answer of the node that has it in hand, and until when that can be.
+    elsewhere: Option<(Reports, UnixMillis)>,
+}
+
+impl Node {
+    /// Notes in the transaction that has removed a row who else has to know. [`Node::withdraw`] is called with
+    /// it once the transaction is committed.
+    pub(crate) async fn withdrawal(&self, tx: &mut Tx, removed: Removed) -> Result<Withdrawal, StoreError> {
+        let Removed { id, lease } = removed;
+        let elsewhere = match lease {
+            Some(lease) if self.store.is_shared() && !lease.holder.starts_with(&self.instance) => {
+                // Watched before the other node can hear of it.
+                let answer = self.withdrawals.watch(&id);
+                let holder = lease.holder.split(':').next().unwrap_or_default().to_owned();
+                signals::send(tx, &Signal::Withdraw { row: id.clone(), holder }).await?;
+                Some((answer, lease.until))
+            }
+            _ => None,
+        };
+        Ok(Withdrawal { id, elsewhere })
+    }
+
+    /// Stops an attempt with a row that has been removed, if one is under way, here or on another node. When
+    /// this returns, none is.
+    pub(crate) async fn withdraw(&self, withdrawal: Withdrawal) {
+        let Withdrawal { id, elsewhere } = withdrawal;
+        self.withdraw_here(id.clone()).await;
+        if let Some((answer, until)) = elsewhere {
+            let left = until.plus_millis(CLOCKS_MILLIS).since(self.clock.now());
+            let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
+            if answer.first(left).await.is_none() {
+                tracing::warn!(row = %id, "the node that had a removed row in hand does not answer; its lease is over");
+            }
+        }
+    }
+}
+
+/// Does as the other nodes tell, for as long as the node runs. Returns at once where there are none.
+pub async fn follow(node: Arc<Node>) {
+    loop {
+        match node.store.signals().await {
+            Ok(None) => return,
+            Ok(Some(signals)) => hear(&node, signals).await,
+            Err(error) => tracing::warn!(%error, "what other nodes tell cannot be heard"),
+        }
+        tokio::time::sleep(AFTER_FAILURE).await;
+    }
+}
+
+async fn hear(node: &Arc<Node>, mut signals: Signals) {
+    loop {
+        match signals.next().await {
+            Ok(Signal::Withdraw { row, holder }) if holder == node.instance => {
+                // In a task of its own: stopping an attempt takes a moment, in which more may be told.
+                actix::spawn(stop_and_tell(Arc::clone(node), row));
+            }
+            // Waiting flushes of other nodes hear that their row is gone.
+            Ok(Signal::Withdraw { row, .. }) => node.reports.publish(&row, Report::Withdrawn),
+            Ok(Signal::Withdrawn(row)) => node.withdrawals.publish(&row, Report::Withdrawn),
+            Ok(Signal::Outcome { row, word, holder }) if holder != node.instance => {
+                if let Some(report) = Report::parse(&word) {
+                    node.reports.publish(&row, report);
+                }
+            }
+            Ok(Signal::Outcome { .. }) => {}
+            Err(error) => {
+                tracing::warn!(%error, "the way on which other nodes tell is broken");
+                return;
+            }
+        }
+    }
+}
+
+async fn stop_and_tell(node: Arc<Node>, row: OutboxId) {
+    node.withdraw_here(row.clone()).await;
+    let told: Result<(), StoreError> = node
+        .store
+        .write(move |tx| async move { signals::send(tx, &Signal::Withdrawn(row)).await }.boxed())
+        .await;
+    if let Err(error) = told {
+        tracing::warn!(%error, "another node could not be told that an attempt was stopped");
+    }
+}
+
+/// Tells the other nodes how an attempt has ended, with the transaction that records it.
+pub(crate) async fn tell_outcome(
+    tx: &mut Tx,
+    holder: &str,
+    row: &OutboxId,
+    report: &Report,
+) -> Result<(), StoreError> {
+    let word = report.as_str().to_owned();
+    signals::send(tx, &Signal::Outcome { row: row.clone(), word, holder: holder.to_owned() }).await
+}
+
+/// Tells the node that has a removed row in hand to stop, where nobody waits for it: the command line.
+pub(crate) async fn tell_removed(store: &Store, tx: &mut Tx, removed: Removed) -> Result<(), StoreError> {
+    if let Some(lease) = removed.lease.filter(|_| store.is_shared()) {
+        let holder = lease.holder.split(':').next().unwrap_or_default().to_owned();
+        signals::send(tx, &Signal::Withdraw { row: removed.id, holder }).await?;
+    }
+    Ok(())
+}

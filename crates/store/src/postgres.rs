@@ -1,0 +1,220 @@
+//! PostgreSQL, shared by any number of nodes: transactions that are as good as one after the other.
+//!
+//! ```text
+//!   work ──▶ BEGIN SERIALIZABLE ──▶ COMMIT ──▶ answered
+//!     ▲            │                   │
+//!     │            │ conflict          │ the connection broke: did it happen?
+//!     └── again ◀──┘                   └──▶ pg_xact_status on a new connection: yes / no
+//! ```
+//!
+//! The actors were written for a database with one writer, and on PostgreSQL they get the same: every
+//! transaction is serializable, and one that another gets in the way of is undone and run again, here, where
+//! nobody above notices. A commit whose answer is lost is looked up by its number, so "it failed" is never
+//! said of a change that stands.
+
+use std::panic::AssertUnwindSafe;
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use sqlx::pool::PoolConnection;
+use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
+use sqlx::{PgPool, Postgres as Engine, Row};
+use tokio::time::Instant;
+
+use crate::conn::{Conn, EngineConn, Reader, Tx};
+use crate::error::TxError;
+use crate::{StoreError, TxFuture};
+
+/// Connections of a node. Its two kinds of threads keep no more busy at once.
+const CONNECTIONS: u32 = 24;
+/// How long a connection is waited for.
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// For how long a transaction that others get in the way of is tried again.
+const RETRY: Duration = Duration::from_secs(10);
+/// The longest pause before it is tried again; each is drawn by lot up to twice the one before.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// For how long the fate of a commit whose answer was lost is asked for.
+const FIND_OUT: Duration = Duration::from_secs(30);
+/// Between two attempts to ask.
+const ASK_AGAIN: Duration = Duration::from_millis(200);
+
+pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
+
+/// A PostgreSQL database.
+#[derive(Clone)]
+pub(crate) struct Postgres {
+    pub pool: PgPool,
+}
+
+/// How an attempt ended that is not simply done.
+enum Trouble<E> {
+    /// Another transaction got in the way: undone, to be tried again.
+    Conflict,
+    /// To be told to the caller. Undone.
+    Failed(E),
+}
+
+impl Postgres {
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let database = Self::connect(url).await?;
+        // It takes an advisory lock, so of several nodes that start together one migrates.
+        MIGRATIONS.run(&database.pool).await?;
+        Ok(database)
+    }
+
+    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+        let pool = PgPoolOptions::new()
+            .max_connections(CONNECTIONS)
+            .acquire_timeout(ACQUIRE)
+            .connect_with(options(url)?)
+            .await?;
+        Ok(Self { pool })
+    }
+
+    pub async fn read(&self) -> Result<Reader, StoreError> {
+        Ok(Reader(Conn::postgres(self.pool.acquire().await?)))
+    }
+
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: TxError,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Clone + Send + 'static,
+    {
+        let database = self.clone();
+        // A task of its own: it goes on if the caller stops waiting.
+        let task = tokio::spawn(async move { database.run(work).await });
+        task.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+    }
+
+    async fn run<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: TxError,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Clone + Send + 'static,
+    {
+        let give_up = Instant::now() + RETRY;
+        let mut pause = Duration::from_millis(1);
+        loop {
+            match self.attempt(work.clone()).await {
+                Ok(value) => return Ok(value),
+                Err(Trouble::Failed(error)) => return Err(error),
+                Err(Trouble::Conflict) if Instant::now() < give_up => {
+                    metrics::counter!("vellum_database_conflicts_total").increment(1);
+                    tokio::time::sleep(pause.mul_f64(rand::random())).await;
+                    pause = (pause * 2).min(LONGEST_PAUSE);
+                }
+                Err(Trouble::Conflict) => return Err(StoreError::Busy.into()),
+            }
+        }
+    }
+
+    async fn attempt<T, E, F>(&self, work: F) -> Result<T, Trouble<E>>
+    where
+        T: Send + 'static,
+        E: TxError,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
+    {
+        let (mut tx, number) = self.begin().await.map_err(|error| Trouble::Failed(error.into()))?;
+        let result = AssertUnwindSafe(async { work(&mut tx).await }).catch_unwind().await;
+        let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
+        match result {
+            Ok(value) => self.commit(tx, &number).await.map(|()| value),
+            Err(error) => {
+                let conflict = matches!(error.as_store(), Some(StoreError::Conflict));
+                undo(tx).await;
+                Err(if conflict { Trouble::Conflict } else { Trouble::Failed(error) })
+            }
+        }
+    }
+
+    /// Begins a transaction; gives its number, under which its fate is known later.
+    async fn begin(&self) -> Result<(Tx, String), StoreError> {
+        let mut connection = self.pool.acquire().await?;
+        let begun = sqlx::raw_sql("begin isolation level serializable; select pg_current_xact_id()::text")
+            .fetch_one(&mut *connection)
+            .await;
+        match begun.and_then(|row| row.try_get::<String, _>(0)) {
+            Ok(number) => Ok((Tx(Conn::postgres(connection)), number)),
+            Err(error) => {
+                abandon(connection);
+                Err(error.into())
+            }
+        }
+    }
+
+    async fn commit<E: TxError>(&self, mut tx: Tx, number: &str) -> Result<(), Trouble<E>> {
+        match tx.run("commit").await {
+            Ok(()) => Ok(()),
+            Err(StoreError::Conflict) => {
+                undo(tx).await;
+                Err(Trouble::Conflict)
+            }
+            Err(error @ (StoreError::Unreachable(_) | StoreError::Database(_))) => {
+                give_away(tx);
+                if self.did_commit(number).await { Ok(()) } else { Err(Trouble::Failed(error.into())) }
+            }
+            Err(error) => {
+                undo(tx).await;
+                Err(Trouble::Failed(error.into()))
+            }
+        }
+    }
+
+    /// Finds out whether a transaction was committed whose answer did not come.
+    async fn did_commit(&self, number: &str) -> bool {
+        let give_up = Instant::now() + FIND_OUT;
+        while Instant::now() < give_up {
+            let asked: Result<(Option<String>,), sqlx::Error> =
+                sqlx::query_as("select pg_xact_status($1::text::xid8)")
+                    .bind(number)
+                    .fetch_one(&self.pool)
+                    .await;
+            match asked {
+                Ok((Some(status),)) if status == "committed" => return true,
+                Ok((Some(status),)) if status == "aborted" => return false,
+                // Still under way in a server process that has not noticed yet, or no server.
+                Ok(_) | Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+            }
+        }
+        tracing::error!(transaction = number, "whether a change was made durable could not be found out");
+        false
+    }
+
+    pub async fn listen(&self, channel: &str) -> Result<PgListener, StoreError> {
+        let mut listener = PgListener::connect_with(&self.pool).await?;
+        listener.listen(channel).await?;
+        Ok(listener)
+    }
+
+    pub async fn close(&self) {
+        self.pool.close().await;
+    }
+}
+
+/// Takes a transaction back. A connection on which even that fails is of no use to anybody.
+async fn undo(mut tx: Tx) {
+    if let Err(error) = tx.run("rollback").await {
+        tracing::debug!(%error, "a transaction went with its connection");
+        give_away(tx);
+    }
+}
+
+fn give_away(tx: Tx) {
+    if let EngineConn::Postgres(connection) = tx.0.engine {
+        abandon(connection);
+    }
+}
+
+/// Takes a connection out of the pool; dropping it closes it, which undoes what was under way.
+fn abandon(connection: PoolConnection<Engine>) {
+    drop(connection.detach());
+}
+
+fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+    // The reason must not repeat the address: it carries a password.
+    let options = PgConnectOptions::from_str(url)
+        .map_err(|_| StoreError::Address("it is no address of a PostgreSQL database".into()))?;
+    Ok(options.application_name("vellum").options([("timezone", "UTC")]))
+}

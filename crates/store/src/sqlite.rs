@@ -1,0 +1,154 @@
+//! SQLite: one file, one writer that makes groups of changes durable together, a few readers.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::panic::AssertUnwindSafe;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use sqlx::SqlitePool;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
+use tokio::sync::oneshot;
+
+use crate::conn::{Conn, Reader, Tx};
+use crate::error::TxError;
+use crate::writer::{Done, Writer};
+use crate::{StoreError, TxFuture};
+
+/// How long a statement waits for another process (a command beside the running node) to let go.
+const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections of the read pool. Reads are short and never wait for the writer; a few are enough.
+const READERS: u32 = 4;
+
+pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
+
+/// A SQLite database.
+#[derive(Clone)]
+pub(crate) struct Sqlite {
+    pub readers: SqlitePool,
+    pub writers: SqlitePool,
+    writer: Writer,
+}
+
+impl Sqlite {
+    pub async fn open(url: &str) -> Result<Self, StoreError> {
+        let options = options(url)?;
+        make_private(options.get_filename())?;
+        let writers = SqlitePoolOptions::new()
+            .max_connections(1)
+            .idle_timeout(None)
+            .max_lifetime(None)
+            .connect_with(options.clone().create_if_missing(true))
+            .await?;
+        let mut connection = writers.acquire().await?;
+        MIGRATIONS.run(&mut *connection).await?;
+        let conn = Conn::sqlite(connection);
+        let readers = SqlitePoolOptions::new()
+            .max_connections(READERS)
+            .min_connections(1)
+            .acquire_timeout(BUSY_TIMEOUT)
+            .connect_with(options.read_only(true))
+            .await?;
+        Ok(Self { readers, writers, writer: Writer::start(conn) })
+    }
+
+    pub async fn read(&self) -> Result<Reader, StoreError> {
+        Ok(Reader(Conn::sqlite(self.readers.acquire().await?)))
+    }
+
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: TxError,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
+    {
+        let (caller, answered) = oneshot::channel();
+        self.writer
+            .run(move |tx| {
+                async move {
+                    // A panic in one job must not take the writer, and every later change, with it.
+                    let result = AssertUnwindSafe(async { work(tx).await }).catch_unwind().await;
+                    let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
+                    Done {
+                        keep: result.is_ok(),
+                        answer: Box::new(move |committed: Result<(), StoreError>| {
+                            // The caller may have stopped waiting; the change stands all the same.
+                            let _ = caller.send(committed.map_err(E::from).and(result));
+                        }),
+                    }
+                }
+                .boxed()
+            })
+            .await?;
+        // The channel ends without an answer only when the job was never run: no transaction could be
+        // begun, which is a database held by another process for longer than the busy timeout.
+        answered.await.unwrap_or_else(|_| Err(StoreError::Busy.into()))
+    }
+
+    pub async fn close(&self) {
+        self.writer.close().await;
+        // The last connection to go puts the log into the database, which a reader could not.
+        self.readers.close().await;
+        self.writers.close().await;
+    }
+}
+
+/// The file that an address names.
+pub(crate) fn file(url: &str) -> Result<PathBuf, StoreError> {
+    Ok(options(url)?.get_filename().to_owned())
+}
+
+/// Makes the database file before SQLite would: readable to nobody else, whatever folder it lies in. Its
+/// log takes over the mode.
+fn make_private(path: &Path) -> Result<(), StoreError> {
+    match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
+            Err(StoreError::Address(format!("{}: {error}", path.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
+pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    if !url.starts_with("sqlite:") {
+        return Err(StoreError::Address("it must be sqlite://PATH or postgres://…".into()));
+    }
+    // Looked for in the text: sqlx gives such a database a file name of its own.
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(StoreError::Address("a database in memory would forget everything; give a path".into()));
+    }
+    let options =
+        SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))?;
+    Ok(options
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .optimize_on_close(true, None))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_committed_is_synced_and_keys_are_checked() {
+        let folder = tempfile::tempdir().unwrap();
+        let url = format!("sqlite://{}", folder.path().join("v.db").display());
+        let database = Sqlite::open(&url).await.unwrap();
+        for (pragma, expected) in
+            [("pragma synchronous", 2), ("pragma foreign_keys", 1), ("pragma busy_timeout", 5000)]
+        {
+            let told: Result<(i64,), StoreError> = database
+                .write(move |tx| {
+                    async move { Ok(sqlx::query_as(pragma).fetch_one(tx.as_sqlite().unwrap()).await?) }
+                        .boxed()
+                })
+                .await;
+            assert_eq!(told.unwrap().0, expected, "{pragma}");
+        }
+    }
+}
