@@ -104,8 +104,17 @@ impl DataDir {
         }
     }
 
+    /// The path of a file in the folder.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// Writes a file with mode 0600 so that after a crash it is there whole or not at all.
-    fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let (draft, path) = (self.0.join(format!("{name}.new")), self.0.join(name));
         let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
         file.write_all(content)?;
@@ -128,16 +137,17 @@ fn parse_wrapping_keys(text: &str) -> anyhow::Result<Ring> {
 }
 
 /// Locks a database file for one running node: two that deliver from one outbox would take each other's
-/// work. The lock is a file beside the database; it ends with the value, and with the process.
+/// work. A node on a shared database locks its folder instead, which names it among the others. The lock is
+/// a file beside what it locks; it ends with the value, and with the process.
 ///
 /// # Errors
-/// When another node runs on this database.
-pub fn lock_database(database: &Path) -> anyhow::Result<File> {
-    let mut path = database.as_os_str().to_owned();
+/// When another node runs on this database or folder.
+pub fn lock(locked: &Path) -> anyhow::Result<File> {
+    let mut path = locked.as_os_str().to_owned();
     path.push(".lock");
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
     if file.try_lock().is_err() {
-        bail!("another node is running on the database {}", database.display());
+        bail!("another node is running on {}", locked.display());
     }
     Ok(file)
 }
@@ -191,9 +201,9 @@ mod tests {
     fn two_nodes_do_not_run_on_one_database() {
         let parent = tempfile::tempdir().unwrap();
         let database = parent.path().join("vellum.db");
-        let held = lock_database(&database).unwrap();
-        assert!(lock_database(&database).is_err());
+        let held = lock(&database).unwrap();
+        assert!(lock(&database).is_err());
         drop(held);
-        assert!(lock_database(&database).is_ok());
+        assert!(lock(&database).is_ok());
     }
 }

@@ -9,6 +9,7 @@ pub mod config;
 pub mod data_dir;
 pub mod demo;
 pub mod doctor;
+mod epoch;
 pub mod http;
 pub mod mail;
 pub mod node;

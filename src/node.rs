@@ -10,17 +10,21 @@ use std::time::Duration;
 use actix::Arbiter;
 use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
-use anyhow::Context;
+use anyhow::{Context, bail};
+use futures_util::FutureExt;
 use vellum_actors::directory::Directory;
 use vellum_actors::node::NodeParts;
 use vellum_actors::peer::Peers;
 use vellum_actors::sign_in::SignInSettings;
+use vellum_actors::wrapping::WrappingKeys;
 use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping, operators, replicas};
-use vellum_store::Store;
+use vellum_protocol::SigningSecret;
 use vellum_store::users::NewUser;
+use vellum_store::{Store, StoreError, node_facts};
 
 use crate::config::{Origin, Settings};
-use crate::data_dir::{DataDir, code_key, lock_database};
+use crate::data_dir::{self, DataDir, code_key};
+use crate::epoch::Epoch;
 use crate::http::{self, App};
 use crate::mail::Post;
 use crate::mail::queue::{self, Postman};
@@ -38,6 +42,8 @@ const FINISH_REQUESTS: Duration = Duration::from_secs(6);
 const FINISH_LETTERS: Duration = Duration::from_secs(3);
 /// How often what is over its time is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
+/// After how many rounds of it the run gets a new name.
+const EPOCH_ROUNDS: u32 = 10;
 /// The account made at the very first start.
 pub const FIRST_ADMINISTRATOR: &str = "admin@localhost";
 
@@ -50,8 +56,10 @@ pub struct Built {
     arbiters: Vec<Arbiter>,
     address: SocketAddr,
     first_start: bool,
-    // Held as long as the node runs: no other node works on its database, if that is a file.
-    lock: Option<File>,
+    // Taken by the housekeeping, which renews it.
+    run: Option<(Epoch, DataDir)>,
+    // Held as long as the node runs: no other node works on its database file or its folder.
+    lock: File,
 }
 
 impl Built {
@@ -62,7 +70,8 @@ impl Built {
     pub async fn new(settings: &Settings) -> anyhow::Result<Self> {
         telemetry::metrics();
         let folder = DataDir::open(&settings.data_dir)?;
-        let lock = Store::file(&settings.database_url)?.map(|file| lock_database(&file)).transpose()?;
+        let locked = Store::file(&settings.database_url)?.unwrap_or_else(|| folder.file("node"));
+        let lock = data_dir::lock(&locked)?;
         let identity = folder.identity(settings.identity_key.as_ref())?;
         let store = Store::open(&settings.database_url).await.context("opening the database")?;
         let listener = TcpListener::bind(settings.http.listen)
@@ -70,6 +79,14 @@ impl Built {
         let address = listener.local_addr()?;
         let origin = settings.origin_at(address.port())?;
         let clock = Clock::system();
+        let wrapping = folder.wrapping_keys()?;
+        agree_on_keys(&store, &origin, &identity, &wrapping).await?;
+        let (epoch, restored) = Epoch::begin(&store, &folder, clock.now()).await?;
+        if restored {
+            tracing::error!(
+                "the database was put back from a backup: nothing is delivered until an operator has looked at the queue (vellum queue list, then vellum queue resume)"
+            );
+        }
         let first_start = accounts::create_first(&store, first_administrator(), clock.now()).await?.is_some();
 
         let arbiters: Vec<Arbiter> = (0..ARBITERS).map(|_| Arbiter::new()).collect();
@@ -94,13 +111,15 @@ impl Built {
             peers: Peers::new(handles.clone(), in_flight),
             transport: Box::new(HttpTransport::new(settings.federation.allow_private_peers)?),
             mailer: Box::new(letters),
-            wrapping: folder.wrapping_keys()?,
+            wrapping,
+            name: epoch.folder.clone(),
         });
         node.policy.reload(&mut *node.store.read().await?).await?;
         node.start_delivery(&handles[0]).await?;
         let app = web::Data::new(App::new(Arc::clone(&node), origin, settings));
         let server = serve(&app, listener)?;
-        Ok(Self { node, app, server, postman, arbiters, address, first_start, lock })
+        let run = Some((epoch, folder));
+        Ok(Self { node, app, server, postman, arbiters, address, first_start, run, lock })
     }
 
     /// Where the node listens.
@@ -128,7 +147,7 @@ impl Built {
     pub async fn run(self, stop: impl Future<Output = ()>) -> anyhow::Result<()> {
         let handle = self.server.handle();
         let mut serving = actix_web::rt::spawn(self.server);
-        let keeper = actix_web::rt::spawn(keep_house(Arc::clone(&self.node), self.app.clone()));
+        let keeper = actix_web::rt::spawn(keep_house(Arc::clone(&self.node), self.app.clone(), self.run));
         let follower = actix_web::rt::spawn(operators::follow(Arc::clone(&self.node)));
         let listener = actix_web::rt::spawn(replicas::follow(Arc::clone(&self.node)));
         let ended = tokio::select! {
@@ -154,6 +173,45 @@ impl Built {
     }
 }
 
+/// Nodes on one database are one node to the world: they have its name and its keys. The first to come states
+/// them; a later one that has others is misconfigured, and would do harm.
+async fn agree_on_keys(
+    store: &Store,
+    origin: &Origin,
+    identity: &SigningSecret,
+    wrapping: &WrappingKeys,
+) -> anyhow::Result<()> {
+    let key = identity.public().to_base64();
+    let (domain, ring) = (origin.domain().folded(), wrapping.ids());
+    let shared = store.is_shared();
+    let agreed: Result<_, StoreError> = store
+        .write(move |tx| {
+            async move {
+                // A file goes with its folder, whose key and address an operator may change.
+                if !shared {
+                    return Ok(None);
+                }
+                let oldest = ring.last().cloned().unwrap_or_default();
+                let wrap = node_facts::agree(tx, "wrapping_key", &oldest).await?;
+                Ok(Some((
+                    node_facts::agree(tx, "domain", &domain).await? == domain,
+                    node_facts::agree(tx, "server_key", &key).await? == key,
+                    ring.contains(&wrap),
+                )))
+            }
+            .boxed()
+        })
+        .await;
+    match agreed? {
+        Some((false, _, _)) => bail!("other nodes on this database have another domain (http.origin)"),
+        Some((_, false, _)) => {
+            bail!("other nodes on this database have another server key (server.identity_key, or server.key)")
+        }
+        Some((_, _, false)) => bail!("other nodes on this database have other wrapping keys (wrap.keys)"),
+        _ => Ok(()),
+    }
+}
+
 fn first_administrator() -> NewUser {
     NewUser {
         email: FIRST_ADMINISTRATOR.to_owned(),
@@ -175,14 +233,22 @@ fn serve(app: &web::Data<App>, listener: TcpListener) -> anyhow::Result<Server> 
 }
 
 /// Forgets what is over its time, and lets idle actors go.
-async fn keep_house(node: Arc<Node>, app: web::Data<App>) {
+async fn keep_house(node: Arc<Node>, app: web::Data<App>, mut run: Option<(Epoch, DataDir)>) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
+    let mut rounds = 0_u32;
     loop {
         interval.tick().await;
         app.limiters.sweep();
         telemetry::metrics().run_upkeep();
         if let Err(error) = housekeeping::sweep(&node).await {
             tracing::error!(%error, "what is over its time could not be forgotten");
+        }
+        rounds = rounds.wrapping_add(1);
+        if let Some((epoch, folder)) = &mut run
+            && rounds.is_multiple_of(EPOCH_ROUNDS)
+            && let Err(error) = epoch.renew(&node.store, folder).await
+        {
+            tracing::error!(error = format!("{error:#}"), "the run could not be given a new name");
         }
     }
 }

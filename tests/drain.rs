@@ -12,7 +12,7 @@ use crate::support::{Mood, Peer, Person, TestNode, eventually};
 
 /// Somebody whom so many people on each of the peers have invited, and who starts anew: a revocation for
 /// each of them waits for its signature.
-async fn with_pending(node: &TestNode, peers: &[Peer], each: usize) -> (Person, Vec<Vec<Handle>>) {
+pub async fn with_pending(node: &TestNode, peers: &[Peer], each: usize) -> (Person, Vec<Vec<Handle>>) {
     let mut ann = node.person("ann").await;
     let of_peer = async |peer: &Peer| {
         let mut handles = Vec::with_capacity(each);
@@ -29,7 +29,7 @@ async fn with_pending(node: &TestNode, peers: &[Peer], each: usize) -> (Person, 
     (ann, handles)
 }
 
-async fn peers(count: usize) -> Vec<Peer> {
+pub async fn peers(count: usize) -> Vec<Peer> {
     join_all((0..count).map(|_| Peer::start())).await
 }
 
@@ -128,7 +128,7 @@ async fn a_node_that_is_killed_a_hundred_times_loses_nothing_and_sends_nothing_t
 }
 
 /// The envelopes for somebody that have come to their node, as texts.
-fn arrivals(peers: &[Peer], handle: &Handle) -> Vec<String> {
+pub fn arrivals(peers: &[Peer], handle: &Handle) -> Vec<String> {
     let peer = peers.iter().find(|peer| peer.domain() == *handle.domain()).unwrap();
     let is_theirs = |message: &&Json| message.get("to").and_then(Json::as_str) == Some(handle.as_str());
     peer.received_of(MessageType::RelationshipRevoke).iter().filter(is_theirs).map(Json::canonical).collect()

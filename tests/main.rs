@@ -20,6 +20,7 @@ mod operators;
 mod order;
 mod passkeys;
 mod queue_load;
+mod replicas;
 mod revocations;
 mod rotation;
 mod rows;

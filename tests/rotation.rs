@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use vellum_client::MasterSeed;
 use vellum_client::http::Method;
 
-use crate::support::{Database, Person, TestNode};
+use crate::support::{Database, Person, Replicas, TestNode};
 
 const COMMIT: &str = "/users/me/km-version/commit";
 
@@ -108,12 +108,27 @@ async fn of_sixteen_commits_with_one_expectation_exactly_one_wins_and_everything
     let node = TestNode::start().await;
     let ann = node.person("ann").await;
     let sealed = Sealed::of(&node, &ann).await;
+    one_of_sixteen_wins(&[ann], &sealed).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_holds_with_the_commits_spread_over_three_nodes_on_one_database() {
+    let Some(server) = vellum_test_database::shared_server() else { return };
+    let replicas = Replicas::start(server, 3, &[]).await;
+    let ann = replicas.nodes[0].person("ann").await;
+    let sealed = Sealed::of(&replicas.nodes[0], &ann).await;
+    let everywhere: Vec<Person> = (0..3).map(|node| replicas.through(node, &ann)).collect();
+    one_of_sixteen_wins(&everywhere, &sealed).await;
+}
+
+/// Two hundred rounds of sixteen commits with one expectation, handed to one person's connections in turn.
+async fn one_of_sixteen_wins(connections: &[Person], sealed: &Sealed) {
     for round in 0..200_u64 {
         let version = i64::try_from(round).unwrap() + 1;
         let numbers = round * 16..round * 16 + 16;
         let sent = numbers.clone().map(|number| {
             let body = sealed.commit(version, number, 3);
-            ann.ask(Method::POST, COMMIT, body)
+            connections[usize::try_from(number).unwrap() % connections.len()].ask(Method::POST, COMMIT, body)
         });
         let answers = join_all(sent).await;
         let winners: Vec<u64> = numbers
@@ -126,7 +141,9 @@ async fn of_sixteen_commits_with_one_expectation_exactly_one_wins_and_everything
             assert_eq!((*status, &problem["code"]), (409, &json!("rotation_conflict")));
             assert_eq!(problem["currentKmVersion"], version + 1);
         }
-        assert_eq!(State::of(&ann, 3).await, State::whole(version + 1, winners[0]), "round {round}");
+        for seen in connections {
+            assert_eq!(State::of(seen, 3).await, State::whole(version + 1, winners[0]), "round {round}");
+        }
     }
 }
 

@@ -66,6 +66,7 @@ impl Alone {
         let code_key = Arc::new(SecretBox::new(Box::new([7; 32])));
         let key = WrappingKey { id: "one".into(), key: Zeroizing::new([8; 32]) };
         let node = Node::new(NodeParts {
+            name: "alone".to_owned(),
             store,
             clock: Clock::steered(UnixMillis(1_800_000_000_000)),
             domain: Domain::parse("node.example").unwrap(),

@@ -60,6 +60,8 @@ pub struct NodeParts {
     pub mailer: Box<dyn Mailer>,
     /// What device wrap secrets are encrypted with.
     pub wrapping: WrappingKeys,
+    /// Names this node among those on one database, also when it has been started anew.
+    pub name: String,
 }
 
 /// A node: its parts, and what ties them together.
@@ -89,9 +91,10 @@ impl Node {
     #[must_use]
     pub fn new(parts: NodeParts) -> Arc<Self> {
         let policy = Policy::new(parts.settings.federation_mode);
+        let instance = format!("{}.{}", parts.name, uuid::Uuid::new_v4());
         Arc::new(Self {
             parts,
-            instance: uuid::Uuid::new_v4().to_string(),
+            instance,
             reports: OutcomeBoard::default(),
             withdrawals: OutcomeBoard::default(),
             policy,

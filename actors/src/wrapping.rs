@@ -66,6 +66,13 @@ impl WrappingKeys {
         }
     }
 
+    /// The names of the keys, the newest first.
+    #[must_use]
+    pub fn ids(&self) -> Vec<String> {
+        let ring = self.ring.read().unwrap_or_else(PoisonError::into_inner);
+        ring.iter().map(|key| key.id.clone()).collect()
+    }
+
     /// The key that new secrets are encrypted with.
     fn newest(&self) -> Result<WrappingKey, Error> {
         self.ring.read().unwrap_or_else(PoisonError::into_inner).first().cloned().ok_or(Error::Internal)

@@ -39,10 +39,26 @@ impl NodeProcess {
         self
     }
 
+    /// The value that a setting was given.
+    #[must_use]
+    pub fn setting(&self, variable: &str) -> Option<&str> {
+        let given = self.settings.iter().rfind(|(name, _)| name == variable);
+        given.map(|(_, value)| value.as_str())
+    }
+
     /// The node's domain: what its users' handles end with.
     #[must_use]
     pub fn domain(&self) -> String {
-        format!("localhost:{}", self.address.map_or(0, |address| address.port()))
+        match self.setting("VELLUM_HTTP__ORIGIN").and_then(|origin| origin.split_once("://")) {
+            Some((_, domain)) => domain.to_owned(),
+            None => format!("localhost:{}", self.port()),
+        }
+    }
+
+    /// The port that it listens on; 0 before the first start.
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.address.map_or(0, |address| address.port())
     }
 
     /// Where clients reach the node.

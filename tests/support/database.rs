@@ -1,15 +1,29 @@
-//! A node's database file, read and written beside the running node: to see that nothing changed, and to
+//! A node's database, on whichever engine, read and written beside the running node: to see that nothing changed, and to
 //! put there what needs more than HTTP.
 
 use std::collections::BTreeMap;
 
+use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Row};
 
 use super::{Person, TestNode, now};
 
 /// The database of a node.
-pub struct Database(SqlitePool);
+pub enum Database {
+    Sqlite(SqlitePool),
+    Postgres(PgPool),
+}
+
+/// Runs one body on the pool of whichever engine it is.
+macro_rules! on {
+    ($database:expr, $pool:ident => $body:expr) => {
+        match $database {
+            Database::Sqlite($pool) => $body,
+            Database::Postgres($pool) => $body,
+        }
+    };
+}
 
 /// Every row of every table, as text. Two are equal when nothing changed in between.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,15 +33,23 @@ pub struct Snapshot(BTreeMap<String, Vec<String>>);
 const PASSING: [(&str, &str); 2] = [("sessions", "last_used_at"), ("sessions", "expires_at")];
 
 impl Database {
-    /// Opens the file of a node that runs or has run.
+    /// Opens the database of a node that runs or has run.
     pub async fn of(node: &TestNode) -> Self {
-        let options = SqliteConnectOptions::new().filename(node.process.folder().join("vellum.db"));
-        Self(SqlitePoolOptions::new().max_connections(1).connect_with(options).await.unwrap())
+        match node.process.setting("VELLUM_DATABASE__URL") {
+            Some(url) if url.starts_with("postgres:") => {
+                Self::Postgres(PgPoolOptions::new().max_connections(1).connect(url).await.unwrap())
+            }
+            _ => {
+                let options = SqliteConnectOptions::new().filename(node.process.folder().join("vellum.db"));
+                let pool = SqlitePoolOptions::new().max_connections(1).connect_with(options).await;
+                Self::Sqlite(pool.unwrap())
+            }
+        }
     }
 
     /// Registers a credential without an authenticator; passkeys have tests of their own.
     pub async fn add_passkey(&self, person: &Person, credential_id: &str) {
-        sqlx::query(
+        on!(self, pool => sqlx::query(
             "insert into passkeys (credential_id, user_id, credential, counter, device_type, backed_up,
                  transports, created_at)
              values ($1, $2, '{}', 0, 'singleDevice', 0, '[]', $3)",
@@ -35,19 +57,15 @@ impl Database {
         .bind(credential_id)
         .bind(id_of(person).await)
         .bind(now().0)
-        .execute(&self.0)
-        .await
-        .unwrap();
+        .execute(pool).await.map(drop).unwrap());
     }
 
     /// A message of somebody's that waits for a node whose messages an operator lets wait; gives the row's id.
     pub async fn add_waiting_message(&self, person: &Person) -> String {
         let id = uuid::Uuid::now_v7().to_string();
-        sqlx::query("insert into peers (domain, paused) values ('paused.example', 1) on conflict do nothing")
-            .execute(&self.0)
-            .await
-            .unwrap();
-        sqlx::query(
+        on!(self, pool => sqlx::query("insert into peers (domain, paused) values ('paused.example', 1) on conflict do nothing")
+            .execute(pool).await.map(drop).unwrap());
+        on!(self, pool => sqlx::query(
             "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, envelope,
                  envelope_at, expires_at, next_attempt_at, created_at)
              values ($1, $2, $3, 'paused.example', 'RELATIONSHIP_REVOKE', '', 'queued', '{}', $4, $5, $5, $4)",
@@ -57,16 +75,15 @@ impl Database {
         .bind(format!("a{}@paused.example", &id[24..]))
         .bind(now().0)
         .bind(now().plus_millis(86_400_000).0)
-        .execute(&self.0)
-        .await
-        .unwrap();
+        .execute(pool).await.map(drop).unwrap());
         id
     }
 
     /// Puts so many messages to people on a node into the queue, due at once and for a day.
     pub async fn add_messages(&self, person: &Person, domain: &str, count: usize) {
         let (user, from, at) = (id_of(person).await, person.handle(), now());
-        let mut tx = self.0.begin().await.unwrap();
+        on!(self, pool => {
+        let mut tx = pool.begin().await.unwrap();
         for n in 0..count {
             let to = format!("user{n}@{domain}");
             let signed = person.signer().revoke(&to.parse().unwrap(), at, &mut rand::rng());
@@ -92,51 +109,60 @@ impl Database {
             .unwrap();
         }
         tx.commit().await.unwrap();
+        });
     }
 
     /// How many messages are in the queue.
     pub async fn count_messages(&self) -> u64 {
         let (count,): (i64,) =
-            sqlx::query_as("select count(*) from outbox").fetch_one(&self.0).await.unwrap();
+            on!(self, pool => sqlx::query_as("select count(*) from outbox").fetch_one(pool).await.unwrap());
         u64::try_from(count).unwrap()
     }
 
     /// A node that was met once.
     pub async fn add_peer(&self, domain: &str, key: &str) {
-        sqlx::query("insert into peers (domain, public_key) values ($1, $2)")
+        on!(self, pool => sqlx::query("insert into peers (domain, public_key) values ($1, $2)")
             .bind(domain)
             .bind(key)
-            .execute(&self.0)
-            .await
-            .unwrap();
+            .execute(pool).await.map(drop).unwrap());
     }
 
     /// A node that was met shows another key now.
     pub async fn offer_key(&self, domain: &str, key: &str) {
-        sqlx::query("update peers set offered_key = $2 where domain = $1")
+        on!(self, pool => sqlx::query("update peers set offered_key = $2 where domain = $1")
             .bind(domain)
             .bind(key)
-            .execute(&self.0)
-            .await
-            .unwrap();
+            .execute(pool).await.map(drop).unwrap());
     }
 
     /// Leaves somebody without any permission.
     pub async fn take_roles(&self, person: &Person) {
-        let query = sqlx::query("delete from user_roles where user_id = $1");
-        query.bind(id_of(person).await).execute(&self.0).await.unwrap();
+        let id = id_of(person).await;
+        on!(self, pool => sqlx::query("delete from user_roles where user_id = $1")
+            .bind(id).execute(pool).await.map(drop).unwrap());
     }
 
     /// All that is stored now.
     pub async fn snapshot(&self) -> Snapshot {
         let mut tables = BTreeMap::new();
-        for table in self.texts("select name from sqlite_schema where type = 'table'").await {
+        let names = match self {
+            Self::Sqlite(_) => "select name from sqlite_schema where type = 'table'",
+            Self::Postgres(_) => "select tablename::text from pg_tables where schemaname = 'public'",
+        };
+        for table in self.texts(names).await {
             tables.insert(table.clone(), self.rows(&table).await);
         }
         Snapshot(tables)
     }
 
     async fn rows(&self, table: &str) -> Vec<String> {
+        if matches!(self, Self::Postgres(_)) {
+            let passing: String =
+                PASSING.iter().filter(|(of, _)| *of == table).map(|(_, c)| format!(" - '{c}'")).collect();
+            return self
+                .texts(&format!("select (to_jsonb(t){passing})::text from {table} t order by 1"))
+                .await;
+        }
         let columns = self.texts(&format!("select name from pragma_table_info('{table}')")).await;
         let shown: Vec<String> = columns
             .iter()
@@ -147,8 +173,10 @@ impl Database {
     }
 
     async fn texts(&self, query: &str) -> Vec<String> {
-        let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(&self.0).await.unwrap();
-        rows.iter().map(|row| row.get(0)).collect()
+        on!(self, pool => {
+            let rows = sqlx::query(AssertSqlSafe(query)).fetch_all(pool).await.unwrap();
+            rows.iter().map(|row| row.get(0)).collect()
+        })
     }
 }
 

@@ -7,6 +7,7 @@ mod node;
 mod peer;
 mod person;
 mod post_office;
+mod replicas;
 
 pub use authenticator::Authenticator;
 pub use database::Database;
@@ -15,6 +16,7 @@ pub use node::TestNode;
 pub use peer::{Mood, Peer, PeerUser, Request};
 pub use person::{Person, fields};
 pub use post_office::PostOffice;
+pub use replicas::Replicas;
 
 use std::time::Duration;
 

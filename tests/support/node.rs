@@ -30,6 +30,7 @@ impl TestNode {
     pub fn prepared(settings: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut process = NodeProcess::new(env!("CARGO_BIN_EXE_vellum").into(), folder.path().join("data"))
+            .with("VELLUM_DATABASE__URL", &vellum_test_database::address(&folder.path().join("data")))
             .with("VELLUM_LIMITS__ENABLED", "false")
             .with("VELLUM_FEDERATION__FLUSH_WAIT_MS", "3000");
         for (variable, value) in settings {

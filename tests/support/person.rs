@@ -19,6 +19,12 @@ impl Person {
         Self { client, seed: None, handle: None }
     }
 
+    /// The same person, with another client.
+    pub fn seen_through(&self, client: NodeClient) -> Self {
+        let seed = self.seed.as_ref().map(|seed| MasterSeed::from_bytes(*seed.expose_bytes()));
+        Self { client, seed, handle: self.handle.clone() }
+    }
+
     /// Chooses an alias and registers keys of a new seed.
     pub async fn set_up(&mut self, alias: &str) {
         self.handle = Some(self.client.set_alias(alias).await.unwrap().handle);

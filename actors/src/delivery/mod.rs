@@ -89,16 +89,19 @@ struct Scan {
 
 impl Node {
     /// Starts the delivery on an arbiter. Leases that an earlier run of this node left behind are taken
-    /// back first where nobody else can hold any; on a shared database they run out.
+    /// back first: all of them where nobody else can hold any, else those of this name.
     ///
     /// # Errors
     /// Only what the database says.
     pub async fn start_delivery(self: &Arc<Self>, arbiter: &ArbiterHandle) -> Result<(), Error> {
-        if !self.store.is_shared() {
-            let freed = self.store.write(|tx| outbox::release_leases(tx, "").boxed()).await?;
-            if freed > 0 {
-                tracing::info!(rows = freed, "took up deliveries that an earlier run left under way");
-            }
+        let earlier = if self.store.is_shared() { format!("{}.", self.name) } else { String::new() };
+        let freed: Result<u64, StoreError> = self
+            .store
+            .write(move |tx| async move { outbox::release_leases(tx, &earlier).await }.boxed())
+            .await;
+        let freed = freed?;
+        if freed > 0 {
+            tracing::info!(rows = freed, "took up deliveries that an earlier run left under way");
         }
         let node = Arc::clone(self);
         let addr = Supervisor::start_in_arbiter(arbiter, move |_| RevocationDelivery::new(node));

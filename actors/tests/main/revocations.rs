@@ -440,6 +440,10 @@ async fn what_an_earlier_run_had_in_hand_is_taken_up_at_the_start() {
         })
         .await;
     assert_eq!(leased.unwrap().len(), 1);
+    if vellum_test_database::engine() == vellum_test_database::Engine::Postgres {
+        // Others may be at work there: the lease has to run out.
+        world.advance(61_000);
+    }
     // Starting takes the leases back; the stopped delivery itself sends nothing.
     world.a.start_delivery().await;
     assert_eq!(alice.pending().await[0].state, State::Queued);

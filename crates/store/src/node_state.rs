@@ -1,5 +1,7 @@
 //! A few numbers that the processes on one database share.
 
+use vellum_protocol::UnixMillis;
+
 use crate::conn::{Affected, on};
 use crate::{Conn, StoreError, Tx};
 
@@ -31,4 +33,16 @@ async fn value(conn: &mut Conn, name: &str) -> Result<i64, StoreError> {
     let (value,): (i64,) = on!(conn, c => sqlx::query_as("select value from node_state where name = $1")
         .bind(name).fetch_one(c).await)?;
     Ok(value)
+}
+
+/// When the database was found to come from a backup; `None` when it was not.
+pub async fn restored_at(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreError> {
+    Ok(Some(value(conn, "restored_at").await?).filter(|at| *at != 0).map(UnixMillis))
+}
+
+/// Notes that the database was found to come from a backup.
+pub async fn note_restored(tx: &mut Tx, now: UnixMillis) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("update node_state set value = $1 where name = 'restored_at'")
+        .bind(now.0).execute(c).await.map(Affected::from))?;
+    Ok(())
 }

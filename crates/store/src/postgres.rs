@@ -116,11 +116,18 @@ impl Postgres {
         E: TxError,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
     {
+        let started = Instant::now();
         let (mut tx, number) = self.begin().await.map_err(|error| Trouble::Failed(error.into()))?;
         let result = AssertUnwindSafe(async { work(&mut tx).await }).catch_unwind().await;
         let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
         match result {
-            Ok(value) => self.commit(tx, &number).await.map(|()| value),
+            Ok(value) => {
+                self.commit(tx, &number).await?;
+                // The names that SQLite's groups are measured under; here each change is a group.
+                metrics::histogram!("vellum_database_group_seconds").record(started.elapsed());
+                metrics::histogram!("vellum_database_group_jobs").record(1.0);
+                Ok(value)
+            }
             Err(error) => {
                 let conflict = matches!(error.as_store(), Some(StoreError::Conflict));
                 undo(tx).await;

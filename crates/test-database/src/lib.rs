@@ -1,5 +1,5 @@
 //! Databases for tests. Every test that needs one asks here, so the whole suite runs on either engine:
-//! on SQLite, or with `VELLUM_TEST_DATABASE=postgres` on databases of a private PostgreSQL server, started
+//! on SQLite, or with `TEST_DATABASE=postgres` on databases of a private PostgreSQL server, started
 //! from the installed binaries on a free port of this machine and gone with the test process.
 //!
 //! Nothing of a node lives here, and nothing but tests uses it.
@@ -19,16 +19,16 @@ pub enum Engine {
     Postgres,
 }
 
-/// The engine that `VELLUM_TEST_DATABASE` names: `sqlite` (the default) or `postgres`.
+/// The engine that `TEST_DATABASE` names: `sqlite` (the default) or `postgres`.
 ///
 /// # Panics
 /// For any other word, and for `postgres` where no PostgreSQL is installed: the suite was asked for.
 #[must_use]
 pub fn engine() -> Engine {
-    match std::env::var("VELLUM_TEST_DATABASE").as_deref() {
+    match std::env::var("TEST_DATABASE").as_deref() {
         Err(_) | Ok("" | "sqlite") => Engine::Sqlite,
         Ok("postgres") => Engine::Postgres,
-        Ok(other) => panic!("VELLUM_TEST_DATABASE is {other:?}; it may be sqlite or postgres"),
+        Ok(other) => panic!("TEST_DATABASE is {other:?}; it may be sqlite or postgres"),
     }
 }
 
@@ -42,7 +42,7 @@ pub fn address(folder: &std::path::Path) -> String {
         Engine::Sqlite => format!("sqlite://{}", folder.join("vellum.db").display()),
         Engine::Postgres => match shared_server() {
             Some(server) => server.new_database(),
-            None => panic!("VELLUM_TEST_DATABASE=postgres, but no PostgreSQL is installed"),
+            None => panic!("TEST_DATABASE=postgres, but no PostgreSQL is installed"),
         },
     }
 }
@@ -50,7 +50,7 @@ pub fn address(folder: &std::path::Path) -> String {
 /// The server that the tests of this process share; `None` where no PostgreSQL is installed, said loudly.
 ///
 /// # Panics
-/// When there is one and it does not start, and when there is none although `VELLUM_TEST_POSTGRES=required`.
+/// When there is one and it does not start, and when there is none although `TEST_POSTGRES=required`.
 #[must_use]
 pub fn shared_server() -> Option<&'static PostgresServer> {
     static SERVER: OnceLock<Option<PostgresServer>> = OnceLock::new();

@@ -39,15 +39,15 @@ impl PostgresServer {
     /// Starts a server. `None` where no PostgreSQL is installed.
     ///
     /// # Panics
-    /// When it does not start, or when there is none although `VELLUM_TEST_POSTGRES=required`.
+    /// When it does not start, or when there is none although `TEST_POSTGRES=required`.
     #[must_use]
     #[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
     #[expect(clippy::print_stderr, reason = "a skipped test must be seen")]
     pub fn start() -> Option<Self> {
         let Some(programs) = programs() else {
             assert!(
-                std::env::var("VELLUM_TEST_POSTGRES").as_deref() != Ok("required"),
-                "no PostgreSQL is installed, and VELLUM_TEST_POSTGRES=required"
+                std::env::var("TEST_POSTGRES").as_deref() != Ok("required"),
+                "no PostgreSQL is installed, and TEST_POSTGRES=required"
             );
             eprintln!(
                 "\n*** SKIPPED: no PostgreSQL is installed (initdb); what needs it was not tested ***\n"

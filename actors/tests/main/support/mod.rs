@@ -130,6 +130,7 @@ impl Site {
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles, 4),
             wrapping: WrappingKeys::new(Box::new(one_wrapping_key)).unwrap(),
+            name: domain.to_owned(),
             transport: Box::new(wire.clone()),
             mailer: Box::new(Letters(Arc::clone(&letters))),
         });

@@ -1,0 +1,29 @@
+//! Which run of which data folder last worked on the database. The same stands in a file in that folder; a
+//! database that was put back from a backup does not know the folder's last run.
+
+use crate::conn::{Affected, on};
+use crate::{Conn, StoreError, Tx};
+
+/// The last run of a data folder that this database knows of.
+pub async fn of_folder(conn: &mut Conn, folder: &str) -> Result<Option<String>, StoreError> {
+    let row: Option<(String,)> = on!(conn, c => sqlx::query_as("select epoch from epochs where folder = $1")
+        .bind(folder).fetch_optional(c).await)?;
+    Ok(row.map(|(epoch,)| epoch))
+}
+
+/// Whether any folder has worked on this database.
+pub async fn any(conn: &mut Conn) -> Result<bool, StoreError> {
+    let row: Option<(String,)> =
+        on!(conn, c => sqlx::query_as("select folder from epochs limit 1").fetch_optional(c).await)?;
+    Ok(row.is_some())
+}
+
+/// Notes a folder's run.
+pub async fn set(tx: &mut Tx, folder: &str, epoch: &str) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "insert into epochs (folder, epoch) values ($1, $2)
+         on conflict (folder) do update set epoch = excluded.epoch"
+    )
+    .bind(folder).bind(epoch).execute(c).await.map(Affected::from))?;
+    Ok(())
+}
