@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use ::config::{Config, Environment, File, FileFormat};
 use ipnet::IpNet;
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use vellum_actors::delivery::RetryPolicy;
@@ -58,8 +58,8 @@ pub struct Flags {
 pub struct Settings {
     /// Database, keys and outbox.
     pub data_dir: PathBuf,
-    /// `sqlite://…`
-    pub database_url: String,
+    /// `sqlite://…` or `postgres://…`, which carries a password.
+    database_url: SecretString,
     /// What clients and peers reach.
     pub http: Http,
     /// Base64 of the server key's seed, if it is not kept in `data_dir`.
@@ -209,6 +209,12 @@ impl Settings {
         raw.check()
     }
 
+    /// The database's address: `sqlite://…`, or `postgres://…`, which carries a password.
+    #[must_use]
+    pub fn database_url(&self) -> &str {
+        self.database_url.expose_secret()
+    }
+
     /// The public origin, once the port is known.
     ///
     /// # Errors
@@ -235,7 +241,7 @@ mod tests {
     fn defaults_stand_where_nothing_else_is_said() {
         let settings = load(&[]).unwrap();
         assert_eq!(settings.data_dir, PathBuf::from("./data"));
-        assert_eq!(settings.database_url, "sqlite://./data/vellum.db");
+        assert_eq!(settings.database_url(), "sqlite://./data/vellum.db");
         assert_eq!(settings.origin_at(5000).unwrap().domain().as_str(), "localhost:5000");
         assert!(
             !settings.federation.allow_private_peers
@@ -253,7 +259,7 @@ mod tests {
         let flags = Flags { data_dir: Some("/from/flag".into()), ..Flags::default() };
         let settings = Settings::load_from(&flags, environment.to_vec()).unwrap();
         assert_eq!(settings.data_dir, PathBuf::from("/from/flag"));
-        assert_eq!(settings.database_url, "sqlite:///from/flag/vellum.db");
+        assert_eq!(settings.database_url(), "sqlite:///from/flag/vellum.db");
         let settings = load(&[
             ("VELLUM_HTTP__CLIENT_ORIGINS", "https://a.example, https://b.example/"),
             ("VELLUM_HTTP__TRUSTED_PROXIES", "10.0.0.0/8,127.0.0.1"),

@@ -67,7 +67,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
     let clock = Clock::system();
     let mut findings = folder::check(settings);
     findings.push(mail::check(settings).await);
-    match Store::open(&settings.database_url).await {
+    match Store::open(settings.database_url()).await {
         Ok(store) => {
             findings.extend(database::check(&store).await);
             findings.extend(origin::check(settings).await);

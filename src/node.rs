@@ -70,10 +70,10 @@ impl Built {
     pub async fn new(settings: &Settings) -> anyhow::Result<Self> {
         telemetry::metrics();
         let folder = DataDir::open(&settings.data_dir)?;
-        let locked = Store::file(&settings.database_url)?.unwrap_or_else(|| folder.file("node"));
+        let locked = Store::file(settings.database_url())?.unwrap_or_else(|| folder.file("node"));
         let lock = data_dir::lock(&locked)?;
         let identity = folder.identity(settings.identity_key.as_ref())?;
-        let store = Store::open(&settings.database_url).await.context("opening the database")?;
+        let store = Store::open(settings.database_url()).await.context("opening the database")?;
         let listener = TcpListener::bind(settings.http.listen)
             .with_context(|| format!("listening on {}", settings.http.listen))?;
         let address = listener.local_addr()?;

@@ -1,6 +1,8 @@
 //! The command line: one file a command. Every command exits with 0 on success, 1 on failure and 2 on
 //! wrong use, with the reason on standard error.
 
+mod backup;
+mod db;
 mod demo;
 mod doctor;
 mod health;
@@ -53,6 +55,12 @@ enum Command {
     /// Shows the nodes that this one has met, and decides about them.
     #[command(subcommand)]
     Peer(peer::PeerCommand),
+    /// Shows and makes the schema, and moves to another database.
+    #[command(subcommand)]
+    Db(db::DbCommand),
+    /// Makes, checks and puts back backups of a SQLite database.
+    #[command(subcommand)]
+    Backup(backup::BackupCommand),
     /// Looks at what operators trip over, and says what to do.
     Doctor,
     /// Asks the running node whether it can work; for a container's health check.
@@ -91,6 +99,8 @@ impl Cli {
             Command::User(command) => user::run(&context, command),
             Command::Queue(command) => queue::run(&context, command),
             Command::Peer(command) => peer::run(&context, command),
+            Command::Db(command) => db::run(&context, command),
+            Command::Backup(command) => backup::run(&context, command),
             Command::Doctor => doctor::run(&context),
             Command::Health => health::run(&context),
             Command::Openapi => openapi::run(),
@@ -131,7 +141,7 @@ fn on_store<T>(context: &Context, work: impl AsyncFnOnce(&Store) -> anyhow::Resu
     let settings = context.settings()?;
     DataDir::open(&settings.data_dir)?;
     block_on(async {
-        let store = Store::open(&settings.database_url).await.context("opening the database")?;
+        let store = Store::open(settings.database_url()).await.context("opening the database")?;
         let done = work(&store).await;
         store.close().await;
         done

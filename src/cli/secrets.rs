@@ -22,7 +22,7 @@ pub fn run(context: &Context, command: SecretsCommand) -> anyhow::Result<()> {
     let settings = context.settings()?;
     let folder = DataDir::open(&settings.data_dir)?;
     block_on(async {
-        let store = Store::open(&settings.database_url).await.context("opening the database")?;
+        let store = Store::open(settings.database_url()).await.context("opening the database")?;
         // The key first: a crash afterwards leaves a key that nothing uses yet, never the other way round.
         folder.add_wrapping_key()?;
         let renewed = folder.wrapping_keys()?.renew_all(&store, Clock::system().now()).await;

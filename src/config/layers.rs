@@ -107,7 +107,7 @@ impl Raw {
         }
         Ok(Settings {
             data_dir: raw.data_dir,
-            database_url,
+            database_url: database_url.into(),
             http: check_http(raw.http)?,
             identity_key: raw.server.identity_key,
             federation: check_federation(&raw.federation)?,

@@ -49,10 +49,7 @@ impl NodeProcess {
     /// The node's domain: what its users' handles end with.
     #[must_use]
     pub fn domain(&self) -> String {
-        match self.setting("VELLUM_HTTP__ORIGIN").and_then(|origin| origin.split_once("://")) {
-            Some((_, domain)) => domain.to_owned(),
-            None => format!("localhost:{}", self.port()),
-        }
+        format!("localhost:{}", self.port())
     }
 
     /// The port that it listens on; 0 before the first start.

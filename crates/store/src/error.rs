@@ -35,6 +35,12 @@ pub enum StoreError {
     /// The database address in the settings cannot be used.
     #[error("the database address cannot be used: {0}")]
     Address(String),
+    /// A backup cannot be made, is not whole, or cannot be put back.
+    #[error("{0}")]
+    Backup(String),
+    /// A copy from another database cannot be made.
+    #[error("{0}")]
+    Copy(String),
     /// Work given to the database panicked; its change was rolled back.
     #[error("a change to the database panicked and was rolled back")]
     Panicked,

@@ -19,8 +19,10 @@ mod writer;
 
 pub mod applied_envelopes;
 pub mod audit;
+pub mod backup;
 pub mod blobs;
 pub mod collections;
+pub mod copy;
 pub mod device_transfers;
 pub mod epochs;
 pub mod friendships;
@@ -35,6 +37,7 @@ pub mod peers;
 pub mod preferences;
 pub mod relations;
 pub mod roles;
+pub mod schema;
 pub mod sessions;
 pub mod shares;
 pub mod signals;

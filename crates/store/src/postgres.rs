@@ -219,7 +219,7 @@ fn abandon(connection: PoolConnection<Engine>) {
     drop(connection.detach());
 }
 
-fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
+pub(crate) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     // The reason must not repeat the address: it carries a password.
     let options = PgConnectOptions::from_str(url)
         .map_err(|_| StoreError::Address("it is no address of a PostgreSQL database".into()))?;

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use crate::conn::{Reader, Tx};
+use crate::copy;
 use crate::error::TxError;
 use crate::postgres::Postgres;
 use crate::signals::Signals;
@@ -47,7 +48,13 @@ impl Store {
         } else {
             return Err(StoreError::Address("it must be sqlite://PATH or postgres://…".into()));
         };
-        Ok(Self { engine })
+        let store = Self { engine };
+        if copy::is_unfinished(&mut *store.read().await?).await? {
+            store.close().await;
+            let reason = "a copy to this database is not finished: run the same vellum db copy again";
+            return Err(StoreError::Copy(reason.into()));
+        }
+        Ok(store)
     }
 
     /// The file that a database address names; `None` for a database that is no file.
@@ -90,7 +97,8 @@ impl Store {
     {
         match &self.engine {
             Engine::Sqlite(database) => database.write(work).await,
-            Engine::Postgres(database) => database.write(work).await,
+            // The large one of the two, on the heap.
+            Engine::Postgres(database) => Box::pin(database.write(work)).await,
         }
     }
 

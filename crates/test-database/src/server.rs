@@ -93,7 +93,7 @@ impl PostgresServer {
         let end = Instant::now() + START;
         while TcpStream::connect(("127.0.0.1", self.port)).is_ok() {
             assert!(Instant::now() < end, "the server does not stop");
-            std::thread::sleep(Duration::from_millis(10));
+            pause();
         }
     }
 
@@ -122,7 +122,7 @@ impl PostgresServer {
         };
         while !ready() {
             assert!(Instant::now() < end, "PostgreSQL does not start");
-            std::thread::sleep(Duration::from_millis(50));
+            pause();
         }
     }
 }
@@ -156,6 +156,11 @@ fn keep(programs: &Path, data: &Path, port: u16) -> Child {
         // What a terminal's Ctrl-C is for is the test, not the server under it.
         .current_dir("/");
     keeper.spawn().unwrap()
+}
+
+#[expect(clippy::disallowed_methods, reason = "there is no event to wait for, and no runtime here")]
+fn pause() {
+    std::thread::sleep(Duration::from_millis(20));
 }
 
 fn is_root() -> bool {

@@ -1,0 +1,327 @@
+//! One side of a copy: rows as plain cells, read and written the same way on both engines.
+//!
+//! The texts of these queries are put together here, from names of tables and columns that the schema gives and
+//! from nothing else.
+
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
+
+use crate::conn::EngineConn;
+use crate::postgres::Postgres;
+use crate::sqlite::Sqlite;
+use crate::{Conn, StoreError, postgres, sqlite};
+
+/// Values in one statement; SQLite takes 32,766 at most.
+const VALUES: usize = 30_000;
+/// The table that marks an unfinished copy.
+const MARK: &str = "copy_under_way";
+
+/// A value.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Cell {
+    Null,
+    Int(i64),
+    Text(String),
+    Bytes(Vec<u8>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    Int,
+    Text,
+    Bytes,
+}
+
+/// A column.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Column {
+    pub name: String,
+    kind: Kind,
+}
+
+/// A database that is copied from or to.
+pub(super) enum Side {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+/// Runs one body on whichever engine's connection it is.
+macro_rules! on_side {
+    ($side:expr, $c:ident => $body:expr) => {
+        match $side {
+            Side::Sqlite($c) => $body,
+            Side::Postgres($c) => $body,
+        }
+    };
+}
+
+/// Brings the schema of a target to this version's.
+pub(super) async fn migrate(url: &str) -> Result<(), StoreError> {
+    if url.starts_with("sqlite:") {
+        Sqlite::open(url).await?.close().await;
+    } else {
+        Postgres::open(url).await?.close().await;
+    }
+    Ok(())
+}
+
+pub(super) async fn has_mark(conn: &mut Conn) -> Result<bool, StoreError> {
+    let (count,): (i64,) = match &mut conn.engine {
+        EngineConn::Sqlite(c) => {
+            sqlx::query_as("select count(*) from sqlite_schema where name = $1")
+                .bind(MARK)
+                .fetch_one(&mut **c)
+                .await?
+        }
+        EngineConn::Postgres(c) => {
+            sqlx::query_as("select count(*) from pg_tables where schemaname = 'public' and tablename = $1")
+                .bind(MARK)
+                .fetch_one(&mut **c)
+                .await?
+        }
+    };
+    Ok(count > 0)
+}
+
+/// The cells of a row that its table is ordered by.
+pub(super) fn key_of(row: &[Cell], key: &[&str], columns: &[Column]) -> Vec<Cell> {
+    let cell = |name: &&str| {
+        let at = columns.iter().position(|column| column.name == *name);
+        at.and_then(|at| row.get(at)).cloned().unwrap_or(Cell::Null)
+    };
+    key.iter().map(cell).collect()
+}
+
+fn names(columns: &[Column]) -> String {
+    columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
+}
+
+fn places(from: usize, count: usize) -> String {
+    let places: Vec<String> = (from..from + count).map(|n| format!("${n}")).collect();
+    format!("({})", places.join(", "))
+}
+
+/// Binds a cell with the type of its column: a missing value has a type, too.
+macro_rules! bind {
+    ($query:expr, $cell:expr, $kind:expr) => {
+        match ($cell, $kind) {
+            (Cell::Int(number), _) => $query.bind(*number),
+            (Cell::Text(text), _) => $query.bind(text.as_str()),
+            (Cell::Bytes(bytes), _) => $query.bind(bytes.as_slice()),
+            (Cell::Null, Kind::Int) => $query.bind(None::<i64>),
+            (Cell::Null, Kind::Text) => $query.bind(None::<&str>),
+            (Cell::Null, Kind::Bytes) => $query.bind(None::<&[u8]>),
+        }
+    };
+}
+
+/// Reads a row's cells by the kinds of its columns.
+macro_rules! cells {
+    ($row:expr, $columns:expr) => {{
+        let mut cells = Vec::with_capacity($columns.len());
+        for (at, column) in $columns.iter().enumerate() {
+            cells.push(match column.kind {
+                Kind::Int => $row.try_get::<Option<i64>, _>(at)?.map_or(Cell::Null, Cell::Int),
+                Kind::Text => $row.try_get::<Option<String>, _>(at)?.map_or(Cell::Null, Cell::Text),
+                Kind::Bytes => $row.try_get::<Option<Vec<u8>>, _>(at)?.map_or(Cell::Null, Cell::Bytes),
+            });
+        }
+        cells
+    }};
+}
+
+impl Side {
+    pub async fn open(url: &str, read_only: bool) -> Result<Self, StoreError> {
+        if url.starts_with("sqlite:") {
+            let options = sqlite::options(url)?.read_only(read_only);
+            return Ok(Self::Sqlite(SqliteConnection::connect_with(&options).await?));
+        }
+        // By this name it is told from a node at work.
+        let options = postgres::options(url)?.application_name("vellum-copy");
+        Ok(Self::Postgres(PgConnection::connect_with(&options).await?))
+    }
+
+    /// Whether nodes are connected. A SQLite file has a lock for that, which whoever calls takes.
+    pub async fn nodes_at_work(&mut self) -> Result<bool, StoreError> {
+        let Self::Postgres(c) = self else { return Ok(false) };
+        let (count,): (i64,) = sqlx::query_as(
+            "select count(*) from pg_stat_activity
+             where datname = current_database() and application_name = 'vellum'",
+        )
+        .fetch_one(c)
+        .await?;
+        Ok(count > 0)
+    }
+
+    #[cfg(test)]
+    pub async fn tables(&mut self) -> Result<Vec<String>, StoreError> {
+        let Self::Sqlite(c) = self else { return Ok(Vec::new()) };
+        let rows: Vec<(String,)> = sqlx::query_as(
+            "select name from sqlite_schema where type = 'table' and name not like '\\_%' escape '\\'
+                 and name not like 'sqlite\\_%' escape '\\'",
+        )
+        .fetch_all(c)
+        .await?;
+        Ok(rows.into_iter().map(|(name,)| name).collect())
+    }
+
+    /// The columns of a table, in the order of the schema's history.
+    pub async fn columns(&mut self, table: &str) -> Result<Vec<Column>, StoreError> {
+        let rows: Vec<(String, String)> = match self {
+            Self::Sqlite(c) => {
+                sqlx::query_as("select name, lower(type) from pragma_table_info($1) order by cid")
+                    .bind(table)
+                    .fetch_all(c)
+                    .await?
+            }
+            Self::Postgres(c) => {
+                sqlx::query_as(
+                    "select column_name::text, data_type::text from information_schema.columns
+                     where table_schema = 'public' and table_name = $1 order by ordinal_position",
+                )
+                .bind(table)
+                .fetch_all(c)
+                .await?
+            }
+        };
+        let column = |(name, kind): (String, String)| {
+            let kind = match kind.as_str() {
+                "integer" | "bigint" => Kind::Int,
+                "text" => Kind::Text,
+                "blob" | "bytea" => Kind::Bytes,
+                other => return Err(StoreError::Copy(format!("{table}.{name} has the type {other}"))),
+            };
+            Ok(Column { name, kind })
+        };
+        rows.into_iter().map(column).collect()
+    }
+
+    pub async fn count(&mut self, table: &str) -> Result<u64, StoreError> {
+        let query = format!("select count(*) from {table}");
+        let (count,): (i64,) = on_side!(self, c => sqlx::query_as(AssertSqlSafe(query)).fetch_one(c).await)?;
+        Ok(u64::try_from(count).unwrap_or(0))
+    }
+
+    /// Rows behind `last`, in the order of the key.
+    pub async fn page(
+        &mut self,
+        table: &str,
+        key: &[&str],
+        columns: &[Column],
+        last: Option<&[Cell]>,
+        limit: usize,
+    ) -> Result<Vec<Vec<Cell>>, StoreError> {
+        let (order, names) = (key.join(", "), names(columns));
+        let behind = match last {
+            Some(last) => format!("where ({order}) > {}", places(1, last.len())),
+            None => String::new(),
+        };
+        let query = format!("select {names} from {table} {behind} order by {order} limit {limit}");
+        on_side!(self, c => {
+            let mut query = sqlx::query(AssertSqlSafe(query));
+            for cell in last.unwrap_or_default() {
+                // A key is never null.
+                query = bind!(query, cell, Kind::Text);
+            }
+            let rows = query.fetch_all(c).await?;
+            rows.iter().map(|row| Ok(cells!(row, columns))).collect()
+        })
+    }
+
+    /// The key of the last row, or `None` for an empty table.
+    pub async fn last_key(
+        &mut self,
+        table: &str,
+        key: &[&str],
+        columns: &[Column],
+    ) -> Result<Option<Vec<Cell>>, StoreError> {
+        let of_key: Vec<Column> = key
+            .iter()
+            .filter_map(|name| columns.iter().find(|column| column.name == *name))
+            .cloned()
+            .collect();
+        let order: Vec<String> = key.iter().map(|name| format!("{name} desc")).collect();
+        let query = format!("select {} from {table} order by {} limit 1", names(&of_key), order.join(", "));
+        on_side!(self, c => {
+            let row = sqlx::query(AssertSqlSafe(query)).fetch_optional(c).await?;
+            row.map(|row| Ok(cells!(row, of_key))).transpose()
+        })
+    }
+
+    /// Writes rows: all of them, or none.
+    pub async fn insert(
+        &mut self,
+        table: &str,
+        columns: &[Column],
+        rows: &[Vec<Cell>],
+    ) -> Result<(), StoreError> {
+        let names = names(columns);
+        on_side!(self, c => {
+            let mut tx = c.begin().await?;
+            for rows in rows.chunks((VALUES / columns.len()).max(1)) {
+                let places: Vec<String> =
+                    (0..rows.len()).map(|n| places(n * columns.len() + 1, columns.len())).collect();
+                let text = format!("insert into {table} ({names}) values {}", places.join(", "));
+                let mut query = sqlx::query(AssertSqlSafe(text));
+                for row in rows {
+                    for (cell, column) in row.iter().zip(columns) {
+                        query = bind!(query, cell, column.kind);
+                    }
+                }
+                query.persistent(false).execute(&mut *tx).await?;
+            }
+            tx.commit().await?;
+            Ok(())
+        })
+    }
+
+    /// The source that an unfinished copy to this side is made from.
+    pub async fn mark(&mut self) -> Result<Option<String>, StoreError> {
+        let there: bool = match self {
+            Self::Sqlite(c) => {
+                let row: Option<SqliteRow> = sqlx::query("select 1 from sqlite_schema where name = $1")
+                    .bind(MARK)
+                    .fetch_optional(c)
+                    .await?;
+                row.is_some()
+            }
+            Self::Postgres(c) => {
+                let (there,): (bool,) =
+                    sqlx::query_as("select to_regclass($1) is not null").bind(MARK).fetch_one(c).await?;
+                there
+            }
+        };
+        if !there {
+            return Ok(None);
+        }
+        let query = format!("select source from {MARK}");
+        let (source,): (String,) =
+            on_side!(self, c => sqlx::query_as(AssertSqlSafe(query)).fetch_one(c).await)?;
+        Ok(Some(source))
+    }
+
+    /// Marks the side as the target of a copy, and empties what a new database comes with.
+    pub async fn set_mark(&mut self, source: &str, seeded: &[&str]) -> Result<(), StoreError> {
+        on_side!(self, c => {
+            let mut tx = c.begin().await?;
+            for table in seeded {
+                sqlx::query(AssertSqlSafe(format!("delete from {table}"))).execute(&mut *tx).await?;
+            }
+            sqlx::query(AssertSqlSafe(format!("create table {MARK} (source text not null)")))
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query(AssertSqlSafe(format!("insert into {MARK} (source) values ($1)")))
+                .bind(source)
+                .execute(&mut *tx)
+                .await?;
+            tx.commit().await?;
+            Ok(())
+        })
+    }
+
+    pub async fn remove_mark(&mut self) -> Result<(), StoreError> {
+        let query = format!("drop table {MARK}");
+        on_side!(self, c => sqlx::query(AssertSqlSafe(query)).execute(c).await.map(drop))?;
+        Ok(())
+    }
+}
