@@ -15,6 +15,7 @@ mod hygiene;
 mod identity;
 mod inbox;
 mod metrics;
+mod moving_house;
 mod operations;
 mod operators;
 mod order;

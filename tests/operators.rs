@@ -167,6 +167,7 @@ fn examined(node: &TestNode, settings: &[(&str, &str)]) -> (Option<i32>, Vec<Val
         .arg(node.process.folder())
         .envs(settings.iter().copied())
         .env("VELLUM_FEDERATION__ALLOW_PRIVATE_PEERS", "true")
+        .env("VELLUM_DATABASE__URL", node.process.setting("VELLUM_DATABASE__URL").unwrap_or_default())
         .output()
         .unwrap();
     (doctor.status.code(), serde_json::from_slice(&doctor.stdout).unwrap())

@@ -64,7 +64,7 @@ async fn a_flush_hears_of_a_delivery_that_another_node_makes() {
     let replicas = Replicas::start(server, 2, &[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "15000")]).await;
     let peers = [Peer::start().await];
     let (ann, handles) = with_pending(&replicas.nodes[0], &peers, 1).await;
-    peers[0].set_mood(Mood::Dawdles(Duration::from_secs(2)));
+    peers[0].set_mood(Mood::Dawdles(Duration::from_secs(6)));
     let through = |node| {
         let (seen, handle) = (replicas.through(node, &ann), handles[0][0].clone());
         async move { seen.flush(&[handle]).await.remove(0) }
@@ -222,4 +222,61 @@ async fn write_until(seen: &Person, n: usize, done: &AtomicBool) -> Told {
         }
     }
     told
+}
+
+/// A step of the history that the running version does not know: compatible one version back.
+const TOMORROW: &str = "create table if not exists of_tomorrow (id bigint);
+    alter table users add column if not exists of_tomorrow text;";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_are_replaced_one_by_one_by_a_newer_version_under_load() {
+    let Some(server) = shared_server() else { return };
+    let mut replicas = Replicas::start(server, 3, &[]).await;
+    let ann = replicas.nodes[0].person("ann").await;
+    let done = Arc::new(AtomicBool::new(false));
+    let token = ann.client.token().unwrap().expose().to_owned();
+    let writers = (0..4).map(|n| {
+        let (done, token, origin) = (Arc::clone(&done), token.clone(), replicas.origin.clone());
+        tokio::spawn(async move { ask_until(&origin, &token, n, &done).await })
+    });
+    let writers: Vec<_> = writers.collect();
+    for n in 0..3 {
+        // As balancers do: a node that is about to stop gets no new connections.
+        let port = replicas.take_out(n);
+        let process = &mut replicas.nodes[n].process;
+        process.stop().await.unwrap();
+        process.set("TEST_TOMORROWS_MIGRATION", TOMORROW);
+        process.start().await.unwrap();
+        replicas.put_back(n, port);
+        tokio::time::sleep(Duration::from_millis(500)).await;
+    }
+    done.store(true, Ordering::Relaxed);
+    let mut served = 0;
+    for writer in writers {
+        let (good, bad) = writer.await.unwrap();
+        assert!(bad.is_empty(), "requests failed: {bad:?}");
+        served += good;
+    }
+    assert!(served > 100, "{served} requests were served meanwhile");
+}
+
+/// Writes and reads through the balancer, each request on a connection of its own. Counts what was served, and
+/// returns what failed other than by a 503 with `Retry-After`.
+async fn ask_until(origin: &str, token: &str, n: usize, done: &AtomicBool) -> (usize, Vec<String>) {
+    let (mut good, mut bad) = (0, Vec::new());
+    let client =
+        reqwest::Client::builder().no_proxy().tls_certs_only([]).pool_max_idle_per_host(0).build().unwrap();
+    while !done.load(Ordering::Relaxed) {
+        let blob = client.put(format!("{origin}/me/blobs/w{n}")).json(&json!({ "encryptedBlob": "x" }));
+        let identity = client.get(format!("{origin}/users/me/identity"));
+        for request in [blob, identity] {
+            match request.bearer_auth(token).send().await {
+                Ok(answer) if answer.status().is_success() => good += 1,
+                Ok(answer) if answer.status() == 503 && answer.headers().contains_key("retry-after") => {}
+                Ok(answer) => bad.push(answer.status().to_string()),
+                Err(error) => bad.push(format!("{error:?}")),
+            }
+        }
+    }
+    (good, bad)
 }

@@ -38,6 +38,14 @@ pub enum Error {
         /// The version now.
         current: KmVersion,
     },
+    /// The caller knows later keys than this node: its database was put back from a backup.
+    #[error(
+        "this node was put back from a backup in which your keys are at version {current}, older than yours: keep your device's data, and ask the operator before you change anything"
+    )]
+    ServerRolledBack {
+        /// The version that the backup has.
+        current: KmVersion,
+    },
     /// Signing needs an alias and keys.
     #[error("set an alias and register keys first")]
     IdentityIncomplete,

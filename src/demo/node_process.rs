@@ -39,6 +39,11 @@ impl NodeProcess {
         self
     }
 
+    /// Changes an environment variable, from the next start on.
+    pub fn set(&mut self, variable: &str, value: &str) {
+        self.settings.push((variable.to_owned(), value.to_owned()));
+    }
+
     /// The value that a setting was given.
     #[must_use]
     pub fn setting(&self, variable: &str) -> Option<&str> {

@@ -173,6 +173,10 @@ impl From<Error> for Problem {
                 return Self::new(StatusCode::CONFLICT, "rotation_conflict", error.to_string())
                     .with("currentKmVersion", json!(current.get()));
             }
+            Error::ServerRolledBack { current } => {
+                return Self::new(StatusCode::CONFLICT, "server_rolled_back", error.to_string())
+                    .with("currentKmVersion", json!(current.get()));
+            }
             Error::IncompleteRotation(missing) => {
                 let missing = json!({
                     "blobs": missing.blobs, "collections": missing.collections, "slots": missing.slots,

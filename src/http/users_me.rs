@@ -1,11 +1,11 @@
 //! `/users/me/…`: the caller's identity: alias, keys, version, reset.
 
-use actix_web::HttpResponse;
 use actix_web::web;
+use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 use vellum_actors::Error;
-use vellum_actors::user::{ChangeProfile, NameChange, RegisterKeys, ResetIdentity, SetAlias};
-use vellum_protocol::{Alias, EncryptionKey, SigningKey};
+use vellum_actors::user::{self, ChangeProfile, NameChange, RegisterKeys, ResetIdentity, SetAlias};
+use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey};
 use vellum_store::users::Keys;
 
 use super::App;
@@ -18,6 +18,9 @@ use super::openapi::users_me as docs;
 
 /// What has to be typed to erase everything.
 const CONFIRMATION: &str = "erase-all-my-data";
+
+/// The header in which a client may say which version of the keys it knows.
+const KNOWN_VERSION: &str = "x-known-km-version";
 
 /// The longest name, in characters.
 const LONGEST_NAME: usize = 200;
@@ -33,8 +36,15 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-async fn identity(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    let identity = app.node.user(caller.user()).await?.identity;
+async fn identity(
+    app: web::Data<App>,
+    request: HttpRequest,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
+    // What is no version is nobody's knowledge of one.
+    let known = request.headers().get(KNOWN_VERSION).and_then(|value| value.to_str().ok());
+    let known = known.and_then(|text| text.trim().parse().ok()).and_then(KmVersion::new);
+    let identity = user::identity(&app.node, caller.user(), known).await?;
     Ok(super::private(&json!({
         "handle": identity.alias.as_ref().map(|alias| app.node.handle_of(alias)),
         "alias": identity.alias,

@@ -50,6 +50,16 @@ impl Replicas {
         person.seen_through(client)
     }
 
+    /// Has the balancer pass nothing to a node any more. Returns its port.
+    pub fn take_out(&self, node: usize) -> u16 {
+        std::mem::take(&mut self.upstreams.lock().unwrap()[node])
+    }
+
+    /// Has the balancer pass connections to a node again.
+    pub fn put_back(&self, node: usize, port: u16) {
+        self.upstreams.lock().unwrap()[node] = port;
+    }
+
     /// Where one of the nodes is reached by itself.
     pub fn address(&self, node: usize) -> String {
         format!("http://127.0.0.1:{}", self.upstreams.lock().unwrap()[node])
@@ -72,6 +82,9 @@ async fn balance(listener: TcpListener, upstreams: Arc<Mutex<Vec<u16>>>) {
         tokio::spawn(async move {
             for n in 0..ports.len() {
                 let port = ports[(first + n) % ports.len()];
+                if port == 0 {
+                    continue;
+                }
                 if let Ok(mut upstream) = TcpStream::connect(("127.0.0.1", port)).await {
                     // Either side may break off; the other sees it.
                     let _ = tokio::io::copy_bidirectional(&mut client, &mut upstream).await;

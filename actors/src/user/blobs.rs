@@ -4,7 +4,7 @@ use futures_util::FutureExt;
 use vellum_protocol::KmVersion;
 use vellum_store::blobs;
 
-use super::{Scope, UserCommand, load};
+use super::{Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
 
 /// What the client believes to be stored, where it says so: two devices do not overwrite each other
@@ -60,7 +60,8 @@ impl UserCommand for PutBlob {
                     let current = load(tx, &user).await?.identity.km_version;
                     let sealed_under = self.sealed_under.unwrap_or(current);
                     if sealed_under > current {
-                        return Err(Error::FutureKmVersion { current });
+                        let future = Error::FutureKmVersion { current };
+                        return Err(rolled_back_or(tx, sealed_under, current, future).await?);
                     }
                     let stored =
                         blobs::find(tx, &user, &self.blob_type).await?.map(|blob| blob.info.revision);

@@ -10,7 +10,7 @@ use vellum_store::slots::{self, Wrapped};
 use vellum_store::users::{self, Keys};
 use vellum_store::{CollectionId, Tx, UserId, blobs, collections, outbox, passkeys};
 
-use super::{Event, Scope, UserCommand, load};
+use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
 use crate::delivery::lapsed;
 
@@ -98,7 +98,8 @@ impl Commit {
         // First of all the swap: whoever comes second stops here, with nothing written.
         if !users::swap_keys(tx, &scope.user, self.expected, &self.keys, next, scope.now).await? {
             let current = load(tx, &scope.user).await?.identity.km_version;
-            return Err(Error::RotationConflict { current });
+            let conflict = Error::RotationConflict { current };
+            return Err(rolled_back_or(tx, self.expected, current, conflict).await?);
         }
         for credential in &self.drop_slots {
             slots::delete(tx, &scope.user, credential).await?;

@@ -5,7 +5,7 @@ use vellum_protocol::KmVersion;
 use vellum_store::users::{self, Keys};
 use vellum_store::{Conn, UserId, blobs, collections, outbox, slots};
 
-use super::{Event, Scope, UserCommand, load};
+use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
 use crate::delivery::lapsed;
 
@@ -36,8 +36,11 @@ impl UserCommand for RegisterKeys {
                     if identity.keys == Some(keys) {
                         return Ok(current);
                     }
-                    if expected.is_some_and(|expected| expected != current) {
-                        return Err(Error::RotationConflict { current });
+                    if let Some(expected) = expected
+                        && expected != current
+                    {
+                        let conflict = Error::RotationConflict { current };
+                        return Err(rolled_back_or(tx, expected, current, conflict).await?);
                     }
                     let next = match (anything_sealed(tx, &user).await?, expected) {
                         (false, _) => current,

@@ -68,9 +68,9 @@ use actix::prelude::*;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tracing::Instrument;
-use vellum_protocol::UnixMillis;
-use vellum_store::users::{self, User};
-use vellum_store::{AuditId, Conn, Tx, UserId, audit};
+use vellum_protocol::{KmVersion, UnixMillis};
+use vellum_store::users::{self, Identity, User};
+use vellum_store::{AuditId, Conn, Tx, UserId, audit, node_state};
 
 use crate::node::Node;
 use crate::{Error, Origin};
@@ -167,6 +167,34 @@ impl Scope {
 /// The user's row, for a command that cannot do without it.
 async fn load(conn: &mut Conn, user: &UserId) -> Result<User, Error> {
     users::by_id(conn, user).await?.ok_or(Error::NoSuchUser)
+}
+
+/// What is said to a caller who knows of `known` where the node has `current`: `otherwise`, unless the database
+/// was put back from a backup and the caller's version is the later one.
+pub(crate) async fn rolled_back_or(
+    conn: &mut Conn,
+    known: KmVersion,
+    current: KmVersion,
+    otherwise: Error,
+) -> Result<Error, Error> {
+    let restored = known > current && node_state::restored_at(conn).await?.is_some();
+    Ok(if restored { Error::ServerRolledBack { current } } else { otherwise })
+}
+
+/// The user's identity as it stands, for a caller who may say which version of the keys they know: an older
+/// one is not handed out silently after a backup was put back.
+///
+/// # Errors
+/// [`Error::ServerRolledBack`], [`Error::NoSuchUser`].
+pub async fn identity(node: &Node, user: &UserId, known: Option<KmVersion>) -> Result<Identity, Error> {
+    let mut conn = node.store.read().await?;
+    let identity = load(&mut conn, user).await?.identity;
+    match known {
+        Some(known) if known > identity.km_version && node_state::restored_at(&mut conn).await?.is_some() => {
+            Err(Error::ServerRolledBack { current: identity.km_version })
+        }
+        _ => Ok(identity),
+    }
 }
 
 /// Serializes the commands of one user.

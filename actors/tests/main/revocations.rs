@@ -380,7 +380,7 @@ async fn a_flush_that_is_discarded_under_way_is_answered_so() {
         until("the attempt hangs", || async { sent(&world) == 1 }).await;
         discard(&alice, &bob).await;
     };
-    let (flushed, ()) = in_time(async { tokio::join!(flush, discarding) }).await;
+    let (flushed, ()) = in_time(Box::pin(async { tokio::join!(flush, discarding) })).await;
     assert!(!flushed[0].delivered && flushed[0].state.is_none());
     assert!(flushed[0].error.as_deref().unwrap().contains("discarded"), "{flushed:?}");
 }

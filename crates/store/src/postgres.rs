@@ -60,6 +60,8 @@ impl Postgres {
         let database = Self::connect(url).await?;
         // It takes an advisory lock, so of several nodes that start together one migrates.
         MIGRATIONS.run(&database.pool).await?;
+        #[cfg(debug_assertions)]
+        tomorrow(&database.pool).await?;
         Ok(database)
     }
 
@@ -198,6 +200,16 @@ impl Postgres {
     pub async fn close(&self) {
         self.pool.close().await;
     }
+}
+
+/// In builds for tests: a step of the history that is not there yet, so that nodes with and without it can be
+/// tried together.
+#[cfg(debug_assertions)]
+async fn tomorrow(pool: &PgPool) -> Result<(), StoreError> {
+    if let Ok(text) = std::env::var("TEST_TOMORROWS_MIGRATION") {
+        sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(pool).await?;
+    }
+    Ok(())
 }
 
 /// Takes a transaction back. A connection on which even that fails is of no use to anybody.

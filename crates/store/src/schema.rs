@@ -34,11 +34,11 @@ pub async fn history(url: &str) -> Result<Vec<Step>, StoreError> {
 const APPLIED: &str = "select version, description from _sqlx_migrations order by version";
 
 async fn applied_on_sqlite(url: &str) -> Result<Vec<(i64, String)>, StoreError> {
-    let options = sqlite::options(url)?;
+    let options = sqlite::reading(url)?;
     if !options.get_filename().exists() {
         return Ok(Vec::new());
     }
-    let mut connection = SqliteConnection::connect_with(&options.read_only(true)).await?;
+    let mut connection = SqliteConnection::connect_with(&options).await?;
     let (tables,): (i64,) =
         sqlx::query_as("select count(*) from sqlite_schema where name = '_sqlx_migrations'")
             .fetch_one(&mut connection)

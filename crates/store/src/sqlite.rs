@@ -130,6 +130,12 @@ pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
         .optimize_on_close(true, None))
 }
 
+/// For reading a database that nobody may change, whether a node works on it or not. (Opened read-only, SQLite
+/// could not make the shared memory that its log needs.)
+pub(crate) fn reading(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    Ok(options(url)?.optimize_on_close(false, None).pragma("query_only", "on"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -79,6 +79,7 @@ pub fn write() -> Operation {
     .answer(200, "It is stored.", success())
     .answer_header("ETag", "the blob's new revision")
     .refused(400, &["invalid_km_version"])
+    .refused(409, &["server_rolled_back"])
 }
 
 pub fn delete() -> Operation {

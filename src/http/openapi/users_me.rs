@@ -10,6 +10,12 @@ const TAG: &str = "Identity";
 pub fn identity() -> Operation {
     Operation::new(TAG, "identity", "Who you are to the network", "What is not set is null.")
         .signed_in()
+        .header(
+            "X-Known-Km-Version",
+            "the latest version of the keys that the client knows: a node that was put back from an older backup refuses instead of showing an older one",
+            text("3"),
+        )
+        .refused(409, &["server_rolled_back"])
         .answer(
             200,
             "Your identity.",
@@ -70,7 +76,7 @@ pub fn register_keys() -> Operation {
     .body(keys().and(vec![("expectedKmVersion", km_version().optional())]))
     .answer(200, "They are registered.", success().and(vec![("kmVersion", km_version())]))
     .refused(400, &["invalid_key"])
-    .refused(409, &["rotation_required", "rotation_conflict"])
+    .refused(409, &["rotation_required", "rotation_conflict", "server_rolled_back"])
 }
 
 /// The two keys of a body.

@@ -48,6 +48,6 @@ pub fn commit() -> Operation {
         object(vec![("kmVersion", km_version()), ("ignored", ignored.at_times())]),
     )
     .refused(400, &["invalid_key"])
-    .refused(409, &["rotation_conflict", "incomplete_rotation"])
+    .refused(409, &["rotation_conflict", "incomplete_rotation", "server_rolled_back"])
     .limited()
 }

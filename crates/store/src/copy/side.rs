@@ -133,7 +133,7 @@ macro_rules! cells {
 impl Side {
     pub async fn open(url: &str, read_only: bool) -> Result<Self, StoreError> {
         if url.starts_with("sqlite:") {
-            let options = sqlite::options(url)?.read_only(read_only);
+            let options = if read_only { sqlite::reading(url)? } else { sqlite::options(url)? };
             return Ok(Self::Sqlite(SqliteConnection::connect_with(&options).await?));
         }
         // By this name it is told from a node at work.

@@ -1,0 +1,232 @@
+//! From one database to another, and back from a backup.
+
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use vellum_client::http::Method;
+use vellum_test_database::{Engine, engine, shared_server};
+
+use crate::support::{Peer, TestNode, eventually};
+
+fn vellum(data: &Path, arguments: &[&str]) -> Output {
+    command(data, arguments).output().unwrap()
+}
+
+fn command(data: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vellum"));
+    command.args(arguments).env("VELLUM_DATA_DIR", data).stdin(Stdio::null());
+    command
+}
+
+fn told(output: &Output) -> String {
+    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
+}
+
+/// Table, rows and digest of each table, as `db copy --json` tells them.
+fn copied(output: &Output) -> Value {
+    assert!(output.status.success(), "{}", told(output));
+    serde_json::from_slice::<Value>(&output.stdout).unwrap()["tables"].clone()
+}
+
+/// A SQLite database with so many rows more than a new one has.
+async fn with_rows(folder: &Path, rows: usize) -> String {
+    let url = format!("sqlite://{}", folder.join("from.db").display());
+    let made = vellum(
+        folder,
+        &["user", "create", "--email", "ann@people.example", "--first-name", "A", "--last-name", "B"],
+    );
+    assert!(made.status.success(), "{}", told(&made));
+    std::fs::rename(folder.join("vellum.db"), folder.join("from.db")).unwrap();
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    // Texts beyond ASCII, bytes, and values that are not there: whatever the engines keep differently.
+    for query in [
+        format!(
+            "with recursive n(n) as (select 1 union all select n + 1 from n where n < {rows})
+             insert into audit (id, user_id, at, event, session_id, ip)
+             select printf('a%012d', n), (select id from users), n, 'Grüße 🦀 ' || n,
+                 case when n % 3 = 0 then null else 's' || n end, null from n"
+        ),
+        "insert into one_time_codes (email_folded, code_hash, tries_left, created_at, expires_at)
+         values ('ö@people.example', x'00ff10', 3, -1, 9223372036854775807)"
+            .to_owned(),
+    ] {
+        sqlx::query(AssertSqlSafe(query)).execute(&mut connection).await.unwrap();
+    }
+    connection.close().await.unwrap();
+    url
+}
+
+async fn there_and_back(rows: usize) {
+    let Some(server) = shared_server() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (from, middle) = (with_rows(folder, rows).await, server.new_database());
+    let back = format!("sqlite://{}", folder.join("back.db").display());
+    let there = ["--json", "db", "copy", "--from", &from, "--to", &middle];
+
+    // Killed again and again, later each time; in the end it goes on to the end.
+    for pause in [300, 600, 900] {
+        let mut child = command(folder, &there).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        tokio::time::sleep(Duration::from_millis(pause)).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+    let first = copied(&vellum(folder, &there));
+    let audit = first.as_array().unwrap().iter().find(|table| table["table"] == "audit").unwrap();
+    assert_eq!(audit["rows"], json!(rows));
+    let second = copied(&vellum(folder, &["--json", "db", "copy", "--from", &middle, "--to", &back]));
+    assert_eq!(first, second, "equal digests there and back");
+    let again = vellum(folder, &there);
+    assert!(!again.status.success() && told(&again).contains("not empty"), "{}", told(&again));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_copy_to_postgresql_and_back_is_equal_however_often_it_was_killed() {
+    there_and_back(60_000).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "takes minutes"]
+async fn a_million_rows_go_to_postgresql_and_back() {
+    there_and_back(1_000_000).await;
+}
+
+#[tokio::test]
+async fn no_node_works_on_half_a_copy_nor_beside_one() {
+    let Some(server) = shared_server() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (from, to) = (with_rows(folder, 200_000).await, server.new_database());
+    let copy = ["db", "copy", "--from", &from, "--to", &to];
+    let mut child = command(folder, &copy).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let started = command(folder, &["user", "list"]).env("VELLUM_DATABASE__URL", &to).output().unwrap();
+    assert!(told(&started).contains("not finished"), "{}", told(&started));
+
+    let node = TestNode::prepared(&[("VELLUM_DATABASE__URL", &server.new_database())]);
+    let mut node = node;
+    node.process.start().await.unwrap();
+    let busy = node.process.setting("VELLUM_DATABASE__URL").unwrap();
+    let refused = vellum(folder, &["db", "copy", "--from", &from, "--to", busy]);
+    assert!(told(&refused).contains("a node is at work"), "{}", told(&refused));
+}
+
+#[tokio::test]
+async fn the_history_of_the_schema_is_told_and_a_newer_one_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let status = |word: &str| told(&vellum(folder, &["db", word]));
+    assert!(status("status").contains("to be done") && !folder.join("vellum.db").exists());
+    let done = status("migrate");
+    assert!(done.contains("done") && !done.contains("to be done"), "{done}");
+    let url = format!("sqlite://{}", folder.join("vellum.db").display());
+    let mut connection = SqliteConnection::connect(&url).await.unwrap();
+    let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+                 values (9999, 'of tomorrow', 1, x'00', 0)";
+    sqlx::query(newer).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    assert!(status("status").contains("newer version"));
+    let refused = vellum(folder, &["serve"]);
+    assert!(!refused.status.success() && told(&refused).contains("schema"), "{}", told(&refused));
+}
+
+/// Leaves only what a backup does not hold: the folder with its keys.
+fn lose_the_database(folder: &Path) {
+    for name in ["vellum.db", "vellum.db-wal", "vellum.db-shm"] {
+        // The log is gone after a clean stop.
+        let _ = std::fs::remove_file(folder.join(name));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_put_back_from_a_backup_sends_nothing_blindly_and_shows_nobody_older_keys() {
+    if engine() == Engine::Postgres {
+        // There, backups are the server's business.
+        return;
+    }
+    let (mut node, peer) = (TestNode::start().await, Peer::start().await);
+    let mut ann = node.person("ann").await;
+    let bob = peer.user("bob");
+    peer.invite(&bob, &ann.handle()).await;
+    ann.accept(&bob.handle).await;
+    let folder = node.process.folder().to_owned();
+    let file = folder.join("backup.db");
+    let file = file.to_str().unwrap();
+    let made = node.process.run(&["backup", "create", file]).await.unwrap();
+    assert!(made.contains("2 users"), "{made}");
+    assert!(node.process.run(&["backup", "create", file]).await.unwrap_err().to_string().contains("already"));
+    assert!(node.process.run(&["backup", "verify", file]).await.unwrap().contains("is whole"));
+    assert!(node.process.run(&["backup", "restore", file]).await.is_err(), "something is there");
+
+    // Later than the backup: new keys.
+    let sealed = json!({ "encryptedBlob": "sealed" });
+    ann.ask(Method::PUT, "/me/blobs/t", sealed).await;
+    let seed = vellum_client::MasterSeed::generate(&mut rand::rng());
+    let commit = json!({
+        "expectedCurrent": 1, "signingKey": seed.signing_secret().public(), "encryptionKey": seed.encryption_key(),
+        "blobs": [{ "blobType": "t", "encryptedBlob": "sealed anew" }], "collections": [], "slots": [],
+    });
+    assert_eq!(ann.ask(Method::POST, "/users/me/km-version/commit", commit.clone()).await.0, 200);
+    node.process.stop().await.unwrap();
+    node.process.start().await.unwrap();
+    let queue = node.process.run(&["--json", "queue", "list"]).await.unwrap();
+    node.process.stop().await.unwrap();
+
+    lose_the_database(&folder);
+    node.process.run(&["backup", "restore", file]).await.unwrap();
+    node.process.start().await.unwrap();
+    let log = std::fs::read_to_string(node.process.log_path()).unwrap();
+    assert!(log.contains("put back from a backup"), "the operator is told");
+    assert!(queue.contains("\"paused\":false"), "{queue}");
+    let queue = node.process.run(&["--json", "queue", "list"]).await.unwrap();
+    assert!(queue.contains("\"paused\":true"), "nothing is sent blindly: {queue}");
+
+    ann.client = node.client();
+    ann.client.set_token(Some(node.token("ann@people.example").await));
+    let known = |version: &'static str| {
+        let request = crate::support::plain_http()
+            .get(format!("{}/users/me/identity", node.process.origin()))
+            .bearer_auth(ann.client.token().unwrap().expose())
+            .header("x-known-km-version", version);
+        async move {
+            let answer = request.send().await.unwrap();
+            (answer.status().as_u16(), answer.json::<Value>().await.unwrap())
+        }
+    };
+    let (status, problem) = known("2").await;
+    assert_eq!(
+        (status, &problem["code"], &problem["currentKmVersion"]),
+        (409, &json!("server_rolled_back"), &json!(1))
+    );
+    assert_eq!(known("1").await.0, 200);
+    let mut next = commit;
+    next["expectedCurrent"] = json!(2);
+    let (status, problem) = ann.ask(Method::POST, "/users/me/km-version/commit", next).await;
+    assert_eq!((status, &problem["code"]), (409, &json!("server_rolled_back")), "{problem}");
+    let blob = json!({ "encryptedBlob": "x", "kmVersion": 2 });
+    assert_eq!(ann.ask(Method::PUT, "/me/blobs/t", blob).await.1["code"], "server_rolled_back");
+
+    // Removing a friend makes a message; it waits for the operator.
+    ann.client.reset_identity().await.unwrap();
+    ann.new_keys().await;
+    let flushed = ann.flush(std::slice::from_ref(&bob.handle)).await.remove(0);
+    assert!(!flushed.delivered, "{flushed:?}");
+    node.process.run(&["queue", "resume"]).await.unwrap();
+    eventually("it is delivered", || async { ann.pending().await.is_empty().then_some(()) }).await;
+}
+
+#[tokio::test]
+async fn a_clean_restart_and_a_crash_are_no_restored_backup() {
+    let mut node = TestNode::start().await;
+    node.process.stop().await.unwrap();
+    node.process.start().await.unwrap();
+    node.process.kill().await.unwrap();
+    node.process.start().await.unwrap();
+    let log = std::fs::read_to_string(node.process.log_path()).unwrap();
+    assert!(!log.contains("put back from a backup"), "{log}");
+}
