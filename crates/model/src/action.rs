@@ -47,6 +47,18 @@ pub enum Action {
     Accept,
     /// A hears of it.
     AcceptArrives,
+    /// A does not hear of it in time.
+    AcceptLapses,
+    /// B's user invites A's.
+    InviteBack,
+    /// A's user accepts.
+    AcceptBack,
+    /// B hears of it.
+    AcceptBackArrives,
+    /// A hears that B has heard.
+    AcceptBackConfirmed,
+    /// A does not hear that in time.
+    AcceptBackLapses,
     /// A's node takes a lease on the row.
     Lease,
     /// A's node sends the envelope.
@@ -85,8 +97,9 @@ impl Revocation {
     pub(crate) fn candidates(&self, state: &State, actions: &mut Vec<Action>) {
         use Action::*;
         actions.extend([Tick, Sign, Flush, FlushForgery, Discard, AnswerDiscard, WriteAtLast]);
-        actions.extend([Invite, Accept, AcceptArrives, Lease, Send, Hear, Fail, ForgetOutcome]);
-        actions.extend([EndLease, CloseWindow, CrashSender]);
+        actions.extend([Invite, Accept, AcceptArrives, AcceptLapses]);
+        actions.extend([InviteBack, AcceptBack, AcceptBackArrives, AcceptBackConfirmed, AcceptBackLapses]);
+        actions.extend([Lease, Send, Hear, Fail, ForgetOutcome, EndLease, CloseWindow, CrashSender]);
         for device in 0..usize::from(self.bounds.devices) {
             actions.extend([Reset { device }, Read { device }, Commit { device }, Seal { device }]);
         }
@@ -108,10 +121,16 @@ impl Revocation {
             Action::FlushForgery => state.flush_forgery(self),
             Action::Discard => state.discard(self),
             Action::AnswerDiscard => state.answer_discard(self),
-            Action::WriteAtLast => state.write_at_last(),
+            Action::WriteAtLast => state.write_at_last(self),
             Action::Invite => state.invite(self),
             Action::Accept => state.accept(),
-            Action::AcceptArrives => state.accept_arrives(),
+            Action::AcceptArrives => state.accept_arrives(self),
+            Action::AcceptLapses => state.accept_lapses(),
+            Action::InviteBack => state.invite_back(self),
+            Action::AcceptBack => state.accept_back(self),
+            Action::AcceptBackArrives => state.accept_back_arrives(),
+            Action::AcceptBackConfirmed => state.accept_back_confirmed(),
+            Action::AcceptBackLapses => state.accept_back_lapses(),
             Action::Lease => state.lease(self),
             Action::Send => state.send(),
             Action::Hear => state.hear(self),

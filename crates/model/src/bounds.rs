@@ -68,33 +68,37 @@ impl Bounds {
         }
     }
 
+    /// Two people who become friends again, and again, while a revocation is on its way.
+    #[must_use]
+    pub const fn friendship() -> Self {
+        Self { invitations: 2, discards: 0, faults: 0, ..Self::delivery() }
+    }
+
     /// Two devices that change one identity, and a revocation that is signed meanwhile.
     #[must_use]
     pub const fn identity() -> Self {
         Self {
             envelopes: 1,
             attempts: 1,
-            resets: 1,
-            commits: 3,
+            resets: 2,
+            commits: 4,
             devices: 2,
-            seals: 2,
+            seals: 3,
             faults: 1,
             ..Self::STILL
         }
     }
 
-    /// As [`Bounds::delivery`], with more of everything. Minutes in a release build.
+    /// More of everything on the way of a revocation. Minutes in a release build.
     #[must_use]
-    pub const fn large() -> Self {
-        Self {
-            ticks: 3,
-            envelopes: 3,
-            attempts: 3,
-            resets: 2,
-            commits: 2,
-            invitations: 1,
-            faults: 2,
-            ..Self::delivery()
-        }
+    pub const fn large_delivery() -> Self {
+        Self { ticks: 3, attempts: 3, invitations: 2, faults: 2, ..Self::delivery() }
+    }
+
+    /// Two devices that change one identity while a revocation is delivered. Minutes in a
+    /// release build.
+    #[must_use]
+    pub const fn large_identity() -> Self {
+        Self { ticks: 1, envelopes: 2, attempts: 2, ..Self::identity() }
     }
 }

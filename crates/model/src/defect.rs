@@ -1,6 +1,7 @@
 //! Mistakes that the model can be built with, one at a time. Each one takes a single rule away, and the
 //! tests show which promise it breaks: a promise that no mistake can break says nothing. What the rules
-//! are stands where they are kept (`sender`, `receiver`, `identity`), not here.
+//! are stands where they are kept (`sender`, `receiver`, `identity`, `friendship`), not here. Which of the mistakes
+//! the node makes today is in `docs/model.md`.
 
 /// A rule that is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -32,11 +33,16 @@ pub enum Defect {
     VersionRestartsAtReset,
     /// Keys that are registered while nothing is sealed take no version of their own.
     RegistrationKeepsVersion,
+    /// An accept that is undone does not bring back the revocation that it had made void.
+    AcceptForgetsWhatItVoided,
+    /// A signature that is void, since its window has closed or its key was replaced, has its owner asked for
+    /// another one although the two are friends again.
+    FriendAwaitsSignature,
 }
 
 impl Defect {
     /// Every mistake; [`Defect::None`] is none.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 14] = [
         Self::ApplyWithoutEstablishedAt,
         Self::NonceBeforeSignature,
         Self::NoCompareAndSwap,
@@ -49,5 +55,7 @@ impl Defect {
         Self::NoEnvelopeMemory,
         Self::VersionRestartsAtReset,
         Self::RegistrationKeepsVersion,
+        Self::AcceptForgetsWhatItVoided,
+        Self::FriendAwaitsSignature,
     ];
 }

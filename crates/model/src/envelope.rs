@@ -36,13 +36,15 @@ pub enum Standing {
     Discarded,
     /// Its owner has been told that the row is gone.
     DiscardAnswered,
-    /// Nobody had signed anew when a new friendship began, in an invitation of that time.
-    Superseded(Time),
+    /// Nobody had signed anew when a new friendship began.
+    Superseded,
 }
 
 /// What carrying it out did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Effect {
+    /// The beginning of the newest that it has ended.
+    pub ended: Option<Time>,
     /// It was no longer fresh.
     pub late: bool,
     /// There was a friendship that is newer than the signature, and it stayed.
@@ -116,7 +118,10 @@ impl Envelopes {
     /// The row goes unconfirmed: whatever its owner had signed for it stands so from now on.
     pub(crate) fn retire(&mut self, standing: Standing) {
         for envelope in self.0.iter_mut().flatten() {
-            if matches!(envelope.standing, Standing::Queued | Standing::Lapsed | Standing::Withdrawn) {
+            if matches!(
+                envelope.standing,
+                Standing::Queued | Standing::Lapsed | Standing::Withdrawn | Standing::Superseded
+            ) {
                 envelope.standing = standing;
             }
         }

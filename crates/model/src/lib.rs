@@ -53,6 +53,12 @@ impl Model for Revocation {
     type Action = Action;
 
     fn init_states(&self) -> Vec<State> {
+        let Bounds { envelopes, attempts, .. } = self.bounds;
+        assert!(
+            usize::from(envelopes) <= Bounds::MOST_ENVELOPES,
+            "there is no room for {envelopes} envelopes"
+        );
+        assert!(usize::from(attempts) <= Bounds::MOST_ATTEMPTS, "there is no room for {attempts} attempts");
         vec![State::first()]
     }
 

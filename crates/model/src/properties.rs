@@ -3,9 +3,9 @@
 
 use stateright::Property;
 
-use crate::envelope::{Author, Envelope, Standing};
+use crate::envelope::{Author, Effect, Envelope, Standing};
 use crate::sender::Row;
-use crate::{Revocation, State};
+use crate::{Bounds, Revocation, State};
 
 /// What the owner was told is so, or was undone by something that the owner knows of.
 pub const ACKNOWLEDGED: &str = "no acknowledged change is lost";
@@ -27,6 +27,27 @@ pub const PROVEN: &str = "a proven request is refused as a replay only after it 
 pub const LEASED: &str = "no row outlives its lease";
 /// The same envelope in another request is recognised.
 pub const ONCE: &str = "an envelope is carried out at most once";
+/// What the whole way is for. A discard is the owner's own word, so it ends this promise.
+pub const LEFT: &str = "a friendship that only B still has is in A's list, or undone";
+
+/// A signature made now would end the friendship of now.
+pub const UNASKED: &str = "nobody is asked to sign a revocation for a friend of now";
+
+/// The names of the promises in this module.
+pub const PROMISES: [&str; 12] = [
+    "ACKNOWLEDGED",
+    "KEYS",
+    "VISIBLE",
+    "NEWER",
+    "DISCARDED",
+    "SIGNED",
+    "NONCE",
+    "PROVEN",
+    "LEASED",
+    "ONCE",
+    "LEFT",
+    "UNASKED",
+];
 
 /// The way from the reset to the other node can be gone to its end.
 pub const DELIVERED: &str = "a revocation is confirmed";
@@ -74,13 +95,27 @@ fn visible(_: &Revocation, state: &State) -> bool {
         Standing::Queued | Standing::Lapsed | Standing::Withdrawn | Standing::Confirmed => {
             state.a.row.is_some() || covered(envelope.at) || envelope.author == Author::Forger
         }
-        // The owner has made friends anew. Nothing of before may be left at B.
-        Standing::Superseded(by) => state.b.friend.is_none_or(|since| since >= by),
+        // The owner has made friends anew. Should that be undone, nothing of before may be left at B.
+        Standing::Superseded => {
+            let older = state.b.friend.is_some_and(|since| since <= envelope.at);
+            !older || covered(envelope.at) || at_work(state)
+        }
     })
 }
 
+/// A knows of what B has: as a friendship, as a row of the list, or by an accept that is to come.
+fn at_work(state: &State) -> bool {
+    state.a.friend || state.a.row.is_some() || state.b.accept_under_way
+}
+
+/// B's side alone has a friendship, and nobody at A would see that it has to be ended.
+fn left_behind(_: &Revocation, state: &State) -> bool {
+    state.b.friend.is_some() && !at_work(state) && state.used.discards == 0
+}
+
 fn leased(_: &Revocation, state: &State) -> bool {
-    !matches!(state.a.row, Some(Row::Delivering { until, .. }) if state.now > until)
+    let Some(Row::Delivering { lease, until, .. }) = state.a.row else { return true };
+    state.now <= until || state.a.attempt.is_some_and(|attempt| attempt.nonce == lease)
 }
 
 fn confirmed(state: &State, which: impl Fn(&Envelope) -> bool) -> bool {
@@ -102,19 +137,23 @@ fn repeated(_: &Revocation, state: &State) -> bool {
 }
 
 fn one_sided(_: &Revocation, state: &State) -> bool {
-    let under_way = state.b.invitation.is_some() || state.b.accept_under_way;
-    state.a.friend && state.a.row.is_none() && state.b.friend.is_none() && !under_way
+    let under_way = state.a.accept.is_some() || state.b.accept_under_way || state.b.invitation.is_some();
+    // Not the first friendship, which began at 0, and not one of the signature's own tick.
+    let between =
+        |one: &Envelope, ended: Effect| ended.ended.is_some_and(|since| 0 < since && since < one.at);
+    let apart = state.a.friend && state.a.row.is_none() && state.b.friend.is_none();
+    apart && !under_way && effect(state, between)
 }
 
-fn effect(state: &State, which: impl Fn(&Envelope, bool, bool) -> bool) -> bool {
-    state.envelopes.iter().any(|one| one.effect.is_some_and(|effect| which(one, effect.late, effect.spared)))
+fn effect(state: &State, which: impl Fn(&Envelope, Effect) -> bool) -> bool {
+    state.envelopes.iter().any(|one| one.effect.is_some_and(|effect| which(one, effect)))
 }
 
-fn stands(state: &State, which: impl Fn(Standing) -> bool) -> bool {
-    state.envelopes.iter().any(|envelope| which(envelope.standing))
+fn stands(state: &State, standing: Standing) -> bool {
+    state.envelopes.iter().any(|envelope| envelope.standing == standing)
 }
 
-/// The promises, and what has to be possible within the bounds of this model.
+/// The promises, and what has to be possible.
 pub(crate) fn properties(model: &Revocation) -> Vec<Property<Revocation>> {
     let mut properties = vec![
         Property::always(ACKNOWLEDGED, acknowledged),
@@ -127,33 +166,52 @@ pub(crate) fn properties(model: &Revocation) -> Vec<Property<Revocation>> {
         Property::always(PROVEN, |_, state: &State| !state.breaches.proven_refused),
         Property::always(LEASED, leased),
         Property::always(ONCE, |_, state: &State| !state.breaches.carried_out_twice),
-        Property::sometimes(DELIVERED, |_, state: &State| confirmed(state, |_| true)),
-        Property::sometimes(WITHDRAWN, |_, state: &State| stands(state, |one| one == Standing::Withdrawn)),
+        Property::always(LEFT, |model, state: &State| !left_behind(model, state)),
+        Property::always(UNASKED, |_, state: &State| {
+            !(state.a.friend && state.a.row == Some(Row::AwaitingSignature))
+        }),
     ];
-    if model.bounds.ticks > 0 {
-        properties.extend([
-            Property::sometimes(LATE, |_, state: &State| effect(state, |_, late, _| late)),
+    properties.extend(possible(&model.bounds));
+    properties
+}
+
+/// What has to happen somewhere, where the bounds leave room for it.
+fn possible(bounds: &Bounds) -> Vec<Property<Revocation>> {
+    let (late, again) = (bounds.ticks > 0, bounds.invitations > 0);
+    let signed_twice = bounds.ticks >= bounds.window && bounds.envelopes > 1;
+    let all = [
+        (true, Property::sometimes(DELIVERED, |_, state: &State| confirmed(state, |_| true))),
+        (true, Property::sometimes(WITHDRAWN, |_, state: &State| stands(state, Standing::Withdrawn))),
+        (late, Property::sometimes(LATE, |_, state: &State| effect(state, |_, effect| effect.late))),
+        (
+            late && again,
             Property::sometimes(SURVIVES, |_, state: &State| {
-                state.b.friend.is_some() && effect(state, |_, late, spared| late && spared)
+                effect(state, |_, effect| effect.late && effect.spared)
             }),
-            Property::sometimes(RENEWED, renewed),
-            Property::sometimes(REPEATED, repeated),
-            Property::sometimes(DROPPED, |_, state: &State| {
-                stands(state, |one| one == Standing::DiscardAnswered)
-            }),
+        ),
+        (signed_twice, Property::sometimes(RENEWED, renewed)),
+        (bounds.attempts > 1, Property::sometimes(REPEATED, repeated)),
+        (
+            bounds.discards > 0,
+            Property::sometimes(DROPPED, |_, state: &State| stands(state, Standing::DiscardAnswered)),
+        ),
+        (
+            bounds.attempts > 1 && bounds.faults > 0,
             Property::sometimes(RELEASED, |_, state: &State| {
                 state.used.faults > 0 && state.used.attempts > 1 && confirmed(state, |_| true)
             }),
-            Property::sometimes(SUPERSEDED, |_, state: &State| {
-                stands(state, |one| matches!(one, Standing::Superseded(_)))
+        ),
+        (
+            late && again,
+            Property::sometimes(SUPERSEDED, |_, state: &State| stands(state, Standing::Superseded)),
+        ),
+        (again && bounds.ticks > 1, Property::sometimes(ONE_SIDED, one_sided)),
+        (
+            bounds.devices > 1,
+            Property::sometimes(REFUSED, |_, state: &State| {
+                state.devices.iter().any(|device| device.refused)
             }),
-            Property::sometimes(ONE_SIDED, one_sided),
-        ]);
-    }
-    if model.bounds.devices > 1 {
-        properties.push(Property::sometimes(REFUSED, |_, state: &State| {
-            state.devices.iter().any(|device| device.refused)
-        }));
-    }
-    properties
+        ),
+    ];
+    all.into_iter().filter_map(|(room, property)| room.then_some(property)).collect()
 }

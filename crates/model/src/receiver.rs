@@ -14,6 +14,8 @@ pub struct Receiver {
     pub friend: Option<Time>,
     /// The invitation from A, by its time.
     pub invitation: Option<Time>,
+    /// B's own invitation to A, by its time.
+    pub invited: Option<Time>,
     /// B has accepted, and A does not know yet.
     pub accept_under_way: bool,
     /// Transport nonces that are remembered.
@@ -29,6 +31,7 @@ impl Receiver {
     pub(crate) const FIRST: Self = Self {
         friend: Some(0),
         invitation: None,
+        invited: None,
         accept_under_way: false,
         nonces: Numbers::NONE,
         accepted: Numbers::NONE,
@@ -82,8 +85,9 @@ impl State {
         let ends = |since: &Time| *since <= signed_at || defect == Defect::ApplyWithoutEstablishedAt;
         let ended = self.b.friend.take_if(|since| ends(since)).into_iter();
         let ended = ended.chain(self.b.invitation.take_if(|since| ends(since)));
-        self.breaches.newer_ended |= ended.max().is_some_and(|since| since > signed_at);
-        Effect { late: self.now > signed_at, spared: self.b.friend.is_some() }
+        let ended = ended.chain(self.b.invited.take_if(|since| ends(since))).max();
+        self.breaches.newer_ended |= ended.is_some_and(|since| since > signed_at);
+        Effect { ended, late: self.now > signed_at, spared: self.b.friend.is_some() }
     }
 
     /// Somebody who has seen a nonce sends a request with it that A's node has not signed.

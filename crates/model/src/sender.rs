@@ -47,6 +47,19 @@ pub struct Attempt {
     pub sent: bool,
 }
 
+/// A's answer to an invitation of B's, until B's node has confirmed it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Accept {
+    /// When it was signed.
+    pub at: Time,
+    /// The time of the invitation.
+    pub invitation: Time,
+    /// It has arrived at B.
+    pub arrived: bool,
+    /// It has made a pending revocation void, which is pending again if it is undone.
+    pub owed: bool,
+}
+
 /// A change that the database is asked to make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Write {
@@ -69,6 +82,10 @@ pub struct Sender {
     pub friend: bool,
     /// Database: the invitation to B that B has not accepted, by its time.
     pub invited: Option<Time>,
+    /// Database: an invitation from B, by its time.
+    pub invitation: Option<Time>,
+    /// Database: the answer to one, on its way.
+    pub accept: Option<Accept>,
     /// Memory: the attempt under way.
     pub attempt: Option<Attempt>,
     /// Memory: a discard that is in the database and not answered.
@@ -84,6 +101,8 @@ impl Sender {
         row: None,
         friend: true,
         invited: None,
+        invitation: None,
+        accept: None,
         attempt: None,
         discarding: false,
         unwritten: None,
@@ -158,8 +177,8 @@ impl State {
     pub(crate) fn flush(&mut self, model: &Revocation) -> Option<()> {
         let id = self.envelopes.draft()?;
         (!self.a.busy()).then_some(())?;
-        let verifies =
-            self.envelopes.get(id)?.author == Author::User(self.a.identity.key.unwrap_or(Key::MAX));
+        let author = self.envelopes.get(id)?.author;
+        let verifies = self.a.identity.key.is_some_and(|key| author == Author::User(key));
         if verifies && self.a.row.is_some() {
             self.change(model, Write::Queue(id));
         } else {
@@ -203,7 +222,7 @@ impl State {
         if model.defect == Defect::AckBeforeCommit {
             self.a.unwritten = Some(write);
         } else {
-            self.write(write);
+            self.write(model, write);
         }
         match write {
             Write::Reset(version) => self.told = (version, None),
@@ -212,40 +231,40 @@ impl State {
         }
     }
 
-    pub(crate) fn write_at_last(&mut self) -> Option<()> {
+    pub(crate) fn write_at_last(&mut self, model: &Revocation) -> Option<()> {
         let write = self.a.unwritten.take()?;
-        self.write(write);
+        self.write(model, write);
         Some(())
     }
 
     /// One transaction.
-    fn write(&mut self, write: Write) {
+    fn write(&mut self, model: &Revocation, write: Write) {
         match write {
             Write::Reset(version) => {
-                self.withdraw_signature();
-                if self.a.friend || self.a.invited.is_some() {
+                if let Some(row) = &mut self.a.row {
+                    *row = Row::AwaitingSignature;
+                    self.envelopes.retire(Standing::Withdrawn);
+                }
+                if self.a.friend || self.a.invited.is_some() || self.a.invitation.is_some() {
                     self.a.row = Some(Row::AwaitingSignature);
                 }
                 (self.a.friend, self.a.invited) = (false, None);
+                (self.a.invitation, self.a.accept) = (None, None);
                 self.a.identity = Identity { version, key: None, data: None };
             }
             Write::Keys(key, version) => {
                 // What the old key signed verifies nowhere any more.
-                self.withdraw_signature();
+                self.undo_accept();
+                self.take_back_signature(model, Standing::Withdrawn);
                 let data = self.a.identity.data.map(|_| Sealed { version, key });
                 self.a.identity = Identity { version, key: Some(key), data };
             }
             Write::Queue(id) => {
-                self.withdraw_signature();
+                if let Some(replaced) = self.a.row.and_then(Row::envelope) {
+                    self.envelopes.stand(replaced, Standing::Withdrawn);
+                }
                 self.a.row = Some(Row::Queued(id));
             }
-        }
-    }
-
-    fn withdraw_signature(&mut self) {
-        if let Some(id) = self.a.row.and_then(Row::envelope) {
-            self.envelopes.stand(id, Standing::Withdrawn);
-            self.a.row = Some(Row::AwaitingSignature);
         }
     }
 }
@@ -315,8 +334,7 @@ impl State {
     pub(crate) fn close_window(&mut self, model: &Revocation) -> Option<()> {
         let Some(Row::Queued(id)) = self.a.row else { return None };
         (self.now >= self.envelopes.get(id)?.at + model.bounds.window).then_some(())?;
-        self.a.row = Some(Row::AwaitingSignature);
-        self.envelopes.stand(id, Standing::Lapsed);
+        self.take_back_signature(model, Standing::Lapsed);
         Some(())
     }
 
