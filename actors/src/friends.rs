@@ -172,17 +172,19 @@ pub async fn sync_keys(node: &Arc<Node>, user: &UserId) -> Result<Vec<Synced>, E
 
 /// The user's side of a new friendship: the invitations that led to it are over, and a revocation that
 /// nobody has signed yet is void, since a signature made from now on would end the new friendship.
-/// `revocable_from` is the beginning by the peer's clock, where the peer has signed a time, else `now`.
+/// `revocable_from` is the beginning by the peer's clock, where the peer has signed a time, else `now`. Tells
+/// whether there was such a revocation.
 pub(crate) async fn become_friends(
     tx: &mut Tx,
     user: &UserId,
     peer: &Peer,
     now: UnixMillis,
     revocable_from: UnixMillis,
-) -> Result<(), Error> {
+) -> Result<bool, Error> {
     invitations::end(tx, user, &peer.handle, UnixMillis(i64::MAX)).await?;
-    outbox::drop_unsigned(tx, user, &peer.handle).await?;
-    Ok(friendships::establish(tx, user, peer, now, revocable_from).await?)
+    let voided = outbox::drop_unsigned(tx, user, &peer.handle).await?;
+    friendships::establish(tx, user, peer, now, revocable_from).await?;
+    Ok(voided)
 }
 
 /// The user's side of an ended relationship: friendship, invitations and shares with this peer that were

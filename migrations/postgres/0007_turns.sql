@@ -8,6 +8,11 @@ alter table peers add column probed_early bigint not null default 0;
 
 alter table outbox add column trace text collate "C";
 
+-- Whether the friendship that an accept rests on has made a revocation void: that stands again if the accept is
+-- never taken.
+
+alter table outbox add column voids_revocation bigint not null default 0;
+
 -- The users with messages for one peer take turns, in the order of the last part of their ids, which is
 -- random (the first part is when the account was made).
 

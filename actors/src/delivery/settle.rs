@@ -45,7 +45,7 @@ pub(super) async fn settle(
                         Report::Delivered
                     }
                     Verdict::Rejected { .. } => {
-                        rejected(tx, &leased).await?;
+                        rejected(tx, &leased, now).await?;
                         Report::Rejected
                     }
                     Verdict::Later { .. } => Report::Postponed,
@@ -157,7 +157,7 @@ async fn delivered(tx: &mut Tx, leased: &Leased, friends: bool, now: UnixMillis)
     Ok(())
 }
 
-async fn rejected(tx: &mut Tx, leased: &Leased) -> Result<(), Error> {
+async fn rejected(tx: &mut Tx, leased: &Leased, now: UnixMillis) -> Result<(), Error> {
     let subject = InvitationId::from(leased.subject.clone());
     match leased.envelope.content.message_type {
         MessageType::ResourceShare => {
@@ -170,6 +170,9 @@ async fn rejected(tx: &mut Tx, leased: &Leased) -> Result<(), Error> {
         MessageType::FriendAccept => {
             undo_accept(tx, &leased.user_id, &subject).await?;
             invitations::delete(tx, &subject).await?;
+            if leased.voids_revocation {
+                outbox::await_signature(tx, &leased.user_id, &leased.peer_handle, now).await?;
+            }
         }
         _ => {}
     }
@@ -190,9 +193,9 @@ pub(crate) async fn lapsed(tx: &mut Tx, message: &Lapsed, now: UnixMillis) -> Re
         // The invitation stands as before, and can be accepted again.
         MessageType::FriendAccept if undo_accept(tx, &message.user_id, &subject).await? => {
             invitations::set_status(tx, &subject, Status::Pending).await?;
-            if message.maybe_arrived {
-                // The inviter's node may hold the friendship that ours has just undone: unless it is made
-                // again, that has to be told.
+            if message.maybe_arrived || message.voids_revocation {
+                // The inviter's node may hold the friendship that ours has just undone, or an older one that
+                // was still to be ended: unless a new one is made, that has to be told.
                 outbox::await_signature(tx, &message.user_id, &message.peer_handle, now).await?;
             }
         }

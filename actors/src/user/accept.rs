@@ -5,9 +5,9 @@ use vellum_protocol::MessageType;
 use vellum_store::friendships::Peer;
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::users::{self, User};
-use vellum_store::{InvitationId, Tx};
+use vellum_store::{InvitationId, Tx, outbox};
 
-use super::invite::{become_friends_here, send};
+use super::invite::{become_friends_here, queue};
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
 use crate::delivery::Reports;
@@ -48,11 +48,15 @@ impl Accept {
         let envelope =
             signed.envelope(&scope.node, &me, MessageType::FriendAccept, &invitation.from, scope.now)?;
         let peer = self.peer.or_else(|| invitation.peer.clone()).ok_or(Error::UserNotFound)?;
-        become_friends(tx, &me.id, &peer, scope.now, invitation.revocable_from).await?;
+        let voided = become_friends(tx, &me.id, &peer, scope.now, invitation.revocable_from).await?;
         // The invitation is kept, out of sight, until the inviter's node confirms: if it never does, the
         // friendship would be one-sided, and is undone (see `delivery::settle`).
         invitations::insert(tx, &Invitation { status: Status::Accepted, ..invitation.clone() }).await?;
-        Ok(Some(send(tx, scope, &envelope, invitation.id.as_str()).await?))
+        let (row, reports) = queue(tx, scope, &envelope, invitation.id.as_str()).await?;
+        if voided {
+            outbox::note_voided_revocation(tx, &row).await?;
+        }
+        Ok(Some(reports))
     }
 }
 

@@ -5,7 +5,7 @@ use vellum_protocol::{Envelope, Handle, MessageType};
 use vellum_store::friendships::{self, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::users::User;
-use vellum_store::{InvitationId, Tx, UserId, outbox};
+use vellum_store::{InvitationId, OutboxId, Tx, UserId, outbox};
 
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
@@ -110,11 +110,22 @@ pub(super) async fn send(
     envelope: &Envelope,
     subject: &str,
 ) -> Result<Reports, Error> {
+    Ok(queue(tx, scope, envelope, subject).await?.1)
+}
+
+/// The same; gives the row, too.
+pub(super) async fn queue(
+    tx: &mut Tx,
+    scope: &Scope,
+    envelope: &Envelope,
+    subject: &str,
+) -> Result<(OutboxId, Reports), Error> {
     let expires_at = window::closes_at(tx, envelope).await?;
     let trace = scope.origin.trace.map(|trace| trace.to_string());
     let id =
         outbox::queue(tx, &scope.user, envelope, subject, expires_at, trace.as_deref(), scope.now).await?;
-    Ok(scope.node.reports.watch(&id))
+    let reports = scope.node.reports.watch(&id);
+    Ok((id, reports))
 }
 
 /// Makes two users of this node friends: each gets a row, in the same transaction.
@@ -126,7 +137,8 @@ pub(super) async fn become_friends_here(
     other_as_peer: &Peer,
 ) -> Result<(), Error> {
     become_friends(tx, &me.id, other_as_peer, scope.now, scope.now).await?;
-    become_friends(tx, other, &scope.node.as_peer(me)?, scope.now, scope.now).await
+    become_friends(tx, other, &scope.node.as_peer(me)?, scope.now, scope.now).await?;
+    Ok(())
 }
 
 /// The row that the invited user of the same node holds.

@@ -225,6 +225,42 @@ async fn a_sign_of_life_is_answered_with_what_waits_even_if_it_is_a_single_revoc
 }
 
 #[actix::test]
+async fn nobody_is_asked_to_sign_against_somebody_who_is_a_friend_again() {
+    let (world, alice, bob) = after_a_reset().await;
+    world.wire.set(&world.b.node, Mood::Answers(503, "{}"));
+    queue(&alice, &bob).await;
+    until("an attempt is over", || async { alice.pending().await[0].attempts > 0 }).await;
+    world.wire.set(&world.b.node, Mood::Up);
+    world.clock.advance(10);
+    alice.invite(&bob).await.unwrap();
+    bob.accept_from(&alice).await.unwrap();
+    until("they are friends again", || async { alice.has_friend(&bob).await }).await;
+    world.wire.set(&world.b.node, Mood::Down);
+    world.advance(8 * 24 * 3_600_000);
+    until("the window has closed", || async { alice.pending().await.is_empty() }).await;
+    assert!(alice.has_friend(&bob).await && bob.has_friend(&alice).await);
+}
+
+#[actix::test]
+async fn an_accept_that_is_undone_leaves_the_revocation_that_it_had_made_void() {
+    let (world, alice, bob) = World::with_two_people().await;
+    alice.invite(&bob).await.unwrap();
+    world.wire.set(&world.a.node, Mood::LosesAnswers);
+    bob.accept_from(&alice).await.unwrap();
+    for round in ["first", "second"] {
+        world.wire.set(&world.a.node, Mood::Down);
+        world.advance(300_000);
+        until("the accept is undone", || async { !bob.has_friend(&alice).await }).await;
+        assert!(alice.has_friend(&bob).await, "hers has arrived");
+        assert_eq!(bob.pending().await.len(), 1, "after the {round} time it is still to be told");
+        if round == "first" {
+            bob.accept_from(&alice).await.unwrap();
+            assert!(bob.pending().await.is_empty(), "void while they are friends");
+        }
+    }
+}
+
+#[actix::test]
 async fn one_peer_that_is_down_delays_no_other() {
     let (world, mut alice, bob) = World::with_two_friends().await;
     let amy = world.a.person("amy").await;

@@ -202,9 +202,16 @@ pub async fn await_signature(
 }
 
 /// Takes back every signature of the user that has not been delivered: revocations wait to be signed
-/// anew, other messages go and are returned, so that what rested on them can be undone. Part of a reset
+/// anew (but not by somebody who is a friend of their recipient again: a signature of now would end that),
+/// other messages go and are returned, so that what rested on them can be undone. Part of a reset
 /// and of a change of keys, since what the old keys signed no longer verifies.
 pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<Vec<Lapsed>, StoreError> {
+    on!(tx, c => sqlx::query(
+        "delete from outbox where user_id = $1 and state <> 'awaiting_signature'
+           and message_type = 'RELATIONSHIP_REVOKE' and exists (
+               select 1 from friendships f where f.user_id = outbox.user_id and f.friend_handle = outbox.peer_handle)"
+    )
+    .bind(user).execute(c).await.map(Affected::from))?;
     on!(tx, c => sqlx::query(
         "update outbox set state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
              next_attempt_at = null, lease_holder = null, lease_until = null
@@ -214,7 +221,8 @@ pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<Vec<Lapse
     let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
         "delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'
          returning user_id, peer_handle, message_type, subject,
-             case when state = 'delivering' then 1 else maybe_arrived end as maybe_arrived"
+             case when state = 'delivering' then 1 else maybe_arrived end as maybe_arrived,
+             voids_revocation"
     )
     .bind(user).fetch_all(c).await)?;
     rows.into_iter().map(Lapsed::try_from).collect()
@@ -242,7 +250,7 @@ pub async fn queue(
              state = 'queued', envelope = excluded.envelope, envelope_at = excluded.envelope_at,
              expires_at = excluded.expires_at, next_attempt_at = excluded.next_attempt_at, attempts = 0,
              trace = excluded.trace,
-             maybe_arrived = 0, lease_holder = null, lease_until = null
+             maybe_arrived = 0, voids_revocation = 0, lease_holder = null, lease_until = null
          returning id"
     )
     .bind(OutboxId::generate())
@@ -304,10 +312,17 @@ pub async fn discard(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<Option
 }
 
 /// Removes a revocation for this peer that nobody signed: the relationship it was to end has been
-/// replaced by a new one, which a signature made from now on would end.
-pub async fn drop_unsigned(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and peer_handle = $2 and state = 'awaiting_signature'")
+/// replaced by a new one, which a signature made from now on would end. Tells whether there was one.
+pub async fn drop_unsigned(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<bool, StoreError> {
+    let done = on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and peer_handle = $2 and state = 'awaiting_signature'")
         .bind(user).bind(peer.as_str()).execute(c).await.map(Affected::from))?;
+    Ok(done.rows_affected() > 0)
+}
+
+/// Notes that the message about this subject has made a revocation void.
+pub async fn note_voided_revocation(tx: &mut Tx, id: &OutboxId) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("update outbox set voids_revocation = 1 where id = $1")
+        .bind(id).execute(c).await.map(Affected::from))?;
     Ok(())
 }
 

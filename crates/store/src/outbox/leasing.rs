@@ -26,6 +26,8 @@ pub struct Leased {
     pub attempts: u32,
     /// Whether an earlier attempt may have been carried out without our hearing of it.
     pub maybe_arrived: bool,
+    /// Whether what rests on it has made a revocation void.
+    pub voids_revocation: bool,
     /// Where in a trace the request stood that put the envelope here (W3C Trace Context).
     pub trace: Option<String>,
     /// The lease's word; every outcome names it.
@@ -42,6 +44,7 @@ struct LeasedRow {
     expires_at: i64,
     attempts: i64,
     maybe_arrived: i64,
+    voids_revocation: i64,
     trace: Option<String>,
     lease_holder: String,
 }
@@ -60,6 +63,7 @@ impl TryFrom<LeasedRow> for Leased {
             expires_at: UnixMillis(row.expires_at),
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
             maybe_arrived: row.maybe_arrived != 0,
+            voids_revocation: row.voids_revocation != 0,
             trace: row.trace,
             lease: row.lease_holder,
         })
@@ -162,7 +166,7 @@ macro_rules! lease {
          update outbox set state = 'delivering', lease_holder = $1, lease_until = $3
          where state = 'queued' and id in (select id from chosen)
          returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, maybe_arrived,
-             trace, lease_holder"))
+             voids_revocation, trace, lease_holder"))
     };
 }
 
@@ -288,6 +292,8 @@ pub struct Lapsed {
     pub subject: String,
     /// Whether the peer may have taken it all the same.
     pub maybe_arrived: bool,
+    /// Whether what rests on it has made a revocation void.
+    pub voids_revocation: bool,
 }
 
 #[derive(FromRow)]
@@ -297,6 +303,7 @@ pub(super) struct LapsedRow {
     message_type: String,
     subject: String,
     maybe_arrived: i64,
+    voids_revocation: i64,
 }
 
 impl TryFrom<LapsedRow> for Lapsed {
@@ -309,13 +316,21 @@ impl TryFrom<LapsedRow> for Lapsed {
             message_type: read_word("outbox.message_type", &row.message_type, MessageType::parse)?,
             subject: row.subject,
             maybe_arrived: row.maybe_arrived != 0,
+            voids_revocation: row.voids_revocation != 0,
         })
     }
 }
 
-/// Closes windows that end at or before `now`: revocations wait for a new signature, with their history;
+/// Closes windows that end at or before `now`: revocations wait for a new signature, with their history, or
+/// go where the two are friends again, which a signature of now would end;
 /// other messages go, and are returned so that what they were part of can be undone.
 pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreError> {
+    on!(tx, c => sqlx::query(
+        "delete from outbox where state = 'queued' and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'
+           and exists (
+               select 1 from friendships f where f.user_id = outbox.user_id and f.friend_handle = outbox.peer_handle)"
+    )
+    .bind(now.0).execute(c).await.map(Affected::from))?;
     on!(tx, c => sqlx::query(
         "update outbox set state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
              next_attempt_at = null
@@ -324,7 +339,7 @@ pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreEr
     .bind(now.0).execute(&mut *c).await.map(Affected::from))?;
     let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
         "delete from outbox where state = 'queued' and expires_at <= $1
-         returning user_id, peer_handle, message_type, subject, maybe_arrived"
+         returning user_id, peer_handle, message_type, subject, maybe_arrived, voids_revocation"
     )
     .bind(now.0).fetch_all(&mut *c).await)?;
     rows.into_iter().map(Lapsed::try_from).collect()

@@ -149,7 +149,8 @@ async fn withdrawing_signatures_unsigns_revocations_and_gives_back_every_other_m
             peer_handle: handle(CARL),
             message_type: MessageType::FriendAccept,
             subject: "an invitation".into(),
-            maybe_arrived: false
+            maybe_arrived: false,
+            voids_revocation: false,
         }]
     );
     let pending = db.pending(&alice).await;

@@ -257,7 +257,8 @@ async fn a_closed_window_unsigns_revocations_and_gives_back_every_other_message(
             peer_handle: handle(bob),
             message_type: MessageType::FriendAccept,
             subject: "closed".into(),
-            maybe_arrived: false
+            maybe_arrived: false,
+            voids_revocation: false,
         }]
     );
     let row = db.pending_for(&alice, bob).await.unwrap();
