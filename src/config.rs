@@ -64,6 +64,8 @@ pub struct Settings {
     pub http: Http,
     /// Base64 of the server key's seed, if it is not kept in `data_dir`.
     pub identity_key: Option<SecretString>,
+    /// The keys that device wrap secrets are encrypted with, if they are not kept in `data_dir`.
+    pub wrapping_keys: Option<SecretString>,
     /// Other nodes.
     pub federation: Federation,
     /// Rate limits.

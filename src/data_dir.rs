@@ -67,11 +67,18 @@ impl DataDir {
         }
     }
 
-    /// The keys that device wrap secrets are encrypted with; the first is made if there is none.
+    /// The keys that device wrap secrets are encrypted with: those in the settings, else those in the folder,
+    /// of which the first is made if there is none.
     ///
     /// # Errors
-    /// When the file cannot be read or made, or a line of it is no key.
-    pub fn wrapping_keys(&self) -> anyhow::Result<WrappingKeys> {
+    /// When the file cannot be read or made, or a line of it or the setting is no key.
+    pub fn wrapping_keys(&self, configured: Option<&SecretString>) -> anyhow::Result<WrappingKeys> {
+        if let Some(text) = configured.cloned() {
+            let read =
+                move || parse_wrapping_keys(text.expose_secret()).map_err(|error| format!("{error:#}"));
+            return WrappingKeys::new(Box::new(read))
+                .map_err(|error| anyhow::anyhow!("the setting server.wrapping_keys: {error}"));
+        }
         if self.read_wrapping_file()?.is_none() {
             self.add_wrapping_key()?;
         }
@@ -124,9 +131,9 @@ impl DataDir {
     }
 }
 
-/// One key a line, the newest first: its name, a space, and base64 of 32 bytes.
+/// One key a line (or between commas), the newest first: its name, a space, and base64 of 32 bytes.
 fn parse_wrapping_keys(text: &str) -> anyhow::Result<Ring> {
-    let lines = text.lines().filter(|line| !line.trim().is_empty());
+    let lines = text.split(['\n', ',']).filter(|line| !line.trim().is_empty());
     let keys = lines.map(|line| {
         let (id, key) = line.trim().split_once(' ').context("a line is no name and key")?;
         let key =

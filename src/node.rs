@@ -79,7 +79,7 @@ impl Built {
         let address = listener.local_addr()?;
         let origin = settings.origin_at(address.port())?;
         let clock = Clock::system();
-        let wrapping = folder.wrapping_keys()?;
+        let wrapping = folder.wrapping_keys(settings.wrapping_keys.as_ref())?;
         agree_on_keys(&store, &origin, &identity, &wrapping).await?;
         let (epoch, restored) = Epoch::begin(&store, &folder, clock.now()).await?;
         if restored {

@@ -176,6 +176,9 @@ async fn check_and_deliver(
     let server = authenticate(node, &inbound, &body, limit, now).await?;
     let message = ReceivedMessage::from_body(&body).map_err(|error| Refusal::Shape(error.to_string()))?;
     message.check_structure().map_err(Refusal::from)?;
+    if message.nonce().is_some_and(|nonce| nonce.contains('\0')) {
+        return Err(Refusal::Shape("a nonce must not contain U+0000".into()).into());
+    }
     let (from, to) = (message.sender().map_err(Refusal::from)?, message.recipient().map_err(Refusal::from)?);
     if !node.is_local(&to) {
         return Err(Refusal::RecipientElsewhere.into());

@@ -12,7 +12,8 @@ use crate::data_dir::DataDir;
 /// What to do with the keys.
 #[derive(Debug, Subcommand)]
 pub enum SecretsCommand {
-    /// Makes a new key for device wrap secrets and encrypts every stored secret with it.
+    /// Makes a new key for device wrap secrets, unless they are in the settings, and encrypts every stored secret with
+    /// the newest.
     Rotate,
 }
 
@@ -23,16 +24,19 @@ pub fn run(context: &Context, command: SecretsCommand) -> anyhow::Result<()> {
     let folder = DataDir::open(&settings.data_dir)?;
     block_on(async {
         let store = Store::open(settings.database_url()).await.context("opening the database")?;
-        // The key first: a crash afterwards leaves a key that nothing uses yet, never the other way round.
-        folder.add_wrapping_key()?;
-        let renewed = folder.wrapping_keys()?.renew_all(&store, Clock::system().now()).await;
+        let configured = settings.wrapping_keys.as_ref();
+        if configured.is_none() {
+            // The key first: a crash afterwards leaves a key that nothing uses yet, never the other way round.
+            folder.add_wrapping_key()?;
+        }
+        let renewed = folder.wrapping_keys(configured)?.renew_all(&store, Clock::system().now()).await;
         store.close().await;
         let renewed = renewed?;
         print(&if context.json {
             json!({ "renewed": renewed }).to_string()
         } else {
             format!(
-                "{renewed} secrets are encrypted with a new key; older keys stay in wrap.keys, for backups"
+                "{renewed} secrets are encrypted with the newest key; older keys stay where they are, for backups"
             )
         });
         Ok(())

@@ -50,6 +50,7 @@ struct RawHttp {
 #[serde(deny_unknown_fields)]
 struct RawServer {
     identity_key: Option<SecretString>,
+    wrapping_keys: Option<SecretString>,
 }
 
 #[derive(Deserialize)]
@@ -110,6 +111,7 @@ impl Raw {
             database_url: database_url.into(),
             http: check_http(raw.http)?,
             identity_key: raw.server.identity_key,
+            wrapping_keys: raw.server.wrapping_keys,
             federation: check_federation(&raw.federation)?,
             limits: check_limits(raw.limits)?,
             mail: check_mail(raw.mail)?,

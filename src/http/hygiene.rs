@@ -11,6 +11,7 @@ use actix_web::{HttpMessage, web};
 use tracing_actix_web::RequestId;
 
 use super::App;
+use super::error::Problem;
 use crate::config::Origin;
 
 /// How long a browser may keep a preflight's answer, in seconds.
@@ -34,6 +35,22 @@ pub fn cross_origin(clients: &[Origin]) -> Cors {
         .block_on_origin_mismatch(false)
         .max_age(PREFLIGHT_AGE);
     clients.iter().fold(cors, |cors, client| cors.allowed_origin(client.as_str()))
+}
+
+/// Refuses a path with a character that no database keeps in a text: nothing is there, on either engine.
+///
+/// # Errors
+/// Only what the handler fails with; a refusal is an answer.
+pub async fn path(
+    request: ServiceRequest,
+    next: Next<impl MessageBody + 'static>,
+) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
+    if request.path().contains("%00") {
+        return Ok(request
+            .error_response(Problem::not_found("There is nothing here."))
+            .map_into_right_body());
+    }
+    Ok(next.call(request).await?.map_into_left_body())
 }
 
 /// Adds the headers.

@@ -132,6 +132,7 @@ pub fn application(
         .default_service(web::to(|| async {
             Err::<HttpResponse, _>(Problem::not_found("There is nothing here."))
         }))
+        .wrap(from_fn(hygiene::path))
         .wrap(from_fn(limits::limit))
         .wrap(Compress::default())
         .wrap(cors)

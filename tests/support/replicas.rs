@@ -1,6 +1,5 @@
 //! Several nodes on one PostgreSQL database, behind a balancer: one node to the world.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
@@ -28,13 +27,13 @@ impl Replicas {
             ("VELLUM_DATABASE__URL", database.as_str()),
             ("VELLUM_HTTP__ORIGIN", &origin),
             ("VELLUM_SERVER__IDENTITY_KEY", "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk="),
+            ("VELLUM_SERVER__WRAPPING_KEYS", "shared BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc="),
         ];
         all.extend_from_slice(settings);
         let upstreams: Arc<Mutex<Vec<u16>>> = Arc::default();
         let mut nodes = Vec::new();
         for _ in 0..count {
             let mut node = TestNode::prepared(&all);
-            share_wrapping_keys(node.process.folder());
             node.process.start().await.unwrap();
             upstreams.lock().unwrap().push(node.process.port());
             nodes.push(node);
@@ -64,13 +63,6 @@ impl Replicas {
     pub fn address(&self, node: usize) -> String {
         format!("http://127.0.0.1:{}", self.upstreams.lock().unwrap()[node])
     }
-}
-
-/// All of them encrypt with the same key.
-fn share_wrapping_keys(folder: &Path) {
-    std::fs::create_dir_all(folder).unwrap();
-    let line = "shared BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n";
-    std::fs::write(folder.join("wrap.keys"), line).unwrap();
 }
 
 /// Passes each connection on to the next node that takes it.

@@ -11,8 +11,8 @@ use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
 use crate::{Conn, StoreError, postgres, sqlite};
 
-/// Values in one statement; SQLite takes 32,766 at most.
-const VALUES: usize = 30_000;
+/// Values in one statement. Statements of one length are parsed once; longer ones bring nothing.
+const VALUES: usize = 3_000;
 /// The table that marks an unfinished copy.
 const MARK: &str = "copy_under_way";
 
@@ -268,7 +268,7 @@ impl Side {
                         query = bind!(query, cell, column.kind);
                     }
                 }
-                query.persistent(false).execute(&mut *tx).await?;
+                query.execute(&mut *tx).await?;
             }
             tx.commit().await?;
             Ok(())
