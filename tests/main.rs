@@ -5,6 +5,7 @@
 mod support;
 
 mod administration;
+mod attacks;
 mod ciphertext;
 mod device_transfer;
 mod drain;
