@@ -27,9 +27,9 @@ async fn slow_heads_occupy_nobody_and_are_cut_off() {
         loop {
             // A write may still succeed after the other side has closed; the read tells.
             let _ = watched.write_all(b"a").await;
-            match tokio::time::timeout(Duration::from_millis(500), watched.read(&mut buffer)).await {
-                Ok(Ok(0) | Err(_)) => break,
-                _ => {}
+            let read = tokio::time::timeout(Duration::from_millis(500), watched.read(&mut buffer)).await;
+            if let Ok(Ok(0) | Err(_)) = read {
+                break;
             }
         }
     };

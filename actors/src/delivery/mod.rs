@@ -27,7 +27,7 @@ pub(crate) use settle::lapsed;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use actix::prelude::*;
 use futures_util::FutureExt;
@@ -56,6 +56,11 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 const SHORTEST_SLEEP: Duration = Duration::from_millis(200);
 /// The pause after an attempt has ended, in which others may end too.
 const AFTER_ATTEMPT: Duration = Duration::from_millis(10);
+/// How much longer than a look the rest after it is: with a long queue a look takes tens of milliseconds, and
+/// looking is to take no more than a fifth of a core.
+const REST: u32 = 4;
+/// The longest rest.
+const LONGEST_REST: Duration = Duration::from_millis(500);
 /// The pause after the database has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -66,6 +71,8 @@ pub struct RevocationDelivery {
     scan_again: bool,
     stopping: bool,
     timer: Option<SpawnHandle>,
+    /// No look before this time.
+    rested_at: Option<Instant>,
     /// By row, and by a number that tells two attempts with one row apart.
     under_way: BTreeMap<(OutboxId, u64), UnderWay>,
     attempts: u64,
@@ -131,6 +138,7 @@ impl RevocationDelivery {
             scan_again: false,
             stopping: false,
             timer: None,
+            rested_at: None,
             under_way: BTreeMap::new(),
             attempts: 0,
             withdrawn: HashSet::new(),
@@ -146,11 +154,20 @@ impl RevocationDelivery {
             self.scan_again = true;
             return;
         }
+        let rest = self.rested_at.map(|at| at.saturating_duration_since(Instant::now()));
+        if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
+            self.sleep(rest, ctx);
+            return;
+        }
         self.scanning = true;
         self.scan_again = false;
         let lease = format!("{}:{}", self.node.instance, uuid::Uuid::new_v4());
+        let begun = Instant::now();
         let look = look(Arc::clone(&self.node), lease).into_actor(self);
-        ctx.spawn(look.map(|scan, actor, ctx| actor.scanned(scan, ctx)));
+        ctx.spawn(look.map(move |scan, actor, ctx| {
+            actor.rested_at = Some(Instant::now() + (begun.elapsed() * REST).min(LONGEST_REST));
+            actor.scanned(scan, ctx);
+        }));
     }
 
     fn scanned(&mut self, scan: Result<Scan, Error>, ctx: &mut Context<Self>) {
@@ -363,7 +380,7 @@ fn until(millis: i64) -> Duration {
 
 /// One attempt with one row, and the record of its outcome. One that is stopped leaves no record.
 async fn attempt(node: Arc<Node>, leased: Leased, trace: TraceParent, stop: AbortRegistration) {
-    let (started, stopwatch) = (node.clock.now(), std::time::Instant::now());
+    let (started, stopwatch) = (node.clock.now(), Instant::now());
     let verdict = if node.is_local(&leased.peer_handle) {
         Some(settle::deliver_here(&node, &leased).await)
     } else {
