@@ -154,7 +154,7 @@ impl Postgres {
     }
 
     async fn commit<E: TxError>(&self, mut tx: Tx, number: &str) -> Result<(), Trouble<E>> {
-        match tx.run("commit").await {
+        match commit_whole(&mut tx).await {
             Ok(()) => Ok(()),
             Err(StoreError::Conflict) => {
                 undo(tx).await;
@@ -208,6 +208,15 @@ impl Postgres {
 async fn tomorrow(pool: &PgPool) -> Result<(), StoreError> {
     if let Ok(text) = std::env::var("TEST_TOMORROWS_MIGRATION") {
         sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(pool).await?;
+    }
+    Ok(())
+}
+
+/// Commits a transaction in which every statement has succeeded. PostgreSQL takes `commit` for a failed one as a
+/// rollback, and calls that a success; the statement before it fails then.
+async fn commit_whole(tx: &mut Tx) -> Result<(), StoreError> {
+    if let Some(connection) = tx.as_postgres() {
+        sqlx::raw_sql("select 1; commit").execute(connection).await?;
     }
     Ok(())
 }

@@ -10,5 +10,6 @@ mod peers;
 mod relationships;
 mod sign_in;
 mod support;
+mod transactions;
 mod users;
 mod writer;
