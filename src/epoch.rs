@@ -1,7 +1,7 @@
 //! Recognises a database that was put back from a backup, before it does harm: what it holds in its outbox
 //! may have been delivered since, and its users may know newer keys than it does.
 //!
-//! Every run of a node gives itself a name, renewed every few minutes, and writes it to the database and to
+//! Every run of a node gives itself a name, renewed every minute, and writes it to the database and to
 //! a file beside it. A database that knows another name than the file is not the one that the folder last
 //! worked with. The file goes first, and names its predecessor too, so a crash in between is no alarm.
 
@@ -71,13 +71,20 @@ impl Epoch {
             current: Uuid::new_v4().to_string(),
             before: self.current.clone(),
         };
-        let text = format!("{}\n{}\n{}\n", new.folder, new.current, new.before);
-        dir.write_new(FILE, text.as_bytes()).context("writing the file \"epoch\" in the data folder")?;
+        new.write(dir)?;
         *self = new;
         let (folder, current) = (self.folder.clone(), self.current.clone());
         let written: Result<(), StoreError> =
             store.write(move |tx| async move { epochs::set(tx, &folder, &current).await }.boxed()).await;
-        Ok(written?)
+        written?;
+        // The database has the new name: from now on one that has the old one is an older copy.
+        self.before.clone_from(&self.current);
+        self.write(dir)
+    }
+
+    fn write(&self, dir: &DataDir) -> anyhow::Result<()> {
+        let text = format!("{}\n{}\n{}\n", self.folder, self.current, self.before);
+        dir.write_new(FILE, text.as_bytes()).context("writing the file \"epoch\" in the data folder")
     }
 }
 

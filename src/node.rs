@@ -42,8 +42,6 @@ const FINISH_REQUESTS: Duration = Duration::from_secs(6);
 const FINISH_LETTERS: Duration = Duration::from_secs(3);
 /// How often what is over its time is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
-/// After how many rounds of it the run gets a new name.
-const EPOCH_ROUNDS: u32 = 10;
 /// The account made at the very first start.
 pub const FIRST_ADMINISTRATOR: &str = "admin@localhost";
 
@@ -235,7 +233,6 @@ fn serve(app: &web::Data<App>, listener: TcpListener) -> anyhow::Result<Server> 
 /// Forgets what is over its time, and lets idle actors go.
 async fn keep_house(node: Arc<Node>, app: web::Data<App>, mut run: Option<(Epoch, DataDir)>) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
-    let mut rounds = 0_u32;
     loop {
         interval.tick().await;
         app.limiters.sweep();
@@ -243,9 +240,7 @@ async fn keep_house(node: Arc<Node>, app: web::Data<App>, mut run: Option<(Epoch
         if let Err(error) = housekeeping::sweep(&node).await {
             tracing::error!(%error, "what is over its time could not be forgotten");
         }
-        rounds = rounds.wrapping_add(1);
         if let Some((epoch, folder)) = &mut run
-            && rounds.is_multiple_of(EPOCH_ROUNDS)
             && let Err(error) = epoch.renew(&node.store, folder).await
         {
             tracing::error!(error = format!("{error:#}"), "the run could not be given a new name");

@@ -116,12 +116,25 @@ fn presented(request: &HttpRequest, app: &App) -> Result<Option<SecretString>, P
 
 /// A browser sends the cookie along with a form of any site; it also says which site that is.
 fn refuse_foreign_origin(request: &HttpRequest, app: &App) -> Result<(), Problem> {
-    let origin = request.headers().get(header::ORIGIN).and_then(|value| value.to_str().ok());
-    let known = std::iter::once(&app.origin).chain(&app.client_origins);
-    match origin {
-        Some(origin) if known.into_iter().any(|known| known.as_str() == origin) => Ok(()),
-        _ => Err(Problem::forbidden(
-            "A change that is authenticated by cookie must come from this node's origin or a configured client's.",
-        )),
+    if is_from_known_origin(request, app) {
+        return Ok(());
     }
+    Err(Problem::forbidden(
+        "A change that is authenticated by cookie must come from this node's origin or a configured client's.",
+    ))
+}
+
+/// Whether a request says that it comes from a page of this node or of a configured client.
+fn is_from_known_origin(request: &HttpRequest, app: &App) -> bool {
+    let origin = request.headers().get(header::ORIGIN).and_then(|value| value.to_str().ok());
+    let mut known = std::iter::once(&app.origin).chain(&app.client_origins);
+    origin.is_some_and(|origin| known.any(|known| known.as_str() == origin))
+}
+
+/// Whether whoever signs in with this request gets a session cookie. A client with a token of its own has no
+/// use for one; and a page of another site must not sign its visitor in to an account of its choosing.
+pub fn takes_cookie(request: &HttpRequest, app: &App) -> bool {
+    let headers = request.headers();
+    !headers.contains_key(header::AUTHORIZATION)
+        && (!headers.contains_key(header::ORIGIN) || is_from_known_origin(request, app))
 }

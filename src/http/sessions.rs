@@ -12,7 +12,7 @@ use vellum_store::SessionId;
 use vellum_store::sessions::{self, Session};
 
 use super::body::Body;
-use super::caller::{COOKIE, Caller, MaybeCaller};
+use super::caller::{COOKIE, Caller, MaybeCaller, takes_cookie};
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
@@ -66,7 +66,7 @@ pub(super) async fn signed_in(
     let mut answer = HttpResponse::Created();
     answer.insert_header((header::CACHE_CONTROL, "no-store"));
     answer.insert_header(ContentEncoding::Identity);
-    if !request.headers().contains_key(header::AUTHORIZATION) {
+    if takes_cookie(request, app) {
         // A browser keeps the token where no script can read it.
         answer.cookie(session_cookie(app, opened));
     }

@@ -19,7 +19,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{PgPool, Postgres as Engine, Row};
+use sqlx::{Connection, PgConnection, PgPool, Postgres as Engine, Row};
 use tokio::time::Instant;
 
 use crate::conn::{Conn, EngineConn, Reader, Tx};
@@ -65,11 +65,14 @@ impl Postgres {
         Ok(database)
     }
 
-    pub async fn connect(url: &str) -> Result<Self, StoreError> {
+    async fn connect(url: &str) -> Result<Self, StoreError> {
+        let options = options(url)?;
+        // A pool would try for a while, and say of whatever went wrong that there was no time.
+        PgConnection::connect_with(&options).await?.close().await?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE)
-            .connect_with(options(url)?)
+            .connect_with(options)
             .await?;
         Ok(Self { pool })
     }

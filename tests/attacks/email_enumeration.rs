@@ -1,0 +1,105 @@
+//! The attacker has a list of addresses and wants to know which have an account here: who is a customer, whom
+//! to write a convincing letter to. No answer without a session may tell: not by its status, its body, its
+//! headers, nor by the work behind it (which shows as time). What stops it: known and unknown addresses take
+//! the same steps up to the letter itself, which is sent later and by somebody else.
+
+use std::collections::BTreeMap;
+
+use reqwest::Response;
+use serde_json::{Value, json};
+
+use crate::support::{Authenticator, Database, TestNode, plain_http};
+
+const KNOWN: &str = "ann@people.example";
+const UNKNOWN: &str = "nobody@people.example";
+
+/// All that an answer tells but for what is different in every answer.
+async fn told(answer: Response) -> (u16, BTreeMap<String, String>, Value) {
+    let status = answer.status().as_u16();
+    let mut headers = BTreeMap::new();
+    for (name, value) in answer.headers() {
+        if !["date", "x-request-id"].contains(&name.as_str()) {
+            // Lists come in any order.
+            let mut parts: Vec<&str> = value.to_str().unwrap().split(", ").collect();
+            parts.sort_unstable();
+            headers.insert(name.to_string(), parts.join(", "));
+        }
+    }
+    (status, headers, answer.json().await.unwrap_or_default())
+}
+
+async fn post(node: &TestNode, path: &str, body: &Value) -> (u16, BTreeMap<String, String>, Value) {
+    told(plain_http().post(format!("{}{path}", node.process.origin())).json(body).send().await.unwrap()).await
+}
+
+#[tokio::test]
+async fn every_answer_on_the_way_to_a_session_is_the_same_for_known_and_unknown_addresses() {
+    let node = TestNode::start().await;
+    node.user("ann").await;
+    for body in [json!({}), json!({ "language": "de" })] {
+        let ask = async |email: &str| {
+            let mut body = body.clone();
+            body["email"] = json!(email);
+            post(&node, "/auth/verify", &body).await
+        };
+        assert_eq!(ask(KNOWN).await, ask(UNKNOWN).await);
+        assert_eq!(ask(KNOWN).await.0, 201);
+    }
+    for token in ["12345678", "", "no code at all"] {
+        let guess = async |email: &str| {
+            post(&node, "/auth/sessions", &json!({ "method": "otp", "email": email, "token": token })).await
+        };
+        for _ in 0..7 {
+            assert_eq!(guess(KNOWN).await, guess(UNKNOWN).await, "{token}: before and after the fifth try");
+        }
+    }
+    node.process.newest_code(0).await.expect("the known one gets letters");
+}
+
+#[tokio::test]
+async fn an_unknown_address_costs_the_node_the_same_writes_as_a_known_one() {
+    let node = TestNode::start().await;
+    node.user("ann").await;
+    let database = Database::of(&node).await;
+    // How many rows each table gained or lost by asking for a code twice.
+    let work = async |email: &str| {
+        let mut tables = Vec::new();
+        for _ in 0..2 {
+            let before = database.snapshot().await;
+            assert_eq!(post(&node, "/auth/verify", &json!({ "email": email })).await.0, 201);
+            let changes = before.difference(&database.snapshot().await);
+            tables.extend(changes.into_iter().map(|line| line.split(':').next().unwrap().to_owned()));
+        }
+        tables
+    };
+    let (known, unknown) = (work(KNOWN).await, work(UNKNOWN).await);
+    assert!(!known.is_empty());
+    assert_eq!(known, unknown);
+}
+
+#[tokio::test]
+async fn options_to_sign_in_with_a_passkey_name_nobodys_passkeys() {
+    const APP: &str = "https://app.example";
+    let node = TestNode::start_with(&[("VELLUM_HTTP__CLIENT_ORIGINS", APP)]).await;
+    let ann = node.person("ann").await;
+    Database::of(&node).await.add_passkey(&ann, "annspasskey").await;
+    let options = "/auth/passkeys/authenticate/options";
+    for body in [json!({}), json!({ "email": KNOWN }), json!({ "email": UNKNOWN })] {
+        let (status, _, options) = post(&node, options, &body).await;
+        assert_eq!((status, &options["allowCredentials"]), (200, &json!([])));
+    }
+    // A known credential with a wrong signature is refused as an unknown one is.
+    let answer_with = async |id: &str| {
+        let (_, _, options) = post(&node, options, &json!({})).await;
+        let mut answer = Authenticator::at(APP).get(&options);
+        answer["id"] = json!(id);
+        answer["rawId"] = json!(id);
+        answer["response"]["userHandle"] = json!("AAAA");
+        let (status, _, mut body) = post(&node, "/auth/passkeys/authenticate/verify", &answer).await;
+        body.as_object_mut().unwrap().remove("instance");
+        (status, body)
+    };
+    let refused = answer_with("annspasskey").await;
+    assert_eq!(refused.0, 401);
+    assert_eq!(refused, answer_with("nobodyspasskey0").await);
+}
