@@ -5,13 +5,17 @@
 use serde_json::Value;
 
 use super::raw;
-use crate::support::TestNode;
+use crate::support::{TestNode, eventually};
 
 #[tokio::test]
 async fn whatever_is_sent_an_event_is_one_line_without_control_characters() {
     let node = TestNode::start_with(&[("VELLUM_LOG__FORMAT", "json"), ("VELLUM_LOG__FILTER", "trace")]).await;
     // Before it come the words for whoever starts a node for the first time.
-    let begun = std::fs::read_to_string(node.process.log_path()).unwrap().len();
+    let begun = eventually("they are written", || async {
+        let log = std::fs::read_to_string(node.process.log_path()).unwrap();
+        log.contains("vellum user session --email").then_some(log.len())
+    })
+    .await;
     let forged = "{\\\"level\\\":\\\"ERROR\\\"}";
     for request in [
         format!("GET /x%0d%0a{forged} HTTP/1.1\r\nhost: x\r\nuser-agent: \x1b[31mred\r\n\r\n"),

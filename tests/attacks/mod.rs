@@ -2,12 +2,12 @@
 //! would gain, and what stops him; and each shows first that the honest request works, so that it cannot hold
 //! for the wrong reason. Attacks on the federation protocol itself are in `inbox.rs` and `faults.rs` too.
 
+mod another_users_things;
 mod code_guessing;
 mod cross_protocol;
 mod cross_site_requests;
 mod deep_json;
 mod email_enumeration;
-mod foreign_ids;
 mod forged_points;
 mod header_smuggling;
 mod log_injection;
