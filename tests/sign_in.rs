@@ -78,6 +78,21 @@ async fn open_registration_makes_an_account_for_whoever_has_the_code() {
 }
 
 #[tokio::test]
+async fn a_letter_goes_to_the_accounts_own_address_however_it_was_typed() {
+    let node = TestNode::start().await;
+    node.user("kim").await;
+    code_for(&node, "KIM@People.Example").await;
+    let letter = std::fs::read_to_string(node.process.letters().pop().unwrap()).unwrap();
+    assert!(letter.contains("To: kim@people.example"), "{letter}");
+    // The Kelvin sign is a k in lower case, and its address somebody else's.
+    let typed = "\u{212a}im@people.example";
+    let _ = node.client().request_code(typed).await;
+    for letter in node.process.letters() {
+        assert!(!std::fs::read_to_string(letter).unwrap().contains('\u{212a}'), "sent to a stranger");
+    }
+}
+
+#[tokio::test]
 async fn an_ended_session_is_over_and_only_ones_own_can_be_ended() {
     let node = TestNode::start().await;
     let (ann, ben) = (node.user("ann").await, node.user("ben").await);

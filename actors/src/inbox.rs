@@ -351,7 +351,10 @@ async fn deliver(
             _ => Err(Refusal::RecipientNotFound.into()),
         };
     };
-    let (signature, payload) = (message.signature().to_owned(), message.payload().clone());
+    // In the one spelling of its bytes: in another it is no other signature, and no other envelope.
+    let signature = Signature::parse(message.signature())
+        .map_or_else(|_| message.signature().to_owned(), |signature| signature.to_base64());
+    let payload = message.payload().clone();
     // Version 1 has no nonce; its signature covers the timestamp and serves as one.
     let nonce = message.nonce().map_or_else(|| format!("v1:{signature}"), str::to_owned);
     let receive = Receive { message_type, sender, to, nonce, signed_at, payload, signature };

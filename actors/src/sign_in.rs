@@ -126,8 +126,11 @@ pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
         })
         .await;
     stored?;
-    if known.is_some() || node.settings.sign_in.open_registration {
-        place(CodeLetter { to: email.trim().to_owned(), code, language, sent_at: now });
+    // To the account's own address: what was typed may be somebody else's that only folds into it.
+    let to = known.map(|user| user.email);
+    let to = to.or_else(|| node.settings.sign_in.open_registration.then(|| email.trim().to_owned()));
+    if let Some(to) = to {
+        place(CodeLetter { to, code, language, sent_at: now });
     }
     Ok(())
 }

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -180,9 +180,11 @@ impl Limiters {
     }
 
     fn count_address(&self, request: &HttpRequest, trusted: &[IpNet]) -> Result<(), Problem> {
-        let limit = self.0.as_ref().and_then(|kinds| kinds.by_address(request.method(), request.path()));
+        // As the router reads it: percent signs do not make another path of it.
+        let path = request.match_info().as_str();
+        let limit = self.0.as_ref().and_then(|kinds| kinds.by_address(request.method(), path));
         match (limit, client_address(request, trusted)) {
-            (Some(limit), Some(address)) => note(request, limit.count(&address)),
+            (Some(limit), Some(address)) => note(request, limit.count(&one_client(address))),
             _ => Ok(()),
         }
     }
@@ -249,6 +251,18 @@ pub fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr
         forwarded.flat_map(|line| line.split(',')).map_while(|hop| hop.trim().parse().ok()).collect();
     hops.reverse();
     Some(hops.into_iter().find(|hop| !is_trusted(hop)).unwrap_or(peer))
+}
+
+/// What is counted as one client: an IPv4 address, or the /64 network of an IPv6 address. Whoever has one
+/// address of such a network has all of them.
+fn one_client(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
+        }
+        v4 @ IpAddr::V4(_) => v4,
+    }
 }
 
 /// Refuses a request whose address has asked too often, before anything is parsed; and tells in the answer
