@@ -183,6 +183,10 @@ impl RevocationDelivery {
                     }
                 }
                 self.scan_again |= full;
+                if full {
+                    // There is more to send: what is found pays for the look.
+                    self.rested_at = None;
+                }
                 scan.sleep
             }
             Err(error) => {
