@@ -114,9 +114,15 @@ async fn a_node_that_is_killed_a_hundred_times_loses_nothing_and_sends_nothing_t
     }
     eventually("everything has arrived", || async { ann.pending().await.is_empty().then_some(()) }).await;
 
+    assert_each_arrived_once(&peers, &handles, &dropped);
+}
+
+/// Every envelope has arrived and is one envelope, however often it came; one that was dropped has not come
+/// since (`dropped` says how often it had come by then).
+pub fn assert_each_arrived_once(peers: &[Peer], handles: &[Handle], dropped: &HashMap<Handle, usize>) {
     assert!(!dropped.is_empty(), "some were dropped on the way");
-    for handle in &handles {
-        let arrived = arrivals(&peers, handle);
+    for handle in handles {
+        let arrived = arrivals(peers, handle);
         if let Some(before) = dropped.get(handle) {
             assert_eq!(arrived.len(), *before, "{handle}: sent after it was dropped");
             continue;

@@ -69,11 +69,10 @@ pub async fn pause(store: &Store, what: Paused, paused: bool) -> Result<(), Erro
 /// # Errors
 /// [`Error::NotQueued`] when there is no such row.
 pub async fn drop_row(store: &Store, id: OutboxId) -> Result<(), Error> {
-    let shared = store.clone();
     decide(store, move |tx| {
         async move {
             let removed = overview::remove(tx, &id).await?.ok_or(Error::NotQueued)?;
-            Ok(replicas::tell_removed(&shared, tx, removed).await?)
+            Ok(replicas::tell_removed(tx, &removed).await?)
         }
         .boxed()
     })

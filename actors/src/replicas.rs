@@ -15,9 +15,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use vellum_protocol::UnixMillis;
-use vellum_store::outbox::Removed;
+use vellum_store::outbox::{Lease, Removed};
 use vellum_store::signals::{self, Signal, Signals};
-use vellum_store::{OutboxId, Store, StoreError, Tx};
+use vellum_store::{OutboxId, StoreError, Tx};
 
 use crate::delivery::{Report, Reports};
 use crate::node::Node;
@@ -40,11 +40,10 @@ impl Node {
     pub(crate) async fn withdrawal(&self, tx: &mut Tx, removed: Removed) -> Result<Withdrawal, StoreError> {
         let Removed { id, lease } = removed;
         let elsewhere = match lease {
-            Some(lease) if self.store.is_shared() && !lease.holder.starts_with(&self.instance) => {
+            Some(lease) if self.store.is_shared() && lease.node() != self.instance => {
                 // Watched before the other node can hear of it.
                 let answer = self.withdrawals.watch(&id);
-                let holder = lease.holder.split(':').next().unwrap_or_default().to_owned();
-                signals::send(tx, &Signal::Withdraw { row: id.clone(), holder }).await?;
+                tell_holder(tx, &id, &lease).await?;
                 Some((answer, lease.until))
             }
             _ => None,
@@ -126,10 +125,13 @@ pub(crate) async fn tell_outcome(
 }
 
 /// Tells the node that has a removed row in hand to stop, where nobody waits for it: the command line.
-pub(crate) async fn tell_removed(store: &Store, tx: &mut Tx, removed: Removed) -> Result<(), StoreError> {
-    if let Some(lease) = removed.lease.filter(|_| store.is_shared()) {
-        let holder = lease.holder.split(':').next().unwrap_or_default().to_owned();
-        signals::send(tx, &Signal::Withdraw { row: removed.id, holder }).await?;
+pub(crate) async fn tell_removed(tx: &mut Tx, removed: &Removed) -> Result<(), StoreError> {
+    match &removed.lease {
+        Some(lease) => tell_holder(tx, &removed.id, lease).await,
+        None => Ok(()),
     }
-    Ok(())
+}
+
+async fn tell_holder(tx: &mut Tx, row: &OutboxId, lease: &Lease) -> Result<(), StoreError> {
+    signals::send(tx, &Signal::Withdraw { row: row.clone(), holder: lease.node().to_owned() }).await
 }

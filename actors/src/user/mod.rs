@@ -177,8 +177,16 @@ pub(crate) async fn rolled_back_or(
     current: KmVersion,
     otherwise: Error,
 ) -> Result<Error, Error> {
-    let restored = known > current && node_state::restored_at(conn).await?.is_some();
-    Ok(if restored { Error::ServerRolledBack { current } } else { otherwise })
+    Ok(if is_rolled_back(conn, known, current).await? {
+        Error::ServerRolledBack { current }
+    } else {
+        otherwise
+    })
+}
+
+/// Whether the database was put back from a backup that is older than what the caller knows.
+async fn is_rolled_back(conn: &mut Conn, known: KmVersion, current: KmVersion) -> Result<bool, Error> {
+    Ok(known > current && node_state::restored_at(conn).await?.is_some())
 }
 
 /// The user's identity as it stands, for a caller who may say which version of the keys they know: an older
@@ -189,9 +197,10 @@ pub(crate) async fn rolled_back_or(
 pub async fn identity(node: &Node, user: &UserId, known: Option<KmVersion>) -> Result<Identity, Error> {
     let mut conn = node.store.read().await?;
     let identity = load(&mut conn, user).await?.identity;
+    let current = identity.km_version;
     match known {
-        Some(known) if known > identity.km_version && node_state::restored_at(&mut conn).await?.is_some() => {
-            Err(Error::ServerRolledBack { current: identity.km_version })
+        Some(known) if is_rolled_back(&mut conn, known, current).await? => {
+            Err(Error::ServerRolledBack { current })
         }
         _ => Ok(identity),
     }

@@ -40,14 +40,8 @@ pub async fn create(url: &str, path: &Path) -> Result<Contents, StoreError> {
         return Err(StoreError::Backup(format!("{} is there already", path.display())));
     }
     let draft = draft_of(path);
-    // Made before SQLite would: readable to nobody else.
-    OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(trouble(&draft))?;
+    // Made before SQLite would.
+    new_draft(&draft)?;
     let mut source = SqliteConnection::connect_with(&options).await?;
     let target = draft.to_string_lossy().replace('\'', "''");
     sqlx::query(AssertSqlSafe(format!("vacuum into '{target}'"))).execute(&mut source).await?;
@@ -113,13 +107,7 @@ pub async fn restore(url: &str, path: &Path) -> Result<Contents, StoreError> {
     let contents = verify(path).await?;
     let draft = draft_of(&target);
     let mut from = File::open(path).map_err(trouble(path))?;
-    let mut to = OpenOptions::new()
-        .create(true)
-        .truncate(true)
-        .write(true)
-        .mode(0o600)
-        .open(&draft)
-        .map_err(trouble(&draft))?;
+    let mut to = new_draft(&draft)?;
     std::io::copy(&mut from, &mut to).map_err(trouble(&draft))?;
     publish(&draft, &target)?;
     Ok(contents)
@@ -142,6 +130,12 @@ fn draft_of(path: &Path) -> PathBuf {
     let mut name = path.as_os_str().to_owned();
     name.push(".part");
     PathBuf::from(name)
+}
+
+/// Makes a draft, empty, and readable to nobody else.
+fn new_draft(draft: &Path) -> Result<File, StoreError> {
+    let mut options = OpenOptions::new();
+    options.create(true).truncate(true).write(true).mode(0o600).open(draft).map_err(trouble(draft))
 }
 
 /// Gives a finished file its name, so that after a crash it is there whole or not at all.

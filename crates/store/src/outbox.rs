@@ -287,6 +287,14 @@ pub struct Lease {
     pub until: UnixMillis,
 }
 
+impl Lease {
+    /// The name of the node that holds it.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        self.holder.split_once(':').map_or(&self.holder, |(node, _)| node)
+    }
+}
+
 #[derive(FromRow)]
 struct RemovedRow {
     id: OutboxId,
