@@ -95,6 +95,8 @@ pub struct Http {
     pub metrics_networks: Vec<IpNet>,
     /// The longest body of a rotation and of a blob, in bytes.
     pub longest_upload: usize,
+    /// How long a stopping node goes on taking connections.
+    pub drain: Duration,
 }
 
 /// Settings `federation.*`.
@@ -283,6 +285,7 @@ mod tests {
             ("VELLUM_DATABASE__URL", "mysql://x", "database.url", "sqlite://"),
             ("VELLUM_AUTH__REGISTRATION", "maybe", "auth.registration", "\"open\""),
             ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "999999", "federation.flush_wait_ms", "60000"),
+            ("VELLUM_HTTP__DRAIN_MS", "60000", "http.drain_ms", "3000"),
             ("VELLUM_LOG__FORMAT", "xml", "log.format", "\"json\""),
             ("VELLUM_TELEMETRY__OTLP_ENDPOINT", "grpc://x", "telemetry.otlp_endpoint", "http://"),
             ("VELLUM_TELEMETRY__SAMPLE_RATIO", "1.5", "telemetry.sample_ratio", "0 to 1"),

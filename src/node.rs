@@ -37,9 +37,9 @@ const ARBITERS: usize = 2;
 const HTTP_WORKERS: usize = 2;
 /// How long requests under way may take when the node is stopping. Together with the rest of the stop
 /// this stays under the 10 s that a service manager is promised.
-const FINISH_REQUESTS: Duration = Duration::from_secs(6);
+const FINISH_REQUESTS: Duration = Duration::from_secs(4);
 /// How long letters that were taken may take to be sent when the node is stopping.
-const FINISH_LETTERS: Duration = Duration::from_secs(3);
+const FINISH_LETTERS: Duration = Duration::from_secs(2);
 /// How often what is over its time is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// The account made at the very first start.
@@ -54,6 +54,7 @@ pub struct Built {
     arbiters: Vec<Arbiter>,
     address: SocketAddr,
     first_start: bool,
+    drain: Duration,
     // Taken by the housekeeping, which renews it.
     run: Option<(Epoch, DataDir)>,
     // Held as long as the node runs: no other node works on its database file or its folder.
@@ -117,7 +118,8 @@ impl Built {
         let app = web::Data::new(App::new(Arc::clone(&node), origin, settings));
         let server = serve(&app, listener)?;
         let run = Some((epoch, folder));
-        Ok(Self { node, app, server, postman, arbiters, address, first_start, run, lock })
+        let drain = settings.http.drain;
+        Ok(Self { node, app, server, postman, arbiters, address, first_start, drain, run, lock })
     }
 
     /// Where the node listens.
@@ -154,6 +156,11 @@ impl Built {
         };
         tracing::info!("stopping");
         self.app.stopping.send_replace(true);
+        self.node.reports.close();
+        if ended.is_none() {
+            // What has been sent here already, and waits in a queue of the system or of the server, would be cut off.
+            tokio::time::sleep(self.drain).await;
+        }
         handle.stop(true).await;
         keeper.abort();
         follower.abort();

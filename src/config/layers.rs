@@ -44,6 +44,7 @@ struct RawHttp {
     trusted_proxies: Vec<String>,
     metrics_networks: Vec<String>,
     longest_upload: usize,
+    drain_ms: u64,
 }
 
 #[derive(Deserialize, Default)]
@@ -154,6 +155,9 @@ fn check_http(raw: RawHttp) -> Result<Http, SettingsError> {
     if !(65_536..=1_073_741_824).contains(&raw.longest_upload) {
         return Err(wrong("http.longest_upload", raw.longest_upload, "65536 to 1073741824 bytes"));
     }
+    if raw.drain_ms > 3000 {
+        return Err(wrong("http.drain_ms", raw.drain_ms, "0 to 3000"));
+    }
     let client_origins = raw.client_origins.iter().filter(|text| !text.trim().is_empty()).map(|text| {
         Origin::parse(text.trim()).map_err(|reason| {
             wrong("http.client_origins", reason, "origins such as https://app.example, comma-separated")
@@ -166,6 +170,7 @@ fn check_http(raw: RawHttp) -> Result<Http, SettingsError> {
         trusted_proxies: networks("http.trusted_proxies", &raw.trusted_proxies)?,
         metrics_networks: networks("http.metrics_networks", &raw.metrics_networks)?,
         longest_upload: raw.longest_upload,
+        drain: Duration::from_millis(raw.drain_ms),
     })
 }
 

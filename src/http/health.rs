@@ -3,6 +3,7 @@
 use actix_web::HttpResponse;
 use actix_web::web;
 use serde_json::json;
+use vellum_actors::Error;
 use vellum_store::users;
 
 use super::App;
@@ -22,8 +23,11 @@ async fn live() -> HttpResponse {
     super::private(&json!({ "status": "ok" }))
 }
 
-/// Ready: the database answers.
+/// Ready: the database answers, and the node is not about to stop.
 async fn ready(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    if *app.stopping.borrow() {
+        return Err(Error::Stopping.into());
+    }
     let mut conn = app.node.store.read().await?;
     users::any(&mut conn).await?;
     Ok(super::private(&json!({ "status": "ok" })))

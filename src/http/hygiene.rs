@@ -4,8 +4,8 @@
 use actix_cors::Cors;
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::http::header::{self, HeaderName, HeaderValue};
+use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
 use tracing_actix_web::RequestId;
@@ -62,9 +62,14 @@ pub async fn headers(
     request: ServiceRequest,
     next: Next<impl MessageBody>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    let secure = request.app_data::<web::Data<App>>().is_some_and(|app| app.origin.is_https());
+    let app = request.app_data::<web::Data<App>>().cloned();
+    let secure = app.as_ref().is_some_and(|app| app.origin.is_https());
     let id = request.extensions().get::<RequestId>().map(ToString::to_string);
     let mut answer = next.call(request).await?;
+    if app.is_some_and(|app| *app.stopping.borrow()) {
+        // The next request on this connection would find nobody.
+        answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
+    }
     let headers = answer.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),

@@ -2,7 +2,7 @@
 //! or when its time is over.
 
 use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::oneshot;
@@ -45,14 +45,23 @@ impl Report {
 
 /// The waiting ones, by row.
 #[derive(Debug, Default)]
-pub struct OutcomeBoard(Mutex<HashMap<OutboxId, Vec<oneshot::Sender<Report>>>>);
+pub struct OutcomeBoard(Mutex<Board>);
+
+#[derive(Debug, Default)]
+struct Board {
+    rows: HashMap<OutboxId, Vec<oneshot::Sender<Report>>>,
+    closed: bool,
+}
 
 impl OutcomeBoard {
     /// Waits for the next report on this row.
     pub(crate) fn watch(&self, id: &OutboxId) -> Reports {
         let (sender, receiver) = oneshot::channel();
-        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let waiting = board.entry(id.clone()).or_default();
+        let mut board = self.board();
+        if board.closed {
+            return Reports(receiver);
+        }
+        let waiting = board.rows.entry(id.clone()).or_default();
         // Those that stopped waiting leave here, so a row that is flushed often holds no more than one.
         waiting.retain(|other| !other.is_closed());
         waiting.push(sender);
@@ -60,7 +69,7 @@ impl OutcomeBoard {
     }
 
     pub(crate) fn publish(&self, id: &OutboxId, report: Report) {
-        let waiting = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let waiting = self.board().rows.remove(id);
         for sender in waiting.into_iter().flatten() {
             // Whoever waited may have gone.
             let _ = sender.send(report.clone());
@@ -69,11 +78,22 @@ impl OutcomeBoard {
 
     /// Forgets those that stopped waiting.
     pub fn sweep(&self) {
-        let mut board = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        board.retain(|_, waiting| {
+        self.board().rows.retain(|_, waiting| {
             waiting.retain(|other| !other.is_closed());
             !waiting.is_empty()
         });
+    }
+
+    /// Lets everybody go, now and from now on: whoever waits hears at once that there is no report. A stopping node
+    /// answers its flushes so, with what their rows say, instead of being cut off while they wait.
+    pub fn close(&self) {
+        let mut board = self.board();
+        board.closed = true;
+        board.rows.clear();
+    }
+
+    fn board(&self) -> MutexGuard<'_, Board> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
