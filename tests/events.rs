@@ -10,20 +10,25 @@ use vellum_client::http::Method;
 use crate::support::{Mood, Peer, Person, TestNode, plain_http};
 
 /// A client of the stream.
-struct Events {
+pub struct Events {
     bytes: BoxStream<'static, reqwest::Result<Bytes>>,
     text: String,
 }
 
-async fn open(node: &TestNode, person: &Person) -> reqwest::Response {
+async fn open(origin: &str, person: &Person) -> reqwest::Response {
     let bearer = format!("Bearer {}", person.client.token().unwrap().expose());
-    let url = format!("{}/users/me/revocations/events", node.process.origin());
+    let url = format!("{origin}/users/me/revocations/events");
     plain_http().get(url).header(AUTHORIZATION, bearer).send().await.unwrap()
 }
 
 impl Events {
     async fn of(node: &TestNode, person: &Person) -> Self {
-        let answer = open(node, person).await;
+        Self::at(&node.process.origin(), person).await
+    }
+
+    /// The stream of a person at the node that is reached there.
+    pub async fn at(origin: &str, person: &Person) -> Self {
+        let answer = open(origin, person).await;
         assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["content-type"], "text/event-stream");
         Self { bytes: answer.bytes_stream().boxed(), text: String::new() }
@@ -46,7 +51,7 @@ impl Events {
     }
 
     /// The next event of this name.
-    async fn next_of(&mut self, wanted: &str) -> Value {
+    pub async fn next_of(&mut self, wanted: &str) -> Value {
         loop {
             let (name, data) = self.next().await.expect("the stream goes on");
             if name == wanted {
@@ -90,7 +95,7 @@ async fn streams_are_few_private_and_end_with_the_session() {
     for _ in 0..5 {
         streams.push(Events::of(&node, &ann).await);
     }
-    let sixth = open(&node, &ann).await;
+    let sixth = open(&node.process.origin(), &ann).await;
     assert_eq!(
         (sixth.status().as_u16(), &sixth.json::<Value>().await.unwrap()["code"]),
         (409, &json!("too_many_streams"))

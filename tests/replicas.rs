@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 use futures_util::future::join_all;
 use rand::RngExt;
 use serde_json::{Value, json};
-use vellum_client::http::Method;
-use vellum_protocol::{Handle, MessageType};
+use vellum_client::http::{ClientError, Method, RevocationState};
+use vellum_protocol::{Handle, KmVersion, MessageType};
 use vellum_test_database::{PostgresServer, shared_server};
 
 use crate::drain::{arrivals, assert_each_arrived_once, peers, with_pending};
-use crate::support::{Mood, Peer, Person, Replicas, TestNode, eventually, plain_http};
+use crate::events::Events;
+use crate::support::{Database, Mood, Peer, Person, Replicas, TestNode, eventually, plain_http};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ended_on_one_node_is_refused_on_every_other_at_once() {
@@ -69,14 +70,97 @@ async fn a_flush_hears_of_a_delivery_that_another_node_makes() {
         let (seen, handle) = (replicas.through(node, &ann), handles[0][0].clone());
         async move { seen.flush(&[handle]).await.remove(0) }
     };
-    // The second flush signs anew while the first one's attempt is under way; whichever node sends it, both hear.
+    // The second flush signs anew while the first one's attempt is under way. One of the nodes sends it; both hear, long
+    // before they would look for themselves.
+    let mut events = Events::at(&replicas.address(0), &ann).await;
+    let asked = Instant::now();
     let (first, second) = tokio::join!(through(0), async {
         tokio::time::sleep(Duration::from_millis(300)).await;
         through(1).await
     });
-    assert!(second.delivered, "{second:?}");
-    assert!(first.delivered || first.error.is_some(), "{first:?}");
+    assert!(first.delivered && second.delivered, "{first:?} {second:?}");
+    assert!(asked.elapsed() < Duration::from_secs(12), "{:?}", asked.elapsed());
     assert!(ann.pending().await.is_empty());
+    events.next_of("gone").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_discard_stops_what_another_node_sends_although_a_newer_signature_has_taken_its_place() {
+    let Some(server) = shared_server() else { return };
+    let replicas = Replicas::start(server, 2, &[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "200")]).await;
+    let peers = [Peer::start().await];
+    let (ann, handles) = with_pending(&replicas.nodes[0], &peers, 3).await;
+    // The one node has met the peer, the other waits for its manifest before it can send.
+    peers[0].set_mood(Mood::Hangs);
+    peers[0].delay_manifest(Duration::from_secs(3));
+    replicas.through(1, &ann).flush(&handles[0]).await;
+    replicas.through(0, &ann).flush(&handles[0]).await;
+    for handle in &handles[0] {
+        replicas.through(0, &ann).client.discard_revocation(handle).await.unwrap();
+    }
+    let before = peers[0].received().len();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert_eq!(peers[0].received().len(), before, "nothing is sent any more");
+    assert!(ann.pending().await.is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_of_a_node_that_stays_dead_are_taken_over_when_its_leases_end() {
+    let Some(server) = shared_server() else { return };
+    let mut replicas = Replicas::start(server, 2, &[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "200")]).await;
+    let peers = [Peer::start().await];
+    let (ann, handles) = with_pending(&replicas.nodes[0], &peers, 3).await;
+    peers[0].set_mood(Mood::Hangs);
+    replicas.nodes[1].process.kill().await.unwrap();
+    ann.flush(&handles[0]).await;
+    assert!(ann.pending().await.iter().all(|row| row.state == RevocationState::Delivering));
+    replicas.nodes[1].process.start().await.unwrap();
+    replicas.nodes[0].process.kill().await.unwrap();
+    peers[0].set_mood(Mood::Well);
+    let ann = replicas.through(1, &ann);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    assert_eq!(ann.pending().await.len(), 3, "leases that may be somebody's are left alone");
+    // A minute goes by, and the other node has a reason to look.
+    Database::of(&replicas.nodes[1]).await.age_leases().await;
+    assert_eq!(ann.ask(Method::PATCH, "/users/me/profile", json!({ "firstName": "Ann" })).await.0, 200);
+    eventually("the other node delivers", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    let arrived = peers[0].received_of(MessageType::RelationshipRevoke);
+    assert!(handles[0].iter().all(|handle| !arrivals(&peers, handle).is_empty()), "{arrived:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_was_put_back_on_the_server_is_recognised_and_shows_nobody_older_keys() {
+    let Some(server) = shared_server() else { return };
+    let mut replicas = Replicas::start(server, 1, &[]).await;
+    let ann = replicas.nodes[0].person("ann").await;
+    let process = &mut replicas.nodes[0].process;
+    process.stop().await.unwrap();
+    let older = server.copy_of(process.setting("VELLUM_DATABASE__URL").unwrap());
+    process.start().await.unwrap();
+    let seed = vellum_client::MasterSeed::generate(&mut rand::rng());
+    let commit = json!({
+        "expectedCurrent": 1, "signingKey": seed.signing_secret().public(), "encryptionKey": seed.encryption_key(),
+    });
+    assert_eq!(ann.ask(Method::POST, "/users/me/km-version/commit", commit).await.0, 200);
+    let mut ann = ann;
+    ann.client.set_known_version(KmVersion::new(2));
+    for path in ["/users/me/identity", "/users/me/km-version", "/auth/sessions/current"] {
+        assert_eq!(ann.ask(Method::GET, path, Value::Null).await.0, 200, "{path}");
+    }
+    let process = &mut replicas.nodes[0].process;
+    process.stop().await.unwrap();
+    process.set("VELLUM_DATABASE__URL", &older);
+    process.start().await.unwrap();
+    assert!(std::fs::read_to_string(process.log_path()).unwrap().contains("put back from a backup"));
+    let queue = process.run(&["--json", "queue", "list"]).await.unwrap();
+    assert!(queue.contains("\"paused\":true"), "nothing is sent blindly: {queue}");
+    for path in ["/users/me/identity", "/users/me/km-version", "/auth/sessions/current"] {
+        let (status, problem) = ann.ask(Method::GET, path, Value::Null).await;
+        assert_eq!((status, &problem["code"]), (409, &json!("server_rolled_back")), "{path}: {problem}");
+    }
+    assert!(ann.client.identity().await.unwrap_err().is_rolled_back());
+    ann.client.set_known_version(None);
+    assert_eq!(ann.ask(Method::GET, "/users/me/identity", Value::Null).await.0, 200);
 }
 
 #[tokio::test]
@@ -128,7 +212,10 @@ async fn a_thousand_envelopes_drain_while_nodes_are_killed_and_started_and_none_
     for round in 0..KILLS {
         let pause = rand::rng().random_range(0..150);
         tokio::time::sleep(Duration::from_millis(pause)).await;
-        let (asked, killed) = (round % 3, (round + 1) % 3);
+        // One or two of the three, by lot; the third answers meanwhile.
+        let asked = rand::rng().random_range(0..3);
+        let others = [(asked + 1) % 3, (asked + 2) % 3];
+        let killed = &others[..rand::rng().random_range(1..3)];
         let seen = replicas.through(asked, &ann);
         if round % 4 == 0
             && let Some(row) = seen.pending().await.pop()
@@ -138,9 +225,12 @@ async fn a_thousand_envelopes_drain_while_nodes_are_killed_and_started_and_none_
             tokio::time::sleep(Duration::from_millis(50)).await;
             dropped.insert(row.peer_handle.clone(), arrivals(&peers, &row.peer_handle).len());
         }
-        let process = &mut replicas.nodes[killed].process;
-        process.kill().await.unwrap();
-        process.start().await.unwrap();
+        for node in killed {
+            replicas.nodes[*node].process.kill().await.unwrap();
+        }
+        for node in killed {
+            replicas.nodes[*node].process.start().await.unwrap();
+        }
     }
     for peer in &peers {
         peer.set_mood(Mood::Well);
@@ -150,24 +240,112 @@ async fn a_thousand_envelopes_drain_while_nodes_are_killed_and_started_and_none_
     assert_each_arrived_once(&peers, &handles, &dropped);
 }
 
-/// What one writer was told: the last value that was acknowledged, and the values refused after it.
+/// What one writer was told.
 #[derive(Debug, Default)]
 struct Told {
+    /// The last value that was acknowledged, and how many were.
     acknowledged: usize,
+    acknowledgements: usize,
     refused: Vec<usize>,
     unanswered: Vec<usize>,
     count: usize,
+}
+
+/// What a writer writes again and again, with a number that counts up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Writes {
+    /// A blob of its own.
+    Blob(usize),
+    /// One collection more.
+    Collections,
+    /// The first name.
+    Name,
+    /// New keys, from the version that it saw last.
+    Keys,
+}
+
+impl Writes {
+    async fn write(self, seen: &Person, count: usize) -> Result<(u16, Value), ClientError> {
+        let text = count.to_string();
+        let (method, path, body) = match self {
+            Self::Blob(n) => (Method::PUT, format!("/me/blobs/writer{n}"), json!({ "encryptedBlob": text })),
+            Self::Collections => {
+                (Method::POST, "/library/collections".into(), json!({ "metadataEncrypted": text }))
+            }
+            Self::Name => (Method::PATCH, "/users/me/profile".into(), json!({ "firstName": text })),
+            Self::Keys => {
+                let version = seen.client.identity().await?.km_version;
+                let seed = vellum_client::MasterSeed::generate(&mut rand::rng());
+                let (signing, encryption) = (seed.signing_secret().public(), seed.encryption_key());
+                let body = json!({
+                    "expectedCurrent": version, "signingKey": signing, "encryptionKey": encryption,
+                });
+                (Method::POST, "/users/me/km-version/commit".into(), body)
+            }
+        };
+        seen.client.request_json(method, &path, Some(&body)).await
+    }
+
+    /// Compares what stands with what the writer was told.
+    async fn check(self, seen: &Person, told: &Told) {
+        assert!(told.acknowledged > 0, "{self:?}: {told:?}");
+        let between = |stands: usize, least: usize| {
+            assert!(
+                (least..=least + told.unanswered.len()).contains(&stands),
+                "{self:?}: {stands} stand: {told:?}"
+            );
+        };
+        let number = |value: &Value| value.as_str().unwrap().parse::<usize>().unwrap();
+        match self {
+            Self::Blob(n) => {
+                let (status, blob) =
+                    seen.ask(Method::GET, &format!("/me/blobs/writer{n}"), Value::Null).await;
+                assert_eq!(status, 200, "{self:?}");
+                told.check_last(number(&blob["encryptedBlob"]));
+            }
+            Self::Name => {
+                let (status, session) = seen.ask(Method::GET, "/auth/sessions/current", Value::Null).await;
+                assert_eq!(status, 200, "{self:?}: {session}");
+                told.check_last(number(&session["user"]["firstName"]));
+            }
+            Self::Collections => {
+                let (_, all) = seen.ask(Method::GET, "/library/collections", Value::Null).await;
+                // The first list makes a collection of its own, without metadata.
+                let written =
+                    all.as_array().unwrap().iter().filter(|one| !one["metadataEncrypted"].is_null());
+                let stand: Vec<usize> = written.map(|one| number(&one["metadataEncrypted"])).collect();
+                between(stand.len(), told.acknowledgements);
+                assert!(!stand.iter().any(|n| told.refused.contains(n)), "a refused one stands: {told:?}");
+            }
+            Self::Keys => {
+                let version = seen.client.identity().await.unwrap().km_version.get();
+                between(usize::try_from(version).unwrap() - 1, told.acknowledgements);
+            }
+        }
+    }
+}
+
+impl Told {
+    /// What stands is the last that was acknowledged, or a later one that was not answered.
+    fn check_last(&self, stands: usize) {
+        let later: Vec<usize> = self.unanswered.iter().copied().filter(|n| *n > self.acknowledged).collect();
+        assert!(stands == self.acknowledged || later.contains(&stands), "{stands} stands: {self:?}");
+        assert!(!self.refused.contains(&stands), "a refused write stands: {self:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_database_that_crashes_under_load_keeps_what_was_acknowledged_and_nothing_that_was_refused() {
     let Some(server) = PostgresServer::start() else { return };
     let replicas = Replicas::start(&server, 2, &[]).await;
-    let ann = replicas.nodes[0].person("ann").await;
+    let (ann, bob) = (replicas.nodes[0].person("ann").await, replicas.nodes[0].person("bob").await);
     let done = Arc::new(AtomicBool::new(false));
-    let writers = (0..8).map(|n| {
-        let (seen, done) = (replicas.through(n % 2, &ann), Arc::clone(&done));
-        tokio::spawn(async move { write_until(&seen, n, &done).await })
+    let kinds =
+        [Writes::Blob(0), Writes::Blob(1), Writes::Collections, Writes::Name, Writes::Blob(2), Writes::Keys];
+    let writers = kinds.into_iter().enumerate().map(|(n, kind)| {
+        let person = if kind == Writes::Keys { &bob } else { &ann };
+        let (seen, done) = (replicas.through(n % 2, person), Arc::clone(&done));
+        tokio::spawn(async move { write_until(&seen, kind, &done).await })
     });
     let writers: Vec<_> = writers.collect();
     let server = Arc::new(server);
@@ -185,37 +363,34 @@ async fn a_database_that_crashes_under_load_keeps_what_was_acknowledged_and_noth
     done.store(true, Ordering::Relaxed);
     let told: Vec<Told> = join_all(writers).await.into_iter().map(Result::unwrap).collect();
     assert!(told.iter().any(|told| !told.refused.is_empty()), "the crashes were noticed: {told:?}");
-    eventually("the nodes recover by themselves", || async {
-        let answer = plain_http().get(format!("{}/health/ready", replicas.address(1))).send().await.ok()?;
-        (answer.status() == 200).then_some(())
-    })
-    .await;
-    for (n, told) in told.iter().enumerate() {
-        assert!(told.acknowledged > 0, "{told:?}");
-        let (status, blob) = ann.ask(Method::GET, &format!("/me/blobs/writer{n}"), Value::Null).await;
-        assert_eq!(status, 200, "writer {n}");
-        let stands: usize = blob["encryptedBlob"].as_str().unwrap().parse().unwrap();
-        let after: Vec<usize> = told.unanswered.iter().copied().filter(|v| *v > told.acknowledged).collect();
-        assert!(
-            stands == told.acknowledged || after.contains(&stands),
-            "writer {n} shows {stands}: {told:?}"
-        );
-        assert!(!told.refused.contains(&stands), "writer {n}: a refused write stands: {told:?}");
+    for node in 0..2 {
+        eventually("the nodes recover by themselves", || async {
+            let asked = plain_http().get(format!("{}/health/ready", replicas.address(node))).send();
+            (asked.await.ok()?.status() == 200).then_some(())
+        })
+        .await;
+    }
+    for (kind, told) in kinds.into_iter().zip(&told) {
+        kind.check(if kind == Writes::Keys { &bob } else { &ann }, told).await;
     }
 }
 
-async fn write_until(seen: &Person, n: usize, done: &AtomicBool) -> Told {
+async fn write_until(seen: &Person, kind: Writes, done: &AtomicBool) -> Told {
     let mut told = Told::default();
     while !done.load(Ordering::Relaxed) {
         told.count += 1;
-        let body = json!({ "encryptedBlob": told.count.to_string() });
-        match seen.client.request_json(Method::PUT, &format!("/me/blobs/writer{n}"), Some(&body)).await {
-            Ok((200..=204, _)) => told.acknowledged = told.count,
+        match kind.write(seen, told.count).await {
+            Ok((200..=204, _)) => {
+                told.acknowledged = told.count;
+                told.acknowledgements += 1;
+            }
             Ok((503, _)) => {
                 told.refused.push(told.count);
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            Ok(other) => panic!("writer {n}: {other:?}"),
+            Ok(other) => panic!("{kind:?}: {other:?}"),
+            // Reading the version was refused: nothing was tried.
+            Err(error) if error.problem().is_some() => {}
             Err(_) => told.unanswered.push(told.count),
         }
     }

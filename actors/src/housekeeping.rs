@@ -2,8 +2,8 @@
 
 use futures_util::FutureExt;
 use vellum_store::{
-    StoreError, applied_envelopes, device_transfers, one_time_codes, passkey_ceremonies, sessions,
-    transport_nonces,
+    StoreError, applied_envelopes, device_transfers, displaced_leases, one_time_codes, passkey_ceremonies,
+    sessions, transport_nonces,
 };
 
 use crate::node::Node;
@@ -30,12 +30,14 @@ pub async fn sweep(node: &Node) -> Result<(), StoreError> {
                         + passkey_ceremonies::purge(tx, now).await?
                         + device_transfers::purge(tx, now, now.plus_millis(-HOUR_MILLIS)).await?
                         + transport_nonces::purge(tx, now).await?
-                        + applied_envelopes::purge(tx, now).await?,
+                        + applied_envelopes::purge(tx, now).await?
+                        + displaced_leases::purge(tx, now).await?,
                 )
             }
             .boxed()
         })
         .await?;
+    node.store.tidy(now).await?;
     tracing::debug!(rows = forgotten, users, peers, "kept house");
     Ok(())
 }

@@ -71,8 +71,8 @@ pub struct Node {
     pub(crate) instance: String,
     /// Who waits for which outcome.
     pub reports: OutcomeBoard,
-    /// Who waits for another node to stop an attempt.
-    pub(crate) withdrawals: OutcomeBoard,
+    /// Who waits for which other node to stop an attempt with which row.
+    pub(crate) withdrawals: OutcomeBoard<(OutboxId, String)>,
     /// With whom anything is exchanged, as operators have decided.
     pub policy: Policy,
     /// Set once, when the delivery has been started.

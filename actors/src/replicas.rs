@@ -30,24 +30,26 @@ const CLOCKS_MILLIS: i64 = 2_000;
 /// A row that was removed, and who has to stop what with it.
 pub(crate) struct Withdrawal {
     id: OutboxId,
-    /// The answer of the node that has it in hand, and until when that can be.
-    elsewhere: Option<(Reports, UnixMillis)>,
+    /// The answers of the nodes that have it in hand, and until when that can be.
+    elsewhere: Vec<(Reports, UnixMillis)>,
 }
 
 impl Node {
     /// Notes in the transaction that has removed a row who else has to know. [`Node::withdraw`] is called with
     /// it once the transaction is committed.
     pub(crate) async fn withdrawal(&self, tx: &mut Tx, removed: Removed) -> Result<Withdrawal, StoreError> {
-        let Removed { id, lease } = removed;
-        let elsewhere = match lease {
-            Some(lease) if self.store.is_shared() && lease.node() != self.instance => {
+        let Removed { id, leases } = removed;
+        let mut elsewhere = Vec::new();
+        let now = self.clock.now();
+        for lease in leases {
+            let may_send = lease.until.plus_millis(CLOCKS_MILLIS) > now;
+            if self.store.is_shared() && lease.node() != self.instance && may_send {
                 // Watched before the other node can hear of it.
-                let answer = self.withdrawals.watch(&id);
+                let answer = self.withdrawals.watch(&(id.clone(), lease.node().to_owned()));
                 tell_holder(tx, &id, &lease).await?;
-                Some((answer, lease.until))
+                elsewhere.push((answer, lease.until));
             }
-            _ => None,
-        };
+        }
         Ok(Withdrawal { id, elsewhere })
     }
 
@@ -56,7 +58,7 @@ impl Node {
     pub(crate) async fn withdraw(&self, withdrawal: Withdrawal) {
         let Withdrawal { id, elsewhere } = withdrawal;
         self.withdraw_here(id.clone()).await;
-        if let Some((answer, until)) = elsewhere {
+        for (answer, until) in elsewhere {
             let left = until.plus_millis(CLOCKS_MILLIS).since(self.clock.now());
             let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
             if answer.first(left).await.is_none() {
@@ -87,7 +89,9 @@ async fn hear(node: &Arc<Node>, mut signals: Signals) {
             }
             // Waiting flushes of other nodes hear that their row is gone.
             Ok(Signal::Withdraw { row, .. }) => node.reports.publish(&row, Report::Withdrawn),
-            Ok(Signal::Withdrawn(row)) => node.withdrawals.publish(&row, Report::Withdrawn),
+            Ok(Signal::Withdrawn { row, holder }) => {
+                node.withdrawals.publish(&(row, holder), Report::Withdrawn);
+            }
             Ok(Signal::Outcome { row, word, holder }) if holder != node.instance => {
                 if let Some(report) = Report::parse(&word) {
                     node.reports.publish(&row, report);
@@ -104,10 +108,9 @@ async fn hear(node: &Arc<Node>, mut signals: Signals) {
 
 async fn stop_and_tell(node: Arc<Node>, row: OutboxId) {
     node.withdraw_here(row.clone()).await;
-    let told: Result<(), StoreError> = node
-        .store
-        .write(move |tx| async move { signals::send(tx, &Signal::Withdrawn(row)).await }.boxed())
-        .await;
+    let stopped = Signal::Withdrawn { row, holder: node.instance.clone() };
+    let told: Result<(), StoreError> =
+        node.store.write(move |tx| async move { signals::send(tx, &stopped).await }.boxed()).await;
     if let Err(error) = told {
         tracing::warn!(%error, "another node could not be told that an attempt was stopped");
     }
@@ -126,10 +129,10 @@ pub(crate) async fn tell_outcome(
 
 /// Tells the node that has a removed row in hand to stop, where nobody waits for it: the command line.
 pub(crate) async fn tell_removed(tx: &mut Tx, removed: &Removed) -> Result<(), StoreError> {
-    match &removed.lease {
-        Some(lease) => tell_holder(tx, &removed.id, lease).await,
-        None => Ok(()),
+    for lease in &removed.leases {
+        tell_holder(tx, &removed.id, lease).await?;
     }
+    Ok(())
 }
 
 async fn tell_holder(tx: &mut Tx, row: &OutboxId, lease: &Lease) -> Result<(), StoreError> {

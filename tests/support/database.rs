@@ -119,6 +119,12 @@ impl Database {
         u64::try_from(count).unwrap()
     }
 
+    /// Has every lease be over.
+    pub async fn age_leases(&self) {
+        on!(self, pool => sqlx::query("update outbox set lease_until = 0 where state = 'delivering'")
+            .execute(pool).await.map(drop).unwrap());
+    }
+
     /// A node that was met once.
     pub async fn add_peer(&self, domain: &str, key: &str) {
         on!(self, pool => sqlx::query("insert into peers (domain, public_key) values ($1, $2)")
@@ -147,7 +153,10 @@ impl Database {
         let mut tables = BTreeMap::new();
         let names = match self {
             Self::Sqlite(_) => "select name from sqlite_schema where type = 'table'",
-            Self::Postgres(_) => "select tablename::text from pg_tables where schemaname = 'public'",
+            // Marks are the engine's own: every transaction leaves one.
+            Self::Postgres(_) => {
+                "select tablename::text from pg_tables where schemaname = 'public' and tablename <> 'commit_marks'"
+            }
         };
         for table in self.texts(names).await {
             tables.insert(table.clone(), self.rows(&table).await);

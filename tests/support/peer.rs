@@ -39,6 +39,7 @@ struct State {
     mood: Mutex<Mood>,
     inbox: Mutex<Vec<Json>>,
     manifest_extra: Value,
+    manifest_delay: Mutex<Duration>,
 }
 
 /// The peer.
@@ -77,6 +78,7 @@ impl Peer {
             mood: Mutex::new(Mood::Well),
             inbox: Mutex::default(),
             manifest_extra,
+            manifest_delay: Mutex::default(),
         });
         let shared = web::Data::from(Arc::clone(&state));
         let server = HttpServer::new(move || {
@@ -110,6 +112,11 @@ impl Peer {
 
     pub fn set_mood(&self, mood: Mood) {
         *self.state.mood.lock().unwrap() = mood;
+    }
+
+    /// Takes so long to show its manifest from now on.
+    pub fn delay_manifest(&self, delay: Duration) {
+        *self.state.manifest_delay.lock().unwrap() = delay;
     }
 
     /// Shows another server key from now on.
@@ -224,6 +231,8 @@ impl Request {
 }
 
 async fn manifest(state: web::Data<State>) -> HttpResponse {
+    let delay = *state.manifest_delay.lock().unwrap();
+    tokio::time::sleep(delay).await;
     let mut manifest = json!({
         "server_id": state.domain,
         "public_key": state.secret.lock().unwrap().public(),

@@ -2,6 +2,7 @@
 //! or when its time is over.
 
 use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,33 +44,39 @@ impl Report {
     }
 }
 
-/// The waiting ones, by row.
-#[derive(Debug, Default)]
-pub struct OutcomeBoard(Mutex<Board>);
+/// The waiting ones, by row, or by what else is waited for.
+#[derive(Debug)]
+pub struct OutcomeBoard<K = OutboxId>(Mutex<Board<K>>);
 
-#[derive(Debug, Default)]
-struct Board {
-    rows: HashMap<OutboxId, Vec<oneshot::Sender<Report>>>,
+#[derive(Debug)]
+struct Board<K> {
+    waiting: HashMap<K, Vec<oneshot::Sender<Report>>>,
     closed: bool,
 }
 
-impl OutcomeBoard {
+impl<K> Default for OutcomeBoard<K> {
+    fn default() -> Self {
+        Self(Mutex::new(Board { waiting: HashMap::new(), closed: false }))
+    }
+}
+
+impl<K: Eq + Hash + Clone> OutcomeBoard<K> {
     /// Waits for the next report on this row.
-    pub(crate) fn watch(&self, id: &OutboxId) -> Reports {
+    pub(crate) fn watch(&self, id: &K) -> Reports {
         let (sender, receiver) = oneshot::channel();
         let mut board = self.board();
         if board.closed {
             return Reports(receiver);
         }
-        let waiting = board.rows.entry(id.clone()).or_default();
+        let waiting = board.waiting.entry(id.clone()).or_default();
         // Those that stopped waiting leave here, so a row that is flushed often holds no more than one.
         waiting.retain(|other| !other.is_closed());
         waiting.push(sender);
         Reports(receiver)
     }
 
-    pub(crate) fn publish(&self, id: &OutboxId, report: Report) {
-        let waiting = self.board().rows.remove(id);
+    pub(crate) fn publish(&self, id: &K, report: Report) {
+        let waiting = self.board().waiting.remove(id);
         for sender in waiting.into_iter().flatten() {
             // Whoever waited may have gone.
             let _ = sender.send(report.clone());
@@ -78,7 +85,7 @@ impl OutcomeBoard {
 
     /// Forgets those that stopped waiting.
     pub fn sweep(&self) {
-        self.board().rows.retain(|_, waiting| {
+        self.board().waiting.retain(|_, waiting| {
             waiting.retain(|other| !other.is_closed());
             !waiting.is_empty()
         });
@@ -89,10 +96,10 @@ impl OutcomeBoard {
     pub fn close(&self) {
         let mut board = self.board();
         board.closed = true;
-        board.rows.clear();
+        board.waiting.clear();
     }
 
-    fn board(&self) -> MutexGuard<'_, Board> {
+    fn board(&self) -> MutexGuard<'_, Board<K>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

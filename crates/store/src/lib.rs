@@ -24,6 +24,7 @@ pub mod blobs;
 pub mod collections;
 pub mod copy;
 pub mod device_transfers;
+pub mod displaced_leases;
 pub mod epochs;
 pub mod friendships;
 pub mod invitations;

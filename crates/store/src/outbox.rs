@@ -29,7 +29,7 @@ use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::row::{read, read_word};
-use crate::{Conn, OutboxId, StoreError, Tx, UserId};
+use crate::{Conn, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
 /// Where a row stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -185,6 +185,8 @@ pub async fn await_signature(
     peer: &Handle,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
+    let revoke = MessageType::RelationshipRevoke.as_str();
+    displaced_leases::note(tx, user, Some((peer.as_str(), revoke, ""))).await?;
     on!(tx, c => sqlx::query(
         "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, created_at)
          values ($1, $2, $3, $4, 'RELATIONSHIP_REVOKE', '', 'awaiting_signature', $5)
@@ -206,6 +208,7 @@ pub async fn await_signature(
 /// other messages go and are returned, so that what rested on them can be undone. Part of a reset
 /// and of a change of keys, since what the old keys signed no longer verifies.
 pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<Vec<Lapsed>, StoreError> {
+    displaced_leases::note(tx, user, None).await?;
     on!(tx, c => sqlx::query(
         "delete from outbox where user_id = $1 and state <> 'awaiting_signature'
            and message_type = 'RELATIONSHIP_REVOKE' and exists (
@@ -242,6 +245,8 @@ pub async fn queue(
     now: UnixMillis,
 ) -> Result<OutboxId, StoreError> {
     let content = &envelope.content;
+    let (peer, message_type) = (content.to.as_str(), content.message_type.as_str());
+    displaced_leases::note(tx, user, Some((peer, message_type, subject))).await?;
     let (id,): (OutboxId,) = on!(tx, c => sqlx::query_as(
         "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, envelope,
              envelope_at, expires_at, next_attempt_at, created_at, trace)
@@ -255,9 +260,9 @@ pub async fn queue(
     )
     .bind(OutboxId::generate())
     .bind(user)
-    .bind(content.to.as_str())
+    .bind(peer)
     .bind(content.to.domain().folded())
-    .bind(content.message_type.as_str())
+    .bind(message_type)
     .bind(subject)
     .bind(envelope.to_json().canonical())
     .bind(content.timestamp.instant().0)
@@ -274,8 +279,9 @@ pub async fn queue(
 pub struct Removed {
     /// The row.
     pub id: OutboxId,
-    /// The lease under which an attempt with it was made.
-    pub lease: Option<Lease>,
+    /// The leases under which attempts with it may be under way: its own, and those that it has lost to a newer
+    /// signature.
+    pub leases: Vec<Lease>,
 }
 
 /// The right to make an attempt with a row.
@@ -302,11 +308,14 @@ struct RemovedRow {
     lease_until: Option<i64>,
 }
 
-impl From<RemovedRow> for Removed {
-    fn from(row: RemovedRow) -> Self {
-        let lease = row.lease_holder.zip(row.lease_until);
-        Self { id: row.id, lease: lease.map(|(holder, until)| Lease { holder, until: UnixMillis(until) }) }
+/// What was removed, with every lease on it.
+async fn removed(tx: &mut Tx, row: Option<RemovedRow>) -> Result<Option<Removed>, StoreError> {
+    let Some(row) = row else { return Ok(None) };
+    let mut leases = displaced_leases::take(tx, &row.id).await?;
+    if let Some((holder, until)) = row.lease_holder.zip(row.lease_until) {
+        leases.push(Lease { holder, until: UnixMillis(until) });
     }
+    Ok(Some(Removed { id: row.id, leases }))
 }
 
 /// Removes the user's pending revocation for exactly this peer, in whatever state, and returns it.
@@ -316,7 +325,7 @@ pub async fn discard(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<Option
          returning id, lease_holder, lease_until"
     )
     .bind(user).bind(peer.as_str()).fetch_optional(c).await)?;
-    Ok(row.map(Removed::from))
+    removed(tx, row).await
 }
 
 /// Removes a revocation for this peer that nobody signed: the relationship it was to end has been
@@ -346,5 +355,5 @@ pub async fn withdraw(
          returning id, lease_holder, lease_until"
     )
     .bind(user).bind(message_type.as_str()).bind(subject).fetch_optional(c).await)?;
-    Ok(row.map(Removed::from))
+    removed(tx, row).await
 }

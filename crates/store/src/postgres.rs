@@ -4,23 +4,30 @@
 //!   work ──▶ BEGIN SERIALIZABLE ──▶ COMMIT ──▶ answered
 //!     ▲            │                   │
 //!     │            │ conflict          │ the connection broke: did it happen?
-//!     └── again ◀──┘                   └──▶ pg_xact_status on a new connection: yes / no
+//!     └── again ◀──┘                   └──▶ is its mark there, on a new connection: yes / no
 //! ```
 //!
 //! The actors were written for a database with one writer, and on PostgreSQL they get the same: every
 //! transaction is serializable, and one that another gets in the way of is undone and run again, here, where
-//! nobody above notices. A commit whose answer is lost is looked up by its number, so "it failed" is never
-//! said of a change that stands.
+//! nobody above notices. Every transaction leaves a mark (`commit_marks`); a commit whose answer is lost is looked up by
+//! that, so "it failed" is never said of a change that stands, nor "done" of one that a crash has taken. (The server's
+//! own number of a transaction would not do: after a crash it gives numbers out again that were not on the disk yet.)
 
 use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+#[cfg(debug_assertions)]
+use sqlx::SqlSafeStr;
+#[cfg(debug_assertions)]
+use sqlx::migrate::{Migration, MigrationType, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{Connection, PgConnection, PgPool, Postgres as Engine, Row};
+use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres as Engine, Row};
 use tokio::time::Instant;
+use uuid::{NoContext, Timestamp, Uuid};
+use vellum_protocol::UnixMillis;
 
 use crate::conn::{Conn, EngineConn, Reader, Tx};
 use crate::error::TxError;
@@ -38,6 +45,8 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(100);
 const FIND_OUT: Duration = Duration::from_secs(30);
 /// Between two attempts to ask.
 const ASK_AGAIN: Duration = Duration::from_millis(200);
+/// For how long marks are kept: much longer than anybody asks for one.
+const KEEP_MARKS_MILLIS: u64 = 300_000;
 
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
 
@@ -45,6 +54,14 @@ pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../mi
 #[derive(Clone)]
 pub(crate) struct Postgres {
     pub pool: PgPool,
+}
+
+/// What a transaction is known by.
+struct Mark {
+    /// What it leaves in `commit_marks`. Marks sort by the time they were made.
+    name: String,
+    /// The server's number for it.
+    transaction: String,
 }
 
 /// How an attempt ended that is not simply done.
@@ -59,9 +76,10 @@ impl Postgres {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let database = Self::connect(url).await?;
         // It takes an advisory lock, so of several nodes that start together one migrates.
+        #[cfg(not(debug_assertions))]
         MIGRATIONS.run(&database.pool).await?;
         #[cfg(debug_assertions)]
-        tomorrow(&database.pool).await?;
+        with_tomorrow().run(&database.pool).await?;
         Ok(database)
     }
 
@@ -122,12 +140,12 @@ impl Postgres {
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
     {
         let started = Instant::now();
-        let (mut tx, number) = self.begin().await.map_err(|error| Trouble::Failed(error.into()))?;
+        let (mut tx, mark) = self.begin().await.map_err(|error| Trouble::Failed(error.into()))?;
         let result = AssertUnwindSafe(async { work(&mut tx).await }).catch_unwind().await;
         let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
         match result {
             Ok(value) => {
-                self.commit(tx, &number).await?;
+                self.commit(tx, &mark).await?;
                 // The names that SQLite's groups are measured under; here each change is a group.
                 metrics::histogram!("vellum_database_group_seconds").record(started.elapsed());
                 metrics::histogram!("vellum_database_group_jobs").record(1.0);
@@ -141,14 +159,20 @@ impl Postgres {
         }
     }
 
-    /// Begins a transaction; gives its number, under which its fate is known later.
-    async fn begin(&self) -> Result<(Tx, String), StoreError> {
+    /// Begins a transaction, which leaves its mark if it is committed.
+    async fn begin(&self) -> Result<(Tx, Mark), StoreError> {
         let mut connection = self.pool.acquire().await?;
-        let begun = sqlx::raw_sql("begin isolation level serializable; select pg_current_xact_id()::text")
-            .fetch_one(&mut *connection)
-            .await;
+        let name = Uuid::now_v7();
+        // In one trip: the name is digits and hyphens, and nobody else's.
+        let begin = format!(
+            "begin isolation level serializable;
+             insert into commit_marks (mark) values ('{name}') returning pg_current_xact_id()::text"
+        );
+        let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *connection).await;
         match begun.and_then(|row| row.try_get::<String, _>(0)) {
-            Ok(number) => Ok((Tx(Conn::postgres(connection)), number)),
+            Ok(transaction) => {
+                Ok((Tx(Conn::postgres(connection)), Mark { name: name.to_string(), transaction }))
+            }
             Err(error) => {
                 abandon(connection);
                 Err(error.into())
@@ -156,7 +180,7 @@ impl Postgres {
         }
     }
 
-    async fn commit<E: TxError>(&self, mut tx: Tx, number: &str) -> Result<(), Trouble<E>> {
+    async fn commit<E: TxError>(&self, mut tx: Tx, mark: &Mark) -> Result<(), Trouble<E>> {
         match commit_whole(&mut tx).await {
             Ok(()) => Ok(()),
             Err(StoreError::Conflict) => {
@@ -165,7 +189,7 @@ impl Postgres {
             }
             Err(error @ (StoreError::Unreachable(_) | StoreError::Database(_))) => {
                 give_away(tx);
-                if self.did_commit(number).await { Ok(()) } else { Err(Trouble::Failed(error.into())) }
+                if self.did_commit(mark).await { Ok(()) } else { Err(Trouble::Failed(error.into())) }
             }
             Err(error) => {
                 undo(tx).await;
@@ -175,23 +199,51 @@ impl Postgres {
     }
 
     /// Finds out whether a transaction was committed whose answer did not come.
-    async fn did_commit(&self, number: &str) -> bool {
+    async fn did_commit(&self, mark: &Mark) -> bool {
         let give_up = Instant::now() + FIND_OUT;
         while Instant::now() < give_up {
-            let asked: Result<(Option<String>,), sqlx::Error> =
-                sqlx::query_as("select pg_xact_status($1::text::xid8)")
-                    .bind(number)
-                    .fetch_one(&self.pool)
-                    .await;
-            match asked {
-                Ok((Some(status),)) if status == "committed" => return true,
-                Ok((Some(status),)) if status == "aborted" => return false,
+            match self.look_up(mark).await {
+                Ok(Some(committed)) => return committed,
                 // Still under way in a server process that has not noticed yet, or no server.
-                Ok(_) | Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+                Ok(None) | Err(_) => tokio::time::sleep(ASK_AGAIN).await,
             }
         }
-        tracing::error!(transaction = number, "whether a change was made durable could not be found out");
+        let transaction = &mark.transaction;
+        tracing::error!(transaction, "whether a change was made durable could not be found out");
         false
+    }
+
+    /// Whether a transaction was committed; `None` while it is under way. First its end is made sure of, then its
+    /// mark is looked for: the other way round it could end in between.
+    async fn look_up(&self, mark: &Mark) -> Result<Option<bool>, sqlx::Error> {
+        let status: Result<(Option<String>,), sqlx::Error> =
+            sqlx::query_as("select pg_xact_status($1::text::xid8)")
+                .bind(&mark.transaction)
+                .fetch_one(&self.pool)
+                .await;
+        match status {
+            Ok((Some(status),)) if status == "in progress" => return Ok(None),
+            // A number that the server has not given out (any more): a crash has ended it.
+            Ok(_) | Err(sqlx::Error::Database(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let (there,): (bool,) = sqlx::query_as("select exists (select from commit_marks where mark = $1)")
+            .bind(&mark.name)
+            .fetch_one(&self.pool)
+            .await?;
+        Ok(Some(there))
+    }
+
+    /// Forgets the marks that nobody asks for any more.
+    pub async fn forget_marks(&self, now: UnixMillis) -> Result<(), StoreError> {
+        let until = u64::try_from(now.0).unwrap_or(0).saturating_sub(KEEP_MARKS_MILLIS);
+        let at = Timestamp::from_unix(NoContext, until / 1000, 0);
+        // Not serializable, as nothing rests on it: so it gets in nobody's way.
+        sqlx::query("delete from commit_marks where mark < $1")
+            .bind(Uuid::new_v7(at).to_string())
+            .execute(&self.pool)
+            .await?;
+        Ok(())
     }
 
     pub async fn listen(&self, channel: &str) -> Result<PgListener, StoreError> {
@@ -205,14 +257,16 @@ impl Postgres {
     }
 }
 
-/// In builds for tests: a step of the history that is not there yet, so that nodes with and without it can be
+/// In builds for tests: the history with a step that is not there yet, so that nodes with and without it can be
 /// tried together.
 #[cfg(debug_assertions)]
-async fn tomorrow(pool: &PgPool) -> Result<(), StoreError> {
+fn with_tomorrow() -> Migrator {
+    let mut steps: Vec<Migration> = MIGRATIONS.iter().cloned().collect();
     if let Ok(text) = std::env::var("TEST_TOMORROWS_MIGRATION") {
-        sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(pool).await?;
+        let sql = AssertSqlSafe(text).into_sql_str();
+        steps.push(Migration::new(9_999, "of tomorrow".into(), MigrationType::Simple, sql, false));
     }
-    Ok(())
+    Migrator::with_migrations(steps)
 }
 
 /// Commits a transaction in which every statement has succeeded. PostgreSQL takes `commit` for a failed one as a

@@ -23,7 +23,12 @@ pub enum Signal {
         holder: String,
     },
     /// It has stopped, if it had it in hand.
-    Withdrawn(OutboxId),
+    Withdrawn {
+        /// The row.
+        row: OutboxId,
+        /// The node that says so.
+        holder: String,
+    },
     /// An attempt with a row has ended.
     Outcome {
         /// The row.
@@ -39,7 +44,7 @@ impl Signal {
     fn to_text(&self) -> String {
         match self {
             Self::Withdraw { row, holder } => format!("withdraw {row} {holder}"),
-            Self::Withdrawn(row) => format!("withdrawn {row}"),
+            Self::Withdrawn { row, holder } => format!("withdrawn {row} {holder}"),
             Self::Outcome { row, word, holder } => format!("outcome {row} {holder} {word}"),
         }
     }
@@ -49,7 +54,7 @@ impl Signal {
         let row = |id: &str| OutboxId::from(id.to_owned());
         match words[..] {
             ["withdraw", id, holder] => Some(Self::Withdraw { row: row(id), holder: holder.to_owned() }),
-            ["withdrawn", id] => Some(Self::Withdrawn(row(id))),
+            ["withdrawn", id, holder] => Some(Self::Withdrawn { row: row(id), holder: holder.to_owned() }),
             ["outcome", id, holder, word] => {
                 Some(Self::Outcome { row: row(id), word: word.to_owned(), holder: holder.to_owned() })
             }
@@ -104,7 +109,7 @@ mod tests {
         let id = OutboxId::generate();
         for signal in [
             Signal::Withdraw { row: id.clone(), holder: "a".into() },
-            Signal::Withdrawn(id.clone()),
+            Signal::Withdrawn { row: id.clone(), holder: "a".into() },
             Signal::Outcome { row: id, word: "delivered".into(), holder: "a".into() },
         ] {
             assert_eq!(Signal::parse(&signal.to_text()), Some(signal));

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use vellum_protocol::UnixMillis;
+
 use crate::conn::{Reader, Tx};
 use crate::copy;
 use crate::error::TxError;
@@ -99,6 +101,17 @@ impl Store {
             Engine::Sqlite(database) => database.write(work).await,
             // The large one of the two, on the heap.
             Engine::Postgres(database) => Box::pin(database.write(work)).await,
+        }
+    }
+
+    /// Forgets what the engine keeps for its own purposes and needs no more. Housekeeping calls it now and then.
+    ///
+    /// # Errors
+    /// Only what the database says; the next time does it.
+    pub async fn tidy(&self, now: UnixMillis) -> Result<(), StoreError> {
+        match &self.engine {
+            Engine::Sqlite(_) => Ok(()),
+            Engine::Postgres(database) => database.forget_marks(now).await,
         }
     }
 

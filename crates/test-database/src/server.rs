@@ -79,9 +79,23 @@ impl PostgresServer {
     /// When it cannot be made.
     #[must_use]
     pub fn new_database(&self) -> String {
+        self.database_from("template1")
+    }
+
+    /// The address of a new database with all that is in another of this server, which nobody may be connected to.
+    ///
+    /// # Panics
+    /// When it cannot be made.
+    #[must_use]
+    pub fn copy_of(&self, address: &str) -> String {
+        self.database_from(address.rsplit('/').next().unwrap_or_default())
+    }
+
+    fn database_from(&self, template: &str) -> String {
         let name = format!("t{}", uuid::Uuid::new_v4().simple());
         let mut create = Command::new(self.programs.join("createdb"));
-        run(create.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string(), &name]));
+        let port = self.port.to_string();
+        run(create.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &port, "-T", template, &name]));
         format!("postgres://postgres@127.0.0.1:{}/{name}", self.port)
     }
 

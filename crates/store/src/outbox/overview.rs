@@ -159,5 +159,5 @@ pub async fn remove(tx: &mut Tx, id: &OutboxId) -> Result<Option<Removed>, Store
         "delete from outbox where id = $1 returning id, lease_holder, lease_until"
     )
     .bind(id).fetch_optional(c).await)?;
-    Ok(row.map(Removed::from))
+    super::removed(tx, row).await
 }
