@@ -67,6 +67,12 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
     let clock = Clock::system();
     let mut findings = folder::check(settings);
     findings.push(mail::check(settings).await);
+    if let Some(finding) = database::schema(settings.database_url()).await {
+        // Opening the database would change it.
+        findings.push(finding);
+        findings.extend(origin::check(settings).await);
+        return findings;
+    }
     match Store::open(settings.database_url()).await {
         Ok(store) => {
             findings.extend(database::check(&store).await);

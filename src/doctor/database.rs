@@ -3,9 +3,25 @@
 use vellum_store::Store;
 use vellum_store::outbox::State;
 use vellum_store::outbox::overview;
-use vellum_store::{StoreError, node_state};
+use vellum_store::{StoreError, node_state, schema};
 
 use super::Finding;
+
+/// What keeps the database from being looked at as it is: it is not there, or of an older version.
+pub async fn schema(url: &str) -> Option<Finding> {
+    // What cannot be read is told when the database is opened.
+    let history = schema::history(url).await.ok()?;
+    let missing = history.iter().filter(|step| !step.applied).count();
+    if missing == 0 {
+        return None;
+    }
+    let says = if missing == history.len() {
+        "there is none yet".to_owned()
+    } else {
+        format!("an older version made it: {missing} steps of its history are to be made")
+    };
+    Some(Finding::doubtful("database", says, "start the node, or vellum db migrate"))
+}
 
 pub async fn check(store: &Store) -> Vec<Finding> {
     let advice = "stop the node, keep a copy of the data folder, and restore a backup";

@@ -3,9 +3,12 @@
 //! Tables are copied in the order in which they refer to each other, each in the order of its key, page by
 //! page; a page is there whole or not at all. So an interrupted copy goes on behind the last row that arrived.
 //! A mark stands in the target until counts and digests of both sides are equal, and no node works on a
-//! database with that mark. The source is only read.
+//! database with that mark. The source is only read. Pages and statements have bounds in bytes, not only in rows: a blob may
+//! have many megabytes.
 
 mod side;
+
+use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
@@ -13,8 +16,10 @@ use crate::StoreError;
 use crate::schema::{self, Step};
 use side::{Cell, Side};
 
-/// Rows in a page.
+/// Rows in a page, at most.
 const PAGE: usize = 5_000;
+/// Bytes in a page, save for a single row that is longer: a page is held in memory.
+const PAGE_BYTES: u64 = 16 * 1024 * 1024;
 
 /// A table and what its rows are ordered by.
 struct Table {
@@ -102,16 +107,16 @@ pub async fn copy(
         let reason = "the source does not have this version's schema: vellum db migrate brings it there";
         return Err(StoreError::Copy(reason.into()));
     }
+    let mark = source_mark(from);
+    refuse_unfit_target(to, &mark).await?;
     side::migrate(to).await?;
     let (mut source, mut target) = (Side::open(from, true).await?, Side::open(to, false).await?);
+    source.hold_still().await?;
+    target.keep_others_out().await?;
     for side in [&mut source, &mut target] {
-        if side.nodes_at_work().await? {
-            return Err(StoreError::Copy(
-                "a node is at work on one of the two databases: stop it first".into(),
-            ));
-        }
+        refuse_nodes(side).await?;
     }
-    begin(&mut target, &source_mark(from)).await?;
+    begin(&mut target, &mark).await?;
     let mut of = 0;
     for table in &TABLES {
         of += source.count(table.name).await?;
@@ -123,20 +128,65 @@ pub async fn copy(
         })
         .await?;
     }
+    let copied = compare(&mut source, &mut target, |table, done| {
+        progress(Progress { table, comparing: true, done, of });
+    })
+    .await?;
+    // What a node has changed there since is not here.
+    refuse_nodes(&mut source).await?;
+    target.remove_mark().await?;
+    Ok(copied)
+}
+
+/// Counts and digests every table on both sides. `progress` hears of rows, each of which is read twice.
+async fn compare(
+    source: &mut Side,
+    target: &mut Side,
+    mut progress: impl FnMut(&'static str, u64),
+) -> Result<Vec<Copied>, StoreError> {
     let (mut copied, mut compared) = (Vec::new(), 0);
     for table in &TABLES {
-        let here = digest(&mut source, table).await?;
-        let there = digest(&mut target, table).await?;
+        let here = digest(source, table, |rows| progress(table.name, compared + rows / 2)).await?;
+        let there =
+            digest(target, table, |rows| progress(table.name, compared + (here.rows + rows) / 2)).await?;
         if here != there {
             let reason = format!("the table {} differs: begin again with an empty target", table.name);
             return Err(StoreError::Copy(reason));
         }
         compared += here.rows;
-        progress(Progress { table: table.name, comparing: true, done: compared, of });
         copied.push(here);
     }
-    target.remove_mark().await?;
     Ok(copied)
+}
+
+/// Refuses a target that is not there for this copy, before anything of it is touched.
+async fn refuse_unfit_target(to: &str, mark: &str) -> Result<(), StoreError> {
+    let Some(mut target) = Side::open_if_there(to).await? else { return Ok(()) };
+    refuse_nodes(&mut target).await?;
+    match target.mark().await? {
+        Some(begun) if begun == mark => Ok(()),
+        Some(_) => Err(StoreError::Copy("the target holds an unfinished copy from elsewhere".into())),
+        None => {
+            for table in TABLES.iter().filter(|table| !SEEDED.contains(&table.name)) {
+                if target.has_table(table.name).await? && target.count(table.name).await? > 0 {
+                    let reason = format!("the target is not empty: there are rows in {}", table.name);
+                    return Err(StoreError::Copy(reason));
+                }
+            }
+            Ok(())
+        }
+    }
+}
+
+/// Refuses a side that a node works on. Connections of a command that has just ended take a moment to go.
+async fn refuse_nodes(side: &mut Side) -> Result<(), StoreError> {
+    for _ in 0..20 {
+        if !side.nodes_at_work().await? {
+            return Ok(());
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    Err(StoreError::Copy("a node is at work on one of the two databases: stop it first".into()))
 }
 
 /// Whether the copy to a database was begun and not finished.
@@ -155,17 +205,8 @@ fn source_mark(from: &str) -> String {
 
 async fn begin(target: &mut Side, source: &str) -> Result<(), StoreError> {
     match target.mark().await? {
-        Some(begun) if begun == source => Ok(()),
-        Some(_) => Err(StoreError::Copy("the target holds an unfinished copy from elsewhere".into())),
-        None => {
-            for table in &TABLES {
-                if !SEEDED.contains(&table.name) && target.count(table.name).await? > 0 {
-                    let reason = format!("the target is not empty: there are rows in {}", table.name);
-                    return Err(StoreError::Copy(reason));
-                }
-            }
-            target.set_mark(source, &SEEDED).await
-        }
+        Some(_) => Ok(()),
+        None => target.set_mark(source, &SEEDED).await,
     }
 }
 
@@ -180,7 +221,7 @@ async fn copy_table(
     let mut done = before + target.count(table.name).await?;
     let mut last = target.last_key(table.name, table.key, &columns).await?;
     loop {
-        let rows = source.page(table.name, table.key, &columns, last.as_deref(), PAGE).await?;
+        let rows = source.page(table.name, table.key, &columns, last.as_deref(), PAGE, PAGE_BYTES).await?;
         let Some(row) = rows.last() else { break };
         last = Some(side::key_of(row, table.key, &columns));
         target.insert(table.name, &columns, &rows).await?;
@@ -192,27 +233,32 @@ async fn copy_table(
 
 /// Counts a table and digests its rows in the order of their key: each value with its kind and length, so that
 /// no two tables look the same that are not.
-async fn digest(side: &mut Side, table: &Table) -> Result<Copied, StoreError> {
+async fn digest(side: &mut Side, table: &Table, mut progress: impl FnMut(u64)) -> Result<Copied, StoreError> {
     let mut columns = side.columns(table.name).await?;
     // Both engines say the columns in the order of their history; the names make sure of it.
     columns.sort_by(|one, other| one.name.cmp(&other.name));
     let (mut hash, mut rows, mut last) = (Sha256::new(), 0_u64, None);
     loop {
-        let page = side.page(table.name, table.key, &columns, last.as_deref(), PAGE).await?;
+        let page = side.page(table.name, table.key, &columns, last.as_deref(), PAGE, PAGE_BYTES).await?;
         let Some(row) = page.last() else { break };
         last = Some(side::key_of(row, table.key, &columns));
         rows += u64::try_from(page.len()).unwrap_or(0);
         for cell in page.iter().flatten() {
+            let number;
             let (kind, bytes) = match cell {
-                Cell::Null => (b'n', Vec::new()),
-                Cell::Int(number) => (b'i', number.to_be_bytes().to_vec()),
-                Cell::Text(text) => (b't', text.as_bytes().to_vec()),
-                Cell::Bytes(bytes) => (b'b', bytes.clone()),
+                Cell::Null => (b'n', [].as_slice()),
+                Cell::Int(value) => {
+                    number = value.to_be_bytes();
+                    (b'i', number.as_slice())
+                }
+                Cell::Text(text) => (b't', text.as_bytes()),
+                Cell::Bytes(bytes) => (b'b', bytes.as_slice()),
             };
             hash.update([kind]);
             hash.update(u64::try_from(bytes.len()).unwrap_or(u64::MAX).to_be_bytes());
-            hash.update(&bytes);
+            hash.update(bytes);
         }
+        progress(rows);
     }
     Ok(Copied { table: table.name, rows, digest: hex(&hash.finalize()) })
 }

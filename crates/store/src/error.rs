@@ -69,8 +69,15 @@ impl From<sqlx::Error> for StoreError {
 
 impl From<sqlx::migrate::MigrateError> for StoreError {
     fn from(error: sqlx::migrate::MigrateError) -> Self {
+        use sqlx::migrate::MigrateError;
         match error {
-            sqlx::migrate::MigrateError::Execute(error) => error.into(),
+            MigrateError::Execute(error) => error.into(),
+            MigrateError::VersionMissing(step) => Self::Schema(format!(
+                "a newer version made it (step {step} of its history is not known here)"
+            )),
+            MigrateError::VersionMismatch(step) => Self::Schema(format!(
+                "step {step} of its history is another than the one of that number in this version"
+            )),
             other => Self::Schema(other.to_string()),
         }
     }

@@ -113,16 +113,7 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
 }
 
 pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
-    if !url.starts_with("sqlite:") {
-        return Err(StoreError::Address("it must be sqlite://PATH or postgres://…".into()));
-    }
-    // Looked for in the text: sqlx gives such a database a file name of its own.
-    if url.contains(":memory:") || url.contains("mode=memory") {
-        return Err(StoreError::Address("a database in memory would forget everything; give a path".into()));
-    }
-    let options =
-        SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))?;
-    Ok(options
+    Ok(parse(url)?
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
@@ -130,10 +121,21 @@ pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
         .optimize_on_close(true, None))
 }
 
+fn parse(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    if !url.starts_with("sqlite:") {
+        return Err(StoreError::Address("it must be sqlite://PATH or postgres://…".into()));
+    }
+    // Looked for in the text: sqlx gives such a database a file name of its own.
+    if url.contains(":memory:") || url.contains("mode=memory") {
+        return Err(StoreError::Address("a database in memory would forget everything; give a path".into()));
+    }
+    SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))
+}
+
 /// For reading a database that nobody may change, whether a node works on it or not. (Opened read-only, SQLite
-/// could not make the shared memory that its log needs.)
+/// could not make the shared memory that its log needs.) Nothing that is kept in the file is set.
 pub(crate) fn reading(url: &str) -> Result<SqliteConnectOptions, StoreError> {
-    Ok(options(url)?.optimize_on_close(false, None).pragma("query_only", "on"))
+    Ok(parse(url)?.busy_timeout(BUSY_TIMEOUT).pragma("query_only", "on"))
 }
 
 #[cfg(test)]

@@ -3,7 +3,8 @@
 //! The texts of these queries are put together here, from names of tables and columns that the schema gives and
 //! from nothing else.
 
-use sqlx::sqlite::SqliteRow;
+use std::time::Duration;
+
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 
 use crate::conn::EngineConn;
@@ -13,6 +14,13 @@ use crate::{Conn, StoreError, postgres, sqlite};
 
 /// Values in one statement. Statements of one length are parsed once; longer ones bring nothing.
 const VALUES: usize = 3_000;
+/// Bytes in one statement, save for a single row that is longer. PostgreSQL takes a gigabyte.
+const STATEMENT_BYTES: usize = 4 * 1024 * 1024;
+/// What a copy locks its PostgreSQL target by ("vellumcp"): no other copy goes to it meanwhile, nor does what a
+/// killed one has left under way.
+const COPY_LOCK: i64 = 0x7665_6c6c_756d_6370;
+/// How many bytes a row has.
+type Length = i64;
 /// The table that marks an unfinished copy.
 const MARK: &str = "copy_under_way";
 
@@ -23,6 +31,17 @@ pub(super) enum Cell {
     Int(i64),
     Text(String),
     Bytes(Vec<u8>),
+}
+
+impl Cell {
+    /// How many bytes it has, about.
+    fn len(&self) -> usize {
+        match self {
+            Self::Null | Self::Int(_) => 8,
+            Self::Text(text) => text.len(),
+            Self::Bytes(bytes) => bytes.len(),
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -74,13 +93,42 @@ pub(super) async fn has_mark(conn: &mut Conn) -> Result<bool, StoreError> {
                 .await?
         }
         EngineConn::Postgres(c) => {
-            sqlx::query_as("select count(*) from pg_tables where schemaname = 'public' and tablename = $1")
-                .bind(MARK)
-                .fetch_one(&mut **c)
-                .await?
+            sqlx::query_as(
+                "select count(*) from pg_tables where schemaname = current_schema() and tablename = $1",
+            )
+            .bind(MARK)
+            .fetch_one(&mut **c)
+            .await?
         }
     };
     Ok(count > 0)
+}
+
+/// Divides rows into statements: each has at most `most` rows, and not more than its bytes unless a row alone has.
+fn statements(rows: &[Vec<Cell>], most: usize) -> Vec<&[Vec<Cell>]> {
+    let (mut statements, mut rest) = (Vec::new(), rows);
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |row: &&Vec<Cell>| {
+            bytes += row.iter().map(Cell::len).sum::<usize>();
+            bytes <= STATEMENT_BYTES
+        };
+        let count = rest.iter().take(most).take_while(fits).count().max(1);
+        let (statement, behind) = rest.split_at(count);
+        statements.push(statement);
+        rest = behind;
+    }
+    statements
+}
+
+/// How many of these rows have together so many bytes; one at least.
+fn rows_within(lengths: &[Length], bytes: u64) -> usize {
+    let mut sum = 0_u64;
+    let fits = |length: &&Length| {
+        sum += u64::try_from(**length).unwrap_or(0);
+        sum <= bytes
+    };
+    lengths.iter().take_while(fits).count().max(1)
 }
 
 /// The cells of a row that its table is ordered by.
@@ -141,6 +189,52 @@ impl Side {
         Ok(Self::Postgres(PgConnection::connect_with(&options).await?))
     }
 
+    /// A database to be looked at; `None` for a file that is not there.
+    pub async fn open_if_there(url: &str) -> Result<Option<Self>, StoreError> {
+        if url.starts_with("sqlite:") && !sqlite::file(url)?.exists() {
+            return Ok(None);
+        }
+        Self::open(url, true).await.map(Some)
+    }
+
+    /// Has every later read see the state of now. A SQLite file is held still by its lock, which whoever calls takes.
+    pub async fn hold_still(&mut self) -> Result<(), StoreError> {
+        if let Self::Postgres(c) = self {
+            sqlx::raw_sql("begin isolation level repeatable read read only").execute(c).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits for another copy to this side to end; refuses if it does not soon.
+    pub async fn keep_others_out(&mut self) -> Result<(), StoreError> {
+        let Self::Postgres(c) = self else { return Ok(()) };
+        for _ in 0..50 {
+            let (taken,): (bool,) =
+                sqlx::query_as("select pg_try_advisory_lock($1)").bind(COPY_LOCK).fetch_one(&mut *c).await?;
+            if taken {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        Err(StoreError::Copy("another copy to this database is under way".into()))
+    }
+
+    /// Whether there is such a table.
+    pub async fn has_table(&mut self, table: &str) -> Result<bool, StoreError> {
+        let (there,): (bool,) = match self {
+            Self::Sqlite(c) => {
+                sqlx::query_as("select exists (select 1 from sqlite_schema where name = $1)")
+                    .bind(table)
+                    .fetch_one(c)
+                    .await?
+            }
+            Self::Postgres(c) => {
+                sqlx::query_as("select to_regclass($1) is not null").bind(table).fetch_one(c).await?
+            }
+        };
+        Ok(there)
+    }
+
     /// Whether nodes are connected. A SQLite file has a lock for that, which whoever calls takes.
     pub async fn nodes_at_work(&mut self) -> Result<bool, StoreError> {
         let Self::Postgres(c) = self else { return Ok(false) };
@@ -177,7 +271,7 @@ impl Side {
             Self::Postgres(c) => {
                 sqlx::query_as(
                     "select column_name::text, data_type::text from information_schema.columns
-                     where table_schema = 'public' and table_name = $1 order by ordinal_position",
+                     where table_schema = current_schema() and table_name = $1 order by ordinal_position",
                 )
                 .bind(table)
                 .fetch_all(c)
@@ -202,7 +296,8 @@ impl Side {
         Ok(u64::try_from(count).unwrap_or(0))
     }
 
-    /// Rows behind `last`, in the order of the key.
+    /// Rows behind `last`, in the order of the key: at most `limit`, and not more bytes than `bytes` unless the first
+    /// row alone has more.
     pub async fn page(
         &mut self,
         table: &str,
@@ -210,17 +305,32 @@ impl Side {
         columns: &[Column],
         last: Option<&[Cell]>,
         limit: usize,
+        bytes: u64,
     ) -> Result<Vec<Vec<Cell>>, StoreError> {
         let (order, names) = (key.join(", "), names(columns));
         let behind = match last {
             Some(last) => format!("where ({order}) > {}", places(1, last.len())),
             None => String::new(),
         };
-        let query = format!("select {names} from {table} {behind} order by {order} limit {limit}");
+        // Measured first, which reads no value: what has been asked for comes, however long it is.
+        let lengths: Vec<String> = columns
+            .iter()
+            .filter(|column| column.kind != Kind::Int)
+            .map(|column| format!("coalesce(octet_length({}), 0)", column.name))
+            .collect();
+        let lengths = if lengths.is_empty() { "8".to_owned() } else { lengths.join(" + ") };
+        let measure =
+            format!("select cast({lengths} as bigint) from {table} {behind} order by {order} limit {limit}");
+        let text = |limit| format!("select {names} from {table} {behind} order by {order} limit {limit}");
         on_side!(self, c => {
-            let mut query = sqlx::query(AssertSqlSafe(query));
+            let mut measured = sqlx::query_scalar(AssertSqlSafe(measure));
             for cell in last.unwrap_or_default() {
                 // A key is never null.
+                measured = bind!(measured, cell, Kind::Text);
+            }
+            let lengths: Vec<Length> = measured.fetch_all(&mut *c).await?;
+            let mut query = sqlx::query(AssertSqlSafe(text(rows_within(&lengths, bytes))));
+            for cell in last.unwrap_or_default() {
                 query = bind!(query, cell, Kind::Text);
             }
             let rows = query.fetch_all(c).await?;
@@ -258,7 +368,7 @@ impl Side {
         let names = names(columns);
         on_side!(self, c => {
             let mut tx = c.begin().await?;
-            for rows in rows.chunks((VALUES / columns.len()).max(1)) {
+            for rows in statements(rows, (VALUES / columns.len()).max(1)) {
                 let places: Vec<String> =
                     (0..rows.len()).map(|n| places(n * columns.len() + 1, columns.len())).collect();
                 let text = format!("insert into {table} ({names}) values {}", places.join(", "));
@@ -277,20 +387,7 @@ impl Side {
 
     /// The source that an unfinished copy to this side is made from.
     pub async fn mark(&mut self) -> Result<Option<String>, StoreError> {
-        let there: bool = match self {
-            Self::Sqlite(c) => {
-                let row: Option<SqliteRow> = sqlx::query("select 1 from sqlite_schema where name = $1")
-                    .bind(MARK)
-                    .fetch_optional(c)
-                    .await?;
-                row.is_some()
-            }
-            Self::Postgres(c) => {
-                let (there,): (bool,) =
-                    sqlx::query_as("select to_regclass($1) is not null").bind(MARK).fetch_one(c).await?;
-                there
-            }
-        };
+        let there = self.has_table(MARK).await?;
         if !there {
             return Ok(None);
         }
@@ -323,5 +420,28 @@ impl Side {
         let query = format!("drop table {MARK}");
         on_side!(self, c => sqlx::query(AssertSqlSafe(query)).execute(c).await.map(drop))?;
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_page_ends_before_it_is_too_long_and_has_one_row_at_least() {
+        assert_eq!(rows_within(&[4, 4, 4], 8), 2);
+        assert_eq!(rows_within(&[4, 4, 4], 100), 3);
+        assert_eq!(rows_within(&[9, 1], 8), 1);
+    }
+
+    #[test]
+    fn statements_have_bounds_in_rows_and_in_bytes() {
+        let row = |bytes| vec![Cell::Bytes(vec![0; bytes])];
+        let count = |rows: &[Vec<Cell>], most| -> Vec<usize> {
+            statements(rows, most).iter().map(|statement| statement.len()).collect()
+        };
+        assert_eq!(count(&[row(1), row(1), row(1)], 2), [2, 1]);
+        let (large, half) = (STATEMENT_BYTES + 1, STATEMENT_BYTES / 2);
+        assert_eq!(count(&[row(large), row(half), row(half), row(1)], 9), [1, 2, 1]);
     }
 }
