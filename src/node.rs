@@ -24,7 +24,7 @@ use vellum_store::{Store, StoreError, node_facts};
 
 use crate::config::{Origin, Settings};
 use crate::data_dir::{self, DataDir, code_key};
-use crate::epoch::Epoch;
+use crate::epoch::{self, Epoch};
 use crate::http::{self, App};
 use crate::mail::Post;
 use crate::mail::queue::{self, Postman};
@@ -82,9 +82,7 @@ impl Built {
         agree_on_keys(&store, &origin, &identity, &wrapping).await?;
         let (epoch, restored) = Epoch::begin(&store, &folder, clock.now()).await?;
         if restored {
-            tracing::error!(
-                "the database was put back from a backup: nothing is delivered until an operator has looked at the queue (vellum queue list, then vellum queue resume)"
-            );
+            epoch::report_restored();
         }
         let first_start = accounts::create_first(&store, first_administrator(), clock.now()).await?.is_some();
 
@@ -247,10 +245,13 @@ async fn keep_house(node: Arc<Node>, app: web::Data<App>, mut run: Option<(Epoch
         if let Err(error) = housekeeping::sweep(&node).await {
             tracing::error!(%error, "what is over its time could not be forgotten");
         }
-        if let Some((epoch, folder)) = &mut run
-            && let Err(error) = epoch.renew(&node.store, folder).await
-        {
-            tracing::error!(error = format!("{error:#}"), "the run could not be given a new name");
+        let Some((epoch, folder)) = &mut run else { continue };
+        match epoch.renew(&node.store, folder, node.clock.now()).await {
+            Ok(false) => {}
+            Ok(true) => epoch::report_restored(),
+            Err(error) => {
+                tracing::error!(error = format!("{error:#}"), "the run could not be given a new name");
+            }
         }
     }
 }
