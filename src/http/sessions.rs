@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use vellum_actors::sign_in::{self, Device, Opened, Profile};
-use vellum_actors::user::{EndAllSessions, EndOtherSessions, EndSession};
+use vellum_actors::user::{self, EndAllSessions, EndOtherSessions, EndSession};
 use vellum_store::SessionId;
 use vellum_store::sessions::{self, Session};
 
@@ -17,6 +17,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::sessions as docs;
+use super::users_me::known_version;
 use super::{App, limits, shown};
 
 /// The longest e-mail address.
@@ -77,10 +78,18 @@ pub(super) async fn signed_in(
 }
 
 /// 204 without a body when nobody is signed in: clients poll this.
-async fn current(app: web::Data<App>, MaybeCaller(caller): MaybeCaller) -> Result<HttpResponse, Problem> {
+async fn current(
+    app: web::Data<App>,
+    request: HttpRequest,
+    MaybeCaller(caller): MaybeCaller,
+) -> Result<HttpResponse, Problem> {
     let Some(caller) = caller else {
         return Ok(HttpResponse::NoContent().finish());
     };
+    if let known @ Some(_) = known_version(&request) {
+        // Refused where what follows would be older than what the client knows.
+        user::identity(&app.node, caller.user(), known).await?;
+    }
     let profile = sign_in::profile(&app.node, caller.user()).await?;
     Ok(super::secret(&json!({
         "token": caller.token.expose_secret(),

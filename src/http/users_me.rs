@@ -41,10 +41,7 @@ async fn identity(
     request: HttpRequest,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    // What is no version is nobody's knowledge of one.
-    let known = request.headers().get(KNOWN_VERSION).and_then(|value| value.to_str().ok());
-    let known = known.and_then(|text| text.trim().parse().ok()).and_then(KmVersion::new);
-    let identity = user::identity(&app.node, caller.user(), known).await?;
+    let identity = user::identity(&app.node, caller.user(), known_version(&request)).await?;
     Ok(super::private(&json!({
         "handle": identity.alias.as_ref().map(|alias| app.node.handle_of(alias)),
         "alias": identity.alias,
@@ -53,6 +50,12 @@ async fn identity(
         "domain": app.node.domain,
         "kmVersion": identity.km_version,
     })))
+}
+
+/// Which version of the keys the client says that it knows. What is no version is nobody's knowledge of one.
+pub(super) fn known_version(request: &HttpRequest) -> Option<KmVersion> {
+    let known = request.headers().get(KNOWN_VERSION).and_then(|value| value.to_str().ok());
+    known.and_then(|text| text.trim().parse().ok()).and_then(KmVersion::new)
 }
 
 async fn reset(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {

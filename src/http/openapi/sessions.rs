@@ -2,6 +2,7 @@
 
 use super::operation::Operation;
 use super::shape::{Shape, encryption_key, id, km_version, list, object, signing_key, text, time, truth};
+use super::users_me::with_known_version;
 
 const TAG: &str = "Signing in";
 
@@ -105,24 +106,24 @@ pub fn current() -> Operation {
         ("userAgent", text("Mozilla/5.0").or_null()),
         ("ip", text("192.0.2.7").or_null()),
     ]);
-    Operation::new(
+    let operation = Operation::new(
         TAG,
         "currentSession",
         "Who is signed in",
         "Clients poll this: 204 without a body when nobody is signed in. A session in its second half is prolonged by 30 days.",
-    )
-    .perhaps_signed_in()
-    .answer(
-        200,
-        "You are signed in.",
-        object(vec![
-            ("token", token()),
-            ("user", user()),
-            ("session", session.named("Session")),
-            ("subscription", subscription()),
-        ]),
-    )
-    .empty_answer(204, "Nobody is signed in.")
+    );
+    with_known_version(operation.perhaps_signed_in())
+        .answer(
+            200,
+            "You are signed in.",
+            object(vec![
+                ("token", token()),
+                ("user", user()),
+                ("session", session.named("Session")),
+                ("subscription", subscription()),
+            ]),
+        )
+        .empty_answer(204, "Nobody is signed in.")
 }
 
 pub fn current_permissions() -> Operation {

@@ -7,28 +7,32 @@ use super::shape::{
 
 const TAG: &str = "Identity";
 
-pub fn identity() -> Operation {
-    Operation::new(TAG, "identity", "Who you are to the network", "What is not set is null.")
-        .signed_in()
+/// An operation that shows the version of the keys, and takes what the client knows of it.
+pub fn with_known_version(operation: Operation) -> Operation {
+    operation
         .header(
             "X-Known-Km-Version",
             "the latest version of the keys that the client knows: a node that was put back from an older backup refuses instead of showing an older one",
             text("3"),
         )
         .refused(409, &["server_rolled_back"])
-        .answer(
-            200,
-            "Your identity.",
-            object(vec![
-                ("alias", text("alice").or_null()),
-                ("handle", handle("alice@node.example").or_null()),
-                ("signingKey", signing_key().or_null()),
-                ("encryptionKey", encryption_key().or_null()),
-                ("domain", text("node.example")),
-                ("kmVersion", km_version()),
-            ])
-            .named("Identity"),
-        )
+}
+
+pub fn identity() -> Operation {
+    let operation = Operation::new(TAG, "identity", "Who you are to the network", "What is not set is null.");
+    with_known_version(operation.signed_in()).answer(
+        200,
+        "Your identity.",
+        object(vec![
+            ("alias", text("alice").or_null()),
+            ("handle", handle("alice@node.example").or_null()),
+            ("signingKey", signing_key().or_null()),
+            ("encryptionKey", encryption_key().or_null()),
+            ("domain", text("node.example")),
+            ("kmVersion", km_version()),
+        ])
+        .named("Identity"),
+    )
 }
 
 pub fn reset() -> Operation {

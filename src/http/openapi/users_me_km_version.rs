@@ -3,15 +3,19 @@
 use super::me_blobs::blob_type;
 use super::operation::Operation;
 use super::shape::{Shape, km_version, list, object, text, truth};
-use super::users_me::keys;
+use super::users_me::{keys, with_known_version};
 use super::users_me_wrapped_keys::slot_members;
 
 const TAG: &str = "Key rotation";
 
 pub fn km_version_operation() -> Operation {
-    Operation::new(TAG, "kmVersion", "The version of your keys", "1 at first; raised by every rotation.")
-        .signed_in()
-        .answer(200, "The version.", object(vec![("kmVersion", km_version())]))
+    let about = "1 at first; raised by every rotation.";
+    let operation = Operation::new(TAG, "kmVersion", "The version of your keys", about);
+    with_known_version(operation.signed_in()).answer(
+        200,
+        "The version.",
+        object(vec![("kmVersion", km_version())]),
+    )
 }
 
 pub fn commit() -> Operation {

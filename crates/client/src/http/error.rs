@@ -51,6 +51,13 @@ impl ClientError {
         self.problem().and_then(|problem| problem.code.as_deref())
     }
 
+    /// Whether the node was put back from a backup that is older than what this device knows. The device keeps its
+    /// seed and changes nothing; the node's operator, or a rotation that the user asks for, puts it right.
+    #[must_use]
+    pub fn is_rolled_back(&self) -> bool {
+        self.code() == Some("server_rolled_back")
+    }
+
     pub(crate) fn from_transport(error: reqwest::Error) -> Self {
         if error.is_timeout() { Self::TimedOut } else { Self::Unreachable(error.without_url()) }
     }

@@ -10,6 +10,7 @@ use reqwest::{Client, Method, Url};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
+use vellum_protocol::KmVersion;
 
 use super::answer::Answer;
 use super::error::ClientError;
@@ -18,6 +19,9 @@ use super::token::SessionToken;
 /// How long a request may take from connecting to the last byte of the answer, unless said otherwise. A
 /// flush waits for deliveries, so it is longer than a node needs for anything else.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The header that says which version of the keys this device knows.
+const KNOWN_VERSION: &str = "x-known-km-version";
 
 /// A client of one node, with or without a session. A clone uses the same connections and keeps the token
 /// it had when it was cloned.
@@ -30,6 +34,7 @@ pub struct NodeClient {
     origin: Url,
     http: Client,
     token: Option<SessionToken>,
+    known_version: Option<KmVersion>,
 }
 
 impl NodeClient {
@@ -56,7 +61,7 @@ impl NodeClient {
             builder = builder.tls_certs_only([]);
         }
         let http = builder.build().map_err(ClientError::Setup)?;
-        Ok(Self { origin, http, token: None })
+        Ok(Self { origin, http, token: None, known_version: None })
     }
 
     /// The node's origin, without a slash at the end.
@@ -74,6 +79,12 @@ impl NodeClient {
     /// Takes another token, or none: requests are then made without a session.
     pub fn set_token(&mut self, token: Option<SessionToken>) {
         self.token = token;
+    }
+
+    /// Says from now on which version of the user's keys this device knows (none after a reset). A node that was put
+    /// back from an older backup then refuses to show an older one: [`ClientError::is_rolled_back`].
+    pub fn set_known_version(&mut self, version: Option<KmVersion>) {
+        self.known_version = version;
     }
 
     /// Makes any request and gives the status and the body, whatever they are: an empty body is
@@ -131,6 +142,9 @@ impl NodeClient {
         let mut request = self.http.request(method, self.url(path)).header(ACCEPT, "application/json");
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, token.authorization());
+        }
+        if let Some(version) = self.known_version {
+            request = request.header(KNOWN_VERSION, version.to_string());
         }
         if let Some(body) = body {
             let text = serde_json::to_vec(body).expect("bodies are texts, numbers and lists of them");
