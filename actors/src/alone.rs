@@ -59,6 +59,11 @@ pub struct Alone {
 
 impl Alone {
     pub async fn start() -> Self {
+        Self::start_with(NobodyThere).await
+    }
+
+    /// The same with another way to other nodes.
+    pub async fn start_with(transport: impl Transport) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let store = Store::open(&format!("sqlite://{}", folder.path().join("v.db").display())).await.unwrap();
         let arbiters: Vec<Arbiter> = (0..2).map(|_| Arbiter::new()).collect();
@@ -80,7 +85,7 @@ impl Alone {
             },
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles, 4),
-            transport: Box::new(NobodyThere),
+            transport: Box::new(transport),
             mailer: Box::new(NoPost),
             wrapping: WrappingKeys::new(Box::new(move || Ok(vec![key.clone()]))).unwrap(),
         });

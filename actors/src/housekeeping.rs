@@ -1,13 +1,18 @@
 //! Forgetting what is over its time, and letting idle actors go. Run once a minute.
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
+use vellum_protocol::Domain;
 use vellum_store::{
     StoreError, applied_envelopes, device_transfers, displaced_leases, one_time_codes, passkey_ceremonies,
-    sessions, transport_nonces,
+    peers, sessions, transport_nonces,
 };
 
 use crate::node::Node;
 
+/// Peers with a changed key that are looked at in one round.
+const KEYS_A_ROUND: u32 = 20;
 /// For how long a device transfer counts against its user's limit.
 const HOUR_MILLIS: i64 = 3_600_000;
 
@@ -15,7 +20,7 @@ const HOUR_MILLIS: i64 = 3_600_000;
 ///
 /// # Errors
 /// Only what the database says; the next round tries again.
-pub async fn sweep(node: &Node) -> Result<(), StoreError> {
+pub async fn sweep(node: &Arc<Node>) -> Result<(), StoreError> {
     let now = node.clock.now();
     let users = node.directory.sweep(now);
     let peers = node.peers.sweep(now);
@@ -38,6 +43,29 @@ pub async fn sweep(node: &Node) -> Result<(), StoreError> {
         })
         .await?;
     node.store.tidy(now).await?;
+    look_at_changed_keys(node).await?;
     tracing::debug!(rows = forgotten, users, peers, "kept house");
+    Ok(())
+}
+
+/// Looks once an hour whether a peer that shows another key than the pinned one still does. Nothing is sent to it
+/// meanwhile, so nothing else would notice that it shows the right one again.
+async fn look_at_changed_keys(node: &Arc<Node>) -> Result<(), StoreError> {
+    let now = node.clock.now();
+    let due = node.store.write(move |tx| {
+        async move { peers::take_changed_keys(tx, now.plus_millis(-HOUR_MILLIS), KEYS_A_ROUND, now).await }.boxed()
+    });
+    for domain in due.await? {
+        let Ok(domain) = Domain::parse(&domain) else { continue };
+        let node = Arc::clone(node);
+        // A round does not wait for the slowest of them.
+        actix::spawn(async move {
+            match node.peers.look_again(&node, &domain).await {
+                Ok(()) => tracing::info!(peer = %domain, "the peer shows the pinned key again"),
+                Err(error) => tracing::debug!(peer = %domain, %error, "the peer was looked at again"),
+            }
+            node.wake_delivery();
+        });
+    }
     Ok(())
 }

@@ -262,6 +262,7 @@ fn unknown_server(server: &Domain, error: PeerError) -> Error {
     tracing::info!(%server, %error, "a sending server could not be identified");
     match error {
         PeerError::Store(error) => Error::Store(error),
+        PeerError::Busy => error.into(),
         PeerError::NotAdmitted(_) => auth(format!("This server does not federate with {server}")),
         PeerError::PinMismatch(_) => auth(format!("The key of {server} has changed")),
         _ => auth(format!("Could not fetch the manifest of {server}")),
@@ -357,6 +358,7 @@ async fn deliver(
     let payload = message.payload().clone();
     // Version 1 has no nonce; its signature covers the timestamp and serves as one.
     let nonce = message.nonce().map_or_else(|| format!("v1:{signature}"), str::to_owned);
-    let receive = Receive { message_type, sender, to, nonce, signed_at, payload, signature };
+    let receive =
+        Receive { message_type, sender, to, nonce, signed_at, payload, signature, carried_by: None };
     node.ask(&recipient.id, receive).await
 }

@@ -86,6 +86,8 @@ pub async fn look(node: &Node) -> Result<(), StoreError> {
     gauge!("vellum_actors", "kind" => "peer").set(number(u64::try_from(peers).unwrap_or(u64::MAX)));
     let waiting = u64::try_from(node.directory.waiting()).unwrap_or(u64::MAX);
     gauge!("vellum_user_commands_waiting").set(number(waiting));
+    let waiting = u64::try_from(node.peers.deliveries_waiting()).unwrap_or(u64::MAX);
+    gauge!("vellum_peer_deliveries_waiting").set(number(waiting));
     Ok(())
 }
 

@@ -26,10 +26,10 @@ use super::error::Problem;
 use super::openapi::users_me_revocations_events as docs;
 use super::users_me_revocations::pending_view;
 
-/// How often the rows are looked at.
+/// How often the session and the rows are looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// How often something is sent when nothing changes, and the session is looked at: a proxy between keeps the
-/// connection, and a client notices that it is gone.
+/// How often something is sent when nothing changes: a proxy between keeps the connection, and a client notices
+/// that it is gone.
 const HEARTBEAT: Duration = Duration::from_secs(5);
 /// Streams that a user may have open.
 const MOST_STREAMS: usize = 5;
@@ -124,6 +124,8 @@ impl Watch {
                     _ = stopping.wait_for(|stopping| *stopping) => return None,
                 }
             }
+            // A session that has ended tells no more than a request with it would.
+            sign_in::authenticate(&self.app.node, &self.caller.token).await.ok()??;
             let mut conn = self.app.node.store.read().await.ok()?;
             let rows = outbox::pending_of_user(&mut conn, self.caller.user()).await.ok()?;
             drop(conn);
@@ -134,7 +136,6 @@ impl Watch {
             }
             if self.silent_since.elapsed() >= HEARTBEAT {
                 self.silent_since = Instant::now();
-                sign_in::authenticate(&self.app.node, &self.caller.token).await.ok()??;
                 return Some(": still here\n\n".to_owned());
             }
         }
@@ -144,17 +145,19 @@ impl Watch {
     fn difference(&mut self, rows: Vec<PendingRevocation>) -> String {
         let now: HashMap<OutboxId, PendingRevocation> =
             rows.iter().map(|row| (row.id.clone(), row.clone())).collect();
-        let Some(known) = self.known.replace(now) else {
+        let Some(known) = self.known.take() else {
+            self.known = Some(now);
             let rows: Vec<Value> = rows.iter().map(pending_view).collect();
             return event("pending", &json!({ "revocations": rows }));
         };
         let changed = rows.iter().filter(|row| known.get(&row.id) != Some(row));
         let mut text: String = changed.map(|row| event("changed", &pending_view(row))).collect();
         for (id, row) in &known {
-            if !rows.iter().any(|row| row.id == *id) {
+            if !now.contains_key(id) {
                 text += &event("gone", &json!({ "id": id, "peerHandle": row.peer_handle }));
             }
         }
+        self.known = Some(now);
         text
     }
 }

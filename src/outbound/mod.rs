@@ -13,6 +13,7 @@ use actix_web::http::header::HttpDate;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use reqwest::{Client, RequestBuilder, Response, redirect};
+use tokio::sync::Semaphore;
 use vellum_actors::peer::{Answer, Transport, TransportError};
 use vellum_protocol::{Domain, UnixMillis};
 
@@ -33,12 +34,17 @@ const IDLE: Duration = Duration::from_secs(5);
 /// process's files up.
 const KEPT: usize = 4;
 const KEPT_FOR: Duration = Duration::from_secs(30);
+/// Requests under way at once, to all peers together.
+const AT_ONCE: usize = 512;
+/// How long a request waits for its place among them.
+const WAITS: Duration = Duration::from_secs(15);
 
 /// Speaks to other nodes over HTTP.
 #[derive(Debug)]
 pub struct HttpTransport {
     client: Client,
     guard: Guard,
+    places: Semaphore,
 }
 
 impl HttpTransport {
@@ -58,7 +64,7 @@ impl HttpTransport {
             .pool_idle_timeout(KEPT_FOR)
             .dns_resolver(Resolver(guard))
             .build()?;
-        Ok(Self { client, guard })
+        Ok(Self { client, guard, places: Semaphore::new(AT_ONCE) })
     }
 
     fn url(&self, domain: &Domain, path: &str) -> Result<reqwest::Url, TransportError> {
@@ -72,13 +78,25 @@ impl HttpTransport {
         self.guard.check_literal(&url).map_err(forbidden)?;
         Ok(url)
     }
+
+    /// Makes a request within its limit, once there is a place for it.
+    async fn ask(&self, request: RequestBuilder, limit: Duration) -> Result<Answer, TransportError> {
+        let place = tokio::time::timeout(WAITS, self.places.acquire()).await;
+        let _place = place.map_err(|_| TransportError::Busy)?;
+        let exchange = async {
+            let response = request.send().await.map_err(|error| cause(&error))?;
+            read(response).await
+        };
+        // One limit over everything: a peer that sends byte by byte does not get longer.
+        tokio::time::timeout(limit, exchange).await.unwrap_or(Err(TransportError::TimedOut(limit)))
+    }
 }
 
 impl Transport for HttpTransport {
     fn get<'a>(&'a self, domain: &'a Domain, path: &'a str) -> BoxFuture<'a, Result<Answer, TransportError>> {
         async move {
             let url = self.url(domain, path)?;
-            ask(self.client.get(url).header("accept", "application/json"), DOCUMENT).await
+            self.ask(self.client.get(url).header("accept", "application/json"), DOCUMENT).await
         }
         .boxed()
     }
@@ -96,27 +114,20 @@ impl Transport for HttpTransport {
             for (name, value) in headers {
                 request = request.header(name, value);
             }
-            ask(request, INBOX).await
+            self.ask(request, INBOX).await
         }
         .boxed()
     }
 }
 
-async fn ask(request: RequestBuilder, limit: Duration) -> Result<Answer, TransportError> {
-    let exchange = async {
-        let response = request.send().await.map_err(|error| cause(&error))?;
-        read(response).await
-    };
-    // One limit over everything: a peer that sends byte by byte does not get longer.
-    tokio::time::timeout(limit, exchange).await.unwrap_or(Err(TransportError::TimedOut(limit)))
-}
-
 async fn read(response: Response) -> Result<Answer, TransportError> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
+    // A peer without a clock means ours.
+    let sent = header("date").and_then(date).unwrap_or_else(|| millis(SystemTime::now()));
     let mut answer = Answer {
         status: response.status().as_u16(),
         body: Vec::new(),
-        retry_after: header("retry-after").and_then(|text| retry_after(text.trim(), header("date"))),
+        retry_after: header("retry-after").and_then(|text| retry_after(text.trim(), sent)),
         max_age: header("cache-control").and_then(max_age),
         date: header("date").and_then(date),
     };
@@ -138,19 +149,21 @@ fn max_age(text: &str) -> Option<Duration> {
     seconds.and_then(|seconds| seconds.parse().ok()).map(Duration::from_secs)
 }
 
-/// The pause that a peer asks for: seconds, or a time, which is meant by the peer's own clock.
-fn retry_after(text: &str, sent: Option<&str>) -> Option<Duration> {
+/// The pause that a peer asks for: seconds, or a time, which is meant by the clock that showed `sent`.
+fn retry_after(text: &str, sent: UnixMillis) -> Option<Duration> {
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));
     }
-    let pause = date(text)?.since(sent.and_then(date)?);
-    Some(Duration::from_millis(u64::try_from(pause).unwrap_or(0)))
+    Some(Duration::from_millis(u64::try_from(date(text)?.since(sent)).unwrap_or(0)))
 }
 
 fn date(text: &str) -> Option<UnixMillis> {
-    let time = SystemTime::from(text.parse::<HttpDate>().ok()?);
-    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
-    i64::try_from(since.as_millis()).ok().map(UnixMillis)
+    Some(millis(text.parse::<HttpDate>().ok()?.into()))
+}
+
+fn millis(time: SystemTime) -> UnixMillis {
+    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// Puts an error of the client into one of our words. Its own text repeats the address; the innermost
@@ -197,15 +210,10 @@ mod tests {
 
     #[test]
     fn a_pause_is_asked_for_in_seconds_or_until_a_time_of_the_peers_clock() {
-        let sent = Some("Tue, 24 Nov 2026 10:00:00 GMT");
-        assert_eq!(retry_after("120", None), Some(Duration::from_secs(120)));
+        let sent = date("Tue, 24 Nov 2026 10:00:00 GMT").unwrap();
+        assert_eq!(retry_after("120", sent), Some(Duration::from_secs(120)));
         assert_eq!(retry_after("Tue, 24 Nov 2026 10:01:30 GMT", sent), Some(Duration::from_secs(90)));
         assert_eq!(retry_after("Tue, 24 Nov 2026 09:00:00 GMT", sent), Some(Duration::ZERO));
-        assert_eq!(
-            retry_after("Tue, 24 Nov 2026 10:01:30 GMT", None),
-            None,
-            "meant by a clock unknown to us"
-        );
         assert_eq!(retry_after("soon", sent), None);
     }
 

@@ -27,12 +27,13 @@ pub(crate) use settle::lapsed;
 
 use std::collections::{BTreeMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::FutureExt;
-use futures_util::future::{AbortHandle, AbortRegistration};
+use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 use tracing::Instrument;
 use tracing::field::Empty;
 use vellum_store::outbox::{self, Leased, Lot};
@@ -90,6 +91,8 @@ struct UnderWay {
 /// What a look at the outbox found.
 struct Scan {
     leased: Vec<Leased>,
+    /// Until when what is leased may be sent.
+    until: Instant,
     /// Until the next thing is due; `None` when nothing is.
     sleep: Option<Duration>,
 }
@@ -179,7 +182,7 @@ impl RevocationDelivery {
                 for leased in scan.leased {
                     // What is leased by a delivery that is stopping is handed back with its other leases.
                     if !self.stopping && !withdrawn.contains(&leased.id) {
-                        self.start_attempt(leased, ctx);
+                        self.start_attempt(leased, scan.until, ctx);
                     }
                 }
                 self.scan_again |= full;
@@ -213,7 +216,7 @@ impl RevocationDelivery {
         }));
     }
 
-    fn start_attempt(&mut self, leased: Leased, ctx: &mut Context<Self>) {
+    fn start_attempt(&mut self, leased: Leased, until: Instant, ctx: &mut Context<Self>) {
         // A row is leased while an older attempt runs only if it was signed anew since: that one is void.
         self.abort_attempts(&leased.id);
         let (abort, registration) = AbortHandle::new_pair();
@@ -223,8 +226,8 @@ impl RevocationDelivery {
         let (row, peer, n) = (&leased.id, &leased.peer_handle, leased.attempts + 1);
         let span = tracing::info_span!(parent: None, "delivery_attempt", %row, %peer, n, trace_id = Empty);
         let trace = trace::tie(&span, leased.trace.as_deref().and_then(TraceParent::parse));
-        let work =
-            attempt(Arc::clone(&self.node), leased, trace, registration).instrument(span).into_actor(self);
+        let work = attempt(Arc::clone(&self.node), leased, trace, registration, until);
+        let work = work.instrument(span).into_actor(self);
         ctx.spawn(work.map(move |_, actor, ctx| actor.ended(&key, ctx)));
     }
 
@@ -343,13 +346,15 @@ impl Handler<Stop> for RevocationDelivery {
 
 /// One look at the outbox. Reads first: an idle node writes nothing.
 async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
+    // Measured before the lease begins, and by a clock that goes on while a process is stopped.
+    let holds_until = Instant::now() + LEASE_HOLDS;
     let now = node.clock.now();
     let due = outbox::next_due(&mut *node.store.read().await?).await?;
     let Some(due) = due else {
-        return Ok(Scan { leased: Vec::new(), sleep: None });
+        return Ok(Scan { leased: Vec::new(), until: holds_until, sleep: None });
     };
     if due > now {
-        return Ok(Scan { leased: Vec::new(), sleep: Some(until(due.since(now))) });
+        return Ok(Scan { leased: Vec::new(), until: holds_until, sleep: Some(until(due.since(now))) });
     }
     let (per_peer, lot) = (node.settings.in_flight_per_peer, Lot::new(rand::random()));
     let (leased, lapsed) = node
@@ -375,7 +380,7 @@ async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
         );
     }
     let next = outbox::next_due(&mut *node.store.read().await?).await?;
-    Ok(Scan { leased, sleep: next.map(|next| until(next.since(now))) })
+    Ok(Scan { leased, until: holds_until, sleep: next.map(|next| until(next.since(now))) })
 }
 
 fn until(millis: i64) -> Duration {
@@ -383,15 +388,22 @@ fn until(millis: i64) -> Duration {
 }
 
 /// One attempt with one row, and the record of its outcome. One that is stopped leaves no record.
-async fn attempt(node: Arc<Node>, leased: Leased, trace: TraceParent, stop: AbortRegistration) {
+async fn attempt(
+    node: Arc<Node>,
+    leased: Leased,
+    trace: TraceParent,
+    stop: AbortRegistration,
+    until: Instant,
+) {
     let (started, stopwatch) = (node.clock.now(), Instant::now());
     let verdict = if node.is_local(&leased.peer_handle) {
-        Some(settle::deliver_here(&node, &leased).await)
+        // The recipient's actor may go on with it, but does nothing for a row that is gone. Waiting for it would
+        // have two people wait for each other who each discard what they have for the other.
+        Abortable::new(settle::deliver_here(&node, &leased), stop).await.ok()
     } else {
-        let sending = node.peers.deliver(&node, leased.envelope.clone(), leased.maybe_arrived, trace, stop);
-        // Its own limits end it long before. But a process that was stopped and goes on must not send on a
-        // lease that another node may have by now.
-        tokio::time::timeout(LEASE_HOLDS, sending).await.unwrap_or(None)
+        // Its own limits end it long before its lease does. But a process that was stopped and goes on must not
+        // send on a lease that another node may have by now.
+        node.peers.deliver(&node, leased.envelope.clone(), leased.maybe_arrived, trace, stop, until).await
     };
     let Some(verdict) = verdict else {
         tracing::debug!("stopped");

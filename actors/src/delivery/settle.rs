@@ -82,6 +82,7 @@ async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> 
         signed_at: content.timestamp.instant(),
         payload: content.payload.clone(),
         signature: leased.envelope.signature.to_base64(),
+        carried_by: Some((leased.id.clone(), leased.lease.clone())),
     };
     Ok(node.ask(&recipient.id, receive).await?.friends)
 }
@@ -100,10 +101,14 @@ fn outcome_of(retry: &RetryPolicy, leased: &Leased, verdict: &Verdict, now: Unix
         Verdict::Later { reason, pause, maybe_arrived, reached } => {
             // Where the peer was not reached its own record makes the row wait; the row stays ready, for a
             // probe that comes early and for the peer's return.
-            let failures = if *reached { leased.attempts.saturating_add(1) } else { 1 };
-            let own = retry.after(failures);
-            let next_attempt_at = later(retry, now, pause.map_or(own, |asked| asked.max(own)));
-            Outcome::Postponed { error: reason.clone(), next_attempt_at, maybe_arrived: *maybe_arrived }
+            let refusals = if *reached { leased.refusals.saturating_add(1) } else { 1 };
+            let own = retry.after(refusals);
+            Outcome::Postponed {
+                error: reason.clone(),
+                next_attempt_at: later(retry, now, pause.map_or(own, |asked| asked.max(own))),
+                maybe_arrived: *maybe_arrived,
+                refused: *reached,
+            }
         }
     }
 }
@@ -119,22 +124,24 @@ async fn note_on_peer(
     now: UnixMillis,
 ) -> Result<(), Error> {
     let domain = leased.peer_handle.domain().folded();
-    match verdict {
-        Verdict::Delivered { .. } => peers::note_delivery(tx, &domain, now).await?,
-        Verdict::Later { reason, reached: false, .. } => {
-            let record = peers::find(tx, &domain).await?;
-            let counted =
-                record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(|at| at >= started));
-            if !counted {
-                let failures = record.map_or(0, |peer| peer.failures).saturating_add(1);
-                let retry_at = later(retry, now, retry.after(failures));
-                peers::note_failure(tx, &domain, failures, retry_at, reason, now).await?;
-            }
+    let Verdict::Later { reason, pause, reached, .. } = verdict else {
+        if matches!(verdict, Verdict::Delivered { .. }) {
+            peers::note_delivery(tx, &domain, now).await?;
         }
-        Verdict::Later { pause: Some(pause), .. } => {
-            peers::pause_until(tx, &domain, later(retry, now, *pause)).await?;
+        return Ok(());
+    };
+    if !reached {
+        let record = peers::find(tx, &domain).await?;
+        let counted =
+            record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(|at| at >= started));
+        if !counted {
+            let failures = record.map_or(0, |peer| peer.failures).saturating_add(1);
+            let retry_at = later(retry, now, retry.after(failures));
+            peers::note_failure(tx, &domain, failures, retry_at, reason, now).await?;
         }
-        _ => {}
+    }
+    if let Some(pause) = pause {
+        peers::pause_until(tx, &domain, later(retry, now, *pause)).await?;
     }
     Ok(())
 }

@@ -6,7 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
 use tokio::sync::Mutex;
@@ -27,6 +27,8 @@ const MANIFEST_MILLIS: i64 = 300_000;
 const MANIFEST_BOUNDS: (i64, i64) = (60_000, 3_600_000);
 /// How long a failed fetch answers for those who have not proven who they are.
 const FAILURE_MILLIS: i64 = 5_000;
+/// How long somebody who names a server that has never been met waits for their turn.
+const STRANGER_WAITS: Duration = Duration::from_secs(5);
 /// How long a user's keys serve before they are fetched again.
 const USER_MILLIS: i64 = 60_000;
 /// Users of one peer whose keys are kept; beyond that the table is emptied and filled anew.
@@ -36,67 +38,142 @@ const USERS_KEPT: usize = 1_000;
 pub(super) struct Documents {
     domain: Domain,
     /// Held while it is fetched, so that requests that arrive together fetch it once.
-    manifest: Mutex<Option<Kept<Arc<Manifest>>>>,
+    manifest: Mutex<KnownManifest>,
     users: Mutex<HashMap<Alias, Kept<Peer>>>,
-    /// Why it could not be had the last time that somebody unproven caused a fetch.
-    failed: Mutex<Option<Kept<PeerError>>>,
+}
+
+/// How the last fetch has ended.
+#[derive(Default)]
+struct KnownManifest {
+    kept: Option<Kept<Arc<Manifest>>>,
+    failed: Option<Failed>,
+}
+
+struct Failed {
+    error: PeerError,
+    at: Instant,
+    /// Until when it answers strangers, one of whom has caused it.
+    for_strangers_until: Option<UnixMillis>,
 }
 
 struct Kept<T> {
     value: T,
+    since: UnixMillis,
     until: UnixMillis,
+}
+
+impl KnownManifest {
+    /// The answer to a question asked at `asked`, as far as it is known: a fetch that has failed since need not be
+    /// repeated.
+    fn answer(&self, now: UnixMillis, asked: Instant) -> Option<Result<Arc<Manifest>, PeerError>> {
+        if let Some(kept) = self.kept.as_ref().filter(|kept| now < kept.until) {
+            return Some(Ok(Arc::clone(&kept.value)));
+        }
+        self.failed.as_ref().filter(|failed| failed.at >= asked).map(|failed| Err(failed.error.clone()))
+    }
+
+    /// The failure that answers a stranger.
+    fn refusal_for_stranger(&self, now: UnixMillis) -> Option<PeerError> {
+        let failed = self.failed.as_ref()?;
+        failed.for_strangers_until.filter(|until| now < *until).map(|_| failed.error.clone())
+    }
 }
 
 impl Documents {
     pub fn new(domain: Domain) -> Self {
-        Self { domain, manifest: Mutex::default(), users: Mutex::default(), failed: Mutex::default() }
+        Self { domain, manifest: Mutex::default(), users: Mutex::default() }
     }
 
-    /// The peer's manifest, with its key compared to the pinned one.
+    /// The peer's manifest, with its key compared to the pinned one. Whoever waits while it is fetched in vain
+    /// shares that failure: ten thousand rows for a peer that hangs are one question to it.
     pub async fn manifest(&self, node: &Node) -> Result<Arc<Manifest>, PeerError> {
-        let mut kept = self.manifest.lock().await;
-        let now = node.clock.now();
-        if let Some(Kept { value, until }) = &*kept
-            && now < *until
-        {
-            return Ok(Arc::clone(value));
+        let asked = Instant::now();
+        let mut known = self.manifest.lock().await;
+        if let Some(answer) = known.answer(node.clock.now(), asked) {
+            return answer;
         }
-        let (manifest, age) = self.fetch_manifest(node).await?;
-        let manifest = Arc::new(manifest);
-        self.compare_with_pin(node, &manifest).await?;
-        *kept = Some(Kept { value: Arc::clone(&manifest), until: now.plus_millis(age) });
-        Ok(manifest)
+        self.learn_manifest(node, &mut known).await
     }
 
     /// The same for somebody who only says that they are this peer. Anybody can say so as often as they
-    /// like, so a fetch that failed is not repeated for them at once: this node is no hammer.
+    /// like, so a fetch that failed is not repeated for them at once: this node is no hammer. And servers that
+    /// have never been met are asked a few at a time, whatever number of names a flood comes up with.
     pub async fn manifest_for_stranger(&self, node: &Node) -> Result<Arc<Manifest>, PeerError> {
-        let mut failed = self.failed.lock().await;
+        let asked = Instant::now();
+        let mut known = self.manifest.lock().await;
         let now = node.clock.now();
-        if let Some(Kept { value, until }) = &*failed
-            && now < *until
-        {
-            return Err(value.clone());
+        if let Some(answer) = known.answer(now, asked) {
+            return answer;
         }
-        let manifest = self.manifest(node).await;
-        *failed = match &manifest {
-            Ok(_) => None,
-            Err(error) => Some(Kept { value: error.clone(), until: now.plus_millis(FAILURE_MILLIS) }),
+        if let Some(error) = known.refusal_for_stranger(now) {
+            return Err(error);
+        }
+        let _turn = if self.is_pinned(node).await? {
+            None
+        } else {
+            let turn = tokio::time::timeout(STRANGER_WAITS, node.peers.strangers.acquire()).await;
+            Some(turn.map_err(|_| PeerError::Busy)?)
         };
-        manifest
+        let learnt = self.learn_manifest(node, &mut known).await;
+        if let Some(failed) = &mut known.failed {
+            failed.for_strangers_until = Some(node.clock.now().plus_millis(FAILURE_MILLIS));
+        }
+        learnt
     }
 
+    async fn is_pinned(&self, node: &Node) -> Result<bool, PeerError> {
+        let look = async {
+            let peer = peers::find(&mut *node.store.read().await?, &self.domain.folded()).await?;
+            Ok::<_, StoreError>(peer.is_some_and(|peer| peer.public_key.is_some()))
+        };
+        look.await.map_err(PeerError::Store)
+    }
+
+    async fn learn_manifest(
+        &self,
+        node: &Node,
+        known: &mut KnownManifest,
+    ) -> Result<Arc<Manifest>, PeerError> {
+        let since = node.clock.now();
+        let learnt = async {
+            let (manifest, age) = self.fetch_manifest(node).await?;
+            self.compare_with_pin(node, &manifest).await?;
+            Ok::<_, PeerError>((Arc::new(manifest), age))
+        };
+        match learnt.await {
+            Ok((manifest, age)) => {
+                let kept = Kept { value: Arc::clone(&manifest), since, until: since.plus_millis(age) };
+                *known = KnownManifest { kept: Some(kept), failed: None };
+                Ok(manifest)
+            }
+            Err(error) => {
+                let failed = Failed { error: error.clone(), at: Instant::now(), for_strangers_until: None };
+                *known = KnownManifest { kept: None, failed: Some(failed) };
+                Err(error)
+            }
+        }
+    }
+
+    /// Has the manifest fetched anew when it is needed next.
     pub async fn forget_manifest(&self) {
-        *self.manifest.lock().await = None;
+        *self.manifest.lock().await = KnownManifest::default();
+    }
+
+    /// The same where the peer's answer makes it doubtful; but not more often than a manifest is fetched at all.
+    pub async fn doubt_manifest(&self, now: UnixMillis) {
+        let mut known = self.manifest.lock().await;
+        if known.kept.as_ref().is_some_and(|kept| now.since(kept.since) >= MANIFEST_BOUNDS.0) {
+            *known = KnownManifest::default();
+        }
     }
 
     /// The manifest, and for how many milliseconds it serves.
     async fn fetch_manifest(&self, node: &Node) -> Result<(Manifest, i64), PeerError> {
         let answer = node.transport.get(&self.domain, "/.well-known/parchment-server").await?;
         let json = document(&answer, "its manifest")?;
-        let manifest = Manifest::parse(&json).map_err(|error| PeerError::Unusable(error.to_string()))?;
+        let manifest = Manifest::parse(&json).map_err(|error| PeerError::unusable(error.to_string()))?;
         if manifest.server_id.folded() != self.domain.folded() {
-            return Err(PeerError::Unusable(format!("it calls itself {}", manifest.server_id)));
+            return Err(PeerError::unusable(format!("it calls itself {}", manifest.server_id)));
         }
         Ok((manifest, serves(answer.max_age)))
     }
@@ -162,17 +239,18 @@ impl Documents {
         if users.len() >= USERS_KEPT {
             users.clear();
         }
-        users.insert(alias.clone(), Kept { value: user.clone(), until: now.plus_millis(USER_MILLIS) });
+        let until = now.plus_millis(USER_MILLIS);
+        users.insert(alias.clone(), Kept { value: user.clone(), since: now, until });
         Ok(user)
     }
 
     fn read_user(&self, json: &Json) -> Result<Peer, PeerError> {
-        let user = UserDocument::parse(json).map_err(|error| PeerError::Unusable(error.to_string()))?;
+        let user = UserDocument::parse(json).map_err(|error| PeerError::unusable(error.to_string()))?;
         if user.handle.domain().folded() != self.domain.folded() {
-            return Err(PeerError::Unusable(format!("it shows a user of {}", user.handle.domain())));
+            return Err(PeerError::unusable(format!("it shows a user of {}", user.handle.domain())));
         }
         if !inbox_is_at(&user.inbox, &self.domain) {
-            return Err(PeerError::Unusable("it shows an inbox that is not its own".into()));
+            return Err(PeerError::unusable("it shows an inbox that is not its own"));
         }
         Ok(Peer {
             handle: user.handle,
@@ -200,7 +278,8 @@ fn inbox_is_at(inbox: &str, domain: &Domain) -> bool {
 
 fn document(answer: &Answer, what: &str) -> Result<Json, PeerError> {
     if answer.status != 200 {
-        return Err(PeerError::Unusable(format!("it answered {} instead of {what}", answer.status)));
+        let reason = format!("it answered {} instead of {what}", answer.status);
+        return Err(PeerError::Unusable { reason, pause: answer.retry_after });
     }
-    Json::parse(&answer.body).map_err(|error| PeerError::Unusable(format!("{what} is unreadable: {error}")))
+    Json::parse(&answer.body).map_err(|error| PeerError::unusable(format!("{what} is unreadable: {error}")))
 }

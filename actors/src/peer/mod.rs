@@ -21,11 +21,13 @@ pub use transport::{Answer, Transport, TransportError};
 pub use verdict::Verdict;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::{AbortRegistration, Abortable};
 use rand::RngExt;
 use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout_at};
 use vellum_protocol::server_request::{
     HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
     PROTOCOL_VERSION,
@@ -67,8 +69,16 @@ pub enum PeerError {
     #[error(transparent)]
     Transport(#[from] TransportError),
     /// It answered, but not with the document asked for.
-    #[error("{0}")]
-    Unusable(String),
+    #[error("{reason}")]
+    Unusable {
+        /// What it did instead.
+        reason: String,
+        /// The pause that it asked for.
+        pause: Option<Duration>,
+    },
+    /// Too many servers that have never been met are being asked who they are.
+    #[error("too many servers that are new to this node speak at once")]
+    Busy,
     /// It shows another key than the one pinned at first contact.
     #[error("the key of {0} has changed since it was first met; an operator has to decide")]
     PinMismatch(Domain),
@@ -83,11 +93,18 @@ pub enum PeerError {
     Store(StoreError),
 }
 
+impl PeerError {
+    fn unusable(reason: impl Into<String>) -> Self {
+        Self::Unusable { reason: reason.into(), pause: None }
+    }
+}
+
 impl From<PeerError> for Error {
     fn from(error: PeerError) -> Self {
         match error {
             PeerError::NoSuchUser => Self::UserNotFound,
             PeerError::NotAdmitted(domain) => Self::PeerNotAdmitted(domain),
+            PeerError::Busy => Self::Busy { retry_after: Duration::from_secs(1) },
             PeerError::Store(error) => Self::Store(error),
             other => Self::PeerUnreachable(other.to_string()),
         }
@@ -156,6 +173,8 @@ pub(crate) struct Deliver {
     pub trace: TraceParent,
     /// Stops the attempt, wherever it is: waiting for its turn, for a document, or for the answer.
     pub stop: AbortRegistration,
+    /// When the lease is over: nothing is sent from then on.
+    pub until: Instant,
 }
 
 impl Message for Deliver {
@@ -169,14 +188,18 @@ impl Handler<Deliver> for PeerActor {
     fn handle(&mut self, deliver: Deliver, _: &mut Context<Self>) -> Self::Result {
         let (domain, documents) = (self.domain.clone(), Arc::clone(&self.documents));
         let in_flight = Arc::clone(&self.in_flight);
-        let Deliver { node, envelope, repeated, trace, stop } = deliver;
+        let Deliver { node, envelope, repeated, trace, stop, until } = deliver;
+        let waiting = node.peers.waiting();
         let attempt = async move {
             // The semaphore is never closed while the actor lives, and it lives as long as this future.
             let _place = in_flight.acquire().await;
-            attempt(&domain, &documents, &node, &envelope, repeated, trace).await
+            drop(waiting);
+            attempt(&domain, &documents, &node, &envelope, repeated, trace, until).await
         };
-        // Here and not at the delivery's end: this future runs on although nobody waits for its answer.
-        Box::pin(async move { Abortable::new(attempt, stop).await.ok() })
+        let in_time =
+            async move { timeout_at(until, attempt).await.unwrap_or_else(|_| verdict::overdue(true)) };
+        // Both here and not at the delivery's end: this future runs on although nobody waits for its answer.
+        Box::pin(async move { Abortable::new(in_time, stop).await.ok() })
     }
 }
 
@@ -187,22 +210,27 @@ async fn attempt(
     envelope: &Envelope,
     repeated: bool,
     trace: TraceParent,
+    until: Instant,
 ) -> Verdict {
+    // A process that was stopped goes on where it was, before any timer tells it that its time is over.
+    let is_over = || Instant::now() >= until;
+    if is_over() {
+        return verdict::overdue(false);
+    }
     let manifest = match documents.manifest(node).await {
         Ok(manifest) => manifest,
-        Err(PeerError::Transport(error)) => return verdict::of_unsent(&error),
-        Err(error) => {
-            let reason = error.to_string();
-            return Verdict::Later { reason, pause: None, reached: true, maybe_arrived: false };
-        }
+        Err(error) => return verdict::without_manifest(&error),
     };
+    if is_over() {
+        return verdict::overdue(false);
+    }
     let (mut headers, body) = signed_request(node, &manifest, envelope);
     headers.push((trace::HEADER, trace.to_string()));
     match node.transport.post(domain, INBOX_PATH, headers, body).await {
         Ok(answer) => {
             if answer.status == 401 {
                 // The peer may have a new manifest; the next attempt reads it again.
-                documents.forget_manifest().await;
+                documents.doubt_manifest(node.clock.now()).await;
             }
             let verdict = verdict::of_answer(envelope.content.message_type, &answer, repeated);
             verdict.with_clock(&answer, node.clock.now())

@@ -1,11 +1,14 @@
 //! Finds or starts the actor of a peer node, and lets those go that have been silent.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::AbortRegistration;
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use vellum_protocol::{Domain, Envelope, Handle, Manifest, UnixMillis};
 use vellum_store::friendships::Peer;
 
@@ -15,17 +18,44 @@ use crate::trace::TraceParent;
 
 /// How long the actor of a silent peer is kept.
 const IDLE: Duration = Duration::from_secs(600);
+/// The same for a server that somebody has named and that has not been heard of.
+const IDLE_UNPROVEN: Duration = Duration::from_secs(30);
+/// Actors of such servers at once: a flood of invented names fills this and no more.
+const MOST_UNPROVEN: usize = 4096;
+/// Servers never met that are asked who they are at once.
+const STRANGERS_AT_ONCE: usize = 64;
 
 /// The table of the peers' actors.
 pub struct Peers {
-    table: Mutex<HashMap<String, Entry>>,
+    table: Mutex<Table>,
     arbiters: Vec<ArbiterHandle>,
     in_flight: u32,
+    /// The turns of those that ask for a server that has never been met.
+    pub(super) strangers: Semaphore,
+    waiting: Arc<AtomicUsize>,
+}
+
+#[derive(Default)]
+struct Table {
+    entries: HashMap<String, Entry>,
+    /// How many of them are not proven.
+    unproven: usize,
 }
 
 struct Entry {
     addr: Addr<PeerActor>,
     last_used: UnixMillis,
+    /// Whether it is more than a name that somebody has put into a header.
+    proven: bool,
+}
+
+/// A delivery that waits for its peer's actor, counted until this is dropped.
+pub(super) struct Waiting(Arc<AtomicUsize>);
+
+impl Drop for Waiting {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
+    }
 }
 
 impl Peers {
@@ -34,18 +64,26 @@ impl Peers {
     #[must_use]
     pub fn new(arbiters: Vec<ArbiterHandle>, in_flight: u32) -> Self {
         assert!(!arbiters.is_empty(), "peers need an arbiter to run on");
-        Self { table: Mutex::default(), arbiters, in_flight }
+        Self {
+            table: Mutex::default(),
+            arbiters,
+            in_flight,
+            strangers: Semaphore::new(STRANGERS_AT_ONCE),
+            waiting: Arc::default(),
+        }
     }
 
-    /// The peer's manifest, with its key compared to the pinned one.
+    /// The manifest of a peer that somebody says they are, with its key compared to the pinned one.
     pub(crate) async fn introduce(
         &self,
         node: &Arc<Node>,
         domain: &Domain,
     ) -> Result<Arc<Manifest>, PeerError> {
         admitted(node, domain)?;
-        let asked = self.actor(node, domain).send(Introduce(Arc::clone(node))).await;
-        asked.unwrap_or_else(|_| Err(stopping()))
+        let actor = self.actor_of_claimed(node, domain).ok_or(PeerError::Busy)?;
+        let manifest = actor.send(Introduce(Arc::clone(node))).await.unwrap_or_else(|_| Err(stopping()))?;
+        self.prove(domain);
+        Ok(manifest)
     }
 
     /// Somebody on another node, as their user document shows them. Kept for a minute unless `anew`.
@@ -68,6 +106,7 @@ impl Peers {
         repeated: bool,
         trace: TraceParent,
         stop: AbortRegistration,
+        until: Instant,
     ) -> Option<Verdict> {
         let domain = envelope.content.to.domain();
         if let Err(error) = admitted(node, domain) {
@@ -75,34 +114,70 @@ impl Peers {
             return Some(Verdict::Later { reason, pause: None, reached: true, maybe_arrived: false });
         }
         let addr = self.actor(node, domain);
-        let deliver = Deliver { node: Arc::clone(node), envelope, repeated, trace, stop };
+        let deliver = Deliver { node: Arc::clone(node), envelope, repeated, trace, stop, until };
         // Without an answer the actor ended in the middle, which only a stopping node makes it do.
         addr.send(deliver).await.unwrap_or(None)
     }
 
     fn actor(&self, node: &Node, domain: &Domain) -> Addr<PeerActor> {
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = table.len() % self.arbiters.len();
-        let now = node.clock.now();
-        let entry = table.entry(domain.folded()).or_insert_with(|| self.start(domain, place, now));
+        let mut table = self.lock();
+        let actor = self.find_or_start(&mut table, node.clock.now(), domain);
+        table.prove(domain);
+        actor
+    }
+
+    /// The actor of a server that somebody has only named; `None` while there are too many such.
+    fn actor_of_claimed(&self, node: &Node, domain: &Domain) -> Option<Addr<PeerActor>> {
+        let mut table = self.lock();
+        if table.unproven >= MOST_UNPROVEN && !table.entries.contains_key(&domain.folded()) {
+            return None;
+        }
+        Some(self.find_or_start(&mut table, node.clock.now(), domain))
+    }
+
+    fn find_or_start(&self, table: &mut Table, now: UnixMillis, domain: &Domain) -> Addr<PeerActor> {
+        let place = table.entries.len() % self.arbiters.len();
+        let Table { entries, unproven } = table;
+        let entry = entries.entry(domain.folded()).or_insert_with(|| {
+            *unproven += 1;
+            Entry { addr: self.start(domain, place), last_used: now, proven: false }
+        });
         if !entry.addr.connected() {
-            *entry = self.start(domain, place, now);
+            entry.addr = self.start(domain, place);
         }
         entry.last_used = now;
         entry.addr.clone()
     }
 
-    fn start(&self, domain: &Domain, place: usize, now: UnixMillis) -> Entry {
+    fn start(&self, domain: &Domain, place: usize) -> Addr<PeerActor> {
         let (domain, in_flight) = (domain.clone(), self.in_flight);
-        let addr =
-            Supervisor::start_in_arbiter(&self.arbiters[place], move |_| PeerActor::new(domain, in_flight));
-        Entry { addr, last_used: now }
+        Supervisor::start_in_arbiter(&self.arbiters[place], move |_| PeerActor::new(domain, in_flight))
+    }
+
+    fn prove(&self, domain: &Domain) {
+        self.lock().prove(domain);
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Counts a delivery that has come to its peer's actor, until what is returned is dropped.
+    pub(super) fn waiting(&self) -> Waiting {
+        self.waiting.fetch_add(1, Ordering::Relaxed);
+        Waiting(Arc::clone(&self.waiting))
+    }
+
+    /// How many deliveries wait for their turn at a peer.
+    #[must_use]
+    pub fn deliveries_waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// How many peers have an actor.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner).len()
+        self.lock().entries.len()
     }
 
     /// Whether no peer has one.
@@ -113,19 +188,40 @@ impl Peers {
 
     /// Has every peer's manifest fetched anew when it is needed next.
     pub(crate) fn forget_manifests(&self) {
-        let table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        for entry in table.values() {
+        for entry in self.lock().entries.values() {
             entry.addr.do_send(ForgetManifest);
         }
     }
 
+    /// Looks anew at the manifest of a peer that is known.
+    pub(crate) async fn look_again(&self, node: &Arc<Node>, domain: &Domain) -> Result<(), PeerError> {
+        let actor = self.actor(node, domain);
+        actor.do_send(ForgetManifest);
+        actor.send(Introduce(Arc::clone(node))).await.unwrap_or_else(|_| Err(stopping())).map(drop)
+    }
+
     /// Lets the actors of silent peers go; requests under way end first. Returns how many went.
     pub fn sweep(&self, now: UnixMillis) -> usize {
-        let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
-        let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
-        let before = table.len();
-        table.retain(|_, entry| now.since(entry.last_used) < idle);
-        before - table.len()
+        let mut table = self.lock();
+        let before = table.entries.len();
+        table.entries.retain(|_, entry| {
+            let idle = if entry.proven { IDLE } else { IDLE_UNPROVEN };
+            now.since(entry.last_used) < i64::try_from(idle.as_millis()).unwrap_or(i64::MAX)
+        });
+        table.unproven = table.entries.values().filter(|entry| !entry.proven).count();
+        table.entries.shrink_to_fit();
+        before - table.entries.len()
+    }
+}
+
+impl Table {
+    fn prove(&mut self, domain: &Domain) {
+        if let Some(entry) = self.entries.get_mut(&domain.folded())
+            && !entry.proven
+        {
+            entry.proven = true;
+            self.unproven -= 1;
+        }
     }
 }
 
@@ -135,4 +231,135 @@ fn admitted(node: &Node, domain: &Domain) -> Result<(), PeerError> {
 
 fn stopping() -> PeerError {
     PeerError::Transport(TransportError::Unreachable("the node is stopping".into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt;
+    use futures_util::future::{AbortHandle, BoxFuture, join_all};
+    use vellum_client::Signer;
+    use vellum_protocol::{Alias, JsonObject, MessageType, SigningSecret};
+
+    use super::super::{Answer, Transport};
+    use super::*;
+    use crate::alone::Alone;
+
+    /// A host that takes questions and answers none of them, until it breaks the connections.
+    #[derive(Clone)]
+    struct Mute {
+        asked: Arc<AtomicUsize>,
+        posted: Arc<AtomicUsize>,
+        breaks: Arc<Semaphore>,
+    }
+
+    impl Mute {
+        fn new() -> Self {
+            Self { asked: Arc::default(), posted: Arc::default(), breaks: Arc::new(Semaphore::new(0)) }
+        }
+
+        async fn answer(&self) -> Result<Answer, TransportError> {
+            self.breaks.acquire().await.unwrap().forget();
+            Err(TransportError::Broken("by the host".into()))
+        }
+    }
+
+    impl Transport for Mute {
+        fn get<'a>(&'a self, _: &'a Domain, _: &'a str) -> BoxFuture<'a, Result<Answer, TransportError>> {
+            self.asked.fetch_add(1, Ordering::SeqCst);
+            self.answer().boxed()
+        }
+
+        fn post<'a>(
+            &'a self,
+            _: &'a Domain,
+            _: &'a str,
+            _: Vec<(&'static str, String)>,
+            _: String,
+        ) -> BoxFuture<'a, Result<Answer, TransportError>> {
+            self.posted.fetch_add(1, Ordering::SeqCst);
+            self.answer().boxed()
+        }
+    }
+
+    async fn send(node: &Arc<Node>, lasts: Duration) -> Option<Verdict> {
+        let from = Handle::parse("ann@node.example").unwrap();
+        let signer = Signer::new(from, SigningSecret::from_seed([1; 32]));
+        let to = Handle::parse("bob@mute.example").unwrap();
+        let revoke = MessageType::RelationshipRevoke;
+        let envelope = signer.envelope(revoke, &to, JsonObject::new(), node.clock.now(), &mut rand::rng());
+        let trace = TraceParent::parse("00-00000000000000000000000000000001-0000000000000001-00").unwrap();
+        let (_, stop) = AbortHandle::new_pair();
+        node.peers.deliver(node, envelope, false, trace, stop, Instant::now() + lasts).await
+    }
+
+    #[actix::test]
+    async fn nothing_is_sent_any_more_when_the_lease_is_over() {
+        let mute = Mute::new();
+        let alone = Alone::start_with(mute.clone()).await;
+        let verdict = send(&alone.node, Duration::from_millis(50)).await;
+        let Some(Verdict::Later { reason, reached: true, .. }) = verdict else { panic!("{verdict:?}") };
+        assert!(reason.contains("longer than it may"), "{reason}");
+        mute.breaks.add_permits(10);
+        assert_eq!(send(&alone.node, Duration::ZERO).await, Some(super::super::verdict::overdue(false)));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+        assert_eq!(mute.posted.load(Ordering::SeqCst), 0, "the actor did not go on by itself");
+        assert_eq!(alone.node.peers.deliveries_waiting(), 0);
+    }
+
+    #[actix::test]
+    async fn deliveries_that_wait_for_one_manifest_share_its_failure() {
+        let mute = Mute::new();
+        let alone = Alone::start_with(mute.clone()).await;
+        let sending = join_all((0..4).map(|_| send(&alone.node, Duration::from_secs(20))));
+        let breaking = async {
+            while mute.asked.load(Ordering::SeqCst) == 0 {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            // All of them are waiting by now.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+            mute.breaks.add_permits(4);
+        };
+        let (verdicts, ()) = tokio::join!(sending, breaking);
+        for verdict in verdicts {
+            assert!(matches!(verdict, Some(Verdict::Later { reached: false, .. })), "{verdict:?}");
+        }
+        assert_eq!(mute.asked.load(Ordering::SeqCst), 1);
+        send(&alone.node, Duration::from_secs(20)).await;
+        assert_eq!(mute.asked.load(Ordering::SeqCst), 2, "a later attempt asks anew");
+    }
+
+    #[actix::test]
+    async fn the_actor_of_a_name_that_nobody_has_proven_goes_soon_and_others_stay_a_while() {
+        let alone = Alone::start().await;
+        let (node, peers) = (&alone.node, &alone.node.peers);
+        let invented = Domain::parse("invented.example").unwrap();
+        peers.introduce(node, &invented).await.unwrap_err();
+        let known = Handle::new(Alias::parse("bob").unwrap(), Domain::parse("known.example").unwrap());
+        peers.resolve_user(node, &known, false).await.unwrap_err();
+        assert_eq!((peers.sweep(node.clock.now()), peers.len()), (0, 2));
+        let later = |seconds: i64| node.clock.now().plus_millis(seconds * 1000);
+        assert_eq!((peers.sweep(later(31)), peers.len()), (1, 1));
+        assert_eq!((peers.sweep(later(599)), peers.len()), (0, 1));
+        assert_eq!((peers.sweep(later(600)), peers.len()), (1, 0));
+        assert!(peers.is_empty());
+    }
+
+    #[actix::test]
+    async fn a_flood_of_invented_names_starts_a_bounded_number_of_actors() {
+        let alone = Alone::start().await;
+        let (node, peers) = (&alone.node, &alone.node.peers);
+        for n in 0..MOST_UNPROVEN {
+            peers.actor_of_claimed(node, &Domain::parse(&format!("n{n}.example")).unwrap()).unwrap();
+        }
+        let one_more = Domain::parse("one-more.example").unwrap();
+        assert!(matches!(peers.introduce(node, &one_more).await, Err(PeerError::Busy)));
+        let first = Domain::parse("n0.example").unwrap();
+        assert!(matches!(peers.introduce(node, &first).await, Err(PeerError::Transport(_))));
+        let known = Handle::new(Alias::parse("bob").unwrap(), one_more.clone());
+        let resolved = peers.resolve_user(node, &known, false).await;
+        assert!(matches!(resolved, Err(PeerError::Transport(_))), "what this node itself asks for has room");
+        peers.sweep(node.clock.now().plus_millis(31_000));
+        assert_eq!(peers.len(), 1);
+        assert!(matches!(peers.introduce(node, &first).await, Err(PeerError::Transport(_))));
+    }
 }

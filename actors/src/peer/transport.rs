@@ -38,6 +38,9 @@ pub enum TransportError {
     /// This node does not connect to such an address.
     #[error("refused to connect: {0}")]
     Forbidden(String),
+    /// This node has as many requests under way as it makes at once: nothing was sent.
+    #[error("this node has too many requests under way")]
+    Busy,
     /// The answer is longer than this node reads.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),

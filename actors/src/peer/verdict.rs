@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use vellum_protocol::{Json, MessageType, UnixMillis};
 
+use super::PeerError;
 use super::transport::{Answer, TransportError};
 
 /// What is to become of an envelope after an attempt.
@@ -30,7 +31,8 @@ pub enum Verdict {
         reason: String,
         /// The pause that the peer asks for.
         pause: Option<Duration>,
-        /// Whether the peer answered at all. If not, the trouble is the peer's, not the envelope's.
+        /// Whether it was the peer's node that answered, about this envelope. If not, the trouble is the peer's or
+        /// the way's, and every other envelope for it would fare the same.
         reached: bool,
         /// Whether the peer may have carried it out all the same: the answer was lost, or made no sense.
         maybe_arrived: bool,
@@ -68,7 +70,11 @@ pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool) -> 
         return if said("success").and_then(Json::as_bool) == Some(true) {
             Verdict::Delivered { friends: said("friends").and_then(Json::as_bool) == Some(true) }
         } else {
-            later(format!("answered {} without confirming: no federation node spoke", answer.status), answer)
+            later(
+                format!("answered {} without confirming: no federation node spoke", answer.status),
+                answer,
+                true,
+            )
         };
     }
     let words = said("message").and_then(Json::as_str).map(cut).unwrap_or_default();
@@ -89,8 +95,10 @@ pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool) -> 
             _ => {}
         }
     }
+    // A proxy before a node that is away: nobody has looked at the envelope.
+    let reached = !(words.is_empty() && matches!(answer.status, 502..=504));
     let words = if words.is_empty() { "no reason given".to_owned() } else { words };
-    later(format!("refused ({}): {words}", answer.status), answer)
+    later(format!("refused ({}): {words}", answer.status), answer, reached)
 }
 
 /// Judges an attempt that got no answer.
@@ -98,20 +106,41 @@ pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool) -> 
 pub fn of_failure(error: &TransportError) -> Verdict {
     // A peer whose answer is too long, or which we may not connect to, does not become reachable by
     // waiting; but settings and peers change, so it is tried again until the window closes.
-    let maybe_arrived = !matches!(error, TransportError::Unreachable(_) | TransportError::Forbidden(_));
-    Verdict::Later { reason: error.to_string(), pause: None, reached: false, maybe_arrived }
+    let unsent =
+        matches!(error, TransportError::Unreachable(_) | TransportError::Forbidden(_) | TransportError::Busy);
+    Verdict::Later { reason: error.to_string(), pause: None, reached: is_ours(error), maybe_arrived: !unsent }
 }
 
-/// Judges an attempt that ended before the envelope was sent.
+/// Judges an attempt that ended before the envelope was sent, because the peer's manifest could not be had.
 #[must_use]
-pub fn of_unsent(error: &TransportError) -> Verdict {
-    Verdict::Later { reason: error.to_string(), pause: None, reached: false, maybe_arrived: false }
+pub fn without_manifest(error: &PeerError) -> Verdict {
+    let (reached, pause) = match error {
+        PeerError::Transport(error) => (is_ours(error), None),
+        PeerError::Unusable { pause, .. } => (false, *pause),
+        PeerError::PinMismatch(_) => (false, None),
+        PeerError::Busy | PeerError::NotAdmitted(_) | PeerError::NoSuchUser | PeerError::Store(_) => {
+            (true, None)
+        }
+    };
+    Verdict::Later { reason: error.to_string(), pause, reached, maybe_arrived: false }
 }
 
-fn later(reason: String, answer: &Answer) -> Verdict {
+/// Judges an attempt that was not over when its lease was.
+#[must_use]
+pub fn overdue(maybe_arrived: bool) -> Verdict {
+    let reason = "the attempt took longer than it may".to_owned();
+    Verdict::Later { reason, pause: None, reached: true, maybe_arrived }
+}
+
+/// Whether the trouble is this node's own: it says nothing about the peer.
+fn is_ours(error: &TransportError) -> bool {
+    matches!(error, TransportError::Busy)
+}
+
+fn later(reason: String, answer: &Answer, reached: bool) -> Verdict {
     // A refusal says that nothing was done; anything else leaves it open.
     let maybe_arrived = !(400..500).contains(&answer.status);
-    Verdict::Later { reason, pause: answer.retry_after, reached: true, maybe_arrived }
+    Verdict::Later { reason, pause: answer.retry_after, reached, maybe_arrived }
 }
 
 /// A peer's words, short and on one line: they end up in lists and logs.
@@ -170,6 +199,33 @@ mod tests {
         }
         let gone = of_answer(revoke, &answer(400, r#"{"message":"Recipient is not on this server"}"#), false);
         assert!(matches!(gone, Verdict::Rejected { .. }));
+    }
+
+    #[test]
+    fn a_proxy_before_a_node_that_is_away_is_trouble_of_the_peer_and_not_of_the_envelope() {
+        let reached =
+            |status, body| match of_answer(MessageType::RelationshipRevoke, &answer(status, body), false) {
+                Verdict::Later { reached, .. } => reached,
+                other => panic!("{other:?}"),
+            };
+        for status in [502, 503, 504] {
+            assert!(!reached(status, "<html>Bad Gateway</html>"));
+            assert!(reached(status, r#"{"message":"too busy"}"#), "a node has spoken");
+        }
+        assert!(reached(500, ""), "this may be about the envelope");
+    }
+
+    #[test]
+    fn a_manifest_that_cannot_be_had_is_trouble_of_the_peer_and_its_pause_counts() {
+        let pause = Some(Duration::from_secs(120));
+        let limited = PeerError::Unusable { reason: "it answered 429".into(), pause };
+        let verdict = without_manifest(&limited);
+        assert_eq!(
+            verdict,
+            Verdict::Later { reason: "it answered 429".into(), pause, reached: false, maybe_arrived: false }
+        );
+        let busy = without_manifest(&PeerError::Transport(TransportError::Busy));
+        assert!(matches!(busy, Verdict::Later { reached: true, .. }), "our own trouble is not the peer's");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use vellum_store::applied_envelopes::{self, AppliedEnvelope};
 use vellum_store::friendships::{self, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::shares::{self, Resource, Role, Share, Status as ShareStatus};
-use vellum_store::{InvitationId, ShareId, Tx};
+use vellum_store::{InvitationId, OutboxId, ShareId, Tx, outbox};
 
 use super::{Scope, UserCommand};
 use crate::Error;
@@ -40,6 +40,9 @@ pub struct Receive {
     pub payload: JsonObject,
     /// The signature, to tell a repetition from another envelope with the same nonce.
     pub signature: String,
+    /// Where it comes from this node's own outbox: the lease under which it is carried out. What its sender has
+    /// discarded meanwhile is not.
+    pub carried_by: Option<(OutboxId, String)>,
 }
 
 /// What a message did.
@@ -63,6 +66,11 @@ impl UserCommand for Receive {
 
 impl Receive {
     async fn receive(self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+        if let Some((row, lease)) = &self.carried_by
+            && !outbox::is_leased(tx, row, lease).await?
+        {
+            return Err(Error::NotQueued);
+        }
         let sender = self.sender.handle.as_str();
         if let Some(earlier) = applied_envelopes::find(tx, sender, &self.nonce).await? {
             // The same envelope again: the sender may have missed our answer, so it is given once more.

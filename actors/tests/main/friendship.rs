@@ -182,6 +182,7 @@ fn invite_from(sender: &Person, to: &Handle, nonce: &str, signature: &str) -> Re
         payload: JsonObject::new(),
         signed_at: T0,
         signature: signature.into(),
+        carried_by: None,
     }
 }
 

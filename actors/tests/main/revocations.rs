@@ -125,6 +125,7 @@ async fn a_revocation_reaches_what_began_at_or_before_its_time() {
         payload: JsonObject::new(),
         signed_at: began.plus_millis(millis),
         signature: nonce.into(),
+        carried_by: None,
     };
     world.clock.advance(5_000);
     let older = bob.node.ask(&bob.id, revoke("older", -1)).await.unwrap();
@@ -227,7 +228,7 @@ async fn a_sign_of_life_is_answered_with_what_waits_even_if_it_is_a_single_revoc
 #[actix::test]
 async fn nobody_is_asked_to_sign_against_somebody_who_is_a_friend_again() {
     let (world, alice, bob) = after_a_reset().await;
-    world.wire.set(&world.b.node, Mood::Answers(503, "{}"));
+    world.wire.set(&world.b.node, Mood::Answers(500, "{}"));
     queue(&alice, &bob).await;
     until("an attempt is over", || async { alice.pending().await[0].attempts > 0 }).await;
     world.wire.set(&world.b.node, Mood::Up);

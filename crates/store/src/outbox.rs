@@ -20,8 +20,8 @@ pub mod overview;
 use leasing::LapsedRow;
 
 pub use leasing::{
-    Lapsed, Leased, Lot, Outcome, expire, expire_leases, finish, lease_due, next_due, release_leases,
-    widen_windows,
+    Lapsed, Leased, Lot, Outcome, expire, expire_leases, finish, is_leased, lease_due, next_due,
+    release_leases, widen_windows,
 };
 
 use sqlx::FromRow;
@@ -254,7 +254,7 @@ pub async fn queue(
          on conflict (user_id, peer_handle, message_type, subject) do update set
              state = 'queued', envelope = excluded.envelope, envelope_at = excluded.envelope_at,
              expires_at = excluded.expires_at, next_attempt_at = excluded.next_attempt_at, attempts = 0,
-             trace = excluded.trace,
+             refusals = 0, trace = excluded.trace,
              maybe_arrived = 0, voids_revocation = 0, lease_holder = null, lease_until = null
          returning id"
     )

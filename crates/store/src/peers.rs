@@ -170,8 +170,27 @@ pub async fn clear_offered_key(tx: &mut Tx, domain: &str) -> Result<(), StoreErr
     Ok(())
 }
 
-/// Pins the key that a peer shows instead of the pinned one, and lets it be tried at once. Tells whether it
-/// did: `expected`, which the operator has compared, must be what the peer shows.
+/// Takes up to `limit` peers whose changed key was last looked at before `before`, to be looked at now: each is
+/// given to one of the nodes on this database only.
+pub async fn take_changed_keys(
+    tx: &mut Tx,
+    before: UnixMillis,
+    limit: u32,
+    now: UnixMillis,
+) -> Result<Vec<String>, StoreError> {
+    let rows: Vec<(String,)> = on!(tx, c => sqlx::query_as(
+        "update peers set offered_at = $2
+         where domain in (select domain from peers where offered_key is not null and offered_at < $1
+                          order by offered_at limit $3)
+         returning domain"
+    )
+    .bind(before.0).bind(now.0).bind(i64::from(limit)).fetch_all(c).await)?;
+    Ok(rows.into_iter().map(|(domain,)| domain).collect())
+}
+
+/// Pins the key that a peer shows instead of the pinned one, and lets it be tried at once; or, where `expected` is
+/// the pinned key, stays with that and tries the peer again. Tells whether it did either: `expected`, which the
+/// operator has compared, must be one of the two.
 pub async fn repin(
     tx: &mut Tx,
     domain: &str,
@@ -179,9 +198,10 @@ pub async fn repin(
     now: UnixMillis,
 ) -> Result<bool, StoreError> {
     let done = on!(tx, c => sqlx::query(
-        "update peers set public_key = offered_key, pinned_at = $3, offered_key = null, offered_at = null,
-             failures = 0, retry_at = 0, pause_until = 0, probed_early = 0, last_error = null
-         where domain = $1 and offered_key = $2"
+        "update peers set public_key = $2, pinned_at = case when public_key = $2 then pinned_at else $3 end,
+             offered_key = null, offered_at = null, failures = 0, retry_at = 0, pause_until = 0,
+             probed_early = 0, last_error = null
+         where domain = $1 and offered_key is not null and (offered_key = $2 or public_key = $2)"
     )
     .bind(domain).bind(expected.to_base64()).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)

@@ -24,6 +24,8 @@ pub struct Leased {
     pub expires_at: UnixMillis,
     /// Attempts made before this one.
     pub attempts: u32,
+    /// How many of them the peer has refused; the others did not reach it.
+    pub refusals: u32,
     /// Whether an earlier attempt may have been carried out without our hearing of it.
     pub maybe_arrived: bool,
     /// Whether what rests on it has made a revocation void.
@@ -43,6 +45,7 @@ struct LeasedRow {
     envelope: String,
     expires_at: i64,
     attempts: i64,
+    refusals: i64,
     maybe_arrived: i64,
     voids_revocation: i64,
     trace: Option<String>,
@@ -62,6 +65,7 @@ impl TryFrom<LeasedRow> for Leased {
             envelope: read("outbox.envelope", &json, Envelope::parse)?,
             expires_at: UnixMillis(row.expires_at),
             attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+            refusals: u32::try_from(row.refusals).unwrap_or(u32::MAX),
             maybe_arrived: row.maybe_arrived != 0,
             voids_revocation: row.voids_revocation != 0,
             trace: row.trace,
@@ -165,8 +169,8 @@ macro_rules! lease {
          chosen as materialized (", $chosen, ")
          update outbox set state = 'delivering', lease_holder = $1, lease_until = $3
          where state = 'queued' and id in (select id from chosen)
-         returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, maybe_arrived,
-             voids_revocation, trace, lease_holder"))
+         returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, refusals,
+             maybe_arrived, voids_revocation, trace, lease_holder"))
     };
 }
 
@@ -202,7 +206,46 @@ pub async fn lease_due(
     .bind(lot.0)
     .fetch_all(c)
     .await)?;
-    rows.into_iter().map(Leased::try_from).collect()
+    let mut leased = Vec::with_capacity(rows.len());
+    for row in rows {
+        let id = row.id.clone();
+        match Leased::try_from(row) {
+            Ok(row) => leased.push(row),
+            Err(unreadable) => set_aside(tx, &id, &unreadable, now).await?,
+        }
+    }
+    Ok(leased)
+}
+
+/// Takes a row that cannot be read out of the queue, which would otherwise stand still behind it. It stays where
+/// owner and operator see it.
+async fn set_aside(
+    tx: &mut Tx,
+    id: &OutboxId,
+    unreadable: &StoreError,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    tracing::error!(row = %id, error = %unreadable, "a row of the outbox cannot be read; it is set aside as rejected");
+    on!(tx, c => sqlx::query(
+        "update outbox set state = 'rejected', last_error = $2, last_attempt_at = $3, next_attempt_at = null,
+             lease_holder = null, lease_until = null
+         where id = $1"
+    )
+    .bind(id).bind("this node can no longer read the message").bind(now.0).execute(c).await.map(Affected::from))?;
+    Ok(())
+}
+
+/// Whether a lease of this word still stands on the row. In the transaction that carries a message out on this
+/// very node, this keeps what was discarded from being carried out.
+pub async fn is_leased(tx: &mut Tx, id: &OutboxId, lease: &str) -> Result<bool, StoreError> {
+    // Where others write at the same time, the row is held: who removes it waits for this transaction, or came first.
+    let text = per_engine!(tx,
+        sqlite: "select attempts from outbox where id = $1 and lease_holder = $2",
+        postgres: "select attempts from outbox where id = $1 and lease_holder = $2 for update"
+    );
+    let row: Option<(i64,)> = on!(tx, c => sqlx::query_as(text)
+    .bind(id).bind(lease).fetch_optional(c).await)?;
+    Ok(row.is_some())
 }
 
 /// What became of an attempt.
@@ -223,6 +266,8 @@ pub enum Outcome {
         next_attempt_at: UnixMillis,
         /// Whether the peer may have carried it out all the same.
         maybe_arrived: bool,
+        /// Whether the peer, reached, has refused it.
+        refused: bool,
     },
 }
 
@@ -245,14 +290,14 @@ pub async fn finish(
             )
             .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
             .execute(c).await.map(Affected::from).map(|done| done.rows_affected()))?,
-        Outcome::Postponed { error, next_attempt_at, maybe_arrived } => on!(tx, c => sqlx::query(
+        Outcome::Postponed { error, next_attempt_at, maybe_arrived, refused } => on!(tx, c => sqlx::query(
                 "update outbox set state = 'queued', last_error = $3, last_attempt_at = $4, attempts = attempts + 1,
                      maybe_arrived = case when $5 = 1 then 1 else maybe_arrived end,
-                     next_attempt_at = $6, lease_holder = null, lease_until = null
+                     next_attempt_at = $6, refusals = refusals + $7, lease_holder = null, lease_until = null
                  where id = $1 and lease_holder = $2"
             )
             .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
-            .bind(i64::from(*maybe_arrived)).bind(next_attempt_at.0)
+            .bind(i64::from(*maybe_arrived)).bind(next_attempt_at.0).bind(i64::from(*refused))
             .execute(c).await.map(Affected::from).map(|done| done.rows_affected()))?,
     };
     Ok(done == 1)

@@ -11,7 +11,7 @@ const BOB: &str = "bob@peer.example";
 const CARL: &str = "carl@peer.example";
 
 fn postponed(error: &str, next: i64) -> Outcome {
-    Outcome::Postponed { error: error.into(), next_attempt_at: t(next), maybe_arrived: false }
+    Outcome::Postponed { error: error.into(), next_attempt_at: t(next), maybe_arrived: false, refused: true }
 }
 
 async fn withdraw_signatures(db: &Db, user: &UserId) -> Vec<Lapsed> {
@@ -47,7 +47,12 @@ async fn a_revocation_goes_from_unsigned_to_queued_to_delivering_and_is_gone_whe
     let under_way = db.pending_for(&alice, BOB).await.unwrap();
     assert_eq!((under_way.state, under_way.next_attempt_at), (State::Delivering, None));
 
-    let lost = Outcome::Postponed { error: "cut".into(), next_attempt_at: t(100), maybe_arrived: true };
+    let lost = Outcome::Postponed {
+        error: "cut".into(),
+        next_attempt_at: t(100),
+        maybe_arrived: true,
+        refused: true,
+    };
     assert!(db.finish(&first, lost, t(20)).await);
     let again = db.pending_for(&alice, BOB).await.unwrap();
     assert_eq!((again.state, again.attempts), (State::Queued, 1));

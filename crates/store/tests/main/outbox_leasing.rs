@@ -28,7 +28,7 @@ async fn queue_many(db: &Db, domain: &str, count: i64, from: i64) -> vellum_stor
 }
 
 fn postponed(next: UnixMillis) -> Outcome {
-    Outcome::Postponed { error: "down".into(), next_attempt_at: next, maybe_arrived: false }
+    Outcome::Postponed { error: "down".into(), next_attempt_at: next, maybe_arrived: false, refused: true }
 }
 
 async fn expire(db: &Db, now: UnixMillis) -> Vec<Lapsed> {
