@@ -87,11 +87,15 @@ async fn a_peer_with_another_key_is_left_alone_until_an_operator_has_compared_it
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     assert_eq!(peer.received().len(), taken, "nothing is sent");
 
+    let of_neither = vellum_protocol::SigningSecret::from_seed([77; 32]).public().to_base64();
+    assert!(node.process.run(&["peer", "repin", &domain, "--key", &of_neither]).await.is_err());
     let pinned = run(&node, &["peer", "show", &domain]).await["publicKey"].as_str().unwrap().to_owned();
-    assert!(
-        node.process.run(&["peer", "repin", &domain, "--key", &pinned]).await.is_err(),
-        "that is the old one"
-    );
+    run(&node, &["peer", "repin", &domain, "--key", &pinned]).await;
+    eventually("it is asked once more, and still shows the other one", || async {
+        let peer = run(&node, &["peer", "show", &domain]).await;
+        (peer["offeredKey"] == shown.as_str() && peer["publicKey"] == pinned.as_str()).then_some(())
+    })
+    .await;
     run(&node, &["peer", "repin", &domain, "--key", &shown]).await;
     eventually("the revocation leaves", || async { ann.pending().await.is_empty().then_some(()) }).await;
 }

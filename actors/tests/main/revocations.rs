@@ -1,14 +1,20 @@
 //! A revocation's way: reset, sign, flush, deliver; and what must never happen on it.
 
+use std::time::Duration;
+
 use futures_util::FutureExt;
-use vellum_actors::Error;
-use vellum_actors::user::{Accept, DiscardRevocation, Flush, FlushItem, ItemRefusal, Receive, Received};
+use futures_util::future::join_all;
+use vellum_actors::operators::{self, Paused};
+use vellum_actors::user::{
+    Accept, DiscardRevocation, Flush, FlushItem, ItemRefusal, Receive, Received, Scope, UserCommand,
+};
+use vellum_actors::{Error, housekeeping};
 use vellum_client::{MasterSeed, Signer};
-use vellum_protocol::{Handle, JsonObject, MessageType};
+use vellum_protocol::{Handle, JsonObject, MessageType, SigningSecret};
 use vellum_store::friendships::Peer;
 use vellum_store::invitations::Direction;
-use vellum_store::outbox::{self, Lot, State};
-use vellum_store::{OutboxId, StoreError};
+use vellum_store::outbox::{self, Lot, State, overview};
+use vellum_store::{OutboxId, StoreError, peers};
 
 use crate::support::{Hang, Mood, Person, World, fields, in_time, until};
 
@@ -240,6 +246,82 @@ async fn nobody_is_asked_to_sign_against_somebody_who_is_a_friend_again() {
     world.advance(8 * 24 * 3_600_000);
     until("the window has closed", || async { alice.pending().await.is_empty() }).await;
     assert!(alice.has_friend(&bob).await && bob.has_friend(&alice).await);
+}
+
+#[actix::test]
+async fn a_peer_that_shows_the_pinned_key_again_is_noticed_within_the_hour() {
+    let (world, alice, bob) = after_a_reset().await;
+    let other = SigningSecret::from_seed([77; 32]).public();
+    world.wire.set(&world.b.node, Mood::ShowsKey(other));
+    // Longer than a manifest is kept.
+    world.clock.advance(3_600_000);
+    queue(&alice, &bob).await;
+    let offered = || async {
+        let mut conn = alice.node.store.read().await.unwrap();
+        peers::find(&mut conn, &bob.handle.domain().folded()).await.unwrap().unwrap().offered_key
+    };
+    until("the other key is noted", || async { offered().await == Some(other) }).await;
+    let asked = world.wire.asked(&world.b.node);
+    world.advance(1_800_000);
+    housekeeping::sweep(&alice.node).await.unwrap();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    assert_eq!(world.wire.asked(&world.b.node), asked, "it is left alone");
+    world.wire.set(&world.b.node, Mood::Up);
+    world.advance(1_800_001);
+    housekeeping::sweep(&alice.node).await.unwrap();
+    until("the pinned key is seen", || async { offered().await.is_none() }).await;
+    world.settled().await;
+    assert!(alice.pending().await.is_empty(), "delivered without an operator");
+}
+
+/// Keeps a user's actor from what comes after it.
+struct Dawdle;
+
+impl UserCommand for Dawdle {
+    type Output = ();
+    const NAME: &'static str = "dawdle";
+
+    async fn run(self, _: Scope) -> Result<(), Error> {
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        Ok(())
+    }
+}
+
+#[actix::test]
+async fn two_people_of_one_node_who_discard_what_they_have_for_each_other_do_not_wait_for_each_other() {
+    let (world, alice, _) = World::with_two_people().await;
+    let carol = world.a.person("carol").await;
+    let node = &alice.node;
+    operators::pause(&node.store, Paused::Everything, true).await.unwrap();
+    for (one, other) in [(&alice, &carol), (&carol, &alice)] {
+        make_pending(one, other.handle.as_str()).await;
+        let signed = one.signer.revoke(&other.handle, world.clock.now(), &mut rand::rng());
+        let flush = Flush { items: vec![item(&other.handle, signed)] };
+        node.ask(&one.id, flush).await.unwrap();
+    }
+    // Both discards stand in their actor's mailbox before what each has for the other gets there.
+    let discards = [(&alice, &carol), (&carol, &alice)].map(|(one, other)| async {
+        let discard = node.ask(&one.id, DiscardRevocation { peer: other.handle.clone() });
+        tokio::join!(node.ask(&one.id, Dawdle), discard).1
+    });
+    let resume = async {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        operators::pause(&node.store, Paused::Everything, false).await.unwrap();
+        node.wake_delivery();
+        until("both are under way", || async {
+            let mut conn = node.store.read().await.unwrap();
+            let depths = overview::depths(&mut conn).await.unwrap();
+            depths.iter().any(|depth| depth.state == State::Delivering && depth.rows == 2)
+        })
+        .await;
+    };
+    let both =
+        tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(join_all(discards), resume).0 });
+    for discarded in both.await.expect("neither waits for the other") {
+        discarded.unwrap();
+    }
+    world.settled().await;
+    assert!(alice.pending().await.is_empty() && carol.pending().await.is_empty());
 }
 
 #[actix::test]

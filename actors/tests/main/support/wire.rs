@@ -16,7 +16,7 @@ use vellum_actors::{Error, Node};
 use vellum_protocol::server_request::{
     HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
 };
-use vellum_protocol::{Alias, Domain, Json, Manifest, MessageType, UserDocument};
+use vellum_protocol::{Alias, Domain, Json, Manifest, MessageType, SigningKey, UserDocument};
 
 /// How a node is to be reached.
 #[derive(Debug, Clone, Default)]
@@ -30,6 +30,8 @@ pub enum Mood {
     Hangs(Hang),
     /// Envelopes arrive, but the answers are lost.
     LosesAnswers,
+    /// Somebody with this key answers in its place.
+    ShowsKey(SigningKey),
     /// Something else answers envelopes with this status and body.
     Answers(u16, &'static str),
 }
@@ -118,10 +120,11 @@ fn answer(status: u16, body: impl serde::Serialize) -> Answer {
 impl Transport for Wire {
     fn get<'a>(&'a self, domain: &'a Domain, path: &'a str) -> BoxFuture<'a, Result<Answer, TransportError>> {
         async move {
-            let (node, _) = self.connect(domain, |line| line.gets += 1).await?;
+            let (node, mood) = self.connect(domain, |line| line.gets += 1).await?;
             if path == "/.well-known/parchment-server" {
                 let window = u64::try_from(REVOCATION_WINDOW_MILLIS / 1000).unwrap();
-                let (domain, key) = (node.domain.clone(), node.identity.public());
+                let key = if let Mood::ShowsKey(key) = mood { key } else { node.identity.public() };
+                let domain = node.domain.clone();
                 return Ok(answer(200, Manifest::of_this_node(domain, key, window)));
             }
             let alias = Alias::parse(path.strip_prefix("/.well-known/user/").unwrap()).unwrap();

@@ -3,7 +3,8 @@
 use std::os::unix::fs::PermissionsExt;
 
 use futures_util::FutureExt;
-use sqlx::{Connection, SqliteConnection};
+use futures_util::future::join_all;
+use sqlx::{Connection, PgConnection, SqliteConnection};
 use vellum_store::{Store, StoreError, UserId, roles};
 
 use crate::support::Db;
@@ -93,4 +94,45 @@ async fn a_database_in_memory_is_refused() {
         let file = Store::file(url);
         assert!(matches!(file, Err(StoreError::Address(_))), "{url}: {file:?}");
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_nodes_that_start_at_once_on_an_empty_server_one_makes_the_tables() {
+    let Some(server) = vellum_test_database::shared_server() else { return };
+    let address = server.new_database();
+    let stores = join_all((0..5).map(|_| Store::open(&address))).await;
+    for store in &stores {
+        let store = store.as_ref().unwrap();
+        let mut conn = store.read().await.unwrap();
+        assert_eq!(vellum_store::peers::census(&mut conn).await.unwrap(), Default::default());
+    }
+    for store in stores {
+        store.unwrap().close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_schema_on_a_server_that_is_newer_or_was_altered_is_refused_and_left_as_it_is() {
+    let Some(server) = vellum_test_database::shared_server() else { return };
+    let address = server.new_database();
+    Store::open(&address).await.unwrap().close().await;
+    let mut other = PgConnection::connect(&address).await.unwrap();
+    for (spoil, mend) in [
+        (
+            "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+             values (99999, 'of tomorrow', true, ''::bytea, 0)",
+            "delete from _sqlx_migrations where version = 99999",
+        ),
+        (
+            "update _sqlx_migrations set checksum = 'x'::bytea || checksum where version = 1",
+            "update _sqlx_migrations set checksum = substr(checksum, 2) where version = 1",
+        ),
+    ] {
+        sqlx::query(spoil).execute(&mut other).await.unwrap();
+        let opened = Store::open(&address).await;
+        assert!(matches!(opened, Err(StoreError::Schema(_))), "{:?}", opened.err());
+        sqlx::query(mend).execute(&mut other).await.unwrap();
+        Store::open(&address).await.unwrap().close().await;
+    }
+    other.close().await.unwrap();
 }

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use sqlx::{Connection, SqliteConnection};
 use vellum_protocol::{MessageType, UnixMillis};
 use vellum_store::outbox::{self, Lapsed, Leased, Lot, Outcome, State};
 use vellum_store::peers;
@@ -391,4 +392,71 @@ async fn a_hundred_thousand_rows_over_two_thousand_peers_are_looked_at_quickly()
         }
         timed("record 256 outcomes, one by one", started);
     }
+}
+
+#[tokio::test]
+async fn only_what_the_peer_refused_counts_as_a_refusal_and_a_new_signature_begins_anew() {
+    let db = Db::new().await;
+    let user = db.user("ann@example.org").await;
+    db.queue(&user, "bob@a.example", NEVER, t(0)).await;
+    let unreached = || Outcome::Postponed {
+        error: "down".into(),
+        next_attempt_at: t(0),
+        maybe_arrived: false,
+        refused: false,
+    };
+    for (outcome, attempts, refusals) in
+        [(unreached(), 1, 0), (postponed(t(0)), 2, 1), (unreached(), 3, 1), (postponed(t(0)), 4, 2)]
+    {
+        let leased = db.lease_one("x:1", t(1)).await;
+        assert!(db.finish(&leased, outcome, t(2)).await);
+        let leased = db.lease_one("x:2", t(3)).await;
+        assert_eq!((leased.attempts, leased.refusals), (attempts, refusals));
+        release(&db, "x:2").await;
+    }
+    db.queue(&user, "bob@a.example", NEVER, t(4)).await;
+    let leased = db.lease_one("x:3", t(5)).await;
+    assert_eq!((leased.attempts, leased.refusals), (0, 0));
+}
+
+#[tokio::test]
+async fn a_lease_stands_until_the_row_goes_or_another_takes_it() {
+    let db = Db::new().await;
+    let user = db.user("ann@example.org").await;
+    let id = db.queue(&user, "bob@a.example", NEVER, t(0)).await;
+    let is_leased = |word: &'static str| {
+        let id = id.clone();
+        db.write(move |tx| async move { outbox::is_leased(tx, &id, word).await }.boxed())
+    };
+    assert!(!is_leased("x:1").await);
+    db.lease_one("x:1", t(1)).await;
+    assert!(is_leased("x:1").await && !is_leased("x:2").await);
+    db.queue(&user, "bob@a.example", NEVER, t(2)).await;
+    assert!(!is_leased("x:1").await, "signed anew");
+    db.lease_one("x:2", t(3)).await;
+    let (owner, peer) = (user.clone(), handle("bob@a.example"));
+    db.write(move |tx| async move { outbox::discard(tx, &owner, &peer).await }.boxed()).await;
+    assert!(!is_leased("x:2").await, "discarded");
+}
+
+#[tokio::test]
+async fn a_row_that_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
+    // Only there can the test write past the functions that keep such a row out.
+    let db = Db::on_sqlite().await;
+    let user = db.user("ann@example.org").await;
+    let broken = db.queue(&user, "bob@a.example", NEVER, t(0)).await;
+    db.queue(&user, "carl@a.example", NEVER, t(0)).await;
+    let mut other = SqliteConnection::connect(&db.url()).await.unwrap();
+    sqlx::query("update outbox set envelope = '{}' where id = $1")
+        .bind(broken.to_string())
+        .execute(&mut other)
+        .await
+        .unwrap();
+    other.close().await.unwrap();
+    let leased = db.lease_one("x:1", t(1)).await;
+    assert_eq!(leased.peer_handle, handle("carl@a.example"));
+    let row = db.pending_for(&user, "bob@a.example").await.unwrap();
+    assert_eq!(row.state, State::Rejected);
+    assert!(row.last_error.unwrap().contains("no longer read"));
+    assert_eq!(next_due(&db).await, Some(t(60_001)), "nothing else is due than the end of the lease");
 }

@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use vellum_protocol::SigningKey;
+use vellum_protocol::{SigningKey, UnixMillis};
 use vellum_store::peers::{self, PeerNode};
 
 use crate::support::{Db, T0, keys, t};
@@ -113,4 +113,46 @@ async fn a_pause_never_shortens_a_wait() {
         assert_eq!(found(&db).await.retry_at, t(then));
     }
     assert_eq!(found(&db).await.failures, 1);
+}
+
+async fn offer(db: &Db, seed: u8, at: i64) -> bool {
+    let key = keys(seed).signing;
+    db.write(move |tx| async move { peers::note_offered_key(tx, PEER, &key, t(at)).await }.boxed()).await
+}
+
+async fn repin(db: &Db, seed: u8) -> bool {
+    let key = keys(seed).signing;
+    db.write(move |tx| async move { peers::repin(tx, PEER, &key, t(9)).await }.boxed()).await
+}
+
+#[tokio::test]
+async fn an_operator_chooses_between_the_pinned_key_and_the_one_that_is_shown() {
+    let db = Db::new().await;
+    pin(&db, 1, None).await;
+    assert!(!repin(&db, 1).await, "nothing is to be decided");
+    assert!(offer(&db, 2, 1).await && !offer(&db, 2, 2).await, "news once");
+    fail(&db, 3, 500).await;
+    assert!(!repin(&db, 3).await, "a key that nobody shows");
+    assert!(repin(&db, 1).await, "stay with the old one");
+    let peer = found(&db).await;
+    assert_eq!((peer.public_key, peer.offered_key), (Some(keys(1).signing), None));
+    assert_eq!((peer.failures, peer.retry_at), (0, UnixMillis(0)), "it is tried at once");
+    assert!(offer(&db, 2, 3).await && repin(&db, 2).await);
+    let peer = found(&db).await;
+    assert_eq!((peer.public_key, peer.offered_key), (Some(keys(2).signing), None));
+}
+
+#[tokio::test]
+async fn a_changed_key_is_given_out_to_be_looked_at_once_in_a_while_and_to_one_who_asks() {
+    let db = Db::new().await;
+    let take = |before: i64, now: i64| {
+        db.write(move |tx| async move { peers::take_changed_keys(tx, t(before), 5, t(now)).await }.boxed())
+    };
+    pin(&db, 1, None).await;
+    assert_eq!(take(100, 100).await, [""; 0]);
+    offer(&db, 2, 10).await;
+    assert_eq!(take(10, 50).await, [""; 0], "seen not before then");
+    assert_eq!(take(11, 50).await, [PEER]);
+    assert_eq!(take(50, 60).await, [""; 0], "somebody has taken it");
+    assert_eq!(take(51, 60).await, [PEER]);
 }
