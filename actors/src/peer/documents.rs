@@ -78,12 +78,23 @@ impl Documents {
         {
             return Err(value.clone());
         }
+        let _place = if self.is_known(node).await? { None } else { Some(node.peers.place_for_stranger()?) };
         let manifest = self.manifest(node).await;
         *failed = match &manifest {
             Ok(_) => None,
             Err(error) => Some(Kept { value: error.clone(), until: now.plus_millis(FAILURE_MILLIS) }),
         };
         manifest
+    }
+
+    /// Whether the peer was met before. Its requests must not have to wait for those of strangers.
+    async fn is_known(&self, node: &Node) -> Result<bool, PeerError> {
+        if self.manifest.lock().await.is_some() {
+            return Ok(true);
+        }
+        let mut conn = node.store.read().await.map_err(PeerError::Store)?;
+        let found = peers::find(&mut conn, &self.domain.folded()).await.map_err(PeerError::Store)?;
+        Ok(found.is_some_and(|peer| peer.public_key.is_some()))
     }
 
     pub async fn forget_manifest(&self) {

@@ -75,6 +75,9 @@ pub enum PeerError {
     /// An operator has decided that nothing is exchanged with it.
     #[error("this node does not federate with {0}")]
     NotAdmitted(Domain),
+    /// Nobody here has met it, and too many such nodes are asked who they are already.
+    #[error("too many unknown nodes introduce themselves at once")]
+    TooManyStrangers,
     /// It is asked for a user that it does not have.
     #[error("there is no such user at that node")]
     NoSuchUser,
@@ -89,6 +92,7 @@ impl From<PeerError> for Error {
             PeerError::NoSuchUser => Self::UserNotFound,
             PeerError::NotAdmitted(domain) => Self::PeerNotAdmitted(domain),
             PeerError::Store(error) => Self::Store(error),
+            PeerError::TooManyStrangers => Self::TooManyStrangers,
             other => Self::PeerUnreachable(other.to_string()),
         }
     }

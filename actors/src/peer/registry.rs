@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::AbortRegistration;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use vellum_protocol::{Domain, Envelope, Handle, Manifest, UnixMillis};
 use vellum_store::friendships::Peer;
 
@@ -16,9 +17,18 @@ use crate::trace::TraceParent;
 /// How long the actor of a silent peer is kept.
 const IDLE: Duration = Duration::from_secs(600);
 
+/// Nodes that nobody here has met and that are asked for their manifests at the same time, because somebody unproven says
+/// that they come from there.
+const STRANGERS: usize = 64;
+/// From so many actors on, silent ones go earlier: anybody can name a node that there is not.
+const MANY: usize = 10_000;
+/// How long an actor is kept then. Longer than any attempt to deliver takes.
+const IDLE_AMONG_MANY: Duration = Duration::from_secs(60);
+
 /// The table of the peers' actors.
 pub struct Peers {
     table: Mutex<HashMap<String, Entry>>,
+    strangers: Semaphore,
     arbiters: Vec<ArbiterHandle>,
     in_flight: u32,
 }
@@ -34,7 +44,7 @@ impl Peers {
     #[must_use]
     pub fn new(arbiters: Vec<ArbiterHandle>, in_flight: u32) -> Self {
         assert!(!arbiters.is_empty(), "peers need an arbiter to run on");
-        Self { table: Mutex::default(), arbiters, in_flight }
+        Self { table: Mutex::default(), strangers: Semaphore::new(STRANGERS), arbiters, in_flight }
     }
 
     /// The peer's manifest, with its key compared to the pinned one.
@@ -46,6 +56,11 @@ impl Peers {
         admitted(node, domain)?;
         let asked = self.actor(node, domain).send(Introduce(Arc::clone(node))).await;
         asked.unwrap_or_else(|_| Err(stopping()))
+    }
+
+    /// A place among the strangers that are asked for their manifests.
+    pub(super) fn place_for_stranger(&self) -> Result<SemaphorePermit<'_>, PeerError> {
+        self.strangers.try_acquire().map_err(|_| PeerError::TooManyStrangers)
     }
 
     /// Somebody on another node, as their user document shows them. Kept for a minute unless `anew`.
@@ -84,6 +99,9 @@ impl Peers {
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let place = table.len() % self.arbiters.len();
         let now = node.clock.now();
+        if table.len() >= MANY {
+            forget_idle(&mut table, IDLE_AMONG_MANY, now);
+        }
         let entry = table.entry(domain.folded()).or_insert_with(|| self.start(domain, place, now));
         if !entry.addr.connected() {
             *entry = self.start(domain, place, now);
@@ -121,12 +139,16 @@ impl Peers {
 
     /// Lets the actors of silent peers go; requests under way end first. Returns how many went.
     pub fn sweep(&self, now: UnixMillis) -> usize {
-        let idle = i64::try_from(IDLE.as_millis()).unwrap_or(i64::MAX);
         let mut table = self.table.lock().unwrap_or_else(PoisonError::into_inner);
         let before = table.len();
-        table.retain(|_, entry| now.since(entry.last_used) < idle);
+        forget_idle(&mut table, IDLE, now);
         before - table.len()
     }
+}
+
+fn forget_idle(table: &mut HashMap<String, Entry>, idle: Duration, now: UnixMillis) {
+    let idle = i64::try_from(idle.as_millis()).unwrap_or(i64::MAX);
+    table.retain(|_, entry| now.since(entry.last_used) < idle);
 }
 
 fn admitted(node: &Node, domain: &Domain) -> Result<(), PeerError> {
