@@ -19,8 +19,11 @@ fuzz_target!(|bytes: &[u8]| {
             write(&theirs, &mut expected);
             let canonical = ours.canonical();
             assert_eq!(canonical, expected);
-            let again = Json::parse(canonical.as_bytes()).expect("what is canonical is read again");
-            assert_eq!(again.canonical(), canonical);
+            // Large numbers that were written with an exponent are digits now, which the protocol does not take.
+            match Json::parse(canonical.as_bytes()) {
+                Ok(again) => assert_eq!(again.canonical(), canonical),
+                Err(error) => assert!(refusal::must_be_refused(&canonical), "not read again: {error}"),
+            }
             assert!(!refusal::must_be_refused(std::str::from_utf8(bytes).unwrap()), "it had to be refused");
         }
         (Ok(ours), None) => panic!("only we read {ours:?}"),
@@ -93,7 +96,7 @@ fn write_text(text: &str, out: &mut String) {
 
 /// As ECMAScript writes numbers, from the shortest digits that Rust's own formatting finds.
 fn write_number(number: f64, out: &mut String) {
-    let shortest = format!("{:e}", number.abs());
+    let shortest = nearest(number.abs());
     let (digits, exponent) = shortest.split_once('e').expect("an exponent");
     let digits = digits.replace('.', "");
     let exponent: i32 = exponent.parse().expect("a number");
@@ -120,4 +123,17 @@ fn write_number(number: f64, out: &mut String) {
             out.push_str(&format!("{first}{dot}{rest}e{exponent:+}"));
         }
     }
+}
+
+/// Of the texts with the fewest digits that are read as this number, the nearest, and the even one of two that are
+/// equally near. Rust's shortest form is not always that one; its form with as many digits, rounded, is.
+fn nearest(number: f64) -> String {
+    let shortest = format!("{number:e}");
+    let decimals = shortest
+        .split('e')
+        .next()
+        .and_then(|digits| digits.split_once('.'))
+        .map_or(0, |(_, fraction)| fraction.len());
+    let rounded = format!("{number:.decimals$e}");
+    if rounded.parse() == Ok(number) { rounded } else { shortest }
 }

@@ -41,7 +41,7 @@ impl Scene {
 
     /// The friendship stands, and its other side can end it.
     async fn nothing_has_happened(&self) {
-        assert_eq!(self.ann.friends().await, [self.bob.handle.clone()]);
+        assert_eq!(self.ann.friends().await, std::slice::from_ref(&self.bob.handle));
         assert!(self.ann.client.invitations(Direction::Incoming).await.unwrap().is_empty());
         let honest = self.revocation(&self.bob.signer);
         let (status, answer) = self.good.request(&self.domain(), &honest).post().await;
