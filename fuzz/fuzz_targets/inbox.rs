@@ -102,7 +102,8 @@ struct Site {
 }
 
 thread_local! {
-    static SITE: OnceCell<Site> = const { OnceCell::new() };
+    // Never dropped: at the end of the thread its connections would have no runtime any more.
+    static SITE: OnceCell<&'static Site> = const { OnceCell::new() };
 }
 
 impl Site {
@@ -171,7 +172,7 @@ fuzz_target!(|bytes: &[u8]| {
         sign(&mut inbound);
     }
     SITE.with(|site| {
-        let Site { system, node, .. } = site.get_or_init(Site::new);
+        let Site { system, node, .. } = site.get_or_init(|| Box::leak(Box::new(Site::new())));
         let done = system.block_on(inbox::receive(node, inbound, &()));
         match done {
             Ok(_) => assert!(signed, "nobody has signed it"),
