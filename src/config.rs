@@ -41,7 +41,18 @@ pub enum SettingsError {
     },
     /// A layer cannot be read, or has an unknown or mistyped setting. The text names it.
     #[error("the settings cannot be read: {0}")]
-    Unreadable(#[from] ::config::ConfigError),
+    Unreadable(String),
+}
+
+impl From<::config::ConfigError> for SettingsError {
+    /// Without the lines of the file that the reader quotes: they may have a key or a password.
+    fn from(error: ::config::ConfigError) -> Self {
+        let text = error.to_string();
+        let is_quoted =
+            |line: &&str| line.trim_start_matches(|c: char| c.is_ascii_digit() || c == ' ').starts_with('|');
+        let kept: Vec<&str> = text.lines().filter(|line| !is_quoted(line)).map(str::trim).collect();
+        Self::Unreadable(kept.join("; "))
+    }
 }
 
 /// What the command line says about settings; it has the last word.
@@ -253,6 +264,20 @@ mod tests {
                 && !settings.open_registration
         );
         assert_eq!(settings.federation.flush_wait, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_is_refused_without_quoting_its_secrets() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vellum.toml");
+        for line in ["identity_key = \"hunter2", "identity_key = hunter2", "identity_key = [\"hunter2\""] {
+            std::fs::write(&path, format!("[server]\n{line}\n")).unwrap();
+            let flags = Flags { config: Some(path.clone()), ..Flags::default() };
+            let error = Settings::load_from(&flags, vec![]).unwrap_err();
+            let (said, seen) = (error.to_string(), format!("{error:?}"));
+            assert!(!said.contains("hunter2") && !seen.contains("hunter2"), "{said}");
+            assert!(said.contains("line") && said.contains("vellum.toml"), "it says where: {said}");
+        }
     }
 
     #[test]

@@ -207,6 +207,9 @@ pub enum Error {
         /// When it may go on.
         retry_after: Duration,
     },
+    /// Too many servers that nobody here has met say that they send something.
+    #[error("too many unknown servers introduce themselves at once")]
+    TooManyStrangers,
     /// Too many letters wait to be sent.
     #[error("too many letters wait to be sent")]
     TooManyLetters,

@@ -262,7 +262,7 @@ fn unknown_server(server: &Domain, error: PeerError) -> Error {
     tracing::info!(%server, %error, "a sending server could not be identified");
     match error {
         PeerError::Store(error) => Error::Store(error),
-        PeerError::Busy => error.into(),
+        PeerError::TooManyStrangers => Error::TooManyStrangers,
         PeerError::NotAdmitted(_) => auth(format!("This server does not federate with {server}")),
         PeerError::PinMismatch(_) => auth(format!("The key of {server} has changed")),
         _ => auth(format!("Could not fetch the manifest of {server}")),

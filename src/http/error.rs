@@ -166,6 +166,9 @@ impl From<Error> for Problem {
                 );
             }
             Error::TooManyEnvelopes { retry_after } => return Self::too_many(retry_after.as_secs() + 1),
+            Error::TooManyStrangers => {
+                return Self::unavailable(10, "Too many unknown servers introduce themselves at once.");
+            }
             Error::TooManyLetters => return Self::unavailable(10, "Too many letters wait to be sent."),
             Error::Stopping => return Self::unavailable(5, "The node is stopping."),
             Error::Internal => return Self::internal(),

@@ -44,7 +44,7 @@ use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceFactory, ServiceRequest, ServiceResponse};
 use actix_web::http::header;
 use actix_web::middleware::{Compress, from_fn};
-use actix_web::{HttpResponse, web};
+use actix_web::{HttpResponse, ResponseError, web};
 use serde::Serialize;
 use tokio::sync::watch;
 use tracing_actix_web::TracingLogger;
@@ -139,6 +139,14 @@ pub fn application(
         .wrap(from_fn(hygiene::headers))
         .wrap(from_fn(metrics::count))
         .wrap(TracingLogger::<RequestSpan>::new())
+}
+
+/// Reads the body of a rotation (`POST /users/me/km-version/commit`).
+///
+/// # Errors
+/// The status that says what is wrong with it.
+pub fn read_rotation(body: &[u8]) -> Result<vellum_actors::user::Commit, u16> {
+    users_me_km_version::read_commit(body).map_err(|problem| problem.status_code().as_u16())
 }
 
 /// Every path of a node whose uploads may have so many bytes.

@@ -45,7 +45,7 @@ async fn commit(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpR
     Ok(super::private(&committed_view(&committed)))
 }
 
-fn read_commit(body: &[u8]) -> Result<Commit, Problem> {
+pub(super) fn read_commit(body: &[u8]) -> Result<Commit, Problem> {
     let mut fields = Fields::of_body(body)?;
     let expected = fields.optional_km_version("expectedCurrent");
     if expected.is_none() && !fields.has("expectedCurrent") {

@@ -1,7 +1,10 @@
 //! Which addresses this node connects to when strangers say where.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::sync::Arc;
 
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use reqwest::Url;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
@@ -97,16 +100,34 @@ fn refusal(address: IpAddr) -> String {
     format!("{REFUSED} {address} is not on the public internet")
 }
 
+/// How names are looked up.
+pub trait Lookup: Send + Sync {
+    /// The addresses of a name; their ports do not count.
+    fn addresses<'a>(&'a self, name: &'a str) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>>;
+}
+
+/// By the operating system.
+pub(super) struct SystemLookup;
+
+impl Lookup for SystemLookup {
+    fn addresses<'a>(&'a self, name: &'a str) -> BoxFuture<'a, std::io::Result<Vec<SocketAddr>>> {
+        async move { Ok(tokio::net::lookup_host((name, 0)).await?.collect()) }.boxed()
+    }
+}
+
 /// Looks names up and leaves out what the guard refuses. The client dials exactly what it returns, so no
 /// second look-up can give another address.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Resolver(pub Guard);
+#[derive(Clone)]
+pub(super) struct Resolver {
+    pub guard: Guard,
+    pub lookup: Arc<dyn Lookup>,
+}
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
-        let guard = self.0;
+        let Self { guard, lookup } = self.clone();
         Box::pin(async move {
-            let found: Vec<SocketAddr> = tokio::net::lookup_host((name.as_str(), 0)).await?.collect();
+            let found = lookup.addresses(name.as_str()).await?;
             let allowed: Vec<SocketAddr> = found.iter().copied().filter(|at| guard.allows(at.ip())).collect();
             match (allowed.is_empty(), found.first()) {
                 (true, Some(refused)) => Err(refusal(refused.ip()).into()),

@@ -7,6 +7,7 @@
 
 mod guard;
 
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::HttpDate;
@@ -17,7 +18,9 @@ use tokio::sync::Semaphore;
 use vellum_actors::peer::{Answer, Transport, TransportError};
 use vellum_protocol::{Domain, UnixMillis};
 
-use guard::{Guard, Resolver};
+pub use guard::Lookup;
+
+use guard::{Guard, Resolver, SystemLookup};
 
 /// Longest answer that is read.
 const LONGEST_ANSWER: usize = 64 * 1024;
@@ -54,6 +57,14 @@ impl HttpTransport {
     /// # Errors
     /// When TLS cannot be set up.
     pub fn new(allow_private: bool) -> Result<Self, reqwest::Error> {
+        Self::with_lookup(allow_private, Arc::new(SystemLookup))
+    }
+
+    /// A transport that looks names up in another way than the operating system's.
+    ///
+    /// # Errors
+    /// When TLS cannot be set up.
+    pub fn with_lookup(allow_private: bool, lookup: Arc<dyn Lookup>) -> Result<Self, reqwest::Error> {
         let guard = Guard { allow_private };
         let client = Client::builder()
             .user_agent(concat!("Vellum/", env!("CARGO_PKG_VERSION")))
@@ -62,7 +73,7 @@ impl HttpTransport {
             .connect_timeout(CONNECT)
             .pool_max_idle_per_host(KEPT)
             .pool_idle_timeout(KEPT_FOR)
-            .dns_resolver(Resolver(guard))
+            .dns_resolver(Resolver { guard, lookup })
             .build()?;
         Ok(Self { client, guard, places: Semaphore::new(AT_ONCE) })
     }

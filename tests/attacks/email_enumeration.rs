@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use reqwest::Response;
 use serde_json::{Value, json};
 
-use crate::support::{Authenticator, Database, TestNode, plain_http};
+use crate::support::{Authenticator, Database, PostOffice, TestNode, plain_http};
 
 const KNOWN: &str = "ann@people.example";
 const UNKNOWN: &str = "nobody@people.example";
@@ -102,4 +102,33 @@ async fn options_to_sign_in_with_a_passkey_name_nobodys_passkeys() {
     let refused = answer_with("annspasskey").await;
     assert_eq!(refused.0, 401);
     assert_eq!(refused, answer_with("nobodyspasskey0").await);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_time_of_an_answer_does_not_tell_a_known_address_from_an_unknown_one() {
+    // At a mail server that lets everybody wait, a letter that an answer waited for would show in every single pair.
+    let office = PostOffice::closed().await;
+    let node = TestNode::start_with(&[("VELLUM_MAIL__SMTP_URL", &office.url())]).await;
+    node.user("ann").await;
+    let time = async |path: &str, email: &str| {
+        let begun = std::time::Instant::now();
+        post(&node, path, &json!({ "method": "otp", "email": email, "token": "12345678" })).await;
+        begun.elapsed()
+    };
+    for path in ["/auth/verify", "/auth/sessions"] {
+        // Pairs in both orders, so that whatever else this machine does falls on both alike: only which of the two took
+        // longer counts. By chance alone fewer than 6 or more than 54 of 60 happen once in a hundred billion runs.
+        let mut known_was_longer = 0;
+        for pair in 0..60 {
+            let (known, unknown) = if pair % 2 == 0 {
+                let known = time(path, KNOWN).await;
+                (known, time(path, UNKNOWN).await)
+            } else {
+                let unknown = time(path, UNKNOWN).await;
+                (time(path, KNOWN).await, unknown)
+            };
+            known_was_longer += u32::from(known > unknown);
+        }
+        assert!((6..=54).contains(&known_was_longer), "{path}: {known_was_longer} of 60");
+    }
 }

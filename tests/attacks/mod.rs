@@ -1,29 +1,35 @@
 //! Attacks on a running node, a file each, named after the attack. Each begins with what the attacker has, what he
 //! would gain, and what stops him; and each shows first that the honest request works, so that it cannot hold
-//! for the wrong reason. Attacks on the federation protocol itself are in `inbox.rs` and `faults.rs` too.
+//! for the wrong reason. What the inbox answers to each spoilt request, word for word, is in `inbox.rs`.
 
 mod another_users_things;
+mod changed_key;
 mod code_guessing;
 mod cross_protocol;
 mod cross_site_requests;
 mod deep_json;
+mod dns_rebinding;
 mod email_enumeration;
+mod flood_of_senders;
 mod forged_points;
 mod header_smuggling;
 mod log_injection;
 mod look_alikes;
 mod mass_assignment;
 mod path_tricks;
+mod replays;
 mod session_fixation;
 mod slow_loris;
+mod speaking_for_others;
 mod ssrf;
 mod stolen_session;
 mod zip_bomb;
 
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::support::TestNode;
 
@@ -40,4 +46,43 @@ async fn raw(node: &TestNode, bytes: &[u8]) -> String {
         said.extend_from_slice(&buffer[..count]);
     }
     String::from_utf8_lossy(&said).into_owned()
+}
+
+/// A server that answers every request with what it is told to: whatever an attacker's node might say.
+struct Hostile {
+    port: u16,
+    heads: Arc<Mutex<Vec<String>>>,
+}
+
+impl Hostile {
+    /// The heads of all requests so far.
+    fn heads(&self) -> Vec<String> {
+        self.heads.lock().unwrap().clone()
+    }
+}
+
+/// Starts one on this machine. `answer` is given its port and the head of a request, and gives all bytes of the answer.
+async fn server(answer: impl Fn(u16, &str) -> Vec<u8> + Send + Sync + 'static) -> Hostile {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let (heads, answer) = (Arc::<Mutex<Vec<String>>>::default(), Arc::new(answer));
+    let kept = Arc::clone(&heads);
+    tokio::spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            let (kept, answer) = (Arc::clone(&kept), Arc::clone(&answer));
+            tokio::spawn(async move {
+                let mut head = Vec::new();
+                let mut byte = [0];
+                while !head.ends_with(b"\r\n\r\n") && stream.read_exact(&mut byte).await.is_ok() {
+                    head.push(byte[0]);
+                }
+                let head = String::from_utf8_lossy(&head).into_owned();
+                kept.lock().unwrap().push(head.clone());
+                // Whoever has read enough has closed already.
+                let _ = stream.write_all(&answer(port, &head)).await;
+                let _ = stream.shutdown().await;
+            });
+        }
+    });
+    Hostile { port, heads }
 }

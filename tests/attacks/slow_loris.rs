@@ -1,5 +1,6 @@
-//! The attacker opens connections and sends their heads a byte at a time. He would occupy the node until nobody
-//! else is served. What stops him: a head has ten seconds, and waiting for it occupies no thread.
+//! The attacker opens connections and sends their heads, or their bodies, a byte at a time. He would occupy the node
+//! until nobody else is served. What stops him: a head has ten seconds and a body twenty (and the time for its
+//! length), and waiting for either occupies no thread.
 
 use std::time::{Duration, Instant};
 
@@ -34,4 +35,52 @@ async fn slow_heads_occupy_nobody_and_are_cut_off() {
         }
     };
     tokio::time::timeout(Duration::from_secs(25), cut).await.expect("a slow head is cut off");
+}
+
+/// Sends a byte every now and then until the node says something or closes: what it said, and after how long.
+async fn drip(stream: &mut TcpStream) -> (String, Duration) {
+    let begun = Instant::now();
+    let mut buffer = [0; 2048];
+    loop {
+        let _ = stream.write_all(b" ").await;
+        let read = tokio::time::timeout(Duration::from_millis(500), stream.read(&mut buffer)).await;
+        if let Ok(read) = read {
+            let said = String::from_utf8_lossy(&buffer[..read.unwrap_or(0)]).into_owned();
+            return (said, begun.elapsed());
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_bodies_occupy_nobody_and_are_cut_off_with_408() {
+    let node = TestNode::start().await;
+    let open = async |head: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", node.process.port())).await.unwrap();
+        let head = format!("POST {head}\r\nhost: x\r\ncontent-type: application/json\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    };
+    let mut slow = Vec::new();
+    for _ in 0..100 {
+        let mut stream = open("/auth/verify HTTP/1.1").await;
+        stream.write_all(b"content-length: 1000\r\n\r\n ").await.unwrap();
+        slow.push(stream);
+    }
+    // Whoever does not say how long it gets is given the time for the longest.
+    let mut without_length = open("/federation/inbox HTTP/1.1").await;
+    without_length.write_all(b"transfer-encoding: chunked\r\n\r\n1\r\n \r\n").await.unwrap();
+    let begun = Instant::now();
+    let answer = plain_http().post(format!("{}/auth/verify", node.process.origin()));
+    let answer = answer.json(&serde_json::json!({ "email": "ann@people.example" })).send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+    assert!(begun.elapsed() < Duration::from_secs(2), "others are served meanwhile");
+
+    let ((said, after), silent) = tokio::join!(drip(&mut slow[0]), async {
+        let mut said = [0; 2048];
+        let read = tokio::time::timeout(Duration::from_secs(45), without_length.read(&mut said)).await;
+        String::from_utf8_lossy(&said[..read.expect("silence is cut off too").unwrap()]).into_owned()
+    });
+    assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+    assert!(after < Duration::from_secs(40), "{after:?}");
+    assert!(silent.starts_with("HTTP/1.1 408"), "{silent}");
 }

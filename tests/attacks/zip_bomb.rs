@@ -1,22 +1,108 @@
-//! The attacker sends a few kilobytes that unpack to a gigabyte. He would fill the node's memory. What stops him:
-//! requests are not unpacked, and answers of other nodes are not asked for packed.
+//! The attacker sends a few kilobytes that unpack to a thousand times as many, as a request or, being another node,
+//! as an answer. He would fill the node's memory. What stops him: packed requests are refused and not unpacked, and
+//! answers are neither asked for packed nor unpacked.
 
+use std::io::Write;
+
+use flate2::Compression;
+use flate2::write::GzEncoder;
+use serde_json::{Value, json};
+use vellum_client::http::Method;
+
+use super::server;
 use crate::support::{TestNode, plain_http};
 
-/// A gzip member of stored nothing: small, and as good as a large one for what is shown here.
-const GZIP: [u8; 23] =
-    [0x1f, 0x8b, 8, 0, 0, 0, 0, 0, 0, 3, 0xab, 0xae, 0x05, 0, 0x43, 0xbf, 0xa6, 0xa3, 0x02, 0, 0, 0, 0];
+/// These bytes, packed, behind so many spaces, which JSON allows.
+fn packed(json: &str, spaces: usize) -> Vec<u8> {
+    let mut encoder = GzEncoder::new(Vec::new(), Compression::best());
+    encoder.write_all(&vec![b' '; spaces]).unwrap();
+    encoder.write_all(json.as_bytes()).unwrap();
+    encoder.finish().unwrap()
+}
 
-#[tokio::test]
-async fn a_packed_body_is_not_unpacked() {
+/// The most memory that the node has ever had, in kilobytes.
+fn peak_memory(node: &TestNode) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.process.pid().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
+}
+
+async fn post(node: &TestNode, path: &str, encoding: &str, body: &[u8]) -> (u16, Value) {
+    let request = plain_http().post(format!("{}{path}", node.process.origin()));
+    let request = request.header("content-type", "application/json").header("content-encoding", encoding);
+    let answer = request.body(body.to_vec()).send().await.unwrap();
+    (answer.status().as_u16(), answer.json().await.unwrap_or_default())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packed_request_is_refused_and_not_unpacked() {
     let node = TestNode::start().await;
+    let honest = json!({ "email": "ann@people.example" }).to_string();
+    assert_eq!(post(&node, "/auth/verify", "identity", honest.as_bytes()).await.0, 201);
+    let bomb = packed(&honest, 60 << 20);
+    assert!(bomb.len() < 64 * 1024, "as packed it is within the limit: {}", bomb.len());
+    let before = peak_memory(&node);
     for path in ["/auth/verify", "/federation/inbox"] {
-        for encoding in ["gzip", "deflate", "br", "zstd"] {
-            let request = plain_http().post(format!("{}{path}", node.process.origin()));
-            let request =
-                request.header("content-type", "application/json").header("content-encoding", encoding);
-            let status = request.body(GZIP.to_vec()).send().await.unwrap().status().as_u16();
-            assert!((400..=422).contains(&status), "{path} {encoding}: {status}");
+        for encoding in ["gzip", "GZIP", "deflate", "br", "zstd", "identity, gzip", "x-gzip"] {
+            for body in [packed(&honest, 0), bomb.clone()] {
+                let (status, answer) = post(&node, path, encoding, &body).await;
+                assert_eq!(
+                    (status, &answer["code"]),
+                    (415, &json!("unsupported_media_type")),
+                    "{path} {encoding}: {answer}"
+                );
+            }
         }
     }
+    let grown = peak_memory(&node) - before;
+    assert!(grown < 40_000, "{grown} kB more, and one bomb is 60 MB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_packed_answer_of_another_node_is_not_asked_for_and_not_unpacked() {
+    let node = TestNode::start().await;
+    let ann = node.person("ann").await;
+    let manifest = |port: u16| {
+        json!({
+            "server_id": format!("localhost:{port}"), "protocol_versions": [2], "capabilities": [],
+            "public_key": vellum_client::MasterSeed::from_bytes([7; 32]).signing_secret().public(),
+        })
+        .to_string()
+    };
+    let hostile = server(move |port, head| {
+        assert!(!head.to_ascii_lowercase().contains("accept-encoding"), "asked for a packed answer: {head}");
+        let body = packed(&manifest(port), 60 << 20);
+        let length = body.len();
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: gzip\r\ncontent-length: {length}\r\n\r\n"
+        );
+        [head.as_bytes(), &body].concat()
+    })
+    .await;
+    let before = peak_memory(&node);
+    let path = format!("/friends/resolve/bob@localhost:{}", hostile.port);
+    let (status, answer) = ann.ask(Method::GET, &path, Value::Null).await;
+    assert_eq!((status, &answer["code"]), (502, &json!("peer_unreachable")), "{answer}");
+    assert_eq!(hostile.heads().len(), 1, "it was asked for its manifest and for nothing more");
+    let grown = peak_memory(&node) - before;
+    assert!(grown < 40_000, "{grown} kB more, and the bomb is 60 MB");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_end_is_read_up_to_its_limit() {
+    let node = TestNode::start().await;
+    let ann = node.person("ann").await;
+    let endless = server(|_, _| {
+        let mut answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\n\r\n".to_vec();
+        answer.resize(60 << 20, b' ');
+        answer
+    })
+    .await;
+    let before = peak_memory(&node);
+    let path = format!("/friends/resolve/bob@localhost:{}", endless.port);
+    let (status, answer) = ann.ask(Method::GET, &path, Value::Null).await;
+    assert_eq!(status, 502, "{answer}");
+    assert!(answer.to_string().contains("65536"), "it says the limit: {answer}");
+    let grown = peak_memory(&node) - before;
+    assert!(grown < 40_000, "{grown} kB more, and the answer is 60 MB");
 }

@@ -119,6 +119,13 @@ impl Database {
         u64::try_from(count).unwrap()
     }
 
+    /// How many other nodes there is a record of.
+    pub async fn count_peers(&self) -> u64 {
+        let (count,): (i64,) =
+            on!(self, pool => sqlx::query_as("select count(*) from peers").fetch_one(pool).await.unwrap());
+        u64::try_from(count).unwrap()
+    }
+
     /// Has every lease be over.
     pub async fn age_leases(&self) {
         on!(self, pool => sqlx::query("update outbox set lease_until = 0 where state = 'delivering'")

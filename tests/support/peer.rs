@@ -119,9 +119,14 @@ impl Peer {
         *self.state.manifest_delay.lock().unwrap() = delay;
     }
 
-    /// Shows another server key from now on.
-    pub fn change_key(&self) {
-        *self.state.secret.lock().unwrap() = SigningSecret::from_seed(rand::random());
+    /// Shows another server key from now on. Returns the one that it had.
+    pub fn change_key(&self) -> SigningSecret {
+        self.set_key(SigningSecret::from_seed(rand::random()))
+    }
+
+    /// Shows this server key from now on. Returns the one that it had.
+    pub fn set_key(&self, key: SigningSecret) -> SigningSecret {
+        std::mem::replace(&mut self.state.secret.lock().unwrap(), key)
     }
 
     /// The server key that it shows, base64.

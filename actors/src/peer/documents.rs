@@ -27,8 +27,6 @@ const MANIFEST_MILLIS: i64 = 300_000;
 const MANIFEST_BOUNDS: (i64, i64) = (60_000, 3_600_000);
 /// How long a failed fetch answers for those who have not proven who they are.
 const FAILURE_MILLIS: i64 = 5_000;
-/// How long somebody who names a server that has never been met waits for their turn.
-const STRANGER_WAITS: Duration = Duration::from_secs(5);
 /// How long a user's keys serve before they are fetched again.
 const USER_MILLIS: i64 = 60_000;
 /// Users of one peer whose keys are kept; beyond that the table is emptied and filled anew.
@@ -108,12 +106,7 @@ impl Documents {
         if let Some(error) = known.refusal_for_stranger(now) {
             return Err(error);
         }
-        let _turn = if self.is_pinned(node).await? {
-            None
-        } else {
-            let turn = tokio::time::timeout(STRANGER_WAITS, node.peers.strangers.acquire()).await;
-            Some(turn.map_err(|_| PeerError::Busy)?)
-        };
+        let _turn = if self.is_pinned(node).await? { None } else { Some(node.peers.place_for_stranger()?) };
         let learnt = self.learn_manifest(node, &mut known).await;
         if let Some(failed) = &mut known.failed {
             failed.for_strangers_until = Some(node.clock.now().plus_millis(FAILURE_MILLIS));

@@ -76,15 +76,15 @@ pub enum PeerError {
         /// The pause that it asked for.
         pause: Option<Duration>,
     },
-    /// Too many servers that have never been met are being asked who they are.
-    #[error("too many servers that are new to this node speak at once")]
-    Busy,
     /// It shows another key than the one pinned at first contact.
     #[error("the key of {0} has changed since it was first met; an operator has to decide")]
     PinMismatch(Domain),
     /// An operator has decided that nothing is exchanged with it.
     #[error("this node does not federate with {0}")]
     NotAdmitted(Domain),
+    /// Nobody here has met it, and too many such nodes are asked who they are already.
+    #[error("too many unknown nodes introduce themselves at once")]
+    TooManyStrangers,
     /// It is asked for a user that it does not have.
     #[error("there is no such user at that node")]
     NoSuchUser,
@@ -104,8 +104,8 @@ impl From<PeerError> for Error {
         match error {
             PeerError::NoSuchUser => Self::UserNotFound,
             PeerError::NotAdmitted(domain) => Self::PeerNotAdmitted(domain),
-            PeerError::Busy => Self::Busy { retry_after: Duration::from_secs(1) },
             PeerError::Store(error) => Self::Store(error),
+            PeerError::TooManyStrangers => Self::TooManyStrangers,
             other => Self::PeerUnreachable(other.to_string()),
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use futures_util::future::AbortRegistration;
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use vellum_protocol::{Domain, Envelope, Handle, Manifest, UnixMillis};
 use vellum_store::friendships::Peer;
@@ -22,7 +22,8 @@ const IDLE: Duration = Duration::from_secs(600);
 const IDLE_UNPROVEN: Duration = Duration::from_secs(30);
 /// Actors of such servers at once: a flood of invented names fills this and no more.
 const MOST_UNPROVEN: usize = 4096;
-/// Servers never met that are asked who they are at once.
+/// Servers that nobody here has met and that are asked for their manifests at the same time, because somebody unproven
+/// says that they come from there.
 const STRANGERS_AT_ONCE: usize = 64;
 
 /// The table of the peers' actors.
@@ -30,8 +31,7 @@ pub struct Peers {
     table: Mutex<Table>,
     arbiters: Vec<ArbiterHandle>,
     in_flight: u32,
-    /// The turns of those that ask for a server that has never been met.
-    pub(super) strangers: Semaphore,
+    strangers: Semaphore,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -80,10 +80,15 @@ impl Peers {
         domain: &Domain,
     ) -> Result<Arc<Manifest>, PeerError> {
         admitted(node, domain)?;
-        let actor = self.actor_of_claimed(node, domain).ok_or(PeerError::Busy)?;
+        let actor = self.actor_of_claimed(node, domain).ok_or(PeerError::TooManyStrangers)?;
         let manifest = actor.send(Introduce(Arc::clone(node))).await.unwrap_or_else(|_| Err(stopping()))?;
         self.prove(domain);
         Ok(manifest)
+    }
+
+    /// A place among the strangers that are asked for their manifests.
+    pub(super) fn place_for_stranger(&self) -> Result<SemaphorePermit<'_>, PeerError> {
+        self.strangers.try_acquire().map_err(|_| PeerError::TooManyStrangers)
     }
 
     /// Somebody on another node, as their user document shows them. Kept for a minute unless `anew`.
@@ -352,7 +357,7 @@ mod tests {
             peers.actor_of_claimed(node, &Domain::parse(&format!("n{n}.example")).unwrap()).unwrap();
         }
         let one_more = Domain::parse("one-more.example").unwrap();
-        assert!(matches!(peers.introduce(node, &one_more).await, Err(PeerError::Busy)));
+        assert!(matches!(peers.introduce(node, &one_more).await, Err(PeerError::TooManyStrangers)));
         let first = Domain::parse("n0.example").unwrap();
         assert!(matches!(peers.introduce(node, &first).await, Err(PeerError::Transport(_))));
         let known = Handle::new(Alias::parse("bob").unwrap(), one_more.clone());

@@ -118,9 +118,10 @@ pub fn without_manifest(error: &PeerError) -> Verdict {
         PeerError::Transport(error) => (is_ours(error), None),
         PeerError::Unusable { pause, .. } => (false, *pause),
         PeerError::PinMismatch(_) => (false, None),
-        PeerError::Busy | PeerError::NotAdmitted(_) | PeerError::NoSuchUser | PeerError::Store(_) => {
-            (true, None)
-        }
+        PeerError::TooManyStrangers
+        | PeerError::NotAdmitted(_)
+        | PeerError::NoSuchUser
+        | PeerError::Store(_) => (true, None),
     };
     Verdict::Later { reason: error.to_string(), pause, reached, maybe_arrived: false }
 }

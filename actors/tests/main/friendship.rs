@@ -309,3 +309,30 @@ async fn a_friends_changed_keys_are_noticed_once() {
     let down = friends::sync_keys(&alice.node, &alice.id).await.unwrap();
     assert!(matches!(down[0].outcome, Err(Error::PeerUnreachable(_))), "{down:?}");
 }
+
+#[actix::test]
+async fn an_invitation_is_accepted_by_whom_it_is_for_and_once() {
+    let (world, alice, bob) = World::with_two_people().await;
+    let own = alice.invite(&bob).await.unwrap();
+    let refused = alice.accept(own.id, &bob.handle).await;
+    assert!(matches!(refused, Err(Error::InvitationNotFound)), "one's own: {refused:?}");
+    assert!(alice.friends().await.is_empty());
+    let invitation = bob.invitation_of(&alice).await.unwrap();
+    world.wire.set(&world.a.node, Mood::Down);
+    bob.accept(invitation.id.clone(), &alice.handle).await.unwrap();
+    let again = bob.accept(invitation.id, &alice.handle).await;
+    assert!(matches!(again, Err(Error::InvitationNotFound)), "it waits to be told: {again:?}");
+}
+
+#[actix::test]
+async fn an_invitation_that_is_withdrawn_before_it_has_left_never_arrives() {
+    let (world, alice, bob) = World::with_two_people().await;
+    world.wire.set(&world.b.node, Mood::Answers(503, "{}"));
+    let invitation = alice.invite(&bob).await.unwrap();
+    alice.node.ask(&alice.id, CancelInvitation { id: invitation.id }).await.unwrap();
+    assert!(!alice.has_invited(&bob).await);
+    world.wire.set(&world.b.node, Mood::Up);
+    world.advance(3_600_000);
+    world.settled().await;
+    assert!(bob.invitation_of(&alice).await.is_none());
+}

@@ -8,5 +8,6 @@ mod friendship;
 mod identity;
 mod order;
 mod revocations;
+mod sealed;
 mod sign_in;
 mod support;

@@ -8,4 +8,5 @@ mod properties;
 mod refusal;
 mod rules;
 mod signatures;
+mod values;
 mod vectors;

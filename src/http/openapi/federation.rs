@@ -40,7 +40,6 @@ pub fn receive() -> Operation {
             ("friends", truth(true).described("the invitation met one that crossed it").at_times()),
         ]),
     )
-    .without_media_type_check()
     .refused(400, &["not_json", "message_refused"])
     .refused(401, &["federation_auth_failed"])
     .limited()

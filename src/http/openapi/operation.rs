@@ -127,15 +127,10 @@ impl Operation {
     pub fn body(mut self, shape: Shape) -> Self {
         self.body = Some((shape, true));
         self.refused(400, &["body_broken"])
+            .refused(408, &["body_too_slow"])
             .refused(413, &["body_too_large"])
             .refused(415, &["unsupported_media_type"])
             .refused(422, &["validation_failed"])
-    }
-
-    /// Another type is no 415 here: the wire protocol has its own answer.
-    pub fn without_media_type_check(mut self) -> Self {
-        self.refusals.remove(&415);
-        self
     }
 
     /// A JSON body that may be left out.
