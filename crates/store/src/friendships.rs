@@ -4,6 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::{EncryptionKey, Handle, SigningKey, UnixMillis};
 
 use crate::conn::{Affected, on};
+use crate::defects::{Defect, planted};
 use crate::row::{encryption_key, read, read_optional, signing_key};
 use crate::{Conn, FriendshipId, StoreError, Tx, UserId};
 
@@ -166,6 +167,7 @@ pub async fn update_peer(
 /// Ends the friendship with this handle if it began, by the friend's clock, at or before `cutoff`. Returns
 /// how many rows went.
 pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
+    let cutoff = if planted(Defect::NoEstablishedAt) { UnixMillis(i64::MAX) } else { cutoff };
     Ok(on!(tx, c => sqlx::query(
         "delete from friendships where user_id = $1 and friend_handle = $2 and revocable_from <= $3"
     )
