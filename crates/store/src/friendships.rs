@@ -164,6 +164,16 @@ pub async fn update_peer(
     Ok(())
 }
 
+/// The friend has signed something of this friendship at `at`, by their own clock: so it began no later by that clock.
+pub async fn date_back(tx: &mut Tx, user: &UserId, friend: &Handle, at: UnixMillis) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "update friendships set revocable_from = $3
+         where user_id = $1 and friend_handle = $2 and revocable_from > $3"
+    )
+    .bind(user).bind(friend.as_str()).bind(at.0).execute(c).await.map(Affected::from))?;
+    Ok(())
+}
+
 /// Ends the friendship with this handle if it began, by the friend's clock, at or before `cutoff`. Returns
 /// how many rows went.
 pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {

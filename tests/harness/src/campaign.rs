@@ -91,7 +91,7 @@ pub async fn campaign(options: &Options, mut say: impl FnMut(&str)) -> anyhow::R
             let folder = current.keep_folder();
             drop(world.take());
             say(&format!("history {seed} has failed; looking for a shorter one"));
-            let shortest = shrink(options, plan, violations[0].invariant, &mut say).await;
+            let shortest = shrink(options, plan, &violations, &mut say).await;
             failure = Some(Failure { seed, violations, shortest, folder });
             break;
         }
@@ -134,11 +134,17 @@ async fn one(world: &World, plan: &Plan, history: u64) -> Vec<Violation> {
     }
 }
 
-/// Takes parts out of a plan as long as the rest fails in the same way (delta debugging): first halves, then smaller and
-/// smaller parts. What fails by chance may stop to fail, so each rest has two tries.
-async fn shrink(options: &Options, plan: Plan, invariant: Invariant, say: &mut impl FnMut(&str)) -> Plan {
+/// Takes parts out of a plan as long as the rest fails in the same way (delta debugging): first what other people do, then
+/// halves, then smaller and smaller parts. What fails by chance may stop to fail, so each rest has two tries.
+async fn shrink(options: &Options, plan: Plan, violations: &[Violation], say: &mut impl FnMut(&str)) -> Plan {
     let end = Instant::now() + options.shrink;
+    let invariant = violations[0].invariant;
     let mut kept = plan.numbers();
+    let concerned = plan.of(&people_in(&violations[0].seen));
+    if fails(options, &plan.only(&concerned.iter().copied().collect()), invariant).await {
+        say(&format!("{} steps are enough", concerned.len()));
+        kept = concerned;
+    }
     let mut part = kept.len().div_ceil(2);
     while part > 0 && Instant::now() < end {
         let mut smaller = None;
@@ -164,6 +170,12 @@ async fn shrink(options: &Options, plan: Plan, invariant: Invariant, say: &mut i
         }
     }
     plan.only(&kept.into_iter().collect::<BTreeSet<_>>())
+}
+
+/// The people whom a sentence names: `p` and a number.
+fn people_in(text: &str) -> BTreeSet<usize> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric());
+    words.filter_map(|word| word.strip_prefix('p')?.parse().ok()).collect()
 }
 
 async fn fails(options: &Options, plan: &Plan, invariant: Invariant) -> bool {

@@ -115,6 +115,9 @@ impl Chronicle {
         if let Some(after_end) = friends(&events, &ends).filter(|_| !hurried) {
             return Expected::Friends { after_end };
         }
+        if !ends.is_empty() && crossed(&events, &ends) {
+            return Expected::Anything("crossing invitations, one of which may never have arrived");
+        }
         let last = ends.iter().filter(|end| end.sure && begins.iter().all(|begin| begin.before(end))).max_by_key(|end| end.end);
         if let Some(end) = last {
             let discarded =
@@ -180,6 +183,16 @@ fn friends(events: &[Event], ends: &[&Event]) -> Option<bool> {
         }
     }
     None
+}
+
+/// Whether each may have invited the other. The side that learns of the friendship by an answer dates it by its own
+/// clock until the other's invitation arrives, so a revocation before that may not end it.
+fn crossed(events: &[Event], ends: &[&Event]) -> bool {
+    let invites: Vec<&Event> = events.iter().filter(|event| event.deed == Deed::Invites).collect();
+    let apart = |one: &Event, other: &Event| ends.iter().any(|end| one.before(end) && end.before(other));
+    invites.iter().any(|one| {
+        invites.iter().any(|other| one.who != other.who && !apart(one, other) && !apart(other, one))
+    })
 }
 
 /// Whether a revocation may have been signed while an invitation was out whose friendship the inviter had not seen.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, bail};
+use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use vellum_client::http::{Method, NameChange, ProfileChange};
 use vellum_client::{Binding, ClientError, MasterSeed, NodeClient, Problem, SealedData, SessionToken, SignedFields, Signer};
@@ -131,6 +131,7 @@ impl Person {
         let handle = client.set_alias(&alias).await?.handle;
         let seed = MasterSeed::generate(&mut rand::rng());
         let version = client.register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None).await?;
+        remove_collections(&client).await?;
         let keys = Some(Keys { version, seed: *seed.expose_bytes() });
         // Behind every node, by less than a node takes for stale.
         let behind = 70_000 + i64::try_from(index % 10)? * 9_000;
@@ -384,7 +385,7 @@ impl Person {
     }
 
     fn refused(&self, world: &World, what: &str, why: &Problem) {
-        world.ledger.broken(Invariant::NoStrangeRefusal, format!("p{}: {what} was refused: {why}", self.index));
+        world.ledger.broken(Invariant::NoStrangeRefusal, format!("p{}: {what} was refused: {why} {:?}", self.index, why.members));
     }
 
     /// The body of a rotation from what the device knows, and what comes of it.
@@ -480,6 +481,19 @@ impl Person {
         }
         Ok(())
     }
+}
+
+/// An account that signs in for the first time is given a collection; here blobs stand for all that is sealed.
+async fn remove_collections(client: &NodeClient) -> anyhow::Result<()> {
+    let (_, listed) = client.request_json(Method::GET, "/library/collections", None).await?;
+    let collections = listed.as_array().or_else(|| listed["collections"].as_array());
+    for collection in collections.into_iter().flatten() {
+        let id = collection["id"].as_str().context("a collection's id")?;
+        let (status, answer) =
+            client.request_json(Method::DELETE, &format!("/library/collections/{id}"), None).await?;
+        ensure!(status < 300, "a collection could not be removed: {status} {answer}");
+    }
+    Ok(())
 }
 
 /// Signs in by a code out of a letter, and gives the user's id.

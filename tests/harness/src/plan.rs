@@ -138,6 +138,17 @@ impl Plan {
         self.rounds.iter().flat_map(of_round).collect()
     }
 
+    /// The numbers of what these people do to each other or for themselves, and of all faults.
+    #[must_use]
+    pub fn of(&self, people: &BTreeSet<usize>) -> Vec<usize> {
+        let of_round = |round: &Round| {
+            let acts = round.acts.iter().filter(|act| act.step.people().iter().all(|person| people.contains(person)));
+            let acts = acts.map(|act| act.n);
+            acts.chain(round.faults.iter().map(|fault| fault.n)).collect::<Vec<_>>()
+        };
+        self.rounds.iter().flat_map(of_round).collect()
+    }
+
     /// The same plan with these steps only, and those people who take part in them.
     #[must_use]
     pub fn only(&self, kept: &BTreeSet<usize>) -> Self {
