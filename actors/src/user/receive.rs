@@ -118,7 +118,7 @@ impl Receive {
         }
         if let Some(friendship) = friendships::find(tx, me, &peer.handle).await?
             && friendship.friend.signing_key == peer.signing_key
-            && self.signed_at <= friendship.established_at
+            && self.signed_at <= friendship.revocable_from
         {
             // The other half of two crossing invitations, which are a friendship since. It may have begun with an answer
             // to ours, and be dated by our clock; now the peer's is known.

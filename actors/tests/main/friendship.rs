@@ -282,6 +282,40 @@ async fn a_revocation_ends_what_crossing_invitations_began_on_a_device_whose_clo
 }
 
 #[actix::test]
+async fn a_new_invitation_that_overtakes_the_revocation_is_none_of_the_old_friendship() {
+    const BEHIND: i64 = -200_000;
+    let (world, alice, bob) = World::with_two_people().await;
+    alice.invite(&bob).await.unwrap();
+    let invitation = bob.invitation_of(&alice).await.unwrap();
+    let at = world.clock.now().plus_millis(BEHIND);
+    let signed = bob.signer.accept(&alice.handle, at, &mut rand::rng());
+    friends::accept(&bob.node, &bob.id, invitation.id, Some(fields(signed))).await.unwrap();
+    until("both are friends", || alice.has_friend(&bob)).await;
+
+    world.wire.set(&world.a.node, Mood::Down);
+    let revoked = bob.signer.revoke(&alice.handle, at.plus_millis(1_000), &mut rand::rng());
+    friends::remove(&bob.node, &bob.id, alice.handle.clone(), Some(fields(revoked))).await.unwrap();
+    // It arrives before the revocation does.
+    let signed = bob.signer.invite(&alice.handle, at.plus_millis(2_000), &mut rand::rng());
+    let receive = Receive {
+        message_type: MessageType::FriendInvite,
+        sender: as_peer(&bob),
+        to: alice.handle.clone(),
+        nonce: signed.nonce,
+        signed_at: signed.timestamp.instant(),
+        payload: JsonObject::new(),
+        signature: signed.signature.to_base64(),
+    };
+    let received = alice.node.ask(&alice.id, receive).await.unwrap();
+    assert_eq!(received, Received { applied: true, friends: false }, "bob must not be told that they are friends");
+    world.wire.set(&world.a.node, Mood::Up);
+    world.advance(10_000);
+    world.settled().await;
+    assert!(!alice.has_friend(&bob).await, "the revocation has ended the old friendship");
+    assert!(alice.invitation_of(&bob).await.is_some(), "the invitation is newer, and stands");
+}
+
+#[actix::test]
 async fn a_friendship_is_removed_although_the_nodes_clock_was_set_back_since() {
     let (world, alice, bob) = World::with_two_friends().await;
     let (amy, carl) = (world.a.person("amy").await, world.b.person("carl").await);

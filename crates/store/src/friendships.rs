@@ -36,6 +36,8 @@ pub struct Friendship {
     pub keys_changed_at: Option<UnixMillis>,
     /// When it began: a revocation signed before this does not end it.
     pub established_at: UnixMillis,
+    /// When it began by the friend's clock, as far as that is known: what the friend has signed since is newer.
+    pub revocable_from: UnixMillis,
     /// When the row was made.
     pub created_at: UnixMillis,
 }
@@ -51,6 +53,7 @@ struct FriendshipRow {
     friend_picture: Option<String>,
     keys_changed_at: Option<i64>,
     established_at: i64,
+    revocable_from: i64,
     created_at: i64,
 }
 
@@ -73,6 +76,7 @@ impl TryFrom<FriendshipRow> for Friendship {
             },
             keys_changed_at: row.keys_changed_at.map(UnixMillis),
             established_at: UnixMillis(row.established_at),
+            revocable_from: UnixMillis(row.revocable_from),
             created_at: UnixMillis(row.created_at),
         })
     }
@@ -82,7 +86,7 @@ macro_rules! select_friendship {
     ($rest:literal) => {
         concat!(
             "select id, user_id, friend_handle, friend_signing_key, friend_encryption_key, friend_name, ",
-            "friend_picture, keys_changed_at, established_at, created_at from friendships ",
+            "friend_picture, keys_changed_at, established_at, revocable_from, created_at from friendships ",
             $rest
         )
     };

@@ -268,6 +268,7 @@ impl Person {
     /// Signs out, and in again.
     pub async fn renew_session(&mut self, world: &World) {
         let Some(token) = self.client.token().cloned() else { return };
+        self.changed = true;
         match Fate::of(self.client.sign_out().await, &world.ledger) {
             Fate::Done(()) => self.ended.push(token),
             Fate::Refused(why) => self.refused(world, "signing out", &why),

@@ -198,6 +198,7 @@ async fn drain(world: &World) -> anyhow::Result<bool> {
                     world.ledger.check(Invariant::QueueDrains, false, || left.join("; "));
                     return Ok(true);
                 }
+                if std::env::var_os("HARNESS_DEBUG").is_some() { eprintln!("LEFT {}", left.join("; ")); }
                 break;
             }
             tokio::time::sleep(Duration::from_millis(40)).await;
