@@ -112,7 +112,6 @@ impl Network {
         let peer_port = stream.peer_addr()?.port();
         let from = self.sender(peer_port, to);
         self.ledger.count("network", if from.is_some() { "connections" } else { "connections of unknown origin" });
-        let mut upstream = None;
         while let Some(request) = read_request(&mut stream).await? {
             let link = self.link(from, to);
             let message = Message::of(&request);
@@ -131,12 +130,12 @@ impl Network {
                 self.ledger.count("network", "requests lost");
                 return Ok(());
             }
-            let answer = self.ask(to, &request, &mut upstream).await?;
+            let answer = self.ask(to, &request).await?;
             if let Some(message) = message {
                 self.note_answer(to, &message, &answer);
                 if link.repeat {
                     self.ledger.count("network", "messages repeated");
-                    let again = self.ask(to, &request, &mut upstream).await?;
+                    let again = self.ask(to, &request).await?;
                     self.note_answer(to, &message, &again);
                 }
             }
@@ -159,19 +158,12 @@ impl Network {
         let _ = links.wait_for(|links| from.is_none_or(|from| links[from][to] != link)).await;
     }
 
-    async fn ask(
-        &self,
-        to: usize,
-        request: &HttpMessage,
-        upstream: &mut Option<BufReader<TcpStream>>,
-    ) -> anyhow::Result<HttpMessage> {
-        if upstream.is_none() {
-            let port = self.nodes.lock().map_or(0, |nodes| nodes[to].port);
-            *upstream = Some(BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?));
-        }
-        let stream = upstream.as_mut().context("it was connected just now")?;
+    /// On a connection of its own: one that a node has closed meanwhile would look like a fault of the network.
+    async fn ask(&self, to: usize, request: &HttpMessage) -> anyhow::Result<HttpMessage> {
+        let port = self.nodes.lock().map_or(0, |nodes| nodes[to].port);
+        let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?);
         stream.write_all(&request.raw).await?;
-        HttpMessage::read(stream).await?.context("the node closed the connection")
+        HttpMessage::read(&mut stream).await?.context("the node closed the connection")
     }
 
     async fn note_sent(&self, from: Option<usize>, message: &Message, stream: &mut TcpStream) {
