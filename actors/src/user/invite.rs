@@ -160,7 +160,12 @@ pub(super) async fn become_friends_here(
 }
 
 /// The row that the invited user of the same node holds.
-fn mirrored(outgoing: &Invitation, invited: &UserId, inviter: Peer, revocable_from: UnixMillis) -> Invitation {
+fn mirrored(
+    outgoing: &Invitation,
+    invited: &UserId,
+    inviter: Peer,
+    revocable_from: UnixMillis,
+) -> Invitation {
     Invitation {
         id: InvitationId::generate(),
         local_user_id: invited.clone(),

@@ -250,7 +250,10 @@ async fn a_reset_ends_a_friendship_of_one_node_on_a_device_whose_clock_is_behind
         alice.renew_keys().await;
         let flushed = alice.flush(vec![alice.revocation_at(&amy.handle, BEHIND + 1)]).await;
         assert!(flushed[0].delivered, "{flushed:?}");
-        assert!(!amy.has_friend(&alice).await, "her revocation is newer than the friendship, by her own clock");
+        assert!(
+            !amy.has_friend(&alice).await,
+            "her revocation is newer than the friendship, by her own clock"
+        );
     }
 }
 
@@ -307,7 +310,11 @@ async fn a_new_invitation_that_overtakes_the_revocation_is_none_of_the_old_frien
         signature: signed.signature.to_base64(),
     };
     let received = alice.node.ask(&alice.id, receive).await.unwrap();
-    assert_eq!(received, Received { applied: true, friends: false }, "bob must not be told that they are friends");
+    assert_eq!(
+        received,
+        Received { applied: true, friends: false },
+        "bob must not be told that they are friends"
+    );
     world.wire.set(&world.a.node, Mood::Up);
     world.advance(10_000);
     world.settled().await;

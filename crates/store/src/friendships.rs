@@ -169,7 +169,12 @@ pub async fn update_peer(
 }
 
 /// The friend has signed something of this friendship at `at`, by their own clock: so it began no later by that clock.
-pub async fn date_back(tx: &mut Tx, user: &UserId, friend: &Handle, at: UnixMillis) -> Result<(), StoreError> {
+pub async fn date_back(
+    tx: &mut Tx,
+    user: &UserId,
+    friend: &Handle,
+    at: UnixMillis,
+) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query(
         "update friendships set revocable_from = $3
          where user_id = $1 and friend_handle = $2 and revocable_from > $3"

@@ -190,7 +190,8 @@ impl Scene<'_> {
     /// Signs what waits for a signature. A device signs no revocation for a friend of now: it would end the new friendship
     /// on the other side alone.
     async fn flush(&self, person: &mut Person) {
-        let (Ok(pending), Ok(friends)) = (person.client.pending_revocations().await, person.client.friends().await)
+        let (Ok(pending), Ok(friends)) =
+            (person.client.pending_revocations().await, person.client.friends().await)
         else {
             return;
         };
@@ -254,7 +255,10 @@ impl Scene<'_> {
             resource_type: "collection".to_owned(),
             resource_id: format!("resource-{n}"),
             // What it says is between the two.
-            ciphertext: SharedCiphertext { encrypted_data: "c2VhbGVkIGRhdGE=".into(), nonce: "AAAAAAAAAAAAAAAA".into() },
+            ciphertext: SharedCiphertext {
+                encrypted_data: "c2VhbGVkIGRhdGE=".into(),
+                nonce: "AAAAAAAAAAAAAAAA".into(),
+            },
             role: ShareRole::Viewer,
         };
         let signed = signer.share(&theirs, &resource, person.now(self.world), &mut rand::rng());

@@ -1,12 +1,14 @@
 //! Many histories, one after the other, and what to do when one fails: find a shorter one that fails in the same way,
 //! and say how to see it again.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::time::Instant;
 use vellum_test_database::Engine;
 
@@ -19,6 +21,8 @@ use crate::world::{Defect, World};
 const PER_WORLD: u64 = 20;
 /// The longest that a history may take; one that takes longer has failed.
 const LONGEST: Duration = Duration::from_secs(180);
+/// How often it is said how far it has got.
+const TELL: Duration = Duration::from_secs(30);
 
 /// What is to be run.
 #[derive(Debug, Clone)]
@@ -33,6 +37,8 @@ pub struct Options {
     pub histories: u64,
     /// No history is begun after this time.
     pub limit: Option<Duration>,
+    /// How many at once.
+    pub worlds: usize,
     /// A defect that nodes are given.
     pub defect: Defect,
     /// How long a shorter history is looked for.
@@ -57,50 +63,92 @@ pub struct Failure {
     pub seed: u64,
     /// What was broken.
     pub violations: Vec<Violation>,
-    /// The shortest that was found, which fails in the same way.
+    /// The shortest that was found and fails in the same way.
     pub shortest: Plan,
     /// Folder with the nodes' logs and databases.
     pub folder: Option<PathBuf>,
 }
 
-/// Runs histories until one fails, or all are done.
+/// Runs histories until one fails, or all are done; several at once, each with nodes of its own.
 ///
 /// # Errors
 /// When nodes cannot be started.
 pub async fn campaign(options: &Options, mut say: impl FnMut(&str)) -> anyhow::Result<Outcome> {
-    let ledger = Arc::new(Ledger::default());
+    let ledgers: Vec<Arc<Ledger>> = (0..options.worlds).map(|_| Arc::default()).collect();
     let begun = Instant::now();
-    let mut world = None;
-    let mut done = 0;
-    let mut failure = None;
-    while done < options.histories && options.limit.is_none_or(|limit| begun.elapsed() < limit) {
-        if done % PER_WORLD == 0 {
-            drop(world.take());
+    let progress =
+        Progress { begun, next: AtomicU64::new(0), done: AtomicU64::new(0), failed: AtomicBool::new(false) };
+    let lanes = ledgers.iter().map(|ledger| lane(options, Arc::clone(ledger), &progress));
+    let (tell, told) = (tokio::time::interval(TELL), &mut say);
+    let mut lanes = std::pin::pin!(join_all(lanes));
+    let mut tell = std::pin::pin!(tell);
+    let ended = loop {
+        tokio::select! {
+            ended = &mut lanes => break ended,
+            _ = tell.tick() => {
+                let done = progress.done.load(Ordering::SeqCst);
+                told(&format!("{done} histories, {:.0} s", begun.elapsed().as_secs_f64()));
+            }
         }
+    };
+    let took = begun.elapsed();
+    let mut failure = None;
+    for ended in ended {
+        failure = failure.or(ended?);
+    }
+    let done = progress.done.load(Ordering::SeqCst);
+    if let Some(failed) = &mut failure {
+        say(&format!("history {} has failed; looking for a shorter one", failed.seed));
+        failed.shortest = shrink(options, failed.shortest.clone(), &failed.violations, &mut say).await;
+    }
+    Ok(Outcome { histories: done, failure, summary: summary(&ledgers, done, took) })
+}
+
+/// What is common to all lanes.
+struct Progress {
+    begun: Instant,
+    next: AtomicU64,
+    done: AtomicU64,
+    failed: AtomicBool,
+}
+
+/// One history after the other, with new nodes after some.
+async fn lane(
+    options: &Options,
+    ledger: Arc<Ledger>,
+    progress: &Progress,
+) -> anyhow::Result<Option<Failure>> {
+    let mut world = None;
+    let mut used = 0;
+    loop {
+        let over = options.limit.is_some_and(|limit| progress.begun.elapsed() > limit);
+        if over || progress.failed.load(Ordering::SeqCst) {
+            return Ok(None);
+        }
+        let history = progress.next.fetch_add(1, Ordering::SeqCst);
+        if history >= options.histories {
+            return Ok(None);
+        }
+        if used == PER_WORLD {
+            drop(world.take());
+            used = 0;
+        }
+        used += 1;
         let current = match &mut world {
             Some(world) => world,
             none => none.insert(
                 World::start(&options.program, options.engine, Arc::clone(&ledger), &options.defect).await?,
             ),
         };
-        let seed = options.seed + done;
+        let seed = options.seed + history;
         let plan = Plan::draw(seed, options.engine);
-        let violations = one(current, &plan, done).await;
-        done += 1;
+        let violations = one(current, &plan, history).await;
+        progress.done.fetch_add(1, Ordering::SeqCst);
         if !violations.is_empty() {
-            let folder = current.keep_folder();
-            drop(world.take());
-            say(&format!("history {seed} has failed; looking for a shorter one"));
-            let shortest = shrink(options, plan, &violations, &mut say).await;
-            failure = Some(Failure { seed, violations, shortest, folder });
-            break;
-        }
-        if done % 10 == 0 {
-            say(&format!("{done} histories, {:.0} s", begun.elapsed().as_secs_f64()));
+            progress.failed.store(true, Ordering::SeqCst);
+            return Ok(Some(Failure { seed, violations, shortest: plan, folder: current.keep_folder() }));
         }
     }
-    let summary = summary(&ledger, done, begun.elapsed());
-    Ok(Outcome { histories: done, failure, summary })
 }
 
 /// Runs one plan, again and again, each time with new nodes.
@@ -152,9 +200,15 @@ async fn shrink(options: &Options, plan: Plan, violations: &[Violation], say: &m
             if Instant::now() >= end {
                 break;
             }
-            let rest: Vec<usize> =
-                kept.iter().enumerate().filter(|(at, _)| !(start..start + part).contains(at)).map(|(_, n)| *n).collect();
-            if !rest.is_empty() && fails(options, &plan.only(&rest.iter().copied().collect()), invariant).await {
+            let rest: Vec<usize> = kept
+                .iter()
+                .enumerate()
+                .filter(|(at, _)| !(start..start + part).contains(at))
+                .map(|(_, n)| *n)
+                .collect();
+            if !rest.is_empty()
+                && fails(options, &plan.only(&rest.iter().copied().collect()), invariant).await
+            {
                 smaller = Some(rest);
                 break;
             }
@@ -218,8 +272,11 @@ impl Failure {
     }
 }
 
-fn summary(ledger: &Ledger, histories: u64, took: Duration) -> String {
-    let counts = ledger.counts();
+fn summary(ledgers: &[Arc<Ledger>], histories: u64, took: Duration) -> String {
+    let mut counts: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    for (name, count) in ledgers.iter().flat_map(|ledger| ledger.counts()) {
+        *counts.entry(name).or_default() += count;
+    }
     let total = |kind: &str| counts.iter().filter(|((of, _), _)| *of == kind).map(|(_, n)| n).sum::<u64>();
     let mut text = format!(
         "{histories} histories in {:.0} s: {} operations, {} faults, {} checks\n",

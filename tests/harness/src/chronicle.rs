@@ -97,7 +97,8 @@ impl Chronicle {
     /// Pairs of people who had to do with each other, each once.
     pub fn pairs(&self) -> Vec<(usize, usize)> {
         let events = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        let pairs = events.iter().filter_map(|event| Some((event.who.min(event.whom?), event.who.max(event.whom?))));
+        let pairs =
+            events.iter().filter_map(|event| Some((event.who.min(event.whom?), event.who.max(event.whom?))));
         let mut pairs: Vec<_> = pairs.collect();
         pairs.sort_unstable();
         pairs.dedup();
@@ -118,10 +119,14 @@ impl Chronicle {
         if !ends.is_empty() && crossed(&events, &ends) {
             return Expected::Anything("crossing invitations, one of which may never have arrived");
         }
-        let last = ends.iter().filter(|end| end.sure && begins.iter().all(|begin| begin.before(end))).max_by_key(|end| end.end);
+        let last = ends
+            .iter()
+            .filter(|end| end.sure && begins.iter().all(|begin| begin.before(end)))
+            .max_by_key(|end| end.end);
         if let Some(end) = last {
-            let discarded =
-                events.iter().any(|event| event.deed == Deed::Discards && event.who == end.who && event.end > end.begin);
+            let discarded = events
+                .iter()
+                .any(|event| event.deed == Deed::Discards && event.who == end.who && event.end > end.begin);
             return Expected::Ended { by: end.who, discarded };
         }
         if events.iter().any(|event| event.deed == Deed::Discards) {
@@ -143,7 +148,11 @@ impl Chronicle {
         };
         let undisturbed = |share: &Event| {
             let seen = |seen: &Event| {
-                let later = |event: &Event| !matches!(event.deed, Deed::Shares(_)) && event.end > seen.begin && !std::ptr::eq(event, seen);
+                let later = |event: &Event| {
+                    !matches!(event.deed, Deed::Shares(_))
+                        && event.end > seen.begin
+                        && !std::ptr::eq(event, seen)
+                };
                 seen.deed == Deed::SeesFriendship && seen.before(share) && !events.iter().any(later)
             };
             events.iter().any(seen)
@@ -172,12 +181,18 @@ fn friends(events: &[Event], ends: &[&Event]) -> Option<bool> {
         };
         let Some(accept) = events.iter().find(answers) else { continue };
         let ended_before = ends.iter().all(|end| end.before(invite));
-        let signed_before = events.iter().filter(|event| event.deed == Deed::SignsPending).all(|event| event.before(invite));
+        let signed_before =
+            events.iter().filter(|event| event.deed == Deed::SignsPending).all(|event| event.before(invite));
         // What is under way is void when its signer has other keys; once both have seen the friendship nothing is.
-        let seen = events.iter().filter(|event| event.deed == Deed::SeesFriendship && accept.begin < event.begin).map(|event| event.begin).min();
-        let keys_kept = events.iter().filter(|event| event.deed == Deed::ChangesKeys).all(|change| {
-            change.before(invite) || seen.is_some_and(|seen| seen < change.begin)
-        });
+        let seen = events
+            .iter()
+            .filter(|event| event.deed == Deed::SeesFriendship && accept.begin < event.begin)
+            .map(|event| event.begin)
+            .min();
+        let keys_kept = events
+            .iter()
+            .filter(|event| event.deed == Deed::ChangesKeys)
+            .all(|change| change.before(invite) || seen.is_some_and(|seen| seen < change.begin));
         if ended_before && signed_before && keys_kept {
             return Some(!ends.is_empty());
         }
@@ -246,7 +261,12 @@ mod tests {
 
     #[test]
     fn a_share_is_expected_in_a_friendship_that_was_seen_and_left_alone() {
-        let mut deeds = vec![(0, Deed::Invites), (1, Deed::Accepts), (0, Deed::SeesFriendship), (0, Deed::Shares("a".into()))];
+        let mut deeds = vec![
+            (0, Deed::Invites),
+            (1, Deed::Accepts),
+            (0, Deed::SeesFriendship),
+            (0, Deed::Shares("a".into())),
+        ];
         assert_eq!(told(&deeds).shares(0, 1), ["a"]);
         deeds.push((1, Deed::ChangesKeys));
         assert!(told(&deeds).shares(0, 1).is_empty());

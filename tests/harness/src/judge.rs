@@ -37,8 +37,13 @@ impl Shown {
 /// When a node does not answer, although nothing is wrong any more.
 pub async fn judge(scene: &Scene<'_>, hurried: bool) -> anyhow::Result<()> {
     let looking = scene.people.iter().enumerate().map(|(index, _)| look(scene, index));
-    let shown: BTreeMap<usize, Shown> =
-        join_all(looking).await.into_iter().collect::<anyhow::Result<Vec<_>>>()?.into_iter().flatten().collect();
+    let shown: BTreeMap<usize, Shown> = join_all(looking)
+        .await
+        .into_iter()
+        .collect::<anyhow::Result<Vec<_>>>()?
+        .into_iter()
+        .flatten()
+        .collect();
     for (one, other) in scene.chronicle.pairs() {
         if let (Some(a), Some(b)) = (shown.get(&one), shown.get(&other)) {
             if a.lost || b.lost {
@@ -75,14 +80,19 @@ fn judge_pair(scene: &Scene<'_>, (one, a): (usize, &Shown), (other, b): (usize, 
         let row = |shown: Option<&PendingRevocation>| shown.map(|row| (row.state, row.last_error.clone()));
         format!(
             "p{one} has p{other} as a friend: {}, and pending: {:?}; p{other} has p{one} as a friend: {}, and pending: {:?}",
-            a.has_friend(b), row(a.pending_for(b)), b.has_friend(a), row(b.pending_for(a))
+            a.has_friend(b),
+            row(a.pending_for(b)),
+            b.has_friend(a),
+            row(b.pending_for(a))
         )
     };
     match scene.chronicle.expected(one, other, hurried) {
         Expected::Friends { after_end } => {
             let invariant = if after_end { Invariant::NewerSurvives } else { Invariant::NothingLost };
             let friends = a.has_friend(b) && b.has_friend(a);
-            ledger.check(invariant, friends, || format!("the two are friends since the last thing they did; {}", words()));
+            ledger.check(invariant, friends, || {
+                format!("the two are friends since the last thing they did; {}", words())
+            });
         }
         Expected::Ended { by, discarded } => {
             let (ender, ended) = if by == one { (a, b) } else { (b, a) };

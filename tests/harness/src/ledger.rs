@@ -152,7 +152,10 @@ impl Ledger {
     pub fn sent(&self, node: usize, envelope: &EnvelopeName) {
         let known = lock(&self.signed).contains(envelope);
         self.check(Invariant::OnlySigned, known, || {
-            format!("node {node} sent an envelope from {} to {} that its user has not signed", envelope.from, envelope.to)
+            format!(
+                "node {node} sent an envelope from {} to {} that its user has not signed",
+                envelope.from, envelope.to
+            )
         });
     }
 

@@ -31,6 +31,9 @@ enum Command {
         /// Seconds after which no more is begun.
         #[arg(long)]
         limit: Option<u64>,
+        /// How many at once.
+        #[arg(long, default_value_t = 2)]
+        worlds: usize,
         #[command(flatten)]
         more: More,
     },
@@ -92,9 +95,9 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build()?;
     let engine = vellum_test_database::engine();
     match cli.command {
-        Command::Run { histories, seed, limit, more } => {
+        Command::Run { histories, seed, limit, worlds, more } => {
             let seed = seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
-            let options = more.options(seed, histories, limit)?;
+            let options = Options { worlds, ..more.options(seed, histories, limit)? };
             say(&format!("{histories} histories from seed {seed} on {engine:?}"));
             let outcome = runtime.block_on(campaign::campaign(&options, say))?;
             say(&outcome.summary);
@@ -136,6 +139,7 @@ impl More {
             seed,
             histories,
             limit: limit.map(Duration::from_secs),
+            worlds: 1,
             defect: self.defect,
             shrink: Duration::from_secs(self.shrink),
         })

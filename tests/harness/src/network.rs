@@ -111,7 +111,8 @@ impl Network {
     async fn pass(&self, mut stream: TcpStream, to: usize) -> anyhow::Result<()> {
         let peer_port = stream.peer_addr()?.port();
         let from = self.sender(peer_port, to);
-        self.ledger.count("network", if from.is_some() { "connections" } else { "connections of unknown origin" });
+        self.ledger
+            .count("network", if from.is_some() { "connections" } else { "connections of unknown origin" });
         while let Some(request) = read_request(&mut stream).await? {
             let link = self.link(from, to);
             let message = Message::of(&request);
@@ -245,7 +246,5 @@ fn inode(from: u16, to: u16) -> Option<String> {
 
 fn holds(pid: u32, socket: &str) -> bool {
     let files = fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
-    files
-        .filter_map(|file| fs::read_link(file.path()).ok())
-        .any(|target| target.to_str() == Some(socket))
+    files.filter_map(|file| fs::read_link(file.path()).ok()).any(|target| target.to_str() == Some(socket))
 }

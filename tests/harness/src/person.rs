@@ -9,7 +9,9 @@ use std::time::Duration;
 use anyhow::{Context, bail, ensure};
 use serde_json::{Value, json};
 use vellum_client::http::{Method, NameChange, ProfileChange};
-use vellum_client::{Binding, ClientError, MasterSeed, NodeClient, Problem, SealedData, SessionToken, SignedFields, Signer};
+use vellum_client::{
+    Binding, ClientError, MasterSeed, NodeClient, Problem, SealedData, SessionToken, SignedFields, Signer,
+};
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
 use crate::ledger::{EnvelopeName, Invariant, Ledger};
@@ -39,7 +41,10 @@ impl<T> Fate<T> {
             Ok(value) => Self::Done(value),
             Err(ClientError::Refused(problem)) if problem.status < 500 => Self::Refused(problem),
             Err(ClientError::UnexpectedAnswer { status, reason }) => {
-                ledger.broken(Invariant::NoStrangeRefusal, format!("an answer with status {status} is not understood: {reason}"));
+                ledger.broken(
+                    Invariant::NoStrangeRefusal,
+                    format!("an answer with status {status} is not understood: {reason}"),
+                );
                 Self::Unknown
             }
             Err(_) => Self::Unknown,
@@ -130,7 +135,8 @@ impl Person {
         let id = sign_in(world, node, &letters, &mut client, &email).await?;
         let handle = client.set_alias(&alias).await?.handle;
         let seed = MasterSeed::generate(&mut rand::rng());
-        let version = client.register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None).await?;
+        let version =
+            client.register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None).await?;
         remove_collections(&client).await?;
         let keys = Some(Keys { version, seed: *seed.expose_bytes() });
         // Behind every node, by less than a node takes for stale.
@@ -252,7 +258,8 @@ impl Person {
     /// Registers keys of a new seed, where there are none.
     async fn register(&mut self, world: &World) {
         let seed = MasterSeed::generate(&mut rand::rng());
-        let answer = self.client.register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None).await;
+        let answer =
+            self.client.register_keys(&seed.signing_secret().public(), &seed.encryption_key(), None).await;
         let keys = |version| Some(Keys { version, seed: *seed.expose_bytes() });
         match Fate::of(answer, &world.ledger) {
             Fate::Done(version) => self.state.keys = keys(version),
@@ -296,11 +303,17 @@ impl Person {
             };
             match looked.await {
                 Ok(shown) => break shown,
-                Err(error) if tokio::time::Instant::now() > end => return Err(error.context("the node does not recover")),
+                Err(error) if tokio::time::Instant::now() > end => {
+                    return Err(error.context("the node does not recover"));
+                }
                 Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         };
-        let possible = if self.possible.is_empty() { vec![self.state.clone()] } else { std::mem::take(&mut self.possible) };
+        let possible = if self.possible.is_empty() {
+            vec![self.state.clone()]
+        } else {
+            std::mem::take(&mut self.possible)
+        };
         let judged: Vec<_> = possible.iter().map(|state| self.compare(&shown, state)).collect();
         for invariant in [Invariant::NothingLost, Invariant::NoMixedKeys] {
             world.ledger.count("check", invariant.to_string());
@@ -341,7 +354,10 @@ impl Person {
         let answer = client.identity().await;
         let refused = answer.as_ref().is_err_and(ClientError::is_rolled_back);
         world.ledger.check(Invariant::RestoreRecognised, refused, || {
-            format!("p{} knows version {} and is shown {shown} without a word: {answer:?}", self.index, keys.version)
+            format!(
+                "p{} knows version {} and is shown {shown} without a word: {answer:?}",
+                self.index, keys.version
+            )
         });
     }
 
@@ -386,7 +402,10 @@ impl Person {
     }
 
     fn refused(&self, world: &World, what: &str, why: &Problem) {
-        world.ledger.broken(Invariant::NoStrangeRefusal, format!("p{}: {what} was refused: {why} {:?}", self.index, why.members));
+        world.ledger.broken(
+            Invariant::NoStrangeRefusal,
+            format!("p{}: {what} was refused: {why} {:?}", self.index, why.members),
+        );
     }
 
     /// The body of a rotation from what the device knows, and what comes of it.
@@ -432,7 +451,8 @@ impl Person {
             match self.client.request_json(Method::GET, &path, None).await? {
                 (204, _) => {}
                 (200, found) => {
-                    let version = found["kmVersion"].as_i64().and_then(KmVersion::new).context("a version")?;
+                    let version =
+                        found["kmVersion"].as_i64().and_then(KmVersion::new).context("a version")?;
                     let sealed = found["encryptedBlob"].as_str().context("a ciphertext")?.to_owned();
                     blobs.insert(blob.to_owned(), (sealed, version));
                 }
@@ -466,16 +486,22 @@ impl Person {
         }
         for (blob, (sealed, version)) in &shown.blobs {
             let Some(keys) = state.keys.as_ref().filter(|keys| keys.version == *version) else {
-                let seen = format!("the blob {blob} is sealed under version {version}, which is not the present one");
+                let seen = format!(
+                    "the blob {blob} is sealed under version {version}, which is not the present one"
+                );
                 return Err((Invariant::NoMixedKeys, seen));
             };
             match self.open(keys, blob, sealed) {
                 Err(error) => {
-                    let seen = format!("the blob {blob} does not open with the keys of its version: {error:#}");
+                    let seen =
+                        format!("the blob {blob} does not open with the keys of its version: {error:#}");
                     return Err((Invariant::NoMixedKeys, seen));
                 }
                 Ok(content) if Some(&content) != state.blobs.get(blob.as_str()) => {
-                    return lost(format!("the blob {blob} holds {content:?}, not {:?}", state.blobs.get(blob.as_str())));
+                    return lost(format!(
+                        "the blob {blob} holds {content:?}, not {:?}",
+                        state.blobs.get(blob.as_str())
+                    ));
                 }
                 Ok(_) => {}
             }
@@ -511,7 +537,12 @@ async fn sign_in(
 }
 
 /// Waits for the letter; an older one to the same address is no good any more, and goes with it.
-async fn code_for(world: &World, node: usize, folder: &std::path::Path, email: &str) -> anyhow::Result<String> {
+async fn code_for(
+    world: &World,
+    node: usize,
+    folder: &std::path::Path,
+    email: &str,
+) -> anyhow::Result<String> {
     for _ in 0..200 {
         let taken = {
             let _one_at_a_time = world.letters[node].lock().await;
@@ -529,8 +560,10 @@ async fn code_for(world: &World, node: usize, folder: &std::path::Path, email: &
 /// Takes the letters to an address out of the folder, the oldest first.
 fn take_letters(folder: &std::path::Path, email: &str) -> Vec<String> {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> =
-        entries.map(|entry| entry.path()).filter(|path| path.extension().is_some_and(|end| end == "eml")).collect();
+    let mut paths: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| path.extension().is_some_and(|end| end == "eml"))
+        .collect();
     paths.sort();
     let mut letters = Vec::new();
     for path in paths {

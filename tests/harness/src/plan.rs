@@ -14,7 +14,7 @@ pub const NODES: usize = 5;
 /// People of a history; the nth lives on node n modulo [`NODES`].
 pub const PEOPLE: usize = 40;
 /// Rounds of a history.
-const ROUNDS: usize = 8;
+const ROUNDS: usize = 7;
 
 /// What one person does.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,7 +142,10 @@ impl Plan {
     #[must_use]
     pub fn of(&self, people: &BTreeSet<usize>) -> Vec<usize> {
         let of_round = |round: &Round| {
-            let acts = round.acts.iter().filter(|act| act.step.people().iter().all(|person| people.contains(person)));
+            let acts = round
+                .acts
+                .iter()
+                .filter(|act| act.step.people().iter().all(|person| people.contains(person)));
             let acts = acts.map(|act| act.n);
             acts.chain(round.faults.iter().map(|fault| fault.n)).collect::<Vec<_>>()
         };
@@ -158,7 +161,8 @@ impl Plan {
             round.faults.retain(|fault| kept.contains(&fault.n));
         }
         plan.rounds.retain(|round| !round.acts.is_empty() || !round.faults.is_empty());
-        plan.people = plan.rounds.iter().flat_map(|round| &round.acts).flat_map(|act| act.step.people()).collect();
+        plan.people =
+            plan.rounds.iter().flat_map(|round| &round.acts).flat_map(|act| act.step.people()).collect();
         plan
     }
 }
@@ -306,11 +310,15 @@ impl fmt::Display for Act {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match *self {
             Self::Befriend { who, whom } => write!(f, "p{who} befriends p{whom}"),
-            Self::Unfriend { who, whom, signed: true } => write!(f, "p{who} ends the friendship with p{whom}"),
+            Self::Unfriend { who, whom, signed: true } => {
+                write!(f, "p{who} ends the friendship with p{whom}")
+            }
             Self::Unfriend { who, whom, signed: false } => {
                 write!(f, "p{who} ends the friendship with p{whom}, unsigned")
             }
-            Self::Quarrel { who, whom } => write!(f, "p{who} ends the friendship with p{whom} and befriends them anew"),
+            Self::Quarrel { who, whom } => {
+                write!(f, "p{who} ends the friendship with p{whom} and befriends them anew")
+            }
             Self::Share { who, whom } => write!(f, "p{who} shares with p{whom}"),
             Self::Reset { who, flush: true } => write!(f, "p{who} resets, and signs what is pending"),
             Self::Reset { who, flush: false } => write!(f, "p{who} resets, and signs nothing"),
@@ -338,9 +346,14 @@ impl fmt::Display for Fault {
             Self::Cut { from, to, hang: true } => write!(f, "what node {from} sends to node {to} hangs"),
             Self::Isolate { node } => write!(f, "node {node} is cut off"),
             Self::Lossy { from, to, percent } => {
-                write!(f, "of the requests from node {from} to node {to} {percent} % are lost or not heard of")
+                write!(
+                    f,
+                    "of the requests from node {from} to node {to} {percent} % are lost or not heard of"
+                )
             }
-            Self::Slow { from, to, ms } => write!(f, "requests from node {from} to node {to} take {ms} ms more"),
+            Self::Slow { from, to, ms } => {
+                write!(f, "requests from node {from} to node {to} take {ms} ms more")
+            }
             Self::Repeat { to } => write!(f, "what is sent to node {to} arrives twice"),
             Self::DiskFull { node, after_ms, for_ms } => {
                 write!(f, "the disk of node {node} is full after {after_ms} ms, for {for_ms} ms")

@@ -10,14 +10,14 @@ use tokio::time::Instant;
 
 use crate::acts::Scene;
 use crate::chronicle::{Chronicle, Deed, Event};
+use crate::judge;
 use crate::ledger::{Invariant, Violation};
 use crate::person::Person;
 use crate::plan::{Fault, NODES, PEOPLE, Plan, Round};
 use crate::world::World;
-use crate::judge;
 
 /// For queues to become empty by themselves, before time is made to pass.
-const DRAIN: Duration = Duration::from_secs(3);
+const DRAIN: Duration = Duration::from_millis(2_000);
 /// How much time is made to pass: more than a lease holds.
 const SKIP_MILLIS: i64 = 70_000;
 /// How often.
@@ -105,15 +105,22 @@ async fn begin_faults(scene: &Scene<'_>, round: &Round) -> anyhow::Result<Vec<(u
             }),
             Fault::Lossy { from, to, percent } => world.network.set(|links| links[from][to].lossy = percent),
             Fault::Slow { from, to, ms } => world.network.set(|links| links[from][to].slow = ms),
-            Fault::Repeat { to } => world.network.set(|links| links.iter_mut().for_each(|link| link[to].repeat = true)),
-            Fault::DiskFull { node, .. } => world.network.set(|links| links[node].iter_mut().for_each(|link| link.slow = 100)),
+            Fault::Repeat { to } => {
+                world.network.set(|links| links.iter_mut().for_each(|link| link[to].repeat = true))
+            }
+            Fault::DiskFull { node, .. } => {
+                world.network.set(|links| links[node].iter_mut().for_each(|link| link.slow = 100))
+            }
             Fault::LoseDatabase { node } => {
                 for person in scene.people.iter().flatten() {
                     person.lock().await.changed = false;
                 }
                 copies.push((node, world.keep_copy(node).await?));
             }
-            Fault::Kill { .. } | Fault::Pause { .. } | Fault::DatabaseCrash { .. } | Fault::ClockJump { .. } => {}
+            Fault::Kill { .. }
+            | Fault::Pause { .. }
+            | Fault::DatabaseCrash { .. }
+            | Fault::ClockJump { .. } => {}
         }
     }
     Ok(copies)
@@ -176,7 +183,8 @@ async fn lose(scene: &Scene<'_>, node: usize, copy: &str) -> anyhow::Result<()> 
     for person in scene.people.iter().flatten() {
         let person = person.lock().await;
         if person.node == node {
-            let event = Event { who: person.index, whom: None, deed: Deed::Forgets, begin, end: begin, sure: true };
+            let event =
+                Event { who: person.index, whom: None, deed: Deed::Forgets, begin, end: begin, sure: true };
             scene.chronicle.add(event);
         }
     }
@@ -198,12 +206,11 @@ async fn drain(world: &World) -> anyhow::Result<bool> {
                     world.ledger.check(Invariant::QueueDrains, false, || left.join("; "));
                     return Ok(true);
                 }
-                if std::env::var_os("HARNESS_DEBUG").is_some() { eprintln!("LEFT {}", left.join("; ")); }
                 break;
             }
             tokio::time::sleep(Duration::from_millis(40)).await;
         }
-        world.ledger.count("time", "skipped for a queue");
+        world.ledger.count("time", "made to pass, since a queue was not empty");
         world.skip(SKIP_MILLIS).await?;
         for node in &world.nodes {
             node.read().await.wake().await?;
@@ -217,13 +224,15 @@ async fn under_way(world: &World) -> anyhow::Result<Vec<String>> {
     let mut left = Vec::new();
     for (n, node) in world.nodes.iter().enumerate() {
         let queue = node.read().await.queue().await?;
-        let waits = |state: &serde_json::Value| matches!(state["state"].as_str(), Some("queued" | "delivering"));
+        let waits =
+            |state: &serde_json::Value| matches!(state["state"].as_str(), Some("queued" | "delivering"));
         if queue["depths"].as_array().into_iter().flatten().any(|depth| waits(depth) && depth["rows"] != 0) {
             let rows = queue["data"].as_array().into_iter().flatten().filter(|row| waits(row));
-            left.push(format!("node {n} still has {}", rows.map(ToString::to_string).collect::<Vec<_>>().join(", ")));
+            left.push(format!(
+                "node {n} still has {}",
+                rows.map(ToString::to_string).collect::<Vec<_>>().join(", ")
+            ));
         }
     }
     Ok(left)
 }
-
-

@@ -76,7 +76,11 @@ impl HttpMessage {
         Ok(())
     }
 
-    async fn read_exactly(&mut self, stream: &mut (impl AsyncBufRead + Unpin), length: usize) -> anyhow::Result<()> {
+    async fn read_exactly(
+        &mut self,
+        stream: &mut (impl AsyncBufRead + Unpin),
+        length: usize,
+    ) -> anyhow::Result<()> {
         let start = self.raw.len();
         self.raw.resize(start + length, 0);
         stream.read_exact(&mut self.raw[start..]).await?;

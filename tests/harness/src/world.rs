@@ -54,7 +54,12 @@ impl World {
     ///
     /// # Errors
     /// When a node does not start.
-    pub async fn start(program: &Path, engine: Engine, ledger: Arc<Ledger>, defect: &Defect) -> anyhow::Result<Self> {
+    pub async fn start(
+        program: &Path,
+        engine: Engine,
+        ledger: Arc<Ledger>,
+        defect: &Defect,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new().prefix("vellum-harness-").tempdir()?;
         let network = Network::start(Arc::clone(&ledger)).await?;
         let script = node_script(folder.path(), program)?;
@@ -169,7 +174,9 @@ impl World {
         let mut node = self.nodes[n].write().await;
         node.process.stop().await?;
         let copy = match self.engine {
-            Engine::Sqlite => copy_files(node.process.folder(), &node.process.folder().with_extension("copy"))?,
+            Engine::Sqlite => {
+                copy_files(node.process.folder(), &node.process.folder().with_extension("copy"))?
+            }
             Engine::Postgres => {
                 let url = node.process.setting("VELLUM_DATABASE__URL").context("its database")?.to_owned();
                 let server = vellum_test_database::shared_server().context("a PostgreSQL server")?;
@@ -204,7 +211,13 @@ impl World {
 }
 
 impl Node {
-    async fn start(n: usize, home: &Path, script: PathBuf, network: &Network, defect: Defect) -> anyhow::Result<Self> {
+    async fn start(
+        n: usize,
+        home: &Path,
+        script: PathBuf,
+        network: &Network,
+        defect: Defect,
+    ) -> anyhow::Result<Self> {
         let folder = home.join(format!("node{n}"));
         let clock_file = home.join(format!("clock{n}"));
         let mut process = NodeProcess::new(script, folder.clone())
