@@ -99,7 +99,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             let seed = seed.unwrap_or_else(|| u64::from(rand::random::<u32>()));
             let options = Options { worlds, ..more.options(seed, histories, limit)? };
             say(&format!("{histories} histories from seed {seed} on {engine:?}"));
-            let outcome = runtime.block_on(campaign::campaign(&options, say))?;
+            let outcome = runtime.block_on(unless_interrupted(campaign::campaign(&options, say)))?;
             say(&outcome.summary);
             match &outcome.failure {
                 None => say("no invariant was broken"),
@@ -113,7 +113,7 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             if !only.is_empty() {
                 plan = plan.only(&only.into_iter().collect::<BTreeSet<_>>());
             }
-            let failure = runtime.block_on(campaign::replay(&options, &plan, times))?;
+            let failure = runtime.block_on(unless_interrupted(campaign::replay(&options, &plan, times)))?;
             match &failure {
                 None => say(&format!("it did not fail in {times} runs")),
                 Some(failure) => say(&failure.report(engine, &options.defect)),
@@ -124,6 +124,16 @@ fn run(cli: Cli) -> anyhow::Result<bool> {
             say(&Plan::draw(seed, engine).to_string());
             Ok(true)
         }
+    }
+}
+
+/// Nodes are killed when their values go, which a signal would not do.
+async fn unless_interrupted<T>(work: impl Future<Output = anyhow::Result<T>>) -> anyhow::Result<T> {
+    let mut terminated = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    tokio::select! {
+        done = work => done,
+        _ = tokio::signal::ctrl_c() => anyhow::bail!("interrupted"),
+        _ = terminated.recv() => anyhow::bail!("interrupted"),
     }
 }
 

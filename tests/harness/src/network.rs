@@ -30,7 +30,7 @@ pub struct Link {
     pub hang: bool,
     /// How many of a hundred are lost, or their answers.
     pub lossy: u8,
-    /// How long they take more, in milliseconds.
+    /// How much longer they may take, in milliseconds.
     pub slow: u64,
     /// Whether messages arrive twice.
     pub repeat: bool,
@@ -126,7 +126,7 @@ impl Network {
                 }
                 return Ok(());
             }
-            tokio::time::sleep(Duration::from_millis(link.slow)).await;
+            self.dawdle(link).await;
             if self.loses(link) {
                 self.ledger.count("network", "requests lost");
                 return Ok(());
@@ -147,6 +147,13 @@ impl Network {
             stream.write_all(&answer.raw).await?;
         }
         Ok(())
+    }
+
+    async fn dawdle(&self, link: Link) {
+        if link.slow > 0 {
+            let ms = rand::rng().random_range(0..link.slow);
+            tokio::time::sleep(Duration::from_millis(ms)).await;
+        }
     }
 
     fn loses(&self, link: Link) -> bool {

@@ -60,7 +60,7 @@ pub enum Fault {
     Isolate { node: usize },
     /// Of the requests from one node to another some are lost, or their answers are.
     Lossy { from: usize, to: usize, percent: u8 },
-    /// Requests from one node to another wait.
+    /// Requests from one node to another take longer, each for itself, so that one overtakes another.
     Slow { from: usize, to: usize, ms: u64 },
     /// Every message to a node arrives twice.
     Repeat { to: usize },
@@ -117,12 +117,15 @@ impl Plan {
             next - 1
         };
         let mut rounds = vec![first_round(&mut rng, &mut number)];
+        let mut friends = Friends::default();
+        friends.note(&rounds[0]);
         for _ in 1..ROUNDS {
-            let acts = (0..12).map(|_| Numbered { n: number(), step: draw_act(&mut rng) }).collect();
+            let acts = (0..12).map(|_| Numbered { n: number(), step: friends.draw_act(&mut rng) }).collect();
             let count = *[0, 1, 1, 2, 2, 3].choose(&mut rng).unwrap_or(&1);
             let faults = (0..count).map(|_| Numbered { n: number(), step: draw_fault(&mut rng, engine) });
             let mut round = Round { acts, faults: faults.collect() };
             round.keep_one_outage();
+            friends.note(&round);
             rounds.push(round);
         }
         Self { seed, rounds, people: (0..PEOPLE).collect(), clocks }
@@ -266,22 +269,50 @@ fn neighbour(rng: &mut StdRng, who: usize) -> usize {
     (who + *[1, 1, 2, PEOPLE - 1, PEOPLE - 1, PEOPLE - 2, NODES].choose(rng).unwrap_or(&1)) % PEOPLE
 }
 
-fn draw_act(rng: &mut StdRng) -> Act {
-    let who = rng.random_range(0..PEOPLE);
-    let whom = neighbour(rng, who);
-    match rng.random_range(0..100) {
-        0..18 => Act::Befriend { who, whom },
-        18..26 => Act::Unfriend { who, whom, signed: rng.random_ratio(3, 4) },
-        26..36 => Act::Quarrel { who, whom },
-        36..42 => Act::Share { who, whom },
-        42..50 => Act::Reset { who, flush: rng.random_ratio(3, 4) },
-        50..56 => Act::Flush { who },
-        56..60 => Act::Discard { who },
-        60..66 => Act::Rotate { who },
-        66..72 => Act::RaceRotate { who },
-        72..84 => Act::Write { who, blob: rng.random_range(0..2) },
-        84..94 => Act::Rename { who },
-        _ => Act::SignIn { who },
+/// Who should be friends by now, so that what only friends do is done among them.
+#[derive(Default)]
+struct Friends(Vec<(usize, usize)>);
+
+impl Friends {
+    fn note(&mut self, round: &Round) {
+        for act in &round.acts {
+            match act.step {
+                Act::Befriend { who, whom } => self.0.push((who, whom)),
+                Act::Unfriend { who, whom, .. } => {
+                    self.0.retain(|pair| *pair != (who, whom) && *pair != (whom, who))
+                }
+                Act::Reset { who, .. } => self.0.retain(|pair| pair.0 != who && pair.1 != who),
+                _ => {}
+            }
+        }
+    }
+
+    /// Two friends, in either order; two neighbours where nobody is.
+    fn pair(&self, rng: &mut StdRng) -> (usize, usize) {
+        match self.0.choose(rng) {
+            Some((one, other)) if rng.random() => (*one, *other),
+            Some((one, other)) => (*other, *one),
+            None => (0, 1),
+        }
+    }
+
+    fn draw_act(&self, rng: &mut StdRng) -> Act {
+        let who = rng.random_range(0..PEOPLE);
+        let friends = self.pair(rng);
+        match rng.random_range(0..100) {
+            0..18 => Act::Befriend { who, whom: neighbour(rng, who) },
+            18..26 => Act::Unfriend { who: friends.0, whom: friends.1, signed: rng.random_ratio(3, 4) },
+            26..38 => Act::Quarrel { who: friends.0, whom: friends.1 },
+            38..44 => Act::Share { who: friends.0, whom: friends.1 },
+            44..52 => Act::Reset { who: friends.0, flush: rng.random_ratio(3, 4) },
+            52..57 => Act::Flush { who },
+            57..61 => Act::Discard { who: friends.0 },
+            61..67 => Act::Rotate { who },
+            67..72 => Act::RaceRotate { who },
+            72..84 => Act::Write { who, blob: rng.random_range(0..2) },
+            84..94 => Act::Rename { who },
+            _ => Act::SignIn { who },
+        }
     }
 }
 
@@ -295,8 +326,8 @@ fn draw_fault(rng: &mut StdRng, engine: Engine) -> Fault {
         24..32 => Fault::Cut { from, to, hang: rng.random_ratio(1, 3) },
         32..40 => Fault::Isolate { node },
         40..54 => Fault::Lossy { from, to, percent: rng.random_range(20..80) },
-        54..62 => Fault::Slow { from, to, ms: rng.random_range(20..300) },
-        62..76 => Fault::Repeat { to },
+        54..66 => Fault::Slow { from, to, ms: rng.random_range(100..800) },
+        66..76 => Fault::Repeat { to },
         76..88 if engine == Engine::Sqlite => {
             Fault::DiskFull { node, after_ms, for_ms: rng.random_range(50..300) }
         }
@@ -352,7 +383,7 @@ impl fmt::Display for Fault {
                 )
             }
             Self::Slow { from, to, ms } => {
-                write!(f, "requests from node {from} to node {to} take {ms} ms more")
+                write!(f, "requests from node {from} to node {to} take up to {ms} ms more")
             }
             Self::Repeat { to } => write!(f, "what is sent to node {to} arrives twice"),
             Self::DiskFull { node, after_ms, for_ms } => {

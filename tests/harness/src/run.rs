@@ -109,7 +109,7 @@ async fn begin_faults(scene: &Scene<'_>, round: &Round) -> anyhow::Result<Vec<(u
                 world.network.set(|links| links.iter_mut().for_each(|link| link[to].repeat = true))
             }
             Fault::DiskFull { node, .. } => {
-                world.network.set(|links| links[node].iter_mut().for_each(|link| link.slow = 100))
+                world.network.set(|links| links[node].iter_mut().for_each(|link| link.slow = 250))
             }
             Fault::LoseDatabase { node } => {
                 for person in scene.people.iter().flatten() {
