@@ -60,8 +60,8 @@ pub enum Fault {
     Isolate { node: usize },
     /// Of the requests from one node to another some are lost, or their answers are.
     Lossy { from: usize, to: usize, percent: u8 },
-    /// Requests from one node to another take longer, each for itself, so that one overtakes another.
-    Slow { from: usize, to: usize, ms: u64 },
+    /// Requests from a node take longer, each for itself, so that one overtakes another.
+    Slow { from: usize, ms: u64 },
     /// Every message to a node arrives twice.
     Repeat { to: usize },
     /// A node can write nothing to its disk for a while, and what it sends waits on the way.
@@ -240,7 +240,7 @@ impl Fault {
             Self::Cut { hang: true, .. } => "cut that hangs",
             Self::Isolate { .. } => "isolate",
             Self::Lossy { .. } => "lossy link",
-            Self::Slow { .. } => "slow link",
+            Self::Slow { .. } => "slow links",
             Self::Repeat { .. } => "repetitions",
             Self::DiskFull { .. } => "disk full",
             Self::DatabaseCrash { .. } => "database server crash",
@@ -326,7 +326,7 @@ fn draw_fault(rng: &mut StdRng, engine: Engine) -> Fault {
         24..32 => Fault::Cut { from, to, hang: rng.random_ratio(1, 3) },
         32..40 => Fault::Isolate { node },
         40..54 => Fault::Lossy { from, to, percent: rng.random_range(20..80) },
-        54..66 => Fault::Slow { from, to, ms: rng.random_range(100..800) },
+        54..66 => Fault::Slow { from, ms: rng.random_range(100..800) },
         66..76 => Fault::Repeat { to },
         76..88 if engine == Engine::Sqlite => {
             Fault::DiskFull { node, after_ms, for_ms: rng.random_range(50..300) }
@@ -382,8 +382,8 @@ impl fmt::Display for Fault {
                     "of the requests from node {from} to node {to} {percent} % are lost or not heard of"
                 )
             }
-            Self::Slow { from, to, ms } => {
-                write!(f, "requests from node {from} to node {to} take up to {ms} ms more")
+            Self::Slow { from, ms } => {
+                write!(f, "requests from node {from} take up to {ms} ms more")
             }
             Self::Repeat { to } => write!(f, "what is sent to node {to} arrives twice"),
             Self::DiskFull { node, after_ms, for_ms } => {

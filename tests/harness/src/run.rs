@@ -18,6 +18,8 @@ use crate::world::World;
 
 /// For queues to become empty by themselves, before time is made to pass.
 const DRAIN: Duration = Duration::from_millis(2_000);
+/// For a node to ask again for a peer's documents, which it could not have a moment ago.
+const FORGET_MILLIS: i64 = 6_000;
 /// How much time is made to pass: more than a lease holds.
 const SKIP_MILLIS: i64 = 70_000;
 /// How often.
@@ -104,7 +106,9 @@ async fn begin_faults(scene: &Scene<'_>, round: &Round) -> anyhow::Result<Vec<(u
                 }
             }),
             Fault::Lossy { from, to, percent } => world.network.set(|links| links[from][to].lossy = percent),
-            Fault::Slow { from, to, ms } => world.network.set(|links| links[from][to].slow = ms),
+            Fault::Slow { from, ms } => {
+                world.network.set(|links| links[from].iter_mut().for_each(|link| link.slow = ms));
+            }
             Fault::Repeat { to } => {
                 world.network.set(|links| links.iter_mut().for_each(|link| link[to].repeat = true))
             }
@@ -193,6 +197,7 @@ async fn lose(scene: &Scene<'_>, node: usize, copy: &str) -> anyhow::Result<()> 
 
 /// Waits until nothing is under way on any node. Tells whether so much time had to pass that messages may have lapsed.
 async fn drain(world: &World) -> anyhow::Result<bool> {
+    world.skip(FORGET_MILLIS).await?;
     for skips in 0..=SKIPS {
         let end = Instant::now() + DRAIN;
         loop {

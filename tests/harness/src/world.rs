@@ -196,7 +196,6 @@ impl World {
         node.process.kill().await?;
         match self.engine {
             Engine::Sqlite => {
-                remove_database(node.process.folder())?;
                 copy_files(Path::new(copy), node.process.folder())?;
             }
             Engine::Postgres => node.process.set("VELLUM_DATABASE__URL", copy),
@@ -330,6 +329,8 @@ fn remove_database(folder: &Path) -> anyhow::Result<()> {
 /// Copies the database's files of a node that does not run.
 fn copy_files(from: &Path, to: &Path) -> anyhow::Result<String> {
     fs::create_dir_all(to)?;
+    // A log of another copy would be taken for a part of this one.
+    remove_database(to)?;
     for file in ["vellum.db", "vellum.db-wal"] {
         if from.join(file).exists() {
             fs::copy(from.join(file), to.join(file))?;
