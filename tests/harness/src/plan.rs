@@ -279,7 +279,7 @@ impl Friends {
             match act.step {
                 Act::Befriend { who, whom } => self.0.push((who, whom)),
                 Act::Unfriend { who, whom, .. } => {
-                    self.0.retain(|pair| *pair != (who, whom) && *pair != (whom, who))
+                    self.0.retain(|pair| *pair != (who, whom) && *pair != (whom, who));
                 }
                 Act::Reset { who, .. } => self.0.retain(|pair| pair.0 != who && pair.1 != who),
                 _ => {}
@@ -332,7 +332,7 @@ fn draw_fault(rng: &mut StdRng, engine: Engine) -> Fault {
             Fault::DiskFull { node, after_ms, for_ms: rng.random_range(50..300) }
         }
         76..79 => Fault::DatabaseCrash { after_ms },
-        76..95 => Fault::ClockJump { node, to_ms: rng.random_range(-60_000..=60_000) },
+        79..95 => Fault::ClockJump { node, to_ms: rng.random_range(-60_000..=60_000) },
         _ => Fault::LoseDatabase { node },
     }
 }

@@ -13,7 +13,7 @@ use crate::chronicle::{Chronicle, Deed, Event};
 use crate::judge;
 use crate::ledger::{Invariant, Violation};
 use crate::person::Person;
-use crate::plan::{Fault, NODES, PEOPLE, Plan, Round};
+use crate::plan::{Fault, PEOPLE, Plan, Round};
 use crate::world::World;
 
 /// For queues to become empty by themselves, before time is made to pass.
@@ -100,20 +100,18 @@ async fn begin_faults(scene: &Scene<'_>, round: &Round) -> anyhow::Result<Vec<(u
                 links[from][to].hang |= hang;
             }),
             Fault::Isolate { node } => world.network.set(|links| {
-                for other in 0..NODES {
-                    links[other][node].cut = true;
-                    links[node][other].cut = true;
-                }
+                links[node].iter_mut().for_each(|link| link.cut = true);
+                links.iter_mut().for_each(|of_other| of_other[node].cut = true);
             }),
             Fault::Lossy { from, to, percent } => world.network.set(|links| links[from][to].lossy = percent),
             Fault::Slow { from, ms } => {
                 world.network.set(|links| links[from].iter_mut().for_each(|link| link.slow = ms));
             }
             Fault::Repeat { to } => {
-                world.network.set(|links| links.iter_mut().for_each(|link| link[to].repeat = true))
+                world.network.set(|links| links.iter_mut().for_each(|link| link[to].repeat = true));
             }
             Fault::DiskFull { node, .. } => {
-                world.network.set(|links| links[node].iter_mut().for_each(|link| link.slow = 250))
+                world.network.set(|links| links[node].iter_mut().for_each(|link| link.slow = 250));
             }
             Fault::LoseDatabase { node } => {
                 for person in scene.people.iter().flatten() {
