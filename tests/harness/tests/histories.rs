@@ -1,6 +1,7 @@
 //! A handful of histories of real nodes, and, with the feature `planted-defects`, that known defects are found.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+#![allow(clippy::print_stdout, reason = "figures of a run that passes")]
 
 use std::time::Duration;
 
