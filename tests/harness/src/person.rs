@@ -22,6 +22,8 @@ use crate::world::World;
 const BLOBS: [&str; 2] = ["notes", "places"];
 /// For a node to answer again after what was done to it.
 const PATIENCE: Duration = Duration::from_secs(20);
+/// The status with which a node gives up reading a request.
+const TOO_SLOW: u16 = 408;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -35,11 +37,13 @@ pub enum Fate<T> {
 }
 
 impl<T> Fate<T> {
-    /// Judges an answer. A node in trouble (5xx) says nothing about what it has done.
+    /// Judges an answer. A node in trouble (5xx, or 408 when it was too slow to read) says nothing about what it has done.
     pub fn of(answer: Result<T, ClientError>, ledger: &Ledger) -> Self {
         match answer {
             Ok(value) => Self::Done(value),
-            Err(ClientError::Refused(problem)) if problem.status < 500 => Self::Refused(problem),
+            Err(ClientError::Refused(problem)) if problem.status < 500 && problem.status != TOO_SLOW => {
+                Self::Refused(problem)
+            }
             Err(ClientError::UnexpectedAnswer { status, reason }) => {
                 ledger.broken(
                     Invariant::NoStrangeRefusal,
@@ -365,7 +369,7 @@ impl Person {
     pub async fn ask(&self, world: &World, method: Method, path: &str, body: Option<&Value>) -> Fate<Value> {
         match self.client.request_json(method, path, body).await {
             Ok((200..300, answer)) => Fate::Done(answer),
-            Ok((status @ 400..500, answer)) => {
+            Ok((status @ 400..500, answer)) if status != TOO_SLOW => {
                 let code = answer["code"].as_str().map(str::to_owned);
                 let message = answer["message"].as_str().map(str::to_owned);
                 let members = answer.as_object().cloned().unwrap_or_default();
