@@ -56,5 +56,28 @@ impl std::fmt::Debug for Clock {
 fn system_now() -> UnixMillis {
     // A clock before 1970 reads as 1970; every freshness check then refuses, which is the safe side.
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)).plus_millis(shift())
+}
+
+/// How far a test has this process's clock go wrong, in milliseconds: what is in the file that the environment variable
+/// `TEST_CLOCK_FILE` names. It is read at every look, so a test can have the clock jump. A release has no such thing.
+#[cfg(debug_assertions)]
+fn shift() -> i64 {
+    use std::path::PathBuf;
+    use std::sync::LazyLock;
+    static FILE: LazyLock<Option<PathBuf>> = LazyLock::new(|| {
+        let file = std::env::var_os("TEST_CLOCK_FILE").map(PathBuf::from);
+        if let Some(file) = &file {
+            tracing::warn!(file = %file.display(), "THE CLOCK IS WRONG ON PURPOSE: it follows a file of a test");
+        }
+        file
+    });
+    let Some(file) = &*FILE else { return 0 };
+    let text = std::fs::read_to_string(file).expect("a test that steers the clock keeps the file there");
+    text.trim().parse().expect("the file of the test's clock holds a number")
+}
+
+#[cfg(not(debug_assertions))]
+const fn shift() -> i64 {
+    0
 }

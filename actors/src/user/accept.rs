@@ -1,13 +1,13 @@
 //! Accepting an invitation (`POST /friends/invitations/{id}/accept`).
 
 use futures_util::FutureExt;
-use vellum_protocol::MessageType;
+use vellum_protocol::{MessageType, UnixMillis};
 use vellum_store::friendships::Peer;
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::users::{self, User};
 use vellum_store::{InvitationId, Tx, outbox};
 
-use super::invite::{become_friends_here, queue};
+use super::invite::{Beginnings, become_friends_here, queue, signed_at};
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
 use crate::delivery::Reports;
@@ -41,7 +41,11 @@ impl Accept {
         scope.node.handle_of_user(&me)?;
         let invitation = open_incoming(tx, scope, &self.id).await?;
         if scope.node.is_local(&invitation.from) {
-            accept_here(tx, scope, &me, &invitation).await?;
+            let signed = self.signed.as_ref().and_then(|signed| {
+                signed.envelope(&scope.node, &me, MessageType::FriendAccept, &invitation.from, scope.now).ok()
+            });
+            let mine = signed_at(signed.as_ref(), scope.now);
+            accept_here(tx, scope, &me, &invitation, mine).await?;
             return Ok(None);
         }
         let signed = self.signed.as_ref().ok_or(Error::EnvelopeRequired)?;
@@ -75,12 +79,19 @@ pub(super) async fn open_incoming(
 }
 
 /// Accepts an invitation between two users of this node: both sides at once.
-async fn accept_here(tx: &mut Tx, scope: &Scope, me: &User, invitation: &Invitation) -> Result<(), Error> {
+async fn accept_here(
+    tx: &mut Tx,
+    scope: &Scope,
+    me: &User,
+    invitation: &Invitation,
+    mine: UnixMillis,
+) -> Result<(), Error> {
     let inviter = users::by_alias(tx, invitation.from.alias()).await?.ok_or(Error::UserNotFound)?;
     let my_handle = scope.node.handle_of_user(me)?;
     // The inviter may have withdrawn it, or have reset the identity that it was made with.
     if invitations::with_peer(tx, &inviter.id, Direction::Outgoing, &my_handle).await?.is_none() {
         return Err(Error::InvitationNotFound);
     }
-    become_friends_here(tx, scope, me, &inviter.id, &scope.node.as_peer(&inviter)?).await
+    let begin = Beginnings { mine, theirs: invitation.revocable_from };
+    become_friends_here(tx, scope, me, &inviter.id, &scope.node.as_peer(&inviter)?, begin).await
 }

@@ -1,7 +1,7 @@
 //! Inviting somebody (`POST /friends/invite`).
 
 use futures_util::FutureExt;
-use vellum_protocol::{Envelope, Handle, MessageType};
+use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
 use vellum_store::friendships::{self, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::users::User;
@@ -61,13 +61,16 @@ impl Invite {
         let signature = envelope.as_ref().map(|envelope| envelope.signature.to_base64());
         let mut invitation = self.row(&scope, Direction::Outgoing, &from, signature);
         match (&self.local, envelope) {
-            (Some(other), _) => {
-                if invitations::with_peer(tx, &me.id, Direction::Incoming, to).await?.is_some() {
-                    become_friends_here(tx, &scope, &me, other, &self.peer).await?;
+            (Some(other), envelope) => {
+                let mine = signed_at(envelope.as_ref(), scope.now);
+                if let Some(theirs) = invitations::with_peer(tx, &me.id, Direction::Incoming, to).await? {
+                    let begin = Beginnings { mine, theirs: theirs.revocable_from };
+                    become_friends_here(tx, &scope, &me, other, &self.peer, begin).await?;
                     invitation.status = Status::Accepted;
                 } else {
                     invitations::insert(tx, &invitation).await?;
-                    invitations::insert(tx, &mirrored(&invitation, other, scope.node.as_peer(&me)?)).await?;
+                    let mirrored = mirrored(&invitation, other, scope.node.as_peer(&me)?, mine);
+                    invitations::insert(tx, &mirrored).await?;
                 }
                 Ok(Invited { invitation, reports: None })
             }
@@ -128,6 +131,20 @@ pub(super) async fn queue(
     Ok((id, reports))
 }
 
+/// When a friendship on one node begins by the clocks of its two, whose revocations are stamped by them.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Beginnings {
+    /// By the acting user's clock.
+    pub mine: UnixMillis,
+    /// By the other's.
+    pub theirs: UnixMillis,
+}
+
+/// The moment of a signature by its signer's clock, as far as that is not ahead of ours; without one, now.
+pub(super) fn signed_at(envelope: Option<&Envelope>, now: UnixMillis) -> UnixMillis {
+    envelope.map_or(now, |envelope| envelope.content.timestamp.instant().min(now))
+}
+
 /// Makes two users of this node friends: each gets a row, in the same transaction.
 pub(super) async fn become_friends_here(
     tx: &mut Tx,
@@ -135,19 +152,26 @@ pub(super) async fn become_friends_here(
     me: &User,
     other: &UserId,
     other_as_peer: &Peer,
+    begin: Beginnings,
 ) -> Result<(), Error> {
-    become_friends(tx, &me.id, other_as_peer, scope.now, scope.now).await?;
-    become_friends(tx, other, &scope.node.as_peer(me)?, scope.now, scope.now).await?;
+    become_friends(tx, &me.id, other_as_peer, scope.now, begin.theirs).await?;
+    become_friends(tx, other, &scope.node.as_peer(me)?, scope.now, begin.mine).await?;
     Ok(())
 }
 
 /// The row that the invited user of the same node holds.
-fn mirrored(outgoing: &Invitation, invited: &UserId, inviter: Peer) -> Invitation {
+fn mirrored(
+    outgoing: &Invitation,
+    invited: &UserId,
+    inviter: Peer,
+    revocable_from: UnixMillis,
+) -> Invitation {
     Invitation {
         id: InvitationId::generate(),
         local_user_id: invited.clone(),
         direction: Direction::Incoming,
         peer: Some(inviter),
+        revocable_from,
         ..outgoing.clone()
     }
 }

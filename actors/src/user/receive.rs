@@ -126,9 +126,11 @@ impl Receive {
         }
         if let Some(friendship) = friendships::find(tx, me, &peer.handle).await?
             && friendship.friend.signing_key == peer.signing_key
-            && self.signed_at <= friendship.established_at
+            && self.signed_at <= friendship.revocable_from
         {
-            // The other half of two crossing invitations, which are a friendship since.
+            // The other half of two crossing invitations, which are a friendship since. It may have begun with an answer
+            // to ours, and be dated by our clock; now the peer's is known.
+            friendships::date_back(tx, me, &peer.handle, self.by_peers_clock(scope.now)).await?;
             return Ok(Received { applied: false, friends: true });
         }
         if invitations::with_peer(tx, me, Direction::Incoming, &peer.handle).await?.is_some() {

@@ -1,7 +1,7 @@
 //! Ending a friendship (`DELETE /friends/{handle}`).
 
 use futures_util::FutureExt;
-use vellum_protocol::{Handle, MessageType};
+use vellum_protocol::{Handle, MessageType, UnixMillis};
 use vellum_store::{Tx, friendships, outbox, users};
 
 use super::invite::send;
@@ -46,10 +46,12 @@ impl RemoveFriend {
         if friendships::find(tx, &me.id, &self.friend).await?.is_none() {
             return Err(Error::FriendshipNotFound);
         }
-        end_relationship(tx, &me.id, &self.friend, scope.now).await?;
+        // Whatever there is now, by whichever clock it was dated: the user is here and means it.
+        let all = UnixMillis(i64::MAX);
+        end_relationship(tx, &me.id, &self.friend, all).await?;
         if scope.node.is_local(&self.friend) {
             if let Some(other) = users::by_alias(tx, self.friend.alias()).await? {
-                end_relationship(tx, &other.id, &scope.node.handle_of_user(&me)?, scope.now).await?;
+                end_relationship(tx, &other.id, &scope.node.handle_of_user(&me)?, all).await?;
             }
             return Ok(Removed::Local);
         }

@@ -234,6 +234,111 @@ async fn two_people_on_one_node_need_no_wire() {
 }
 
 #[actix::test]
+async fn a_reset_ends_a_friendship_of_one_node_on_a_device_whose_clock_is_behind() {
+    const BEHIND: i64 = -200_000;
+    let world = World::new().await;
+    let (mut alice, amy) = (world.a.person("alice").await, world.a.person("amy").await);
+    let at = world.clock.now().plus_millis(BEHIND);
+    for alice_invites in [true, false] {
+        let (inviter, accepter) = if alice_invites { (&alice, &amy) } else { (&amy, &alice) };
+        let signed = inviter.signer.invite(&accepter.handle, at, &mut rand::rng());
+        friends::invite(&inviter.node, &inviter.id, &accepter.handle, Some(fields(signed))).await.unwrap();
+        let invitation = accepter.invitation_of(inviter).await.unwrap();
+        let signed = accepter.signer.accept(&inviter.handle, at, &mut rand::rng());
+        friends::accept(&accepter.node, &accepter.id, invitation.id, Some(fields(signed))).await.unwrap();
+        assert!(amy.has_friend(&alice).await);
+        alice.reset().await;
+        alice.renew_keys().await;
+        let flushed = alice.flush(vec![alice.revocation_at(&amy.handle, BEHIND + 1)]).await;
+        assert!(flushed[0].delivered, "{flushed:?}");
+        assert!(
+            !amy.has_friend(&alice).await,
+            "her revocation is newer than the friendship, by her own clock"
+        );
+    }
+}
+
+#[actix::test]
+async fn a_revocation_ends_what_crossing_invitations_began_on_a_device_whose_clock_is_behind() {
+    const BEHIND: i64 = -200_000;
+    let (world, alice, mut bob) = World::with_two_people().await;
+    for (inviter, invited) in [(&alice, &bob), (&bob, &alice)] {
+        friends::resolve(&inviter.node, &invited.handle).await.unwrap();
+    }
+    world.wire.set(&world.a.node, Mood::Down);
+    world.wire.set(&world.b.node, Mood::Down);
+    let at = world.clock.now().plus_millis(BEHIND);
+    let signed = bob.signer.invite(&alice.handle, at, &mut rand::rng());
+    friends::invite(&bob.node, &bob.id, &alice.handle, Some(fields(signed))).await.unwrap();
+    alice.invite(&bob).await.unwrap();
+    // Alice's arrives first, and its answer makes the friendship on her side.
+    world.wire.set(&world.b.node, Mood::Up);
+    world.advance(10_000);
+    until("alice has heard of it", || alice.has_friend(&bob)).await;
+    world.wire.set(&world.a.node, Mood::Up);
+    world.advance(10_000);
+    world.settled().await;
+    bob.reset().await;
+    bob.renew_keys().await;
+    let flushed = bob.flush(vec![bob.revocation_at(&alice.handle, BEHIND + 1)]).await;
+    assert!(flushed[0].delivered, "{flushed:?}");
+    assert!(!alice.has_friend(&bob).await, "his revocation is newer than his invitation, by his own clock");
+}
+
+#[actix::test]
+async fn a_new_invitation_that_overtakes_the_revocation_is_none_of_the_old_friendship() {
+    const BEHIND: i64 = -200_000;
+    let (world, alice, bob) = World::with_two_people().await;
+    alice.invite(&bob).await.unwrap();
+    let invitation = bob.invitation_of(&alice).await.unwrap();
+    let at = world.clock.now().plus_millis(BEHIND);
+    let signed = bob.signer.accept(&alice.handle, at, &mut rand::rng());
+    friends::accept(&bob.node, &bob.id, invitation.id, Some(fields(signed))).await.unwrap();
+    until("both are friends", || alice.has_friend(&bob)).await;
+
+    world.wire.set(&world.a.node, Mood::Down);
+    let revoked = bob.signer.revoke(&alice.handle, at.plus_millis(1_000), &mut rand::rng());
+    friends::remove(&bob.node, &bob.id, alice.handle.clone(), Some(fields(revoked))).await.unwrap();
+    // It arrives before the revocation does.
+    let signed = bob.signer.invite(&alice.handle, at.plus_millis(2_000), &mut rand::rng());
+    let receive = Receive {
+        message_type: MessageType::FriendInvite,
+        sender: as_peer(&bob),
+        to: alice.handle.clone(),
+        nonce: signed.nonce,
+        signed_at: signed.timestamp.instant(),
+        payload: JsonObject::new(),
+        signature: signed.signature.to_base64(),
+    };
+    let received = alice.node.ask(&alice.id, receive).await.unwrap();
+    assert_eq!(
+        received,
+        Received { applied: true, friends: false },
+        "bob must not be told that they are friends"
+    );
+    world.wire.set(&world.a.node, Mood::Up);
+    world.advance(10_000);
+    world.settled().await;
+    assert!(!alice.has_friend(&bob).await, "the revocation has ended the old friendship");
+    assert!(alice.invitation_of(&bob).await.is_some(), "the invitation is newer, and stands");
+}
+
+#[actix::test]
+async fn a_friendship_is_removed_although_the_nodes_clock_was_set_back_since() {
+    let (world, alice, bob) = World::with_two_friends().await;
+    let (amy, carl) = (world.a.person("amy").await, world.b.person("carl").await);
+    alice.invite(&amy).await.unwrap();
+    amy.accept_from(&alice).await.unwrap();
+    world.befriend(&amy, &carl).await;
+    world.clock.advance(-60_000);
+    for (one, other) in [(&alice, &bob), (&alice, &amy), (&carl, &amy)] {
+        friends::remove(&one.node, &one.id, other.handle.clone(), None).await.unwrap();
+        assert!(!one.has_friend(other).await, "it was said to be removed");
+    }
+    assert!(!amy.has_friend(&alice).await, "on the same node both sides end at once");
+}
+
+#[actix::test]
 async fn a_friendship_removed_with_a_signature_ends_on_both_sides() {
     let (world, alice, bob) = World::with_two_friends().await;
     let signed = alice.signer.revoke(&bob.handle, world.clock.now(), &mut rand::rng());

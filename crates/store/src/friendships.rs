@@ -4,6 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::{EncryptionKey, Handle, SigningKey, UnixMillis};
 
 use crate::conn::{Affected, on};
+use crate::defects::{Defect, planted};
 use crate::row::{encryption_key, read, read_optional, signing_key};
 use crate::{Conn, FriendshipId, StoreError, Tx, UserId};
 
@@ -35,6 +36,8 @@ pub struct Friendship {
     pub keys_changed_at: Option<UnixMillis>,
     /// When it began: a revocation signed before this does not end it.
     pub established_at: UnixMillis,
+    /// When it began by the friend's clock, as far as that is known: what the friend has signed since is newer.
+    pub revocable_from: UnixMillis,
     /// When the row was made.
     pub created_at: UnixMillis,
 }
@@ -50,6 +53,7 @@ struct FriendshipRow {
     friend_picture: Option<String>,
     keys_changed_at: Option<i64>,
     established_at: i64,
+    revocable_from: i64,
     created_at: i64,
 }
 
@@ -72,6 +76,7 @@ impl TryFrom<FriendshipRow> for Friendship {
             },
             keys_changed_at: row.keys_changed_at.map(UnixMillis),
             established_at: UnixMillis(row.established_at),
+            revocable_from: UnixMillis(row.revocable_from),
             created_at: UnixMillis(row.created_at),
         })
     }
@@ -81,7 +86,7 @@ macro_rules! select_friendship {
     ($rest:literal) => {
         concat!(
             "select id, user_id, friend_handle, friend_signing_key, friend_encryption_key, friend_name, ",
-            "friend_picture, keys_changed_at, established_at, created_at from friendships ",
+            "friend_picture, keys_changed_at, established_at, revocable_from, created_at from friendships ",
             $rest
         )
     };
@@ -163,9 +168,25 @@ pub async fn update_peer(
     Ok(())
 }
 
+/// The friend has signed something of this friendship at `at`, by their own clock: so it began no later by that clock.
+pub async fn date_back(
+    tx: &mut Tx,
+    user: &UserId,
+    friend: &Handle,
+    at: UnixMillis,
+) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query(
+        "update friendships set revocable_from = $3
+         where user_id = $1 and friend_handle = $2 and revocable_from > $3"
+    )
+    .bind(user).bind(friend.as_str()).bind(at.0).execute(c).await.map(Affected::from))?;
+    Ok(())
+}
+
 /// Ends the friendship with this handle if it began, by the friend's clock, at or before `cutoff`. Returns
 /// how many rows went.
 pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
+    let cutoff = if planted(Defect::NoEstablishedAt) { UnixMillis(i64::MAX) } else { cutoff };
     Ok(on!(tx, c => sqlx::query(
         "delete from friendships where user_id = $1 and friend_handle = $2 and revocable_from <= $3"
     )

@@ -9,6 +9,7 @@
 //! holds. A [`Tx`] exists only inside [`Store::write`].
 
 mod conn;
+mod defects;
 mod error;
 mod ids;
 mod postgres;

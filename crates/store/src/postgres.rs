@@ -30,6 +30,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Conn, EngineConn, Reader, Tx};
+use crate::defects::{Defect, planted};
 use crate::error::TxError;
 use crate::{StoreError, TxFuture};
 
@@ -145,6 +146,15 @@ impl Postgres {
         let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
         match result {
             Ok(value) => {
+                if planted(Defect::AckBeforeCommit) {
+                    let database = self.clone();
+                    tokio::spawn(async move {
+                        // A slow disk.
+                        tokio::time::sleep(Duration::from_millis(20)).await;
+                        database.commit::<StoreError>(tx, &mark).await.ok();
+                    });
+                    return Ok(value);
+                }
                 self.commit(tx, &mark).await?;
                 // The names that SQLite's groups are measured under; here each change is a group.
                 metrics::histogram!("vellum_database_group_seconds").record(started.elapsed());

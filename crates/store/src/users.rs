@@ -4,6 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
 
 use crate::conn::{Affected, on};
+use crate::defects::{Defect, planted};
 use crate::row::{encryption_key, km_version, read_optional, signing_key};
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -248,6 +249,10 @@ pub async fn swap_keys(
     next: KmVersion,
     now: UnixMillis,
 ) -> Result<bool, StoreError> {
+    let mut expected = expected;
+    if planted(Defect::NoCompareAndSwap) {
+        expected = by_id(tx, id).await?.map_or(expected, |user| user.identity.km_version);
+    }
     let done = on!(tx, c => sqlx::query(
         "update users set signing_key = $3, encryption_key = $4, km_version = $5, updated_at = $6
          where id = $1 and km_version = $2"
