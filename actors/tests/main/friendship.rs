@@ -309,6 +309,7 @@ async fn a_new_invitation_that_overtakes_the_revocation_is_none_of_the_old_frien
         signed_at: signed.timestamp.instant(),
         payload: JsonObject::new(),
         signature: signed.signature.to_base64(),
+        carried_by: None,
     };
     let received = alice.node.ask(&alice.id, receive).await.unwrap();
     assert_eq!(
