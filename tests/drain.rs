@@ -5,15 +5,25 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use rand::RngExt;
+use tokio::net::TcpListener;
 use vellum_client::http::RevocationState;
 use vellum_protocol::{Handle, Json, MessageType};
 
-use crate::support::{Mood, Peer, Person, TestNode, eventually};
+use crate::support::{Database, Mood, Peer, Person, TestNode, eventually};
 
 /// Somebody whom so many people on each of the peers have invited, and who starts anew: a revocation for
 /// each of them waits for its signature.
 pub async fn with_pending(node: &TestNode, peers: &[Peer], each: usize) -> (Person, Vec<Vec<Handle>>) {
-    let mut ann = node.person("ann").await;
+    named_with_pending(node, "ann", peers, each).await
+}
+
+async fn named_with_pending(
+    node: &TestNode,
+    alias: &str,
+    peers: &[Peer],
+    each: usize,
+) -> (Person, Vec<Vec<Handle>>) {
+    let mut ann = node.person(alias).await;
     let of_peer = async |peer: &Peer| {
         let mut handles = Vec::with_capacity(each);
         for n in 0..each {
@@ -67,6 +77,50 @@ async fn of_two_hundred_over_twenty_peers_the_healthy_are_delivered_and_the_rest
     let under_way = |state| matches!(state, RevocationState::Queued | RevocationState::Delivering);
     assert!(pending.iter().all(|row| under_way(row.state)));
     assert!(peers[10..].iter().all(|peer| peer.received_of(MessageType::RelationshipRevoke).len() == 10));
+}
+
+/// From a flush to the arrival of the last revocation at these peers, so many more at each.
+async fn flush_until_arrived(ann: &Person, handles: &[Handle], peers: &[Peer], each: usize) -> Duration {
+    let count = |peer: &Peer| peer.received_of(MessageType::RelationshipRevoke).len();
+    let expected: Vec<usize> = peers.iter().map(|peer| count(peer) + each).collect();
+    let started = Instant::now();
+    let arrived = async {
+        while peers.iter().zip(&expected).any(|(peer, expected)| count(peer) < *expected) {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        started.elapsed()
+    };
+    tokio::join!(ann.flush(handles), arrived).1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn peers_that_hang_refuse_or_are_away_delay_the_healthy_by_no_multiple() {
+    let node = TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "3000")]).await;
+    let peers = peers(20).await;
+    // So that the peers' own time is what counts, on a machine that does other things besides.
+    let healthy = &peers[10..];
+    for peer in healthy {
+        peer.set_mood(Mood::Dawdles(Duration::from_millis(300)));
+    }
+    let (first, handles) = named_with_pending(&node, "first", healthy, 10).await;
+    let alone = flush_until_arrived(&first, &handles.concat(), healthy, 10).await;
+
+    let (ann, handles) = with_pending(&node, &peers, 10).await;
+    for peer in &peers[..5] {
+        peer.set_mood(Mood::Hangs);
+    }
+    for peer in &peers[5..10] {
+        peer.set_mood(Mood::Answers(400, r#"{"message":"not today"}"#.to_owned()));
+    }
+    // And some at which nobody listens; held until all ports are given out.
+    let away = join_all((0..5).map(|_| TcpListener::bind("127.0.0.1:0"))).await;
+    for listener in away.into_iter().map(Result::unwrap) {
+        let domain = format!("localhost:{}", listener.local_addr().unwrap().port());
+        Database::of(&node).await.add_messages(&ann, &domain, 10).await;
+    }
+    let beside_others = flush_until_arrived(&ann, &handles.concat(), healthy, 10).await;
+    println!("100 rows to 10 healthy peers: alone {alone:?}, beside 15 others {beside_others:?}");
+    assert!(beside_others < alone * 3, "alone {alone:?}, beside others {beside_others:?}");
 }
 
 /// Envelopes, and kills of the node while they drain.

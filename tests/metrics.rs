@@ -7,14 +7,14 @@ use vellum::node::FIRST_ADMINISTRATOR;
 
 use crate::support::{Peer, TestNode, eventually, plain_http};
 
-async fn scrape(node: &TestNode) -> String {
+pub async fn scrape(node: &TestNode) -> String {
     let answer = plain_http().get(format!("{}/metrics", node.process.origin())).send().await.unwrap();
     assert_eq!(answer.status(), 200);
     answer.text().await.unwrap()
 }
 
 /// The value of a series.
-fn value(text: &str, series: &str) -> Option<f64> {
+pub fn value(text: &str, series: &str) -> Option<f64> {
     let line = text.lines().find(|line| line.starts_with(&format!("{series} ")))?;
     line.rsplit_once(' ')?.1.parse().ok()
 }

@@ -54,13 +54,17 @@ async fn a_hundred_thousand_messages_over_two_thousand_peers_half_of_them_down()
     }
     println!("most memory while it drained: {} MiB", most_memory / 1024);
     // The pauses between probes grow: what is idle work shows after some minutes.
+    let mut idle = 1.0;
     for _ in 0..12 {
         let (before, since) = (ticks(pid), Instant::now());
         tokio::time::sleep(Duration::from_secs(20)).await;
         let share = (ticks(pid) - before) / TICKS_A_SECOND / since.elapsed().as_secs_f64();
+        idle = share;
         println!("with half of it left, all of it for peers that are down: {:.1} % of a core", share * 100.0);
     }
     println!("memory then: {} MiB", memory_kib(pid) / 1024);
+    assert!(most_memory < 200 * 1024, "{most_memory} KiB");
+    assert!(idle < 0.2, "{idle} of a core");
 }
 
 /// A peer that says yes to everything.

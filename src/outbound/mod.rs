@@ -15,6 +15,7 @@ use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use reqwest::{Client, RequestBuilder, Response, redirect};
 use tokio::sync::Semaphore;
+use vellum_actors::Clock;
 use vellum_actors::peer::{Answer, Transport, TransportError};
 use vellum_protocol::{Domain, UnixMillis};
 
@@ -134,7 +135,7 @@ impl Transport for HttpTransport {
 async fn read(response: Response) -> Result<Answer, TransportError> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     // A peer without a clock means ours.
-    let sent = header("date").and_then(date).unwrap_or_else(|| millis(SystemTime::now()));
+    let sent = header("date").and_then(date).unwrap_or_else(|| Clock::system().now());
     let mut answer = Answer {
         status: response.status().as_u16(),
         body: Vec::new(),
@@ -169,12 +170,9 @@ fn retry_after(text: &str, sent: UnixMillis) -> Option<Duration> {
 }
 
 fn date(text: &str) -> Option<UnixMillis> {
-    Some(millis(text.parse::<HttpDate>().ok()?.into()))
-}
-
-fn millis(time: SystemTime) -> UnixMillis {
-    let since = time.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
-    UnixMillis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
+    let time = SystemTime::from(text.parse::<HttpDate>().ok()?);
+    let since = time.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok().map(UnixMillis)
 }
 
 /// Puts an error of the client into one of our words. Its own text repeats the address; the innermost

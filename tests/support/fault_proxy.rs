@@ -20,6 +20,8 @@ pub enum Fault {
     Hang,
     /// The answer ends in the middle of its body.
     ResetMidBody,
+    /// The connection is reset once the request has come.
+    Reset,
     /// The answer comes byte by byte.
     Slow,
     /// Every request is answered with these bytes, whatever it was.
@@ -126,6 +128,11 @@ async fn connection(state: Arc<State>, mut stream: TcpStream) {
             }
             Fault::ResetMidBody => {
                 answer(&mut stream, "HTTP/1.1 202 Accepted\r\ncontent-length: 100\r\n\r\n{\"succ").await;
+            }
+            Fault::Reset => {
+                read_request(&mut stream).await;
+                // Closed in such a way that the other side is told it was broken off.
+                stream.set_zero_linger().unwrap();
             }
             Fault::Says(bytes) => answer(&mut stream, bytes).await,
             Fault::Slow => {

@@ -27,6 +27,8 @@ const MANIFEST_MILLIS: i64 = 300_000;
 const MANIFEST_BOUNDS: (i64, i64) = (60_000, 3_600_000);
 /// How long a failed fetch answers for those who have not proven who they are.
 const FAILURE_MILLIS: i64 = 5_000;
+/// The longest time for late revocations that is taken from a peer: nothing is carried for years.
+const LONGEST_WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a user's keys serve before they are fetched again.
 const USER_MILLIS: i64 = 60_000;
 /// Users of one peer whose keys are kept; beyond that the table is emptied and filled anew.
@@ -174,8 +176,8 @@ impl Documents {
     async fn compare_with_pin(&self, node: &Node, manifest: &Manifest) -> Result<(), PeerError> {
         let domain = self.domain.folded();
         let (key, now) = (manifest.public_key, node.clock.now());
-        let window =
-            manifest.revocation_window().map(|window| i64::try_from(window.as_secs()).unwrap_or(i64::MAX));
+        let window = manifest.revocation_window().map(|window| window.min(LONGEST_WINDOW).as_secs());
+        let window = window.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
         let pinned: Result<_, StoreError> = node
             .store
             .write(move |tx| {

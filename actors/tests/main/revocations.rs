@@ -92,6 +92,47 @@ async fn a_peer_that_stays_down_is_tried_for_days_and_not_for_ever() {
 }
 
 #[actix::test]
+async fn a_peer_that_was_down_for_two_days_is_told_when_it_returns() {
+    let (world, alice, bob) = after_a_reset().await;
+    world.wire.set(&world.b.node, Mood::Down);
+    alice.flush(vec![alice.revocation(&bob.handle)]).await;
+    for half_day in 1..=4 {
+        world.advance(12 * 3_600_000);
+        until("it is tried", || async { alice.pending().await[0].attempts > half_day }).await;
+    }
+    assert!(bob.has_friend(&alice).await);
+    world.wire.set(&world.b.node, Mood::Up);
+    world.advance(2 * 3_600_000);
+    world.settled().await;
+    assert!(alice.pending().await.is_empty());
+    assert!(!bob.has_friend(&alice).await, "the same signature, two days old");
+}
+
+#[actix::test]
+async fn a_peer_that_takes_fresh_envelopes_only_gets_none_that_is_not() {
+    let (world, alice, bob) = after_a_reset().await;
+    world.wire.set(&world.b.node, Mood::WithoutCapabilities);
+    // What was known of it is older than a manifest is kept; its new one is read with this.
+    world.clock.advance(3_600_000);
+    vellum_actors::friends::resolve(&alice.node, &bob.handle).await.unwrap();
+    world.wire.set(&world.b.node, Mood::Down);
+    alice.flush(vec![alice.revocation(&bob.handle)]).await;
+    world.advance(280_000);
+    until("it is tried while it is fresh", || async { alice.pending().await[0].attempts == 2 }).await;
+    world.advance(11_000);
+    until("it waits for a signature", || async {
+        alice.pending().await[0].state == State::AwaitingSignature
+    })
+    .await;
+    world.wire.set(&world.b.node, Mood::WithoutCapabilities);
+    world.advance(2 * 3_600_000);
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    assert!(bob.has_friend(&alice).await, "nothing stale was sent");
+    let flushed = alice.flush(vec![alice.revocation(&bob.handle)]).await;
+    assert!(flushed[0].delivered, "signed anew it arrives: {flushed:?}");
+}
+
+#[actix::test]
 async fn a_late_revocation_arrives_and_a_newer_friendship_stands() {
     let (world, alice, bob) = after_a_reset().await;
     world.wire.set(&world.b.node, Mood::Down);

@@ -30,6 +30,8 @@ pub enum Mood {
     Hangs(Hang),
     /// Envelopes arrive, but the answers are lost.
     LosesAnswers,
+    /// As it should be, but its manifest says nothing of late revocations.
+    WithoutCapabilities,
     /// Somebody with this key answers in its place.
     ShowsKey(SigningKey),
     /// Something else answers envelopes with this status and body.
@@ -123,9 +125,14 @@ impl Transport for Wire {
             let (node, mood) = self.connect(domain, |line| line.gets += 1).await?;
             if path == "/.well-known/parchment-server" {
                 let window = u64::try_from(REVOCATION_WINDOW_MILLIS / 1000).unwrap();
-                let key = if let Mood::ShowsKey(key) = mood { key } else { node.identity.public() };
+                let key = if let Mood::ShowsKey(key) = &mood { *key } else { node.identity.public() };
                 let domain = node.domain.clone();
-                return Ok(answer(200, Manifest::of_this_node(domain, key, window)));
+                let mut manifest = Manifest::of_this_node(domain, key, window);
+                if matches!(mood, Mood::WithoutCapabilities) {
+                    manifest.capabilities.clear();
+                    manifest.revocation_window_seconds = None;
+                }
+                return Ok(answer(200, manifest));
             }
             let alias = Alias::parse(path.strip_prefix("/.well-known/user/").unwrap()).unwrap();
             let user = node.user_by_alias(&alias).await.unwrap();
