@@ -141,7 +141,7 @@ async fn a_copy_to_postgresql_and_back_is_equal_however_often_it_was_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-#[ignore = "takes some minutes and is run by CI by itself; the same with sixty thousand rows runs always"]
+#[ignore = "takes five minutes (docs/testing.md); the same with sixty thousand rows runs always"]
 async fn a_million_rows_go_to_postgresql_and_back() {
     there_and_back(1_000_000).await;
 }
