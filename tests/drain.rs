@@ -1,6 +1,8 @@
 //! Many revocations at once: some peers are well and some are not, and the node is killed again and again.
 
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
@@ -121,6 +123,36 @@ async fn peers_that_hang_refuse_or_are_away_delay_the_healthy_by_no_multiple() {
     let beside_others = flush_until_arrived(&ann, &handles.concat(), healthy, 10).await;
     println!("100 rows to 10 healthy peers: alone {alone:?}, beside 15 others {beside_others:?}");
     assert!(beside_others < alone * 3, "alone {alone:?}, beside others {beside_others:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn ten_thousand_rows_for_one_dead_node_cost_it_a_probe_an_interval() {
+    let node = TestNode::start_with(&[
+        ("VELLUM_FEDERATION__RETRY_FIRST_MS", "500"),
+        ("VELLUM_FEDERATION__RETRY_LONGEST_MS", "1000"),
+    ])
+    .await;
+    let ann = node.person("ann").await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let domain = format!("localhost:{}", listener.local_addr().unwrap().port());
+    let connections = Arc::<AtomicUsize>::default();
+    let counted = Arc::clone(&connections);
+    tokio::spawn(async move {
+        // It takes connections and breaks them off.
+        while listener.accept().await.is_ok() {
+            counted.fetch_add(1, Ordering::SeqCst);
+        }
+    });
+    Database::of(&node).await.add_messages(&ann, &domain, 10_000).await;
+    node.process.run(&["queue", "retry"]).await.unwrap();
+    let probes = || connections.load(Ordering::SeqCst);
+    eventually("it is tried", || async { (probes() > 0).then_some(()) }).await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    // Intervals of a quarter of a second at least, then of half of one; a broken connection may be tried twice.
+    let so_far = probes();
+    assert!((3..=30).contains(&so_far), "{so_far} connections for ten thousand rows");
+    let attempts: u32 = ann.pending().await.iter().map(|row| row.attempts).sum();
+    assert!((3..=16).contains(&attempts), "{attempts} attempts");
 }
 
 /// Envelopes, and kills of the node while they drain.

@@ -187,6 +187,26 @@ async fn the_history_of_the_schema_is_told_and_a_newer_one_refused() {
     assert!(!refused.status.success() && told(&refused).contains("schema"), "{}", told(&refused));
 }
 
+#[test]
+fn on_a_server_the_schema_is_made_when_asked_for_and_not_by_looking() {
+    let Some(server) = shared_server() else { return };
+    let (folder, address) = (tempfile::tempdir().unwrap(), server.new_database());
+    let db = |word: &str| {
+        let mut command = command(folder.path(), &["db", word]);
+        told(&command.env("VELLUM_DATABASE__URL", &address).output().unwrap())
+    };
+    assert!(db("status").contains("to be done"));
+    assert!(db("status").contains("to be done"), "the look has changed nothing");
+    let done = db("migrate");
+    assert!(
+        done.contains("between_nodes") || done.contains("between nodes"),
+        "what is PostgreSQL's alone: {done}"
+    );
+    for told in [done, db("status"), db("migrate")] {
+        assert!(told.contains("done") && !told.contains("to be done"), "{told}");
+    }
+}
+
 /// Leaves only what a backup does not hold: the folder with its keys.
 fn lose_the_database(folder: &Path) {
     for name in ["vellum.db", "vellum.db-wal", "vellum.db-shm"] {

@@ -1,7 +1,12 @@
 //! Transactions as the actors see them, the same on either engine: as good as one after the other, and whole.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use vellum_store::peers::{self, Standing};
 use vellum_store::{StoreError, users};
 use vellum_test_database::{Engine, engine};
 
@@ -26,6 +31,37 @@ async fn of_many_that_read_before_they_write_none_is_lost() {
     assert!(done.iter().all(Result::is_ok), "{done:?}");
     let name = users::by_id(&mut db.store.read().await.unwrap(), &alice).await.unwrap().unwrap().first_name;
     assert_eq!(name.as_deref(), Some("24"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_that_wait_for_each_others_rows_both_come_through() {
+    let db = Db::new().await;
+    for domain in ["a.example", "b.example"] {
+        db.write(move |tx| async move { peers::set_standing(tx, domain, Standing::Allowed).await }.boxed())
+            .await;
+    }
+    let tries = Arc::new(AtomicUsize::new(0));
+    let change = |first: &'static str, second: &'static str| {
+        let tries = Arc::clone(&tries);
+        db.store.write(move |tx| {
+            tries.fetch_add(1, Ordering::SeqCst);
+            async move {
+                peers::set_paused(tx, first, true).await?;
+                // Long enough for the other to have its first row, too.
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                peers::set_paused(tx, second, true).await
+            }
+            .boxed()
+        })
+    };
+    let (one, two): (Result<bool, StoreError>, Result<bool, StoreError>) =
+        tokio::join!(change("a.example", "b.example"), change("b.example", "a.example"));
+    assert!(one.unwrap() && two.unwrap());
+    let tries = tries.load(Ordering::SeqCst);
+    match engine() {
+        Engine::Sqlite => assert_eq!(tries, 2, "one after the other"),
+        Engine::Postgres => assert!(tries > 2, "a deadlock was begun again"),
+    }
 }
 
 #[tokio::test]
