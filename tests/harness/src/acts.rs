@@ -11,7 +11,8 @@ use vellum_client::signer::{ShareRole, SharedResource};
 use vellum_protocol::Handle;
 
 use crate::chronicle::{Chronicle, Deed, Event};
-use crate::person::{Fate, Person};
+use crate::fate::Fate;
+use crate::person::Person;
 use crate::plan::Act;
 use crate::world::World;
 

@@ -13,8 +13,10 @@
 pub mod acts;
 pub mod campaign;
 pub mod chronicle;
+pub mod fate;
 pub mod judge;
 pub mod ledger;
+pub mod letters;
 pub mod network;
 pub mod person;
 pub mod plan;

@@ -14,7 +14,9 @@ use vellum_client::{
 };
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
+use crate::fate::{Fate, TOO_SLOW};
 use crate::ledger::{EnvelopeName, Invariant, Ledger};
+use crate::letters::sign_in;
 use crate::plan::NODES;
 use crate::world::World;
 
@@ -22,47 +24,6 @@ use crate::world::World;
 const BLOBS: [&str; 2] = ["notes", "places"];
 /// For a node to answer again after what was done to it.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The status with which a node gives up reading a request.
-const TOO_SLOW: u16 = 408;
-
-/// What became of a request.
-#[derive(Debug)]
-pub enum Fate<T> {
-    /// It was done.
-    Done(T),
-    /// It was refused, so nothing has changed.
-    Refused(Box<Problem>),
-    /// Nobody knows.
-    Unknown,
-}
-
-impl<T> Fate<T> {
-    /// Judges an answer. A node in trouble (5xx, or 408 when it was too slow to read) says nothing about what it has done.
-    pub fn of(answer: Result<T, ClientError>, ledger: &Ledger) -> Self {
-        match answer {
-            Ok(value) => Self::Done(value),
-            Err(ClientError::Refused(problem)) if problem.status < 500 && problem.status != TOO_SLOW => {
-                Self::Refused(problem)
-            }
-            Err(ClientError::UnexpectedAnswer { status, reason }) => {
-                ledger.broken(
-                    Invariant::NoStrangeRefusal,
-                    format!("an answer with status {status} is not understood: {reason}"),
-                );
-                Self::Unknown
-            }
-            Err(_) => Self::Unknown,
-        }
-    }
-
-    /// What there is to go on with.
-    pub fn done(self) -> Option<T> {
-        match self {
-            Self::Done(value) => Some(value),
-            _ => None,
-        }
-    }
-}
 
 /// Keys as the device has them.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -525,58 +486,4 @@ async fn remove_collections(client: &NodeClient) -> anyhow::Result<()> {
         ensure!(status < 300, "a collection could not be removed: {status} {answer}");
     }
     Ok(())
-}
-
-/// Signs in by a code out of a letter, and gives the user's id.
-async fn sign_in(
-    world: &World,
-    node: usize,
-    letters: &std::path::Path,
-    client: &mut NodeClient,
-    email: &str,
-) -> anyhow::Result<String> {
-    client.request_code(email).await?;
-    let code = code_for(world, node, letters, email).await?;
-    Ok(client.sign_in_with_code(email, &code).await?.id)
-}
-
-/// Waits for the letter; an older one to the same address is no good any more, and goes with it.
-async fn code_for(
-    world: &World,
-    node: usize,
-    folder: &std::path::Path,
-    email: &str,
-) -> anyhow::Result<String> {
-    for _ in 0..200 {
-        let taken = {
-            let _one_at_a_time = world.letters[node].lock().await;
-            take_letters(folder, email)
-        };
-        if let Some(letter) = taken.last() {
-            let is_code = |line: &&str| line.len() == 8 && line.bytes().all(|byte| byte.is_ascii_digit());
-            return letter.lines().find(is_code).map(str::to_owned).context("a code in the letter");
-        }
-        tokio::time::sleep(Duration::from_millis(10)).await;
-    }
-    bail!("no letter has come for {email}")
-}
-
-/// Takes the letters to an address out of the folder, the oldest first.
-fn take_letters(folder: &std::path::Path, email: &str) -> Vec<String> {
-    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-    let mut paths: Vec<PathBuf> = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.extension().is_some_and(|end| end == "eml"))
-        .collect();
-    paths.sort();
-    let mut letters = Vec::new();
-    for path in paths {
-        let Ok(text) = std::fs::read_to_string(&path) else { continue };
-        if text.lines().take_while(|line| !line.trim().is_empty()).any(|line| line.contains(email)) {
-            // Somebody else's process may not take it; nothing rests on its being gone.
-            let _ = std::fs::remove_file(&path);
-            letters.push(text);
-        }
-    }
-    letters
 }
