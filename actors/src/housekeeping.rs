@@ -25,6 +25,7 @@ pub async fn sweep(node: &Arc<Node>) -> Result<(), StoreError> {
     let users = node.directory.sweep(now);
     let peers = node.peers.sweep(now);
     node.reports.sweep();
+    node.withdrawals.sweep();
     let forgotten = node
         .store
         .write(move |tx| {

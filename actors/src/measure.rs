@@ -10,15 +10,16 @@ use vellum_store::{StoreError, node_state, peers};
 use crate::Error;
 use crate::inbox::Refusal;
 use crate::node::Node;
-use crate::peer::Verdict;
+use crate::peer::{Trouble, Verdict};
 
 /// Notes an attempt to deliver, how it ended and how long it took.
 pub(crate) fn attempt(verdict: &Verdict, took: Duration) {
     let outcome = match verdict {
         Verdict::Delivered { .. } => "delivered",
         Verdict::Rejected { .. } => "rejected",
-        Verdict::Later { reached: true, .. } => "refused",
-        Verdict::Later { reached: false, .. } => "unreachable",
+        Verdict::Later { trouble: Trouble::Envelope, .. } => "refused",
+        Verdict::Later { trouble: Trouble::Peer, .. } => "unreachable",
+        Verdict::Later { trouble: Trouble::Ours, .. } => "held_up",
     };
     counter!("vellum_delivery_attempts_total", "outcome" => outcome).increment(1);
     histogram!("vellum_delivery_attempt_seconds").record(took);

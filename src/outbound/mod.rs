@@ -41,7 +41,7 @@ const KEPT_FOR: Duration = Duration::from_secs(30);
 /// Requests under way at once, to all peers together.
 const AT_ONCE: usize = 512;
 /// How long a request waits for its place among them.
-const WAITS: Duration = Duration::from_secs(15);
+const WAITS: Duration = Duration::from_secs(5);
 
 /// Speaks to other nodes over HTTP.
 #[derive(Debug)]

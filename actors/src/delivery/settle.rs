@@ -15,7 +15,7 @@ use super::retry::RetryPolicy;
 use crate::Error;
 use crate::friends::become_friends;
 use crate::node::Node;
-use crate::peer::Verdict;
+use crate::peer::{Trouble, Verdict};
 use crate::replicas;
 use crate::user::Receive;
 
@@ -64,7 +64,8 @@ pub(super) async fn deliver_here(node: &Arc<Node>, leased: &Leased) -> Verdict {
         Ok(friends) => Verdict::Delivered { friends },
         Err(Error::UserNotFound) => Verdict::Rejected { reason: "Recipient not found".into() },
         Err(error) => {
-            Verdict::Later { reason: error.to_string(), pause: None, reached: true, maybe_arrived: false }
+            let reason = error.to_string();
+            Verdict::Later { reason, pause: None, trouble: Trouble::Envelope, maybe_arrived: false }
         }
     }
 }
@@ -98,16 +99,17 @@ fn outcome_of(retry: &RetryPolicy, leased: &Leased, verdict: &Verdict, now: Unix
         // Only a revocation has a list in which its owner sees a refusal; anything else just goes.
         Verdict::Rejected { .. } if !leased.subject.is_empty() => Outcome::Delivered,
         Verdict::Rejected { reason } => Outcome::Rejected { error: reason.clone() },
-        Verdict::Later { reason, pause, maybe_arrived, reached } => {
+        Verdict::Later { reason, pause, maybe_arrived, trouble } => {
             // Where the peer was not reached its own record makes the row wait; the row stays ready, for a
             // probe that comes early and for the peer's return.
-            let refusals = if *reached { leased.refusals.saturating_add(1) } else { 1 };
+            let refused = *trouble == Trouble::Envelope;
+            let refusals = if refused { leased.refusals.saturating_add(1) } else { 1 };
             let own = retry.after(refusals);
             Outcome::Postponed {
                 error: reason.clone(),
                 next_attempt_at: later(retry, now, pause.map_or(own, |asked| asked.max(own))),
                 maybe_arrived: *maybe_arrived,
-                refused: *reached,
+                refused,
             }
         }
     }
@@ -124,13 +126,13 @@ async fn note_on_peer(
     now: UnixMillis,
 ) -> Result<(), Error> {
     let domain = leased.peer_handle.domain().folded();
-    let Verdict::Later { reason, pause, reached, .. } = verdict else {
+    let Verdict::Later { reason, pause, trouble, .. } = verdict else {
         if matches!(verdict, Verdict::Delivered { .. }) {
             peers::note_delivery(tx, &domain, now).await?;
         }
         return Ok(());
     };
-    if !reached {
+    if *trouble == Trouble::Peer {
         let record = peers::find(tx, &domain).await?;
         let counted =
             record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(|at| at >= started));

@@ -16,6 +16,7 @@ use vellum_store::friendships::Peer;
 use vellum_store::{StoreError, outbox, peers};
 
 use super::PeerError;
+use super::registry::is_pinned;
 use super::transport::Answer;
 use crate::delivery::window::SAFETY_MARGIN_MILLIS;
 use crate::node::Node;
@@ -108,20 +109,13 @@ impl Documents {
         if let Some(error) = known.refusal_for_stranger(now) {
             return Err(error);
         }
-        let _turn = if self.is_pinned(node).await? { None } else { Some(node.peers.place_for_stranger()?) };
+        let _turn =
+            if is_pinned(node, &self.domain).await? { None } else { Some(node.peers.place_for_stranger()?) };
         let learnt = self.learn_manifest(node, &mut known).await;
         if let Some(failed) = &mut known.failed {
             failed.for_strangers_until = Some(node.clock.now().plus_millis(FAILURE_MILLIS));
         }
         learnt
-    }
-
-    async fn is_pinned(&self, node: &Node) -> Result<bool, PeerError> {
-        let look = async {
-            let peer = peers::find(&mut *node.store.read().await?, &self.domain.folded()).await?;
-            Ok::<_, StoreError>(peer.is_some_and(|peer| peer.public_key.is_some()))
-        };
-        look.await.map_err(PeerError::Store)
     }
 
     async fn learn_manifest(

@@ -18,9 +18,13 @@ pub mod verdict;
 
 pub use registry::Peers;
 pub use transport::{Answer, Transport, TransportError};
-pub use verdict::Verdict;
+pub use verdict::{Trouble, Verdict};
 
+use std::future::poll_fn;
+use std::pin::pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::Poll;
 use std::time::Duration;
 
 use actix::prelude::*;
@@ -190,47 +194,59 @@ impl Handler<Deliver> for PeerActor {
         let in_flight = Arc::clone(&self.in_flight);
         let Deliver { node, envelope, repeated, trace, stop, until } = deliver;
         let waiting = node.peers.waiting();
+        let posting = Arc::new(AtomicBool::new(false));
+        let posted = Arc::clone(&posting);
         let attempt = async move {
             // The semaphore is never closed while the actor lives, and it lives as long as this future.
             let _place = in_flight.acquire().await;
             drop(waiting);
-            attempt(&domain, &documents, &node, &envelope, repeated, trace, until).await
+            let request = Request { envelope: &envelope, repeated, trace, posted: &posted };
+            attempt(&domain, &documents, &node, request).await
         };
-        let in_time =
-            async move { timeout_at(until, attempt).await.unwrap_or_else(|_| verdict::overdue(true)) };
+        let in_time = async move {
+            let overdue = || verdict::overdue(posting.load(Ordering::Relaxed));
+            let mut attempt = pin!(attempt);
+            // Looked at before every step: a process that was stopped goes on where it was, and must not send then.
+            let checked = poll_fn(|cx| {
+                if Instant::now() < until { attempt.as_mut().poll(cx) } else { Poll::Ready(overdue()) }
+            });
+            timeout_at(until, checked).await.unwrap_or_else(|_| overdue())
+        };
         // Both here and not at the delivery's end: this future runs on although nobody waits for its answer.
         Box::pin(async move { Abortable::new(in_time, stop).await.ok() })
     }
 }
 
-async fn attempt(
-    domain: &Domain,
-    documents: &Documents,
-    node: &Node,
-    envelope: &Envelope,
+/// What an attempt is to carry.
+struct Request<'a> {
+    envelope: &'a Envelope,
     repeated: bool,
     trace: TraceParent,
-    until: Instant,
+    /// Set once it is on its way.
+    posted: &'a AtomicBool,
+}
+
+async fn attempt(
+    domain: &Domain,
+    documents: &Arc<Documents>,
+    node: &Arc<Node>,
+    request: Request<'_>,
 ) -> Verdict {
-    // A process that was stopped goes on where it was, before any timer tells it that its time is over.
-    let is_over = || Instant::now() >= until;
-    if is_over() {
-        return verdict::overdue(false);
-    }
+    let Request { envelope, repeated, trace, posted } = request;
     let manifest = match documents.manifest(node).await {
         Ok(manifest) => manifest,
         Err(error) => return verdict::without_manifest(&error),
     };
-    if is_over() {
-        return verdict::overdue(false);
-    }
     let (mut headers, body) = signed_request(node, &manifest, envelope);
     headers.push((trace::HEADER, trace.to_string()));
+    posted.store(true, Ordering::Relaxed);
     match node.transport.post(domain, INBOX_PATH, headers, body).await {
         Ok(answer) => {
             if answer.status == 401 {
-                // The peer may have a new manifest; the next attempt reads it again.
-                documents.doubt_manifest(node.clock.now()).await;
+                // The peer may have a new manifest; a later attempt reads it again. This one is over: it does not wait
+                // for others who are reading it now.
+                let (documents, now) = (Arc::clone(documents), node.clock.now());
+                actix::spawn(async move { documents.doubt_manifest(now).await });
             }
             let verdict = verdict::of_answer(envelope.content.message_type, &answer, repeated);
             verdict.with_clock(&answer, node.clock.now())

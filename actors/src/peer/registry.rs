@@ -11,8 +11,11 @@ use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::time::Instant;
 use vellum_protocol::{Domain, Envelope, Handle, Manifest, UnixMillis};
 use vellum_store::friendships::Peer;
+use vellum_store::{StoreError, peers};
 
-use super::{Deliver, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser, TransportError, Verdict};
+use super::{
+    Deliver, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser, TransportError, Trouble, Verdict,
+};
 use crate::node::Node;
 use crate::trace::TraceParent;
 
@@ -80,7 +83,12 @@ impl Peers {
         domain: &Domain,
     ) -> Result<Arc<Manifest>, PeerError> {
         admitted(node, domain)?;
-        let actor = self.actor_of_claimed(node, domain).ok_or(PeerError::TooManyStrangers)?;
+        let actor = match self.actor_of_claimed(node, domain) {
+            Some(actor) => actor,
+            // Those that were met have their place whatever strangers do.
+            None if is_pinned(node, domain).await? => self.actor(node, domain),
+            None => return Err(PeerError::TooManyStrangers),
+        };
         let manifest = actor.send(Introduce(Arc::clone(node))).await.unwrap_or_else(|_| Err(stopping()))?;
         self.prove(domain);
         Ok(manifest)
@@ -116,7 +124,8 @@ impl Peers {
         let domain = envelope.content.to.domain();
         if let Err(error) = admitted(node, domain) {
             let reason = error.to_string();
-            return Some(Verdict::Later { reason, pause: None, reached: true, maybe_arrived: false });
+            let trouble = Trouble::Ours;
+            return Some(Verdict::Later { reason, pause: None, trouble, maybe_arrived: false });
         }
         let addr = self.actor(node, domain);
         let deliver = Deliver { node: Arc::clone(node), envelope, repeated, trace, stop, until };
@@ -200,6 +209,7 @@ impl Peers {
 
     /// Looks anew at the manifest of a peer that is known.
     pub(crate) async fn look_again(&self, node: &Arc<Node>, domain: &Domain) -> Result<(), PeerError> {
+        admitted(node, domain)?;
         let actor = self.actor(node, domain);
         actor.do_send(ForgetManifest);
         actor.send(Introduce(Arc::clone(node))).await.unwrap_or_else(|_| Err(stopping())).map(drop)
@@ -232,6 +242,15 @@ impl Table {
 
 fn admitted(node: &Node, domain: &Domain) -> Result<(), PeerError> {
     if node.policy.admits(domain) { Ok(()) } else { Err(PeerError::NotAdmitted(domain.clone())) }
+}
+
+/// Whether the server was met before.
+pub(super) async fn is_pinned(node: &Node, domain: &Domain) -> Result<bool, PeerError> {
+    let look = async {
+        let peer = peers::find(&mut *node.store.read().await?, &domain.folded()).await?;
+        Ok::<_, StoreError>(peer.is_some_and(|peer| peer.public_key.is_some()))
+    };
+    look.await.map_err(PeerError::Store)
 }
 
 fn stopping() -> PeerError {
@@ -302,7 +321,10 @@ mod tests {
         let mute = Mute::new();
         let alone = Alone::start_with(mute.clone()).await;
         let verdict = send(&alone.node, Duration::from_millis(50)).await;
-        let Some(Verdict::Later { reason, reached: true, .. }) = verdict else { panic!("{verdict:?}") };
+        let Some(Verdict::Later { reason, trouble: Trouble::Ours, maybe_arrived: false, .. }) = verdict
+        else {
+            panic!("{verdict:?}")
+        };
         assert!(reason.contains("longer than it may"), "{reason}");
         mute.breaks.add_permits(10);
         assert_eq!(send(&alone.node, Duration::ZERO).await, Some(super::super::verdict::overdue(false)));
@@ -326,7 +348,7 @@ mod tests {
         };
         let (verdicts, ()) = tokio::join!(sending, breaking);
         for verdict in verdicts {
-            assert!(matches!(verdict, Some(Verdict::Later { reached: false, .. })), "{verdict:?}");
+            assert!(matches!(verdict, Some(Verdict::Later { trouble: Trouble::Peer, .. })), "{verdict:?}");
         }
         assert_eq!(mute.asked.load(Ordering::SeqCst), 1);
         send(&alone.node, Duration::from_secs(20)).await;
@@ -358,13 +380,21 @@ mod tests {
         }
         let one_more = Domain::parse("one-more.example").unwrap();
         assert!(matches!(peers.introduce(node, &one_more).await, Err(PeerError::TooManyStrangers)));
+        let met = Domain::parse("met.example").unwrap();
+        let (key, now) = (node.identity.public(), node.clock.now());
+        let pinned = node.store.write(move |tx| {
+            async move { vellum_store::peers::pin(tx, "met.example", &key, None, now).await }.boxed()
+        });
+        let pinned: Result<_, StoreError> = pinned.await;
+        pinned.unwrap();
+        assert!(matches!(peers.introduce(node, &met).await, Err(PeerError::Transport(_))), "it is asked");
         let first = Domain::parse("n0.example").unwrap();
         assert!(matches!(peers.introduce(node, &first).await, Err(PeerError::Transport(_))));
         let known = Handle::new(Alias::parse("bob").unwrap(), one_more.clone());
         let resolved = peers.resolve_user(node, &known, false).await;
         assert!(matches!(resolved, Err(PeerError::Transport(_))), "what this node itself asks for has room");
         peers.sweep(node.clock.now().plus_millis(31_000));
-        assert_eq!(peers.len(), 1);
+        assert_eq!(peers.len(), 2, "the one that was met, and the one that was asked for");
         assert!(matches!(peers.introduce(node, &first).await, Err(PeerError::Transport(_))));
     }
 }

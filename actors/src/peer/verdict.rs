@@ -31,12 +31,22 @@ pub enum Verdict {
         reason: String,
         /// The pause that the peer asks for.
         pause: Option<Duration>,
-        /// Whether it was the peer's node that answered, about this envelope. If not, the trouble is the peer's or
-        /// the way's, and every other envelope for it would fare the same.
-        reached: bool,
+        /// Whose trouble it is.
+        trouble: Trouble,
         /// Whether the peer may have carried it out all the same: the answer was lost, or made no sense.
         maybe_arrived: bool,
     },
+}
+
+/// Whose trouble it is that an attempt was in vain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Trouble {
+    /// The peer's node has refused this very envelope.
+    Envelope,
+    /// The peer's or the way's: every other envelope for it would fare the same.
+    Peer,
+    /// This node's own: it says nothing of peer or envelope.
+    Ours,
 }
 
 /// From this difference on a peer's clock is worth a word: half of what makes a message stale.
@@ -73,7 +83,7 @@ pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool) -> 
             later(
                 format!("answered {} without confirming: no federation node spoke", answer.status),
                 answer,
-                true,
+                Trouble::Envelope,
             )
         };
     }
@@ -96,9 +106,10 @@ pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool) -> 
         }
     }
     // A proxy before a node that is away: nobody has looked at the envelope.
-    let reached = !(words.is_empty() && matches!(answer.status, 502..=504));
+    let by_proxy = words.is_empty() && matches!(answer.status, 502..=504);
+    let trouble = if by_proxy { Trouble::Peer } else { Trouble::Envelope };
     let words = if words.is_empty() { "no reason given".to_owned() } else { words };
-    later(format!("refused ({}): {words}", answer.status), answer, reached)
+    later(format!("refused ({}): {words}", answer.status), answer, trouble)
 }
 
 /// Judges an attempt that got no answer.
@@ -108,40 +119,44 @@ pub fn of_failure(error: &TransportError) -> Verdict {
     // waiting; but settings and peers change, so it is tried again until the window closes.
     let unsent =
         matches!(error, TransportError::Unreachable(_) | TransportError::Forbidden(_) | TransportError::Busy);
-    Verdict::Later { reason: error.to_string(), pause: None, reached: is_ours(error), maybe_arrived: !unsent }
+    Verdict::Later {
+        reason: error.to_string(),
+        pause: None,
+        trouble: of_transport(error),
+        maybe_arrived: !unsent,
+    }
 }
 
 /// Judges an attempt that ended before the envelope was sent, because the peer's manifest could not be had.
 #[must_use]
 pub fn without_manifest(error: &PeerError) -> Verdict {
-    let (reached, pause) = match error {
-        PeerError::Transport(error) => (is_ours(error), None),
-        PeerError::Unusable { pause, .. } => (false, *pause),
-        PeerError::PinMismatch(_) => (false, None),
+    let (trouble, pause) = match error {
+        PeerError::Transport(error) => (of_transport(error), None),
+        PeerError::Unusable { pause, .. } => (Trouble::Peer, *pause),
+        PeerError::PinMismatch(_) => (Trouble::Peer, None),
         PeerError::TooManyStrangers
         | PeerError::NotAdmitted(_)
         | PeerError::NoSuchUser
-        | PeerError::Store(_) => (true, None),
+        | PeerError::Store(_) => (Trouble::Ours, None),
     };
-    Verdict::Later { reason: error.to_string(), pause, reached, maybe_arrived: false }
+    Verdict::Later { reason: error.to_string(), pause, trouble, maybe_arrived: false }
 }
 
 /// Judges an attempt that was not over when its lease was.
 #[must_use]
 pub fn overdue(maybe_arrived: bool) -> Verdict {
     let reason = "the attempt took longer than it may".to_owned();
-    Verdict::Later { reason, pause: None, reached: true, maybe_arrived }
+    Verdict::Later { reason, pause: None, trouble: Trouble::Ours, maybe_arrived }
 }
 
-/// Whether the trouble is this node's own: it says nothing about the peer.
-fn is_ours(error: &TransportError) -> bool {
-    matches!(error, TransportError::Busy)
+fn of_transport(error: &TransportError) -> Trouble {
+    if matches!(error, TransportError::Busy) { Trouble::Ours } else { Trouble::Peer }
 }
 
-fn later(reason: String, answer: &Answer, reached: bool) -> Verdict {
+fn later(reason: String, answer: &Answer, trouble: Trouble) -> Verdict {
     // A refusal says that nothing was done; anything else leaves it open.
     let maybe_arrived = !(400..500).contains(&answer.status);
-    Verdict::Later { reason, pause: answer.retry_after, reached, maybe_arrived }
+    Verdict::Later { reason, pause: answer.retry_after, trouble, maybe_arrived }
 }
 
 /// A peer's words, short and on one line: they end up in lists and logs.
@@ -166,7 +181,10 @@ mod tests {
             ["", "<html>Welcome</html>", "{}", r#"{"success":"true"}"#, r#"{"success":false}"#, "true"]
         {
             let verdict = of_answer(revoke, &answer(200, body), false);
-            assert!(matches!(verdict, Verdict::Later { reached: true, .. }), "{body} gave {verdict:?}");
+            assert!(
+                matches!(verdict, Verdict::Later { trouble: Trouble::Envelope, .. }),
+                "{body} gave {verdict:?}"
+            );
         }
     }
 
@@ -196,7 +214,10 @@ mod tests {
             (404, ""),
         ] {
             let verdict = of_answer(revoke, &answer(status, body), false);
-            assert!(matches!(verdict, Verdict::Later { reached: true, .. }), "{status} gave {verdict:?}");
+            assert!(
+                matches!(verdict, Verdict::Later { trouble: Trouble::Envelope, .. }),
+                "{status} gave {verdict:?}"
+            );
         }
         let gone = of_answer(revoke, &answer(400, r#"{"message":"Recipient is not on this server"}"#), false);
         assert!(matches!(gone, Verdict::Rejected { .. }));
@@ -204,16 +225,16 @@ mod tests {
 
     #[test]
     fn a_proxy_before_a_node_that_is_away_is_trouble_of_the_peer_and_not_of_the_envelope() {
-        let reached =
+        let blamed =
             |status, body| match of_answer(MessageType::RelationshipRevoke, &answer(status, body), false) {
-                Verdict::Later { reached, .. } => reached,
+                Verdict::Later { trouble, .. } => trouble,
                 other => panic!("{other:?}"),
             };
         for status in [502, 503, 504] {
-            assert!(!reached(status, "<html>Bad Gateway</html>"));
-            assert!(reached(status, r#"{"message":"too busy"}"#), "a node has spoken");
+            assert_eq!(blamed(status, "<html>Bad Gateway</html>"), Trouble::Peer);
+            assert_eq!(blamed(status, r#"{"message":"too busy"}"#), Trouble::Envelope, "a node has spoken");
         }
-        assert!(reached(500, ""), "this may be about the envelope");
+        assert_eq!(blamed(500, ""), Trouble::Envelope, "this may be about the envelope");
     }
 
     #[test]
@@ -223,10 +244,18 @@ mod tests {
         let verdict = without_manifest(&limited);
         assert_eq!(
             verdict,
-            Verdict::Later { reason: "it answered 429".into(), pause, reached: false, maybe_arrived: false }
+            Verdict::Later {
+                reason: "it answered 429".into(),
+                pause,
+                trouble: Trouble::Peer,
+                maybe_arrived: false
+            }
         );
         let busy = without_manifest(&PeerError::Transport(TransportError::Busy));
-        assert!(matches!(busy, Verdict::Later { reached: true, .. }), "our own trouble is not the peer's");
+        assert!(
+            matches!(busy, Verdict::Later { trouble: Trouble::Ours, .. }),
+            "our own trouble is not the peer's"
+        );
     }
 
     #[test]

@@ -130,7 +130,9 @@ impl Receive {
         {
             // The other half of two crossing invitations, which are a friendship since. It may have begun with an answer
             // to ours, and be dated by our clock; now the peer's is known.
-            friendships::date_back(tx, me, &peer.handle, self.by_peers_clock(scope.now)).await?;
+            if friendship.revocable_from == friendship.established_at {
+                friendships::date_back(tx, me, &peer.handle, self.by_peers_clock(scope.now)).await?;
+            }
             return Ok(Received { applied: false, friends: true });
         }
         if invitations::with_peer(tx, me, Direction::Incoming, &peer.handle).await?.is_some() {

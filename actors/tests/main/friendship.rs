@@ -187,6 +187,24 @@ fn invite_from(sender: &Person, to: &Handle, nonce: &str, signature: &str) -> Re
 }
 
 #[actix::test]
+async fn an_invitation_from_before_does_not_date_back_what_the_peers_own_signature_has_dated() {
+    let (world, alice, bob) = World::with_two_people().await;
+    world.clock.advance(5_000);
+    alice.invite(&bob).await.unwrap();
+    until("it has arrived", || async { bob.invitation_of(&alice).await.is_some() }).await;
+    let invitation = bob.invitation_of(&alice).await.unwrap();
+    let at = world.clock.now().plus_millis(-1_000);
+    let signed = bob.signer.accept(&alice.handle, at, &mut rand::rng());
+    friends::accept(&bob.node, &bob.id, invitation.id, Some(fields(signed))).await.unwrap();
+    until("both are friends", || alice.has_friend(&bob)).await;
+    assert_eq!(alice.friends().await[0].revocable_from, at);
+    let straggler = invite_from(&bob, &alice.handle, "late", "s");
+    let received = alice.node.ask(&alice.id, straggler).await.unwrap();
+    assert_eq!(received, Received { applied: false, friends: true });
+    assert_eq!(alice.friends().await[0].revocable_from, at, "a revocation signed in between ends nothing");
+}
+
+#[actix::test]
 async fn an_envelope_received_again_is_answered_the_same_and_changes_nothing() {
     let (_world, alice, bob) = World::with_two_people().await;
     let invite = invite_from(&alice, &bob.handle, "n", "s");

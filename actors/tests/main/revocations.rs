@@ -255,12 +255,19 @@ async fn a_sign_of_life_is_answered_with_what_waits_even_if_it_is_a_single_revoc
     let (world, alice, bob) = after_a_reset().await;
     world.wire.set(&world.b.node, Mood::Down);
     queue(&alice, &bob).await;
-    for _ in 0..8 {
-        let tried = world.wire.asked(&world.b.node);
+    // Its outcome is recorded by then: the clock must not move between an attempt and its record.
+    let tried = async |times: u32| {
+        until("it was tried and waits", || async {
+            let row = alice.pending().await.remove(0);
+            row.attempts >= times && row.state == State::Queued
+        })
+        .await;
+    };
+    for times in 1..=8 {
+        tried(times).await;
         world.advance(600_000);
-        until("it is tried again", || async { world.wire.asked(&world.b.node) > tried }).await;
     }
-    until("it waits", || async { alice.pending().await[0].state == State::Queued }).await;
+    tried(9).await;
     let waits_until = alice.pending().await[0].next_attempt_at.unwrap();
     assert!(waits_until.since(world.clock.now()) > 60_000, "it would wait for more than a minute");
     world.wire.set(&world.b.node, Mood::Up);

@@ -44,6 +44,16 @@ pub(crate) async fn take(tx: &mut Tx, row: &OutboxId) -> Result<Vec<Lease>, Stor
     Ok(leases.into_iter().map(|(holder, until)| Lease { holder, until: UnixMillis(until) }).collect())
 }
 
+/// Forgets those whose word begins with `prefix`: their holder has stopped every attempt, or is known to be gone.
+pub(crate) async fn release(tx: &mut Tx, prefix: &str) -> Result<(), StoreError> {
+    let Some(connection) = tx.as_postgres() else { return Ok(()) };
+    sqlx::query("delete from displaced_leases where substr(holder, 1, length($1)) = $1")
+        .bind(prefix)
+        .execute(connection)
+        .await?;
+    Ok(())
+}
+
 /// Forgets those that are over. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
     let Some(connection) = tx.as_postgres() else { return Ok(0) };

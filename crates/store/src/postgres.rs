@@ -233,8 +233,9 @@ impl Postgres {
                 .await;
         match status {
             Ok((Some(status),)) if status == "in progress" => return Ok(None),
-            // A number that the server has not given out (any more): a crash has ended it.
-            Ok(_) | Err(sqlx::Error::Database(_)) => {}
+            Ok(_) => {}
+            // A number that the server has not given out (any more): a crash has ended it. Any other error says nothing.
+            Err(error) if is_in_the_future(&error) => {}
             Err(error) => return Err(error),
         }
         let (there,): (bool,) = sqlx::query_as("select exists (select from commit_marks where mark = $1)")
@@ -312,4 +313,13 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     let options = PgConnectOptions::from_str(url)
         .map_err(|_| StoreError::Address("it is no address of a PostgreSQL database".into()))?;
     Ok(options.application_name("vellum").options([("timezone", "UTC")]))
+}
+
+/// Whether a server says that it has not given out a transaction number yet.
+fn is_in_the_future(error: &sqlx::Error) -> bool {
+    const INVALID_PARAMETER_VALUE: &str = "22023";
+    error
+        .as_database_error()
+        .and_then(|error| error.code())
+        .is_some_and(|code| code == INVALID_PARAMETER_VALUE)
 }

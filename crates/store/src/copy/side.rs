@@ -238,6 +238,8 @@ impl Side {
     /// Whether nodes are connected. A SQLite file has a lock for that, which whoever calls takes.
     pub async fn nodes_at_work(&mut self) -> Result<bool, StoreError> {
         let Self::Postgres(c) = self else { return Ok(false) };
+        // Within a transaction the server would show who was there at the first look, again and again.
+        sqlx::raw_sql("select pg_stat_clear_snapshot()").execute(&mut *c).await?;
         let (count,): (i64,) = sqlx::query_as(
             "select count(*) from pg_stat_activity
              where datname = current_database() and application_name = 'vellum'",
@@ -426,6 +428,21 @@ impl Side {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn a_node_that_starts_while_a_source_is_held_still_is_seen() {
+        let Some(server) = vellum_test_database::shared_server() else { return };
+        let address = server.new_database();
+        crate::Store::open(&address).await.unwrap().close().await;
+        let mut side = Side::open_if_there(&address).await.unwrap().unwrap();
+        side.hold_still().await.unwrap();
+        while side.nodes_at_work().await.unwrap() {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        let node = crate::Store::open(&address).await.unwrap();
+        assert!(side.nodes_at_work().await.unwrap());
+        node.close().await;
+    }
 
     #[test]
     fn a_page_ends_before_it_is_too_long_and_has_one_row_at_least() {

@@ -6,7 +6,7 @@ use vellum_protocol::{Envelope, Handle, Json, MessageType, UnixMillis};
 use crate::conn::{Affected, on, per_engine};
 use crate::defects::{Defect, planted};
 use crate::row::{read, read_word};
-use crate::{Conn, OutboxId, StoreError, Tx, UserId};
+use crate::{Conn, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
 /// A row that this node may send now, until its lease ends.
 #[derive(Debug, Clone, PartialEq)]
@@ -318,6 +318,7 @@ pub async fn expire_leases(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreErr
 /// Hands leases back whose word begins with `prefix`: the holder is stopping, or is known to be gone.
 /// Returns how many.
 pub async fn release_leases(tx: &mut Tx, prefix: &str) -> Result<u64, StoreError> {
+    displaced_leases::release(tx, prefix).await?;
     Ok(on!(tx, c => sqlx::query(
         "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
          where state = 'delivering' and substr(lease_holder, 1, length($1)) = $1"
