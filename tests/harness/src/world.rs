@@ -21,7 +21,7 @@ use crate::ledger::Ledger;
 use crate::network::Network;
 use crate::plan::NODES;
 
-/// The defect that nodes are to have, for [`crate::run::Options`].
+/// The defect that nodes are to have, for [`crate::campaign::Options`].
 pub type Defect = Option<String>;
 
 /// One node.
