@@ -26,38 +26,34 @@ pub async fn sweep(node: &Arc<Node>) -> Result<(), StoreError> {
     let peers = node.peers.sweep(now);
     node.reports.sweep();
     node.withdrawals.sweep();
-    let forgotten = node
+    let an_hour_ago = now.plus_millis(-HOUR_MILLIS);
+    let (forgotten, changed_keys) = node
         .store
         .write(move |tx| {
             async move {
-                Ok::<_, StoreError>(
-                    sessions::purge(tx, now).await?
-                        + one_time_codes::purge(tx, now).await?
-                        + passkey_ceremonies::purge(tx, now).await?
-                        + device_transfers::purge(tx, now, now.plus_millis(-HOUR_MILLIS)).await?
-                        + transport_nonces::purge(tx, now).await?
-                        + applied_envelopes::purge(tx, now).await?
-                        + displaced_leases::purge(tx, now).await?,
-                )
+                let forgotten = sessions::purge(tx, now).await?
+                    + one_time_codes::purge(tx, now).await?
+                    + passkey_ceremonies::purge(tx, now).await?
+                    + device_transfers::purge(tx, now, an_hour_ago).await?
+                    + transport_nonces::purge(tx, now).await?
+                    + applied_envelopes::purge(tx, now).await?
+                    + displaced_leases::purge(tx, now).await?;
+                let changed_keys = peers::take_changed_keys(tx, an_hour_ago, KEYS_A_ROUND, now).await?;
+                Ok::<_, StoreError>((forgotten, changed_keys))
             }
             .boxed()
         })
         .await?;
     node.store.tidy(now).await?;
-    look_at_changed_keys(node).await?;
+    look_at_changed_keys(node, changed_keys);
     tracing::debug!(rows = forgotten, users, peers, "kept house");
     Ok(())
 }
 
-/// Looks once an hour whether a peer that shows another key than the pinned one still does. Nothing is sent to it
-/// meanwhile, so nothing else would notice that it shows the right one again.
-async fn look_at_changed_keys(node: &Arc<Node>) -> Result<(), StoreError> {
-    let now = node.clock.now();
-    let due = node.store.write(move |tx| {
-        async move { peers::take_changed_keys(tx, now.plus_millis(-HOUR_MILLIS), KEYS_A_ROUND, now).await }.boxed()
-    });
-    for domain in due.await? {
-        let Ok(domain) = Domain::parse(&domain) else { continue };
+/// Looks whether peers that show another key than the pinned one still do. Nothing is sent to them meanwhile, so
+/// nothing else would notice that one shows the right one again. Each is looked at once an hour.
+fn look_at_changed_keys(node: &Arc<Node>, domains: Vec<String>) {
+    for domain in domains.iter().filter_map(|domain| Domain::parse(domain).ok()) {
         let node = Arc::clone(node);
         // A round does not wait for the slowest of them.
         actix::spawn(async move {
@@ -68,5 +64,4 @@ async fn look_at_changed_keys(node: &Arc<Node>) -> Result<(), StoreError> {
             node.wake_delivery();
         });
     }
-    Ok(())
 }
