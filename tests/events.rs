@@ -67,10 +67,7 @@ impl Events {
 async fn a_client_hears_of_every_change_until_the_revocation_is_gone() {
     let node = TestNode::start_with(&[("VELLUM_FEDERATION__RETRY_FIRST_MS", "1500")]).await;
     let (ann, peer) = (node.person("ann").await, Peer::start().await);
-    let bob = peer.user("bob");
-    peer.invite(&bob, &ann.handle()).await;
-    ann.accept(&bob.handle).await;
-    ann.await_friends(&[&bob.handle]).await;
+    let bob = peer.friend_of(&ann, "bob").await;
     let mut events = Events::of(&node, &ann).await;
     assert_eq!(events.next().await.unwrap(), ("pending".to_owned(), json!({ "revocations": [] })));
 

@@ -14,10 +14,7 @@ async fn run(node: &TestNode, words: &[&str]) -> Value {
 async fn a_paused_queue_waits_and_goes_on_when_it_is_told() {
     let node = TestNode::start().await;
     let (ann, peer) = (node.person("ann").await, Peer::start().await);
-    let bob = peer.user("bob");
-    peer.invite(&bob, &ann.handle()).await;
-    ann.accept(&bob.handle).await;
-    ann.await_friends(&[&bob.handle]).await;
+    let bob = peer.friend_of(&ann, "bob").await;
     node.process.run(&["queue", "watch"]).await.unwrap();
 
     run(&node, &["queue", "pause"]).await;
@@ -37,10 +34,7 @@ async fn a_paused_queue_waits_and_goes_on_when_it_is_told() {
 async fn a_row_is_tried_at_once_and_dropped() {
     let node = TestNode::start_with(&[("VELLUM_FEDERATION__RETRY_FIRST_MS", "600000")]).await;
     let (ann, peer) = (node.person("ann").await, Peer::start().await);
-    let bob = peer.user("bob");
-    peer.invite(&bob, &ann.handle()).await;
-    ann.accept(&bob.handle).await;
-    ann.await_friends(&[&bob.handle]).await;
+    let bob = peer.friend_of(&ann, "bob").await;
     node.process.run(&["queue", "watch"]).await.unwrap();
     peer.set_mood(Mood::Answers(400, r#"{"message":"not today"}"#.to_owned()));
     ann.client.remove_friend(&bob.handle, Some(&ann.revocation(&bob.handle))).await.unwrap();
@@ -61,10 +55,7 @@ async fn a_row_is_tried_at_once_and_dropped() {
 async fn a_peer_with_another_key_is_left_alone_until_an_operator_has_compared_it() {
     let node = TestNode::start().await;
     let (ann, peer) = (node.person("ann").await, Peer::start().await);
-    let bob = peer.user("bob");
-    peer.invite(&bob, &ann.handle()).await;
-    ann.accept(&bob.handle).await;
-    ann.await_friends(&[&bob.handle]).await;
+    let bob = peer.friend_of(&ann, "bob").await;
     node.process.run(&["queue", "watch"]).await.unwrap();
 
     peer.change_key();

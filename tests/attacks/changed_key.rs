@@ -15,10 +15,7 @@ use crate::support::{Peer, TestNode, eventually, now};
 async fn another_key_is_not_believed_and_nothing_is_sent_to_it_and_the_old_one_works_again() {
     let node = TestNode::start().await;
     let (ann, peer) = (node.person("ann").await, Peer::start().await);
-    let bob = peer.user("bob");
-    peer.invite(&bob, &ann.handle()).await;
-    ann.accept(&bob.handle).await;
-    ann.await_friends(&[&bob.handle]).await;
+    let bob = peer.friend_of(&ann, "bob").await;
     let pinned = peer.server_key();
     // An operator's decision has manifests read anew; otherwise that is after five minutes.
     let read_anew = async || {

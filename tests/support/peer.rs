@@ -17,7 +17,7 @@ use vellum_protocol::{
     Signature, SigningSecret, base64,
 };
 
-use super::now;
+use super::{Person, now};
 
 /// How the peer answers at its inbox.
 #[derive(Debug, Clone)]
@@ -165,6 +165,15 @@ impl Peer {
     pub async fn invite(&self, from: &PeerUser, to: &Handle) {
         let (status, answer) = self.try_invite(from, to).await;
         assert_eq!(status, 202, "{answer}");
+    }
+
+    /// Somebody here who is a friend of a person on another server.
+    pub async fn friend_of(&self, person: &Person, alias: &str) -> PeerUser {
+        let user = self.user(alias);
+        self.invite(&user, &person.handle()).await;
+        person.accept(&user.handle).await;
+        person.await_friends(&[&user.handle]).await;
+        user
     }
 
     /// Has somebody here invite a person on another server: the status and the answer.
