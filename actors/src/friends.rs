@@ -58,7 +58,7 @@ pub async fn resolve(node: &Arc<Node>, handle: &Handle) -> Result<Resolved, Erro
         if user.identity.keys.is_none() {
             return Err(Error::UserNotFound);
         }
-        Resolved { peer: node.as_peer(&user)?, local: Some(user.id) }
+        Resolved { peer: node.as_peer(&user)?, local: Some(user.id.clone()) }
     } else {
         Resolved { peer: node.peers.resolve_user(node, handle, false).await?, local: None }
     };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use actix::Addr;
 use vellum_protocol::{Alias, Domain, Handle, SigningSecret};
 use vellum_store::friendships::Peer;
-use vellum_store::users::{self, User};
+use vellum_store::users::User;
 use vellum_store::{OutboxId, Store, UserId};
 
 use crate::delivery::{OutcomeBoard, RetryPolicy, RevocationDelivery, Wake, Withdraw};
@@ -178,15 +178,15 @@ impl Node {
     ///
     /// # Errors
     /// [`Error::NoSuchUser`].
-    pub async fn user(&self, id: &UserId) -> Result<User, Error> {
-        users::by_id(&mut *self.store.read().await?, id).await?.ok_or(Error::NoSuchUser)
+    pub async fn user(&self, id: &UserId) -> Result<Arc<User>, Error> {
+        self.store.user(id).await?.ok_or(Error::NoSuchUser)
     }
 
     /// The user with this alias, compared without case.
     ///
     /// # Errors
     /// Only what the database says.
-    pub async fn user_by_alias(&self, alias: &Alias) -> Result<Option<User>, Error> {
-        Ok(users::by_alias(&mut *self.store.read().await?, alias).await?)
+    pub async fn user_by_alias(&self, alias: &Alias) -> Result<Option<Arc<User>>, Error> {
+        Ok(self.store.user_by_alias(alias).await?)
     }
 }

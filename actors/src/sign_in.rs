@@ -12,7 +12,7 @@ use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq;
 use vellum_protocol::UnixMillis;
-use vellum_store::sessions::{Session, TokenHash};
+use vellum_store::sessions::{Known, Session, TokenHash};
 use vellum_store::users::{self, NewUser, User};
 use vellum_store::{SessionId, StoreError, Tx, UserId, one_time_codes, preferences, roles, sessions};
 
@@ -88,15 +88,6 @@ pub struct Opened {
     pub user: User,
     /// The session.
     pub session: Session,
-}
-
-/// Who presents a token.
-#[derive(Debug, Clone)]
-pub struct Caller {
-    /// The session.
-    pub session: Session,
-    /// What the user's roles allow.
-    pub permissions: Vec<String>,
 }
 
 /// Sends a one-time code to the address, if it has an account or registration is open. Does the same
@@ -234,24 +225,21 @@ pub(crate) async fn insert_session(
 ///
 /// # Errors
 /// Only what the database says.
-pub async fn authenticate(node: &Node, token: &SecretString) -> Result<Option<Caller>, Error> {
+pub async fn authenticate(node: &Node, token: &SecretString) -> Result<Option<Arc<Known>>, Error> {
     let now = node.clock.now();
-    let mut conn = node.store.read().await?;
-    let Some(mut session) = sessions::by_token(&mut conn, &token_hash(token), now).await? else {
-        return Ok(None);
-    };
-    let permissions = roles::permissions_of_user(&mut conn, &session.user_id).await?;
-    drop(conn);
-    if session.expires_at.since(now) < SESSION_MILLIS / 2 {
-        session.expires_at = now.plus_millis(SESSION_MILLIS);
-        let (id, until) = (session.id.clone(), session.expires_at);
-        let prolonged: Result<(), StoreError> = node
-            .store
-            .write(move |tx| async move { sessions::prolong(tx, &id, now, until).await }.boxed())
-            .await;
-        prolonged?;
+    let Some(known) = node.store.session(&token_hash(token), now).await? else { return Ok(None) };
+    if known.session.expires_at.since(now) >= SESSION_MILLIS / 2 {
+        return Ok(Some(known));
     }
-    Ok(Some(Caller { session, permissions }))
+    let mut known = Arc::unwrap_or_clone(known);
+    known.session.expires_at = now.plus_millis(SESSION_MILLIS);
+    let Session { id, user_id, expires_at, .. } = known.session.clone();
+    let prolonged: Result<(), StoreError> = node
+        .store
+        .write(move |tx| async move { sessions::prolong(tx, &user_id, &id, now, expires_at).await }.boxed())
+        .await;
+    prolonged?;
+    Ok(Some(Arc::new(known)))
 }
 
 /// Somebody with what they may do, for answers that show it.

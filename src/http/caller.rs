@@ -2,6 +2,7 @@
 
 use std::future::Future;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use actix_web::dev::Payload;
 use actix_web::http::Method;
@@ -11,7 +12,7 @@ use secrecy::SecretString;
 use vellum_actors::trace::TraceParent;
 use vellum_actors::{Asker, Origin, sign_in};
 use vellum_store::UserId;
-use vellum_store::sessions::Session;
+use vellum_store::sessions::{Known, Session};
 
 use super::App;
 use super::error::Problem;
@@ -23,9 +24,7 @@ pub const COOKIE: &str = "auth_session";
 /// Somebody with a session. As a parameter of a handler it makes 401 the answer to anybody else.
 #[derive(Debug, Clone)]
 pub struct Caller {
-    /// The session.
-    pub session: Session,
-    permissions: Vec<String>,
+    known: Arc<Known>,
     /// The address of this request.
     ip: Option<String>,
     /// Its place in a trace.
@@ -39,10 +38,16 @@ pub struct Caller {
 pub struct MaybeCaller(pub Option<Caller>);
 
 impl Caller {
+    /// The session.
+    #[must_use]
+    pub fn session(&self) -> &Session {
+        &self.known.session
+    }
+
     /// Whose session it is.
     #[must_use]
     pub fn user(&self) -> &UserId {
-        &self.session.user_id
+        &self.session().user_id
     }
 
     /// Refuses a caller whose roles do not allow this.
@@ -50,7 +55,7 @@ impl Caller {
     /// # Errors
     /// 403.
     pub fn require(&self, permission: &str) -> Result<(), Problem> {
-        if self.permissions.iter().any(|held| held == permission) {
+        if self.known.permissions.iter().any(|held| held == permission) {
             Ok(())
         } else {
             Err(Problem::forbidden(format!("This needs the permission {permission}.")))
@@ -61,7 +66,7 @@ impl Caller {
 impl From<&Caller> for Asker {
     fn from(caller: &Caller) -> Self {
         let origin =
-            Origin { session: Some(caller.session.id.clone()), ip: caller.ip.clone(), trace: caller.trace };
+            Origin { session: Some(caller.session().id.clone()), ip: caller.ip.clone(), trace: caller.trace };
         Self { user: caller.user().clone(), origin }
     }
 }
@@ -91,11 +96,11 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     let Some(token) = presented(request, &app)? else {
         return Ok(None);
     };
-    let Some(found) = sign_in::authenticate(&app.node, &token).await? else { return Ok(None) };
-    app.limiters.count_user(request, &found.session.user_id)?;
+    let Some(known) = sign_in::authenticate(&app.node, &token).await? else { return Ok(None) };
+    app.limiters.count_user(request, &known.session.user_id)?;
     let ip = limits::client_address(request, &app.trusted_proxies).map(|address| address.to_string());
     let trace = request.extensions().get::<TraceParent>().copied();
-    Ok(Some(Caller { session: found.session, permissions: found.permissions, ip, trace, token }))
+    Ok(Some(Caller { known, ip, trace, token }))
 }
 
 /// The token that a request carries. One in the `Authorization` header is looked at first, and alone: a

@@ -94,7 +94,7 @@ async fn current(
     Ok(super::secret(&json!({
         "token": caller.token.expose_secret(),
         "user": user_view(&profile),
-        "session": session_view(&caller.session),
+        "session": session_view(caller.session()),
         "subscription": subscription(),
     })))
 }
@@ -110,7 +110,7 @@ async fn current_permissions(app: web::Data<App>, caller: Caller) -> Result<Http
 }
 
 async fn end_current(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    app.node.ask(&caller, EndSession { id: caller.session.id.clone() }).await?;
+    app.node.ask(&caller, EndSession { id: caller.session().id.clone() }).await?;
     Ok(signed_out())
 }
 
@@ -142,7 +142,7 @@ async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Probl
             "expiresAt": shown(session.expires_at),
             "ipv4": session.ip,
             "userAgent": session.user_agent,
-            "current": session.id == caller.session.id,
+            "current": session.id == caller.session().id,
         })
     };
     Ok(super::private(&found.iter().map(view).collect::<Vec<Value>>()))

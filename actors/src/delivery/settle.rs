@@ -73,7 +73,8 @@ pub(super) async fn deliver_here(node: &Arc<Node>, leased: &Leased) -> Verdict {
 async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> {
     let content = &leased.envelope.content;
     let recipient = node.user_by_alias(content.to.alias()).await?.ok_or(Error::UserNotFound)?;
-    let sender = node.as_peer(&node.user(&leased.user_id).await?)?;
+    let sender = node.user(&leased.user_id).await?;
+    let sender = node.as_peer(&sender)?;
     leased.envelope.verify(&sender.signing_key).map_err(|_| Error::BadSignature)?;
     let receive = Receive {
         message_type: content.message_type,

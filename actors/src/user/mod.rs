@@ -195,15 +195,14 @@ async fn is_rolled_back(conn: &mut Conn, known: KmVersion, current: KmVersion) -
 /// # Errors
 /// [`Error::ServerRolledBack`], [`Error::NoSuchUser`].
 pub async fn identity(node: &Node, user: &UserId, known: Option<KmVersion>) -> Result<Identity, Error> {
-    let mut conn = node.store.read().await?;
-    let identity = load(&mut conn, user).await?.identity;
-    let current = identity.km_version;
-    match known {
-        Some(known) if is_rolled_back(&mut conn, known, current).await? => {
-            Err(Error::ServerRolledBack { current })
-        }
-        _ => Ok(identity),
+    let user = node.user(user).await?;
+    let current = user.identity.km_version;
+    if let Some(known) = known.filter(|known| *known > current)
+        && is_rolled_back(&mut *node.store.read().await?, known, current).await?
+    {
+        return Err(Error::ServerRolledBack { current });
     }
+    Ok(user.identity.clone())
 }
 
 /// Serializes the commands of one user.

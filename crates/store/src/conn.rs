@@ -11,7 +11,7 @@ use sqlx::postgres::PgQueryResult;
 use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
 
-use crate::StoreError;
+use crate::{StoreError, UserId};
 
 /// A connection that queries run on, whatever the engine.
 #[derive(Debug)]
@@ -128,17 +128,36 @@ impl DerefMut for Reader {
 /// A transaction under way: everything done through it happens, or nothing does. Reads through it see
 /// its own changes.
 #[derive(Debug)]
-pub struct Tx(pub(crate) Conn);
+pub struct Tx {
+    pub(crate) conn: Conn,
+    touched: Vec<UserId>,
+}
+
+impl Tx {
+    pub(crate) fn new(conn: Conn) -> Self {
+        Self { conn, touched: Vec::new() }
+    }
+
+    /// To be called with every change of a user's row, sessions or roles, so that nobody goes on with what was read before.
+    pub(crate) fn touch(&mut self, user: &UserId) {
+        self.touched.push(user.clone());
+    }
+
+    /// Whom the changes since the last call have touched.
+    pub(crate) fn take_touched(&mut self) -> Vec<UserId> {
+        std::mem::take(&mut self.touched)
+    }
+}
 
 impl Deref for Tx {
     type Target = Conn;
     fn deref(&self) -> &Conn {
-        &self.0
+        &self.conn
     }
 }
 
 impl DerefMut for Tx {
     fn deref_mut(&mut self) -> &mut Conn {
-        &mut self.0
+        &mut self.conn
     }
 }

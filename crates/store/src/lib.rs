@@ -13,6 +13,7 @@ mod defects;
 mod error;
 mod ids;
 mod postgres;
+mod recent;
 mod row;
 mod sqlite;
 mod store;

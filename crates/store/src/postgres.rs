@@ -181,7 +181,7 @@ impl Postgres {
         let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *connection).await;
         match begun.and_then(|row| row.try_get::<String, _>(0)) {
             Ok(transaction) => {
-                Ok((Tx(Conn::postgres(connection)), Mark { name: name.to_string(), transaction }))
+                Ok((Tx::new(Conn::postgres(connection)), Mark { name: name.to_string(), transaction }))
             }
             Err(error) => {
                 abandon(connection);
@@ -298,7 +298,7 @@ async fn undo(mut tx: Tx) {
 }
 
 fn give_away(tx: Tx) {
-    if let EngineConn::Postgres(connection) = tx.0.engine {
+    if let EngineConn::Postgres(connection) = tx.conn.engine {
         abandon(connection);
     }
 }

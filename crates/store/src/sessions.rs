@@ -28,6 +28,15 @@ pub struct Session {
     pub ip: Option<String>,
 }
 
+/// A session with what its user may do.
+#[derive(Debug, Clone)]
+pub struct Known {
+    /// The session.
+    pub session: Session,
+    /// What the user's roles allow.
+    pub permissions: Vec<String>,
+}
+
 #[derive(FromRow)]
 struct SessionRow {
     id: SessionId,
@@ -85,13 +94,15 @@ pub async fn by_token(
     Ok(row.map(Session::from))
 }
 
-/// Moves the end of a session that still runs at `now`.
+/// Moves the end of a user's session that still runs at `now`.
 pub async fn prolong(
     tx: &mut Tx,
+    user: &UserId,
     id: &SessionId,
     now: UnixMillis,
     until: UnixMillis,
 ) -> Result<(), StoreError> {
+    tx.touch(user);
     on!(tx, c => sqlx::query("update sessions set last_used_at = $2, expires_at = $3 where id = $1 and expires_at > $2")
         .bind(id).bind(now.0).bind(until.0).execute(c).await.map(Affected::from))?;
     Ok(())
@@ -109,6 +120,7 @@ pub async fn of_user(conn: &mut Conn, user: &UserId, now: UnixMillis) -> Result<
 
 /// Ends every session of a user but `kept`. Returns how many.
 pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>) -> Result<u64, StoreError> {
+    tx.touch(user);
     Ok(on!(tx, c => sqlx::query("delete from sessions where user_id = $1 and id <> coalesce($2, '')")
         .bind(user).bind(kept).execute(c).await.map(Affected::from))?
     .rows_affected())
@@ -116,12 +128,13 @@ pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>)
 
 /// Ends one session of a user. Tells whether there was one.
 pub async fn delete(tx: &mut Tx, user: &UserId, id: &SessionId) -> Result<bool, StoreError> {
+    tx.touch(user);
     let done = on!(tx, c => sqlx::query("delete from sessions where id = $1 and user_id = $2")
         .bind(id).bind(user).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
 }
 
-/// Forgets sessions that have ended. Returns how many.
+/// Forgets sessions that have ended, which opened nothing any more. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
     Ok(on!(tx, c => sqlx::query("delete from sessions where expires_at <= $1").bind(now.0).execute(c).await.map(Affected::from))?
         .rows_affected())

@@ -15,6 +15,7 @@ use tokio::sync::oneshot;
 
 use crate::conn::{Conn, Reader, Tx};
 use crate::error::TxError;
+use crate::recent::Recent;
 use crate::writer::{Done, Writer};
 use crate::{StoreError, TxFuture};
 
@@ -30,6 +31,7 @@ pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../mi
 pub(crate) struct Sqlite {
     pub readers: SqlitePool,
     pub writers: SqlitePool,
+    pub recent: Recent,
     writer: Writer,
 }
 
@@ -52,7 +54,9 @@ impl Sqlite {
             .acquire_timeout(BUSY_TIMEOUT)
             .connect_with(options.read_only(true))
             .await?;
-        Ok(Self { readers, writers, writer: Writer::start(conn) })
+        let recent = Recent::new();
+        let writer = Writer::start(conn, recent.clone());
+        Ok(Self { readers, writers, recent, writer })
     }
 
     pub async fn read(&self) -> Result<Reader, StoreError> {

@@ -1,16 +1,20 @@
 //! A node's database, whichever engine it is: [`Store::read`] and [`Store::write`].
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use vellum_protocol::UnixMillis;
+use vellum_protocol::{Alias, UnixMillis};
 
 use crate::conn::{Reader, Tx};
 use crate::copy;
 use crate::error::TxError;
 use crate::postgres::Postgres;
+use crate::recent::Recent;
+use crate::sessions::{self, Known, TokenHash};
 use crate::signals::Signals;
 use crate::sqlite::{self, Sqlite};
-use crate::{StoreError, TxFuture};
+use crate::users::{self, User};
+use crate::{StoreError, TxFuture, UserId, roles};
 
 /// A node's database. Clones are handles to the same one.
 #[derive(Clone)]
@@ -81,6 +85,73 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(database) => database.read().await,
             Engine::Postgres(database) => database.read().await,
+        }
+    }
+
+    /// The session with this token that has not ended at `now`, and what its user may do.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn session(
+        &self,
+        token: &TokenHash,
+        now: UnixMillis,
+    ) -> Result<Option<Arc<Known>>, StoreError> {
+        let recent = self.recent();
+        if let Some(known) = recent.and_then(|recent| recent.session(token)) {
+            return Ok((known.session.expires_at > now).then_some(known));
+        }
+        let before = recent.map(Recent::before);
+        let mut conn = self.read().await?;
+        let Some(session) = sessions::by_token(&mut conn, token, now).await? else { return Ok(None) };
+        let permissions = roles::permissions_of_user(&mut conn, &session.user_id).await?;
+        let known = Arc::new(Known { session, permissions });
+        if let (Some(recent), Some(before)) = (recent, before) {
+            recent.keep_session(before, token, &known);
+        }
+        Ok(Some(known))
+    }
+
+    /// The user with this id.
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn user(&self, id: &UserId) -> Result<Option<Arc<User>>, StoreError> {
+        let recent = self.recent();
+        if let Some(user) = recent.and_then(|recent| recent.user(id)) {
+            return Ok(Some(user));
+        }
+        let before = recent.map(Recent::before);
+        let user = users::by_id(&mut *self.read().await?, id).await?.map(Arc::new);
+        if let (Some(recent), Some(before), Some(user)) = (recent, before, &user) {
+            recent.keep_user(before, user);
+        }
+        Ok(user)
+    }
+
+    /// The user with this alias, compared without case (wire protocol, section 1).
+    ///
+    /// # Errors
+    /// When the database cannot be read.
+    pub async fn user_by_alias(&self, alias: &Alias) -> Result<Option<Arc<User>>, StoreError> {
+        let folded = alias.folded();
+        let recent = self.recent();
+        if let Some(user) = recent.and_then(|recent| recent.user_by_alias(&folded)) {
+            return Ok(Some(user));
+        }
+        let before = recent.map(Recent::before);
+        let user = users::by_alias(&mut *self.read().await?, alias).await?.map(Arc::new);
+        if let (Some(recent), Some(before), Some(user)) = (recent, before, &user) {
+            recent.keep_alias(before, &folded, user);
+        }
+        Ok(user)
+    }
+
+    /// What was read a moment ago; nothing is kept of a database that others change.
+    fn recent(&self) -> Option<&Recent> {
+        match &self.engine {
+            Engine::Sqlite(database) => Some(&database.recent),
+            Engine::Postgres(_) => None,
         }
     }
 

@@ -224,6 +224,7 @@ pub async fn set_names(
     last_name: Option<&str>,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
+    tx.touch(id);
     on!(tx, c => sqlx::query("update users set first_name = $2, last_name = $3, updated_at = $4 where id = $1")
         .bind(id).bind(first_name).bind(last_name).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(())
@@ -234,6 +235,7 @@ pub async fn set_names(
 /// # Errors
 /// [`StoreError::Duplicate`] when another user has it, in whatever case.
 pub async fn set_alias(tx: &mut Tx, id: &UserId, alias: &Alias, now: UnixMillis) -> Result<(), StoreError> {
+    tx.touch(id);
     on!(tx, c => sqlx::query("update users set alias = $2, alias_folded = $3, updated_at = $4 where id = $1")
         .bind(id).bind(alias.as_str()).bind(alias.folded()).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(())
@@ -249,6 +251,7 @@ pub async fn swap_keys(
     next: KmVersion,
     now: UnixMillis,
 ) -> Result<bool, StoreError> {
+    tx.touch(id);
     let mut expected = expected;
     if planted(Defect::NoCompareAndSwap) {
         expected = by_id(tx, id).await?.map_or(expected, |user| user.identity.km_version);
@@ -269,6 +272,7 @@ pub async fn swap_keys(
 
 /// Clears the keys and sets the version back to the first: the user's part of a reset.
 pub async fn clear_keys(tx: &mut Tx, id: &UserId, now: UnixMillis) -> Result<(), StoreError> {
+    tx.touch(id);
     on!(tx, c => sqlx::query(
         "update users set signing_key = null, encryption_key = null, km_version = 1, updated_at = $2 where id = $1"
     )

@@ -24,6 +24,7 @@ use tokio::sync::{mpsc, oneshot};
 use crate::StoreError;
 use crate::conn::{Conn, Tx};
 use crate::defects::{Defect, planted};
+use crate::recent::Recent;
 
 /// How many jobs one commit may hold: a bound on how long the first of them waits for the last.
 const LARGEST_GROUP: usize = 128;
@@ -54,10 +55,10 @@ enum Request {
 }
 
 impl Writer {
-    /// Starts the writer on its own connection.
-    pub fn start(conn: Conn) -> Self {
+    /// Starts the writer on its own connection. It sees to it that nothing `recent` is older than an answered change.
+    pub fn start(conn: Conn, recent: Recent) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE);
-        tokio::spawn(serve(Tx(conn), requests));
+        tokio::spawn(serve(Tx::new(conn), recent, requests));
         Self { queue }
     }
 
@@ -78,11 +79,11 @@ impl Writer {
     }
 }
 
-async fn serve(mut tx: Tx, mut requests: mpsc::Receiver<Request>) {
+async fn serve(mut tx: Tx, recent: Recent, mut requests: mpsc::Receiver<Request>) {
     let mut closing = None;
     while closing.is_none() {
         match requests.recv().await {
-            Some(Request::Run(first)) => closing = commit_group(&mut tx, first, &mut requests).await,
+            Some(Request::Run(first)) => closing = commit_group(&mut tx, &recent, first, &mut requests).await,
             Some(Request::Close(done)) => closing = Some(done),
             None => return,
         }
@@ -99,6 +100,7 @@ async fn serve(mut tx: Tx, mut requests: mpsc::Receiver<Request>) {
 /// if one stood in the queue.
 async fn commit_group(
     tx: &mut Tx,
+    recent: &Recent,
     first: Job,
     requests: &mut mpsc::Receiver<Request>,
 ) -> Option<oneshot::Sender<()>> {
@@ -120,7 +122,7 @@ async fn commit_group(
     }
     // A count of jobs is far below where floats lose whole numbers.
     let jobs = u32::try_from(group.answers.len()).unwrap_or(u32::MAX);
-    group.commit(tx).await;
+    group.commit(tx, recent).await;
     histogram!("vellum_database_group_seconds").record(started.elapsed());
     histogram!("vellum_database_group_jobs").record(f64::from(jobs));
     closing
@@ -172,7 +174,7 @@ impl Group {
         Ok(())
     }
 
-    async fn commit(mut self, tx: &mut Tx) {
+    async fn commit(mut self, tx: &mut Tx, recent: &Recent) {
         if planted(Defect::AckBeforeCommit) {
             self.answers.drain(..).for_each(|answer| answer(Ok(())));
             // A slow disk.
@@ -184,6 +186,7 @@ impl Group {
             self.abandon(tx, error).await;
             return;
         }
+        recent.forget(&tx.take_touched());
         for answer in self.answers {
             answer(Ok(()));
         }

@@ -7,6 +7,7 @@ mod outbox;
 mod outbox_leasing;
 mod passkeys;
 mod peers;
+mod recent;
 mod relationships;
 mod sign_in;
 mod support;

@@ -132,11 +132,12 @@ async fn a_session_is_found_by_its_token_until_it_ends() {
     assert_eq!(holder(&db, 1, 999).await.as_ref(), Some(&session));
     assert_eq!(holder(&db, 1, 1000).await, None);
     assert_eq!(holder(&db, 2, 0).await, None);
-    let id = session.id.clone();
-    db.write(move |tx| async move { sessions::prolong(tx, &id, t(999), t(3000)).await }.boxed()).await;
+    let (id, user) = (session.id.clone(), alice.clone());
+    db.write(move |tx| async move { sessions::prolong(tx, &user, &id, t(999), t(3000)).await }.boxed()).await;
     assert_eq!(holder(&db, 1, 2999).await.unwrap().last_used_at, t(999));
     let id = session.id.clone();
-    db.write(move |tx| async move { sessions::prolong(tx, &id, t(3000), t(9000)).await }.boxed()).await;
+    db.write(move |tx| async move { sessions::prolong(tx, &alice, &id, t(3000), t(9000)).await }.boxed())
+        .await;
     assert_eq!(holder(&db, 1, 3000).await, None, "one that has ended does not come back");
 }
 
