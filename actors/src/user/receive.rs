@@ -4,7 +4,7 @@
 use futures_util::FutureExt;
 use vellum_protocol::{Handle, Json, JsonObject, MessageType, UnixMillis};
 use vellum_store::applied_envelopes::{self, AppliedEnvelope};
-use vellum_store::friendships::{self, Peer};
+use vellum_store::friendships::{self, Friendship, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::shares::{self, Resource, Role, Share, Status as ShareStatus};
 use vellum_store::{InvitationId, OutboxId, ShareId, Tx, outbox};
@@ -73,9 +73,11 @@ impl Receive {
         }
         let sender = self.sender.handle.as_str();
         if let Some(earlier) = applied_envelopes::find(tx, sender, &self.nonce).await? {
-            // The same envelope again: the sender may have missed our answer, so it is given once more.
+            // The same envelope again: the sender may have missed our answer, so it is given once more. A friendship
+            // that has begun since is no part of it: the sender learns of that from what began it, with its date.
             let same = earlier.signature == self.signature && earlier.recipient_handle == self.to.as_str();
-            let friends = friendships::find(tx, &scope.user, &self.sender.handle).await?.is_some();
+            let friendship = friendships::find(tx, &scope.user, &self.sender.handle).await?;
+            let friends = friendship.is_some_and(|known| known.established_at <= earlier.applied_at);
             return if same {
                 Ok(Received { applied: earlier.applied, friends })
             } else {
@@ -97,8 +99,9 @@ impl Receive {
             message_type: self.message_type.as_str().to_owned(),
             signature: self.signature.clone(),
             applied: received.applied,
+            applied_at: scope.now,
         };
-        applied_envelopes::insert(tx, &envelope, scope.now, self.forgotten_at(scope.now)).await?;
+        applied_envelopes::insert(tx, &envelope, self.forgotten_at(scope.now)).await?;
         Ok(received)
     }
 
@@ -128,11 +131,8 @@ impl Receive {
             && friendship.friend.signing_key == peer.signing_key
             && self.signed_at <= friendship.revocable_from
         {
-            // The other half of two crossing invitations, which are a friendship since. It may have begun with an answer
-            // to ours, and be dated by our clock; now the peer's is known.
-            if friendship.revocable_from == friendship.established_at {
-                friendships::date_back(tx, me, &peer.handle, self.by_peers_clock(scope.now)).await?;
-            }
+            // The other half of two crossing invitations, which are a friendship since.
+            self.date_back(tx, scope, &friendship).await?;
             return Ok(Received { applied: false, friends: true });
         }
         if invitations::with_peer(tx, me, Direction::Incoming, &peer.handle).await?.is_some() {
@@ -164,14 +164,25 @@ impl Receive {
         Ok(Received { applied: true, friends: true })
     }
 
-    /// Two that are friends agree already: an answer of ours was lost. A key that is another one by now is
-    /// taken note of, and marked like any change of a friend's key.
+    /// Dates a friendship that began with an answer to our invitation, and so by our clock, by what the peer has signed.
+    async fn date_back(&self, tx: &mut Tx, scope: &Scope, friendship: &Friendship) -> Result<(), Error> {
+        if friendship.revocable_from == friendship.established_at {
+            let at = self.by_peers_clock(scope.now);
+            friendships::date_back(tx, &scope.user, &self.sender.handle, at).await?;
+        }
+        Ok(())
+    }
+
+    /// Two that are friends agree already: an answer of ours was lost, or theirs to our invitation said it first. A key that
+    /// is another one by now is taken note of, and marked like any change of a friend's key.
     async fn accepted_again(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let known = friendships::find(tx, &scope.user, &self.sender.handle).await?;
         let known = known.ok_or(Refusal::NoOriginalInvitation)?;
         let changed = known.friend.signing_key != self.sender.signing_key;
         if changed {
             friendships::update_peer(tx, &scope.user, &self.sender, Some(scope.now)).await?;
+        } else {
+            self.date_back(tx, scope, &known).await?;
         }
         Ok(Received { applied: changed, friends: true })
     }

@@ -1,11 +1,13 @@
 //! Friendships between two nodes: both sides agree in the end, whatever is lost or late on the way.
 
+use futures_util::FutureExt;
 use vellum_actors::friends::{self, Notice};
 use vellum_actors::inbox::Refusal;
 use vellum_actors::user::{CancelInvitation, Receive, Received, Reject};
 use vellum_actors::{Error, Node};
 use vellum_protocol::{Handle, JsonObject, MessageType};
-use vellum_store::friendships::Peer;
+use vellum_store::StoreError;
+use vellum_store::friendships::{self, Peer};
 use vellum_store::invitations::{Direction, Status};
 
 use crate::support::{Mood, Person, T0, World, fields, until};
@@ -216,6 +218,43 @@ async fn an_envelope_received_again_is_answered_the_same_and_changes_nothing() {
     bob.node.ask(&bob.id, Reject { id: stands_id(&bob, &alice).await, signed: None }).await.unwrap();
     assert_eq!(bob.node.ask(&bob.id, invite).await.unwrap(), first);
     assert!(bob.invitation_of(&alice).await.is_none(), "it does not open what was answered");
+}
+
+#[actix::test]
+async fn an_invitation_received_again_after_its_acceptance_is_answered_as_before() {
+    let (world, alice, bob) = World::with_two_people().await;
+    let invite = invite_from(&alice, &bob.handle, "n", "s");
+    let first = bob.node.ask(&bob.id, invite.clone()).await.unwrap();
+    world.wire.set(&world.a.node, Mood::Down);
+    world.clock.advance(1_000);
+    bob.accept_from(&alice).await.unwrap();
+    assert!(bob.has_friend(&alice).await);
+    assert_eq!(first, Received { applied: true, friends: false });
+    // Otherwise her node would date the friendship by its own clock, and his revocation could come before it.
+    assert_eq!(bob.node.ask(&bob.id, invite).await.unwrap(), first);
+}
+
+#[actix::test]
+async fn what_an_answer_has_begun_is_dated_by_the_acceptance_that_follows() {
+    const BEHIND: i64 = -200_000;
+    let (world, alice, bob) = World::with_two_people().await;
+    let me = as_peer(&bob);
+    let (id, now) = (alice.id.clone(), world.clock.now());
+    let begun: Result<(), StoreError> = alice
+        .node
+        .store
+        .write(move |tx| async move { friendships::establish(tx, &id, &me, now, now).await }.boxed())
+        .await;
+    begun.unwrap();
+    let at = now.plus_millis(BEHIND);
+    let accept = Receive {
+        message_type: MessageType::FriendAccept,
+        signed_at: at,
+        ..invite_from(&bob, &alice.handle, "accepts", "s")
+    };
+    let received = alice.node.ask(&alice.id, accept).await.unwrap();
+    assert_eq!(received, Received { applied: false, friends: true });
+    assert_eq!(alice.friends().await[0].revocable_from, at);
 }
 
 async fn stands_id(person: &Person, from: &Person) -> vellum_store::InvitationId {

@@ -22,7 +22,7 @@ async fn set_alias(person: &Person, alias: &str) -> Result<(), Error> {
 }
 
 async fn keys_of(person: &Person) -> (Option<Keys>, i64) {
-    let identity = person.node.user(&person.id).await.unwrap().identity;
+    let identity = person.node.user(&person.id).await.unwrap().identity.clone();
     (identity.keys, identity.km_version.get())
 }
 
@@ -184,7 +184,7 @@ async fn a_reset_remembers_everybody_and_wipes_every_relationship() {
     for direction in [Direction::Incoming, Direction::Outgoing] {
         assert!(alice.invitations(direction).await.is_empty());
     }
-    let identity = alice.node.user(&alice.id).await.unwrap().identity;
+    let identity = alice.node.user(&alice.id).await.unwrap().identity.clone();
     assert_eq!((identity.alias.as_ref(), identity.keys), (Some(alice.handle.alias()), None));
     assert_eq!(alice.reset().await, 3, "a second reset forgets nobody");
 }
@@ -201,7 +201,7 @@ async fn resets_registrations_and_alias_changes_at_once_equal_some_order_of_them
     let (resets, registrations, changes) = tokio::join!(resets, registrations, changes);
     assert!(resets.iter().all(Result::is_ok));
     assert!(registrations.iter().all(Result::is_ok) && changes.iter().all(Result::is_ok));
-    let identity = alice.node.user(&alice.id).await.unwrap().identity;
+    let identity = alice.node.user(&alice.id).await.unwrap().identity.clone();
     let alias = identity.alias.unwrap();
     assert!(aliases.iter().any(|offered| offered == alias.as_str()));
     assert!(identity.keys.is_none_or(|keys| offered.contains(&keys)));

@@ -260,7 +260,7 @@ async fn names_and_preferences_change_one_by_one_and_a_name_can_be_cleared() {
     assert_eq!(names(set("Alice"), set("Liddell")).await, is(Some("Alice"), Some("Liddell")));
     assert_eq!(names(NameChange::Keep, NameChange::Set(None)).await, is(Some("Alice"), None));
     let kept = alice.node.user(&alice.id).await.unwrap();
-    assert_eq!((kept.first_name.as_deref(), kept.last_name), (Some("Alice"), None));
+    assert_eq!((kept.first_name.as_deref(), kept.last_name.as_deref()), (Some("Alice"), None));
 
     let prefer = async |language: Option<&str>, unit_system: Option<&str>| {
         let (language, unit_system) = (language.map(str::to_owned), unit_system.map(str::to_owned));

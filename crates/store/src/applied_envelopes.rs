@@ -21,6 +21,8 @@ pub struct AppliedEnvelope {
     pub signature: String,
     /// Whether it changed anything.
     pub applied: bool,
+    /// When it was carried out.
+    pub applied_at: UnixMillis,
 }
 
 #[derive(FromRow)]
@@ -29,12 +31,13 @@ struct AppliedRow {
     message_type: String,
     signature: String,
     applied: i64,
+    applied_at: i64,
 }
 
 /// What was carried out under this sender's nonce, if anything.
 pub async fn find(conn: &mut Conn, sender: &str, nonce: &str) -> Result<Option<AppliedEnvelope>, StoreError> {
     let row: Option<AppliedRow> = on!(conn, c => sqlx::query_as(
-        "select recipient_handle, message_type, signature, applied from applied_envelopes
+        "select recipient_handle, message_type, signature, applied, applied_at from applied_envelopes
          where sender_handle = $1 and nonce = $2"
     )
     .bind(sender).bind(nonce).fetch_optional(c).await)?;
@@ -45,19 +48,15 @@ pub async fn find(conn: &mut Conn, sender: &str, nonce: &str) -> Result<Option<A
         message_type: row.message_type,
         signature: row.signature,
         applied: row.applied != 0,
+        applied_at: UnixMillis(row.applied_at),
     }))
 }
 
-/// Remembers that an envelope was carried out at `now`, until `until`.
+/// Remembers that an envelope was carried out, until `until`.
 ///
 /// # Errors
 /// [`StoreError::Duplicate`] when one with the same sender and nonce was carried out before.
-pub async fn insert(
-    tx: &mut Tx,
-    envelope: &AppliedEnvelope,
-    now: UnixMillis,
-    until: UnixMillis,
-) -> Result<(), StoreError> {
+pub async fn insert(tx: &mut Tx, envelope: &AppliedEnvelope, until: UnixMillis) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query(
         "insert into applied_envelopes (sender_handle, nonce, recipient_handle, message_type, signature, applied,
              applied_at, expires_at)
@@ -69,7 +68,7 @@ pub async fn insert(
     .bind(&envelope.message_type)
     .bind(&envelope.signature)
     .bind(i64::from(envelope.applied))
-    .bind(now.0)
+    .bind(envelope.applied_at.0)
     .bind(until.0)
     .execute(c).await.map(Affected::from))?;
     Ok(())

@@ -191,11 +191,11 @@ async fn an_envelope_is_carried_out_once_a_sender_and_nonce() {
         message_type: "FRIEND_INVITE".into(),
         signature: "s".into(),
         applied: true,
+        applied_at: T0,
     };
     let insert = |envelope: AppliedEnvelope| {
-        db.store.write(move |tx| {
-            async move { applied_envelopes::insert(tx, &envelope, T0, t(1000)).await }.boxed()
-        })
+        db.store
+            .write(move |tx| async move { applied_envelopes::insert(tx, &envelope, t(1000)).await }.boxed())
     };
     insert(envelope.clone()).await.unwrap();
     let other = AppliedEnvelope { signature: "another".into(), ..envelope.clone() };
