@@ -157,8 +157,12 @@ impl Receive {
 
     async fn accepted(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let (me, peer) = (&scope.user, &self.sender);
-        if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await?.is_none() {
+        let Some(ours) = invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await? else {
             return self.accepted_again(tx, scope).await;
+        };
+        if outbox::invites_after_revoking(tx, me, &peer.handle, &ours.id).await? {
+            // What is accepted is an earlier invitation, and the revocation is about to end that at the peer's.
+            return Err(Refusal::NoOriginalInvitation.into());
         }
         become_friends(tx, me, peer, scope.now, self.by_peers_clock(scope.now)).await?;
         Ok(Received { applied: true, friends: true })
@@ -229,7 +233,12 @@ impl Receive {
 
     async fn revoked(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let cutoff = self.by_peers_clock(scope.now);
-        let applied = end_relationship(tx, &scope.user, &self.sender.handle, cutoff).await?;
+        let (me, peer) = (&scope.user, &self.sender.handle);
+        let applied = end_relationship(tx, me, peer, cutoff).await?;
+        if applied && friendships::find(tx, me, peer).await?.is_none() {
+            // It would be taken for the answer to an invitation that has followed.
+            outbox::drop_acceptances(tx, me, peer).await?;
+        }
         Ok(Received { applied, friends: false })
     }
 }

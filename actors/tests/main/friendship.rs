@@ -382,6 +382,55 @@ async fn a_new_invitation_that_overtakes_the_revocation_is_none_of_the_old_frien
 }
 
 #[actix::test]
+async fn accepting_what_a_revocation_is_about_to_end_is_not_taken_for_accepting_the_next_invitation() {
+    let (world, mut alice, bob) = World::with_two_people().await;
+    alice.invite(&bob).await.unwrap();
+    until("it has arrived", || async { bob.invitation_of(&alice).await.is_some() }).await;
+    world.wire.set(&world.b.node, Mood::Down);
+    world.clock.advance(1_000);
+    alice.reset().await;
+    alice.renew_keys().await;
+    let flushed = alice.flush(vec![alice.revocation_at(&bob.handle, 0)]).await;
+    assert!(!flushed[0].delivered, "{flushed:?}");
+    world.clock.advance(1_000);
+    alice.invite(&bob).await.unwrap();
+    // He knows the first one only.
+    let accept = |nonce| Receive {
+        message_type: MessageType::FriendAccept,
+        ..invite_from(&bob, &alice.handle, nonce, "s")
+    };
+    let received = alice.node.ask(&alice.id, accept("first")).await;
+    assert!(matches!(received, Err(Error::Message(Refusal::NoOriginalInvitation))), "{received:?}");
+    assert!(!alice.has_friend(&bob).await);
+    world.wire.set(&world.b.node, Mood::Up);
+    world.advance(60_000);
+    world.settled().await;
+    alice.node.ask(&alice.id, accept("second")).await.unwrap();
+    assert!(alice.has_friend(&bob).await);
+}
+
+#[actix::test]
+async fn a_revocation_takes_along_the_acceptance_of_what_it_ends() {
+    let (world, mut alice, bob) = World::with_two_people().await;
+    alice.invite(&bob).await.unwrap();
+    until("it has arrived", || async { bob.invitation_of(&alice).await.is_some() }).await;
+    world.wire.set(&world.a.node, Mood::Down);
+    bob.accept_from(&alice).await.unwrap();
+    world.clock.advance(1_000);
+    alice.reset().await;
+    alice.renew_keys().await;
+    world.wire.set(&world.a.node, Mood::Up);
+    let flushed = alice.flush(vec![alice.revocation_at(&bob.handle, 0)]).await;
+    assert!(flushed[0].delivered, "{flushed:?}");
+    assert!(!bob.has_friend(&alice).await);
+    world.clock.advance(1_000);
+    alice.invite(&bob).await.unwrap();
+    world.advance(60_000);
+    world.settled().await;
+    assert!(!alice.has_friend(&bob).await, "he has not accepted this one");
+}
+
+#[actix::test]
 async fn a_friendship_is_removed_although_the_nodes_clock_was_set_back_since() {
     let (world, alice, bob) = World::with_two_friends().await;
     let (amy, carl) = (world.a.person("amy").await, world.b.person("carl").await);

@@ -29,7 +29,7 @@ use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::row::{read, read_word};
-use crate::{Conn, OutboxId, StoreError, Tx, UserId, displaced_leases};
+use crate::{Conn, InvitationId, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
 /// Where a row stands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -334,6 +334,34 @@ pub async fn drop_unsigned(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<
     let done = on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and peer_handle = $2 and state = 'awaiting_signature'")
         .bind(user).bind(peer.as_str()).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Whether a revocation for this peer is on its way while the invitation that followed it cannot have reached anybody yet.
+pub async fn invites_after_revoking(
+    conn: &mut Conn,
+    user: &UserId,
+    peer: &Handle,
+    invitation: &InvitationId,
+) -> Result<bool, StoreError> {
+    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as(
+        "select cast(1 as bigint) from outbox i join outbox r on r.user_id = i.user_id
+         where i.user_id = $1 and i.message_type = $3 and i.subject = $4 and i.state = 'queued' and i.maybe_arrived = 0
+           and r.peer_handle = $2 and r.message_type = $5 and r.state in ('queued', 'delivering')"
+    )
+    .bind(user)
+    .bind(peer.as_str())
+    .bind(MessageType::FriendInvite.as_str())
+    .bind(invitation)
+    .bind(MessageType::RelationshipRevoke.as_str())
+    .fetch_optional(c).await)?;
+    Ok(row.is_some())
+}
+
+/// Removes acceptances for this peer that wait here: the friendship that they tell of has been ended.
+pub async fn drop_acceptances(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<(), StoreError> {
+    on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and peer_handle = $2 and message_type = $3 and state = 'queued'")
+        .bind(user).bind(peer.as_str()).bind(MessageType::FriendAccept.as_str()).execute(c).await.map(Affected::from))?;
+    Ok(())
 }
 
 /// Notes that the message about this subject has made a revocation void.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, ensure};
 use serde_json::{Value, json};
@@ -20,6 +20,9 @@ use vellum_test_database::Engine;
 use crate::ledger::Ledger;
 use crate::network::Network;
 use crate::plan::NODES;
+
+/// How long a node may be without its database.
+const BUSY: Duration = Duration::from_secs(30);
 
 /// The defect that nodes are to have, for [`crate::campaign::Options`].
 pub type Defect = Option<String>;
@@ -273,9 +276,16 @@ impl Node {
     }
 
     async fn administer(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
-        let (status, answer) = self.admin.request_json(method, path, body.as_ref()).await?;
-        ensure!(status == 200, "{path} answered {status}: {answer}");
-        Ok(answer)
+        let give_up = Instant::now() + BUSY;
+        loop {
+            let (status, answer) = self.admin.request_json(method.clone(), path, body.as_ref()).await?;
+            if status == 503 && Instant::now() < give_up {
+                tokio::time::sleep(Duration::from_millis(200)).await;
+                continue;
+            }
+            ensure!(status == 200, "{path} answered {status}: {answer}");
+            return Ok(answer);
+        }
     }
 
     /// By rename, so that nobody reads half of it.
