@@ -21,6 +21,7 @@ mod operations;
 mod operators;
 mod order;
 mod passkeys;
+mod power_loss;
 mod queue_load;
 mod replicas;
 mod revocations;

@@ -12,7 +12,9 @@
 //!
 //! SQLite has one writer at a time anyway, and the sync at the end of a commit costs more than most
 //! changes. So whatever waits when the writer becomes free is committed together. A lonely job waits for
-//! nobody: the group is what is there, never what might come. A job is answered after the commit, with
+//! nobody: the group is what is there, never what might come. (Waiting a part of a sync for as many jobs as the
+//! last group had gains nothing in `benches/writes.rs`: whoever was answered is back while the first jobs of the
+//! next group run, and they are in it.) A job is answered after the commit, with
 //! its refusal too, since a refusal may rest on an earlier job of the same group.
 
 use std::time::Instant;
@@ -131,9 +133,22 @@ async fn commit_group(
 /// The jobs of one commit so far.
 #[derive(Default)]
 struct Group {
-    begun: bool,
-    kept: usize,
+    open: Open,
     answers: Vec<Answer>,
+}
+
+/// What is open on the connection. Every statement is a round trip to the connection's thread, as long as a small
+/// change itself, so a savepoint is kept until the next job needs one, and the commit releases the last.
+#[derive(Default, Clone, Copy, PartialEq, Eq)]
+enum Open {
+    #[default]
+    Nothing,
+    /// A transaction with at most the changes of its first job.
+    Transaction,
+    /// A savepoint, behind which nothing was changed yet.
+    EmptySavepoint,
+    /// A savepoint with the changes of a job that are kept.
+    FilledSavepoint,
 }
 
 impl Group {
@@ -148,29 +163,33 @@ impl Group {
 
     /// Begins the transaction, or a savepoint where earlier jobs' changes stand in it already.
     async fn open(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
-        if !self.begun {
-            tx.run("begin immediate").await?;
-            self.begun = true;
-        } else if self.kept > 0 {
-            tx.run("savepoint job").await?;
-        }
+        let (statements, open) = match self.open {
+            Open::Nothing => ("begin immediate", Open::Transaction),
+            Open::Transaction => ("savepoint job", Open::EmptySavepoint),
+            Open::FilledSavepoint => ("release job; savepoint job", Open::EmptySavepoint),
+            Open::EmptySavepoint => return Ok(()),
+        };
+        tx.run(statements).await?;
+        self.open = open;
         Ok(())
     }
 
+    /// Keeps what a job has changed, or takes it back.
     async fn seal(&mut self, tx: &mut Tx, keep: bool) -> Result<(), StoreError> {
-        match (keep, self.kept) {
-            (true, 0) => {}
-            (true, _) => tx.run("release job").await?,
-            (false, 0) => {
+        // Only the first job has no savepoint of its own.
+        let is_first = self.open == Open::Transaction;
+        self.open = match (keep, is_first) {
+            (true, true) => Open::Transaction,
+            (true, false) => Open::FilledSavepoint,
+            (false, true) => {
                 tx.run("rollback").await?;
-                self.begun = false;
+                Open::Nothing
             }
-            (false, _) => {
+            (false, false) => {
                 tx.run("rollback to job").await?;
-                tx.run("release job").await?;
+                Open::EmptySavepoint
             }
-        }
-        self.kept += usize::from(keep);
+        };
         Ok(())
     }
 
@@ -180,7 +199,7 @@ impl Group {
             // A slow disk.
             tokio::time::sleep(std::time::Duration::from_millis(20)).await;
         }
-        if self.begun
+        if self.open != Open::Nothing
             && let Err(error) = tx.run("commit").await
         {
             self.abandon(tx, error).await;
@@ -197,7 +216,7 @@ impl Group {
     async fn abandon(self, tx: &mut Tx, error: StoreError) -> Option<oneshot::Sender<()>> {
         tracing::error!(%error, jobs = self.answers.len(), "a group of changes could not be made durable");
         // After some failures SQLite has rolled back by itself; then this says that there is nothing to do.
-        if self.begun
+        if self.open != Open::Nothing
             && let Err(nothing_left) = tx.run("rollback").await
         {
             tracing::debug!(error = %nothing_left, "no transaction was left to roll back");
