@@ -31,6 +31,8 @@ const NO_SLOWER: f64 = 0.95;
 const AT_ONCE: usize = 2_000;
 /// How long a queue may take to drain.
 const PATIENCE: Duration = Duration::from_secs(900);
+/// How long what has arrived may take to leave the queue.
+const SETTLING: Duration = Duration::from_secs(30);
 /// How long the queue's rows may be delivered.
 const WINDOW_MILLIS: i64 = 24 * 3_600_000;
 
@@ -176,11 +178,13 @@ pub(in crate::bench) async fn drain_rate(
     let account = bench.ground.plain().first().context("an account")?.clone();
     let each = (rows / (sinks.alive.len() + sinks.dead.len())).max(1);
     bench.ground.node.stop().await?;
+    // Flushes that were prepared and not made have left some that wait for a signature.
+    let others = pending(bench, &account).await?;
     fill(bench, &account, sinks, each).await?;
     let (before, expected) = (sinks.arrived(), sinks.alive.len() * each);
     bench.ground.node.start().await?;
     let took = sinks.wait_for(before + expected, PATIENCE).await?;
-    settle(bench, &account, sinks.dead.len() * each).await?;
+    settle(bench, &account, others + u64::try_from(sinks.dead.len() * each)?).await?;
     ensure!(sinks.arrived() == before + expected, "something arrived twice");
     forget_dead(bench, &account, sinks, each).await?;
     Ok(rate(expected, took))
@@ -208,20 +212,25 @@ async fn fill(bench: &Bench, account: &Account, sinks: &Sinks, each: usize) -> a
     .await
 }
 
-/// Waits until only so many rows are left: what has arrived is soon taken out of the queue.
-async fn settle(bench: &Bench, account: &Account, left: usize) -> anyhow::Result<()> {
+/// How many of the account's rows are in the queue.
+async fn pending(bench: &Bench, account: &Account) -> anyhow::Result<u64> {
     let store = bench.ground.store().await?;
-    let started = Instant::now();
-    let counted = loop {
-        let counted = outbox::count_pending(&mut *store.read().await?, &account.id).await?;
-        if counted == u64::try_from(left)? || started.elapsed() > Duration::from_secs(30) {
-            break counted;
-        }
-        tokio::time::sleep(Duration::from_millis(50)).await;
-    };
+    let counted = outbox::count_pending(&mut *store.read().await?, &account.id).await;
     store.close().await;
-    ensure!(counted == u64::try_from(left)?, "{counted} rows are in the queue instead of {left}");
-    Ok(())
+    Ok(counted?)
+}
+
+/// Waits until only so many rows are left: what has arrived is soon taken out of the queue.
+async fn settle(bench: &Bench, account: &Account, left: u64) -> anyhow::Result<()> {
+    let started = Instant::now();
+    loop {
+        let counted = pending(bench, account).await?;
+        if counted == left {
+            return Ok(());
+        }
+        ensure!(started.elapsed() < SETTLING, "{counted} rows are in the queue instead of {left}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
 }
 
 /// Takes what is for nodes that are away out of the queue, with the node stopped: what comes next must not be
