@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::report::Growth;
-use super::scenarios::{Scenario, drain_rate, inbox_rate};
+use super::scenarios::{Scenario, drained, inbox_rate};
 use super::sinks::Sinks;
 use super::{Bench, Options, say};
 
@@ -33,13 +33,13 @@ pub(super) async fn measure(options: &Options, most: usize) -> anyhow::Result<Ve
         bench.options.peers = count;
         inbox.rates.push((count, inbox_rate(&bench).await?));
         let sinks = Sinks::start(count, 0, Duration::ZERO).await?;
-        peers.rates.push((count, drain_rate(&mut bench, &sinks, ROWS_BY_PEERS).await?));
+        peers.rates.push((count, drained(&mut bench, &sinks, ROWS_BY_PEERS).await?.rate));
     }
     let mut rows = Growth { scenario: "drain".to_owned(), of: "rows", rates: Vec::new() };
     for count in ROWS.into_iter().filter(|count| *count <= most) {
         say(&format!("drain with {count} rows"));
         let sinks = Sinks::start(PEERS_BY_ROWS, 0, Duration::ZERO).await?;
-        rows.rates.push((count, drain_rate(&mut bench, &sinks, count).await?));
+        rows.rates.push((count, drained(&mut bench, &sinks, count).await?.rate));
     }
     all.extend([inbox, peers, rows]);
     Ok(all)

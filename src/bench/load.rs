@@ -20,6 +20,9 @@ use super::histogram::Histogram;
 /// A timer of this process may be late by so much without the node being to blame.
 const TIMER: Duration = Duration::from_millis(2);
 
+/// How long the last answers may take after the end.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 /// What one connection asks.
 pub trait Script: Send {
     /// Writes the next request, in place of what is in `request`. `false`: there are no more.
@@ -104,7 +107,10 @@ pub async fn drive(
     }
     let mut measured = Measured::default();
     let mut last = begin + load.warm_up;
-    while let Some(done) = tasks.join_next().await {
+    let deadline = begin + load.warm_up + load.duration + PATIENCE;
+    loop {
+        let next = tokio::time::timeout_at(deadline.into(), tasks.join_next()).await;
+        let Some(done) = next.context("an answer did not come")? else { break };
         let (times, ended) = done.context("a connection's task")??;
         measured.times.add(&times);
         last = last.max(ended);

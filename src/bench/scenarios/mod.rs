@@ -12,7 +12,7 @@ mod writing;
 use clap::ValueEnum;
 
 pub(super) use inbox::rate as inbox_rate;
-pub(super) use outbox::drain_rate;
+pub(super) use outbox::drained;
 
 use super::Bench;
 use super::ground::Ground;

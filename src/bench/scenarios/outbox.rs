@@ -170,11 +170,11 @@ pub(super) async fn flush(bench: &Bench) -> anyhow::Result<Figures> {
 ///
 /// # Errors
 /// When something does not arrive, or is still in the queue afterwards.
-pub(in crate::bench) async fn drain_rate(
+pub(in crate::bench) async fn drained(
     bench: &mut Bench,
     sinks: &Sinks,
     rows: usize,
-) -> anyhow::Result<f64> {
+) -> anyhow::Result<Figures> {
     let account = bench.ground.plain().first().context("an account")?.clone();
     let each = (rows / (sinks.alive.len() + sinks.dead.len())).max(1);
     bench.ground.node.stop().await?;
@@ -183,11 +183,22 @@ pub(in crate::bench) async fn drain_rate(
     fill(bench, &account, sinks, each).await?;
     let (before, expected) = (sinks.arrived(), sinks.alive.len() * each);
     bench.ground.node.start().await?;
+    let node = bench.ground.watch();
     let took = sinks.wait_for(before + expected, PATIENCE).await?;
+    let figures = Figures::counted(
+        Scenario::Drain.name(),
+        format!(
+            "{} rows, {} peers",
+            expected + sinks.dead.len() * each,
+            sinks.alive.len() + sinks.dead.len()
+        ),
+        rate(expected, took),
+        node,
+    );
     settle(bench, &account, others + u64::try_from(sinks.dead.len() * each)?).await?;
     ensure!(sinks.arrived() == before + expected, "something arrived twice");
     forget_dead(bench, &account, sinks, each).await?;
-    Ok(rate(expected, took))
+    Ok(figures)
 }
 
 /// Things a second.
@@ -260,19 +271,14 @@ pub(super) async fn drain(bench: &mut Bench) -> anyhow::Result<Figures> {
     let envelope = revocation(&signer_of(bench, account)?, &to, Clock::system().now());
     let (sent, took) = send_bare(&well, &envelope, (rows / peers).max(1), 1).await?;
     let bare = rate(sent, took);
-    let all = drain_rate(bench, &well, rows).await?;
+    let all = drained(bench, &well, rows).await?;
     drop(well);
-    // The node was started for this queue, so its process has done nothing else.
-    let load = format!("{rows} rows, {peers} peers");
-    let figures = Figures::counted(Scenario::Drain.name(), load, all, bench.ground.watch());
     let half_away = Sinks::start(peers.div_ceil(2), peers / 2, Duration::ZERO).await?;
-    let half = drain_rate(bench, &half_away, rows).await?;
-    let mut figures = figures
+    let half = drained(bench, &half_away, rows).await?.rate;
+    let (share, left) = (all.rate / bare, half / all.rate);
+    Ok(all
         .limit("bare signing and sending", bare)
-        .goal(Goal::at_least("share of bare signing and sending", WANTED, all / bare))
-        .goal(Goal::at_least("share that is left with half of the peers away", NO_SLOWER, half / all))
-        .note(format!("with half of the peers away: {half:.0} deliveries a second to the others"));
-    // It was watched after its work; an average over nothing says nothing.
-    figures.cores = None;
-    Ok(figures)
+        .goal(Goal::at_least("share of bare signing and sending", WANTED, share))
+        .goal(Goal::at_least("share that is left with half of the peers away", NO_SLOWER, left))
+        .note(format!("with half of the peers away: {half:.0} deliveries a second to the others")))
 }
