@@ -178,7 +178,7 @@ async fn converse(
         let answer = connection.exchange(&request).await?;
         let now = Instant::now();
         script.check(answer).map_err(|reason| anyhow!("a wrong answer: {reason}"))?;
-        if now >= schedule.measured_from {
+        if due >= schedule.measured_from {
             times.record(now.duration_since(due));
             ended = now;
         }

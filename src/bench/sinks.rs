@@ -28,6 +28,9 @@ use super::seed;
 const WINDOW_SECONDS: u64 = 7 * 24 * 3600;
 /// A connection that nothing comes from is closed after so long: thousands of them would be too many open files.
 const QUIET: Duration = Duration::from_secs(5);
+/// From so many sinks on, sooner: each has a port open already.
+const CROWD: usize = 4_000;
+const QUIET_IN_A_CROWD: Duration = Duration::from_secs(1);
 /// Connections that bare sending has at once.
 const SENDERS: usize = 128;
 
@@ -73,7 +76,8 @@ impl Sinks {
             }
             let secret = SigningSecret::from_seed(Sha256::digest(format!("peer {number}")).into());
             let sink = Sink { domain, secret, address };
-            let answers = Answers::of(&sink, delay, Arc::clone(&sinks.arrivals))?;
+            let quiet = if alive < CROWD { QUIET } else { QUIET_IN_A_CROWD };
+            let answers = Answers::of(&sink, delay, quiet, Arc::clone(&sinks.arrivals))?;
             sinks.tasks.spawn(listen(listener, Arc::new(answers)));
             sinks.alive.push(sink);
         }
@@ -105,11 +109,12 @@ struct Answers {
     manifest: String,
     user_document: Box<dyn Fn(&str) -> String + Send + Sync>,
     delay: Duration,
+    quiet: Duration,
     arrivals: Arc<AtomicUsize>,
 }
 
 impl Answers {
-    fn of(sink: &Sink, delay: Duration, arrivals: Arc<AtomicUsize>) -> anyhow::Result<Self> {
+    fn of(sink: &Sink, delay: Duration, quiet: Duration, arrivals: Arc<AtomicUsize>) -> anyhow::Result<Self> {
         let manifest = Manifest::of_this_node(sink.domain.clone(), sink.secret.public(), WINDOW_SECONDS);
         let (domain, keys) = (sink.domain.clone(), seed::keys(1)?);
         let user_document = move |alias: &str| {
@@ -122,7 +127,7 @@ impl Answers {
             document.to_string()
         };
         let manifest = serde_json::to_string(&manifest)?;
-        Ok(Self { manifest, user_document: Box::new(user_document), delay, arrivals })
+        Ok(Self { manifest, user_document: Box::new(user_document), delay, quiet, arrivals })
     }
 
     async fn answer(&self, head: &str) -> (&'static str, String) {
@@ -168,7 +173,7 @@ async fn converse(mut stream: TcpStream, answers: Arc<Answers>) {
             }
             continue;
         }
-        match tokio::time::timeout(QUIET, stream.read_buf(&mut received)).await {
+        match tokio::time::timeout(answers.quiet, stream.read_buf(&mut received)).await {
             Ok(Ok(1..)) => {}
             _ => return,
         }

@@ -6,9 +6,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::ensure;
+use futures_util::FutureExt;
 use vellum_actors::Clock;
 use vellum_client::Signer;
 use vellum_protocol::{Alias, Domain, Handle, JsonObject, MessageType};
+use vellum_store::{StoreError, peers};
 
 use super::{Bench, Figures, Goal, Load, Measured, Pace, Prepared, Scenario, Script, drive};
 use crate::bench::connection::Answer;
@@ -138,9 +140,30 @@ fn write_all(writers: &mut [(Writer, VecDeque<Vec<u8>>)], each: usize) -> anyhow
     Ok(())
 }
 
+/// Starts the peers. The node has met them: of those that it has not, it asks only some at a time who they are.
+pub(super) async fn senders(bench: &Bench) -> anyhow::Result<Sinks> {
+    let sinks = Sinks::start(bench.options.peers, 0, Duration::ZERO).await?;
+    let (store, now) = (bench.ground.store().await?, Clock::system().now());
+    let met: Vec<_> = sinks.alive.iter().map(|sink| (sink.domain.folded(), sink.secret.public())).collect();
+    let pinned: Result<(), StoreError> = store
+        .write(move |tx| {
+            async move {
+                for (domain, key) in &met {
+                    peers::pin(tx, domain, key, None, now).await?;
+                }
+                Ok(())
+            }
+            .boxed()
+        })
+        .await;
+    pinned?;
+    store.close().await;
+    Ok(sinks)
+}
+
 /// Starts the peers and signs what they send.
 pub(super) async fn prepare(bench: &Bench, load: Load) -> anyhow::Result<Prepared> {
-    let sinks = Sinks::start(bench.options.peers, 0, Duration::ZERO).await?;
+    let sinks = senders(bench).await?;
     let scripts = signed_before(bench, &sinks, load)?;
     Ok(Prepared { scripts, changed: Vec::new(), _sinks: Some(sinks) })
 }
@@ -154,7 +177,7 @@ pub(in crate::bench) async fn rate(bench: &Bench) -> anyhow::Result<f64> {
 pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Figures> {
     let (options, ground) = (&bench.options, &bench.ground);
     let bare = bench.verifications() / VERIFICATIONS;
-    let sinks = Sinks::start(options.peers, 0, Duration::ZERO).await?;
+    let sinks = senders(bench).await?;
     let load = options.load();
     let run = async |load| -> anyhow::Result<Measured> {
         drive(ground.address(), signed_before(bench, &sinks, load)?, load).await

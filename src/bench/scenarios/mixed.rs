@@ -7,7 +7,6 @@ use anyhow::ensure;
 
 use super::{Bench, Figures, Goal, Prepared, Scenario, Script, driven, inbox, reading, share_of, writing};
 use crate::bench::process::Watched;
-use crate::bench::sinks::Sinks;
 
 /// Who asks what, in turn: reading is most of it.
 const KINDS: [Scenario; 8] = [
@@ -30,7 +29,7 @@ const LOOKS: u32 = 20;
 /// A script a connection, of the kinds in turn. Those that change keys share no account.
 pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<Prepared> {
     let (ground, connections) = (&bench.ground, bench.options.connections);
-    let sinks = Sinks::start(bench.options.peers, 0, Duration::ZERO).await?;
+    let sinks = inbox::senders(bench).await?;
     let furnished = ground.furnished();
     ensure!(furnished.len() >= connections, "{connections} connections need as many users with data");
     let mut reading = (
