@@ -26,7 +26,9 @@ const WANTED: f64 = 0.5;
 const MODERATE: f64 = 0.7;
 const WANTED_SPREAD: f64 = 10.0;
 /// People on each peer who send.
-const SENDERS: usize = 10;
+const SENDERS: usize = 3;
+/// How long it may take until everybody has sent once.
+const LONGEST_INTRODUCTION: Duration = Duration::from_secs(120);
 /// Requests made beyond those that are expected to be needed.
 const SPARE: f64 = 1.3;
 
@@ -102,20 +104,25 @@ pub(super) fn signing(
     Ok(Box::new(Sending { made: VecDeque::new(), writer }))
 }
 
-/// A script a connection with as many requests as the load can need.
-fn signed_before(bench: &Bench, sinks: &Sinks, load: Load) -> anyhow::Result<Vec<Box<dyn Script>>> {
+/// How many requests a load can need.
+fn needed(bench: &Bench, load: Load) -> usize {
     let rate = match load.pace {
         Pace::Open(rate) => rate,
         Pace::Closed => bench.verifications() / VERIFICATIONS,
     };
-    let connections = bench.options.connections;
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a positive number far below where it would not fit"
     )]
     let needed = (rate * SPARE * (load.duration + load.warm_up).as_secs_f64()) as usize;
-    let each = needed.div_ceil(connections).max(1);
+    needed
+}
+
+/// A script a connection, with so many requests in all.
+fn signed_before(bench: &Bench, sinks: &Sinks, count: usize) -> anyhow::Result<Vec<Box<dyn Script>>> {
+    let connections = bench.options.connections;
+    let each = count.div_ceil(connections).max(1);
     let mut writers = Vec::with_capacity(connections);
     for connection in 0..connections {
         writers.push((Writer::new(bench, sinks, connection, connections)?, VecDeque::with_capacity(each)));
@@ -140,7 +147,9 @@ fn write_all(writers: &mut [(Writer, VecDeque<Vec<u8>>)], each: usize) -> anyhow
     Ok(())
 }
 
-/// Starts the peers. The node has met them: of those that it has not, it asks only some at a time who they are.
+/// Starts the peers, and has everybody on them send once. What the node learns of a sender it keeps for a minute, so
+/// asking for it is no part of the rate. Their servers it has met: of those that it has not, it asks only some at a
+/// time who they are.
 pub(super) async fn senders(bench: &Bench) -> anyhow::Result<Sinks> {
     let sinks = Sinks::start(bench.options.peers, 0, Duration::ZERO).await?;
     let (store, now) = (bench.ground.store().await?, Clock::system().now());
@@ -158,13 +167,16 @@ pub(super) async fn senders(bench: &Bench) -> anyhow::Result<Sinks> {
         .await;
     pinned?;
     store.close().await;
+    let once = signed_before(bench, &sinks, sinks.alive.len() * SENDERS)?;
+    let until_done = Load { pace: Pace::Closed, duration: LONGEST_INTRODUCTION, warm_up: Duration::ZERO };
+    drive(bench.ground.address(), once, until_done).await?;
     Ok(sinks)
 }
 
 /// Starts the peers and signs what they send.
 pub(super) async fn prepare(bench: &Bench, load: Load) -> anyhow::Result<Prepared> {
     let sinks = senders(bench).await?;
-    let scripts = signed_before(bench, &sinks, load)?;
+    let scripts = signed_before(bench, &sinks, needed(bench, load))?;
     Ok(Prepared { scripts, changed: Vec::new(), _sinks: Some(sinks) })
 }
 
@@ -180,7 +192,8 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Figures> {
     let sinks = senders(bench).await?;
     let load = options.load();
     let run = async |load| -> anyhow::Result<Measured> {
-        drive(ground.address(), signed_before(bench, &sinks, load)?, load).await
+        let scripts = signed_before(bench, &sinks, needed(bench, load))?;
+        drive(ground.address(), scripts, load).await
     };
     let node = ground.watch();
     let measured = run(load).await?;

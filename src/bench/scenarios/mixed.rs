@@ -54,11 +54,14 @@ pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<Prepared> {
 pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Figures> {
     let looks = Arc::new(Mutex::new(Vec::new()));
     let duration = bench.options.load().duration;
-    let looking = tokio::spawn(look(bench.ground.watch(), duration / LOOKS, Arc::clone(&looks)));
+    let every = duration / LOOKS;
+    let looking = tokio::spawn(look(bench.ground.watch(), every, Arc::clone(&looks)));
     let done = driven(Scenario::Mixed, bench).await;
     looking.abort();
     let (mut figures, _) = done?;
-    let looks = std::mem::take(&mut *looks.lock().unwrap_or_else(PoisonError::into_inner));
+    let mut looks = std::mem::take(&mut *looks.lock().unwrap_or_else(PoisonError::into_inner));
+    // What was seen while the run was prepared is no part of it.
+    looks.drain(..looks.len().saturating_sub(usize::try_from(LOOKS).unwrap_or(usize::MAX)));
     if let Some(most) = figures.most_resident_mb {
         figures = figures.goal(Goal::at_most("MB resident at most", WANTED_MB, most));
     }
@@ -66,7 +69,7 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Figures> {
         figures = figures.goal(Goal::at_most("memory at the end by that at a third", FLAT, last / third));
     }
     let told: Vec<String> = looks.iter().map(|resident| format!("{resident:.0}")).collect();
-    let every = (duration / LOOKS).as_secs_f64();
+    let every = every.as_secs_f64();
     Ok(figures.note(format!("MB resident, every {every:.1} s: {}", told.join(" "))))
 }
 
