@@ -11,6 +11,10 @@ serve:
 demo:
     cargo run -- demo
 
+# How fast a node is here, beside what this machine could do at most.
+bench *arguments='all':
+    cargo run --release -- bench {{arguments}}
+
 # Everything that is tested.
 test:
     cargo test --workspace

@@ -4,6 +4,7 @@
 //! `vellum-protocol`. Here the parts are put together ([`node`]), told what to do ([`config`], [`cli`]),
 //! and given ways in and out: [`http`], [`outbound`], [`mail`].
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod data_dir;

@@ -34,7 +34,7 @@ use crate::telemetry;
 /// Threads that users' and peers' actors run on.
 const ARBITERS: usize = 2;
 /// Threads that answer HTTP requests.
-const HTTP_WORKERS: usize = 2;
+pub(crate) const HTTP_WORKERS: usize = 2;
 /// How long requests under way may take when the node is stopping. Together with the rest of the stop
 /// this stays under the 10 s that a service manager is promised.
 const FINISH_REQUESTS: Duration = Duration::from_secs(4);

@@ -6,6 +6,7 @@ mod support;
 
 mod administration;
 mod attacks;
+mod bench;
 mod ciphertext;
 mod device_transfer;
 mod drain;

@@ -270,7 +270,9 @@ fn token_hash(token: &SecretString) -> TokenHash {
     Sha256::digest(token.expose_secret().as_bytes()).into()
 }
 
-fn code_hash(settings: &SignInSettings, email: &str, code: &SecretString) -> one_time_codes::CodeHash {
+/// What is kept of the code that was sent to an address. `email` is folded (`users::fold_email`).
+#[must_use]
+pub fn code_hash(settings: &SignInSettings, email: &str, code: &SecretString) -> one_time_codes::CodeHash {
     let mut hash = Sha256::new();
     hash.update(b"vellum one-time code v1\0");
     hash.update(settings.code_key.expose_secret());

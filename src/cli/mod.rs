@@ -2,6 +2,7 @@
 //! wrong use, with the reason on standard error.
 
 mod backup;
+mod bench;
 mod db;
 mod demo;
 mod doctor;
@@ -67,6 +68,7 @@ enum Command {
     Health,
     /// Prints the OpenAPI document that the node serves at /openapi.json.
     Openapi,
+    Bench(bench::Bench),
     /// Renews the keys that the node encrypts with at rest.
     #[command(subcommand)]
     Secrets(secrets::SecretsCommand),
@@ -104,6 +106,7 @@ impl Cli {
             Command::Doctor => doctor::run(&context),
             Command::Health => health::run(&context),
             Command::Openapi => openapi::run(),
+            Command::Bench(command) => bench::run(&context, command),
             Command::Secrets(command) => secrets::run(&context, command),
         };
         match done {

@@ -1,0 +1,181 @@
+//! What the machine could do at most, measured in the same run: durable transactions a second of the disk, one at a
+//! time and in groups, with the very statements that a command runs; and Ed25519 verifications and signatures a second
+//! of the cores. The bare HTTP answer is in [`super::bare`], bare sending in [`super::sinks`].
+
+use std::num::NonZero;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, ensure};
+use futures_util::FutureExt;
+use vellum_actors::Clock;
+use vellum_protocol::{KmVersion, SigningSecret};
+use vellum_store::audit::Entry;
+use vellum_store::{
+    AuditId, Store, StoreError, Tx, audit, blobs, collections, outbox, passkeys, slots, users,
+};
+
+use super::seed::{self, Account, BLOBS, SLOTS};
+
+/// What a transaction does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Statements {
+    /// Those of `PUT /users/me/keys`.
+    Keys,
+    /// Those of a rotation of a furnished account.
+    Commit,
+}
+
+/// One account's change, with all that it writes made before it is timed.
+#[derive(Clone)]
+struct Change {
+    account: Account,
+    statements: Statements,
+    version: KmVersion,
+    keys: users::Keys,
+    blobs: Vec<String>,
+    collections: Vec<String>,
+    slots: Vec<slots::Wrapped>,
+}
+
+impl Change {
+    fn new(account: &Account, statements: Statements) -> anyhow::Result<Self> {
+        let commit = statements == Statements::Commit;
+        let count = |count: usize| if commit { 0..count } else { 0..0 };
+        let version = KmVersion::new(account.version()).context("a version is 1 or more")?;
+        Ok(Self {
+            account: account.clone(),
+            statements,
+            version,
+            keys: seed::keys(version.next().get())?,
+            blobs: count(BLOBS).map(|_| seed::ciphertext()).collect(),
+            collections: count(account.collections.len()).map(|_| seed::ciphertext()).collect(),
+            slots: count(SLOTS).map(|number| seed::slot(account, number)).collect(),
+        })
+    }
+
+    /// The statements that the node's command runs, in its order.
+    async fn run(self, tx: &mut Tx) -> Result<(), StoreError> {
+        let Self { account, statements, version, keys, .. } = &self;
+        let (id, now, next) = (&account.id, Clock::system().now(), version.next());
+        let event = match statements {
+            Statements::Keys => {
+                users::by_id(tx, id).await?;
+                blobs::any_sealed(tx, id).await?;
+                "keys_registered"
+            }
+            Statements::Commit => "rotated",
+        };
+        if !users::swap_keys(tx, id, *version, keys, next, now).await? {
+            let reason = format!("it is not {version}, which was written last");
+            return Err(StoreError::Unreadable { column: "users.km_version", reason });
+        }
+        for (number, blob) in self.blobs.iter().enumerate() {
+            blobs::put(tx, id, &seed::blob_type(number), blob, "", next, now).await?;
+        }
+        for (collection, metadata) in account.collections.iter().zip(&self.collections) {
+            collections::reseal(tx, id, collection, metadata, next, now).await?;
+        }
+        if *statements == Statements::Commit {
+            passkeys::credential_ids(tx, id).await?;
+        }
+        for slot in &self.slots {
+            slots::put(tx, id, slot, next, now).await?;
+        }
+        outbox::withdraw_signatures(tx, id).await?;
+        let entry =
+            Entry { id: AuditId::generate(), at: now, event: event.to_owned(), session_id: None, ip: None };
+        audit::append(tx, id, &entry).await
+    }
+}
+
+/// Changes a second on a database: `group` accounts' changes in each durable transaction, one transaction at a time.
+/// Accounts' versions go along.
+///
+/// # Errors
+/// What the database says.
+pub async fn commits(
+    store: &Store,
+    accounts: &[Account],
+    statements: Statements,
+    group: usize,
+    duration: Duration,
+) -> anyhow::Result<f64> {
+    ensure!(group > 0 && group <= accounts.len(), "a group of {group} needs as many accounts");
+    let mut next = accounts.iter().cycle();
+    let (mut spent, mut changes) = (Duration::ZERO, 0_u32);
+    while spent < duration {
+        let batch: Vec<Change> = next
+            .by_ref()
+            .take(group)
+            .map(|account| Change::new(account, statements))
+            .collect::<anyhow::Result<_>>()?;
+        let changed: Vec<Account> = batch.iter().map(|change| change.account.clone()).collect();
+        let started = Instant::now();
+        let done: Result<(), StoreError> = store
+            .write(move |tx| {
+                async move {
+                    for change in batch {
+                        change.run(tx).await?;
+                    }
+                    Ok(())
+                }
+                .boxed()
+            })
+            .await;
+        done?;
+        spent += started.elapsed();
+        for account in changed {
+            account.version.fetch_add(1, Ordering::Relaxed);
+            changes += 1;
+        }
+    }
+    Ok(f64::from(changes) / spent.as_secs_f64())
+}
+
+/// The cores that this process may use.
+#[must_use]
+pub fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// Strict Ed25519 verifications a second, of all cores together, of messages as long as an envelope's signed text.
+#[must_use]
+pub fn verifications(duration: Duration) -> f64 {
+    let secret = SigningSecret::from_seed([7; 32]);
+    let key = secret.public();
+    let message = [b'm'; 300];
+    let signature = secret.sign(&message);
+    on_all_cores(duration, move || {
+        std::hint::black_box(key.verify(std::hint::black_box(&message), &signature).is_ok());
+    })
+}
+
+/// Runs `work` again and again on every core; gives how often a second in all.
+fn on_all_cores(duration: Duration, work: impl Fn() + Send + Sync) -> f64 {
+    let one = || {
+        let (started, mut count) = (Instant::now(), 0_u32);
+        while started.elapsed() < duration {
+            for _ in 0..16 {
+                work();
+            }
+            count += 16;
+        }
+        f64::from(count) / started.elapsed().as_secs_f64()
+    };
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores()).map(|_| scope.spawn(one)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap_or(0.0)).sum()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_core_counts() {
+        let rate = on_all_cores(Duration::from_millis(20), || {});
+        assert!(rate > 16.0, "{rate}");
+    }
+}

@@ -1,0 +1,282 @@
+//! What a run has shown, and how it is told: a table for people, JSON for programs. Nothing is measured here.
+
+use serde::Serialize;
+
+use super::load::Measured;
+use super::process::Watched;
+
+/// What the machine could do at most.
+#[derive(Debug, Clone, Serialize)]
+pub struct Limit {
+    /// What was measured.
+    pub name: String,
+    /// A second.
+    pub rate: f64,
+}
+
+/// Something that a scenario has to show.
+#[derive(Debug, Clone, Serialize)]
+pub struct Goal {
+    /// What is compared with what.
+    pub what: String,
+    /// The bound.
+    pub wanted: f64,
+    /// What it was.
+    pub reached: f64,
+    /// Whether that is within the bound.
+    pub met: bool,
+}
+
+impl Goal {
+    /// It has to be so much or more.
+    #[must_use]
+    pub fn at_least(what: &str, wanted: f64, reached: f64) -> Self {
+        Self { what: what.to_owned(), wanted, reached, met: reached >= wanted }
+    }
+
+    /// It has to be so much or less.
+    #[must_use]
+    pub fn at_most(what: &str, wanted: f64, reached: f64) -> Self {
+        Self { what: what.to_owned(), wanted, reached, met: reached <= wanted }
+    }
+}
+
+/// How long answers took, in milliseconds.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Times {
+    /// Half of the answers took no longer.
+    pub p50: f64,
+    /// 99 of 100.
+    pub p99: f64,
+    /// 999 of 1000.
+    pub p999: f64,
+    /// All.
+    pub max: f64,
+}
+
+impl From<&Measured> for Times {
+    fn from(measured: &Measured) -> Self {
+        let times = &measured.times;
+        Self {
+            p50: times.percentile(0.5),
+            p99: times.percentile(0.99),
+            p999: times.percentile(0.999),
+            max: times.max(),
+        }
+    }
+}
+
+/// The figures of one scenario.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Figures {
+    /// Which.
+    pub scenario: String,
+    /// How it was loaded.
+    pub load: String,
+    /// What was done, a second.
+    pub rate: f64,
+    /// How long each took; `None` where nobody waits for an answer.
+    pub times: Option<Times>,
+    /// What the machine could do at most, measured in the same run.
+    pub limits: Vec<Limit>,
+    /// What it has to show.
+    pub goals: Vec<Goal>,
+    /// The node's resident memory at the end, in MB.
+    pub resident_mb: Option<f64>,
+    /// The most that it had since its start, in MB.
+    pub most_resident_mb: Option<f64>,
+    /// The cores that the node used, on average.
+    pub cores: Option<f64>,
+    /// What else there is to say.
+    pub notes: Vec<String>,
+}
+
+impl Figures {
+    /// The figures of a driven scenario; limits and goals are added by whoever knows them.
+    #[must_use]
+    pub fn driven(scenario: &str, load: String, measured: &Measured, node: Watched) -> Self {
+        Self { times: Some(measured.into()), ..Self::counted(scenario, load, measured.rate(), node) }
+    }
+
+    /// The figures of a scenario without answers.
+    #[must_use]
+    pub fn counted(scenario: &str, load: String, rate: f64, node: Watched) -> Self {
+        Self {
+            scenario: scenario.to_owned(),
+            load,
+            rate,
+            times: None,
+            limits: Vec::new(),
+            goals: Vec::new(),
+            resident_mb: node.resident(),
+            most_resident_mb: node.most_resident(),
+            cores: node.cores(),
+            notes: Vec::new(),
+        }
+    }
+
+    /// With a limit, and its share that was reached.
+    #[must_use]
+    pub fn limit(mut self, name: &str, rate: f64) -> Self {
+        self.limits.push(Limit { name: name.to_owned(), rate });
+        self
+    }
+
+    /// With something that it has to show.
+    #[must_use]
+    pub fn goal(mut self, goal: Goal) -> Self {
+        self.goals.push(goal);
+        self
+    }
+
+    /// With a remark.
+    #[must_use]
+    pub fn note(mut self, note: String) -> Self {
+        self.notes.push(note);
+        self
+    }
+}
+
+/// Everything that one run has shown.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The node's version.
+    pub version: &'static str,
+    /// Whether it was built without optimisations: its figures mean nothing then.
+    pub debug_build: bool,
+    /// The cores of the machine, which node and driver share.
+    pub machine_cores: usize,
+    /// Accounts in the database.
+    pub users: usize,
+    /// The scenarios, in order.
+    pub scenarios: Vec<Figures>,
+    /// Throughput and times against load.
+    pub sweeps: Vec<Sweep>,
+    /// What growth does.
+    pub growth: Vec<Growth>,
+}
+
+/// One scenario under growing load.
+#[derive(Debug, Clone, Serialize)]
+pub struct Sweep {
+    /// Which.
+    pub scenario: String,
+    /// From little load to much.
+    pub points: Vec<Point>,
+}
+
+/// One load.
+#[derive(Debug, Clone, Copy, Serialize)]
+pub struct Point {
+    /// Requests a second that were due.
+    pub offered: f64,
+    /// Answers a second.
+    pub rate: f64,
+    /// How long they took.
+    pub times: Times,
+}
+
+/// One scenario with ever more of something.
+#[derive(Debug, Clone, Serialize)]
+pub struct Growth {
+    /// Which.
+    pub scenario: String,
+    /// Of what there is more.
+    pub of: &'static str,
+    /// How many, and the rate then.
+    pub rates: Vec<(usize, f64)>,
+}
+
+impl Report {
+    /// The report as a table with everything below it that does not fit in.
+    #[must_use]
+    pub fn table(&self) -> String {
+        let mut lines = vec![format!(
+            "{:<12} {:>22} {:>10} {:>9} {:>9} {:>9} {:>9} {:>8} {:>6}",
+            "scenario", "load", "a second", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "MB", "cores"
+        )];
+        for figures in &self.scenarios {
+            lines.push(row(figures));
+            lines.extend(figures.limits.iter().map(|limit| {
+                let share = if limit.rate > 0.0 { figures.rate / limit.rate } else { 0.0 };
+                format!("    limit: {:<52} {:>10.0}/s  reached: {:.2}", limit.name, limit.rate, share)
+            }));
+            lines.extend(figures.goals.iter().map(|goal| {
+                let met = if goal.met { "met" } else { "NOT MET" };
+                format!(
+                    "    goal:  {:<52} {:>10.2}    it is: {:.2}  {met}",
+                    goal.what, goal.wanted, goal.reached
+                )
+            }));
+            lines.extend(figures.notes.iter().map(|note| format!("    {note}")));
+        }
+        for sweep in &self.sweeps {
+            lines.push(format!("\n{} against load:", sweep.scenario));
+            lines.extend(sweep.points.iter().map(|point| {
+                let Point { offered, rate, times } = point;
+                format!(
+                    "    due {offered:>8.0}/s  answered {rate:>8.0}/s  p50 {:>8.2} ms  p99 {:>8.2} ms",
+                    times.p50, times.p99
+                )
+            }));
+        }
+        for growth in &self.growth {
+            lines.push(format!("\n{} with more {}:", growth.scenario, growth.of));
+            let first = growth.rates.first().map_or(0.0, |(_, rate)| *rate);
+            lines.extend(growth.rates.iter().map(|(count, rate)| {
+                format!("    {count:>9}  {rate:>8.0}/s  {:.2} of the first", rate / first.max(1e-9))
+            }));
+        }
+        lines.join("\n")
+    }
+}
+
+fn row(figures: &Figures) -> String {
+    let number = |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.2}"));
+    let time = |pick: fn(&Times) -> f64| number(figures.times.as_ref().map(pick));
+    format!(
+        "{:<12} {:>22} {:>10.1} {:>9} {:>9} {:>9} {:>9} {:>8} {:>6}",
+        figures.scenario,
+        figures.load,
+        figures.rate,
+        time(|times| times.p50),
+        time(|times| times.p99),
+        time(|times| times.p999),
+        time(|times| times.max),
+        number(figures.resident_mb),
+        number(figures.cores),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_goal_is_met_within_its_bound() {
+        assert!(Goal::at_least("a", 0.6, 0.6).met && !Goal::at_least("a", 0.6, 0.59).met);
+        assert!(Goal::at_most("a", 25.0, 25.0).met && !Goal::at_most("a", 25.0, 25.1).met);
+    }
+
+    #[test]
+    fn the_table_shows_every_limit_and_every_goal() {
+        let node = Watched::begin(u32::MAX);
+        let figures = Figures::counted("keys", "closed".to_owned(), 500.0, node)
+            .limit("one at a time", 100.0)
+            .goal(Goal::at_least("times one at a time", 5.0, 5.0));
+        let report = Report {
+            version: "1",
+            debug_build: true,
+            machine_cores: 2,
+            users: 1,
+            scenarios: vec![figures],
+            sweeps: Vec::new(),
+            growth: Vec::new(),
+        };
+        let table = report.table();
+        assert!(table.contains("one at a time") && table.contains("reached: 5.00") && table.contains("met"));
+    }
+}

@@ -1,0 +1,145 @@
+//! The scenarios: what is asked of the node, what is a right answer, and beside which limit the rate stands. A file a
+//! kind. How requests are timed is in [`super::load`], how figures are told in [`super::report`].
+
+mod idle;
+mod inbox;
+mod mixed;
+mod outbox;
+mod reading;
+mod sign_in;
+mod writing;
+
+use clap::ValueEnum;
+
+pub(super) use inbox::rate as inbox_rate;
+pub(super) use outbox::drained;
+
+use super::Bench;
+use super::ground::Ground;
+use super::load::{Load, Measured, Pace, Script, drive};
+use super::report::{Figures, Goal};
+use super::seed::Account;
+use super::sinks::Sinks;
+
+/// What is measured.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Scenario {
+    /// A user reads their identity (GET /users/me/identity).
+    Identity,
+    /// Another node asks who a user is (GET /.well-known/user/…).
+    Resolve,
+    /// Users register new keys (PUT /users/me/keys).
+    Keys,
+    /// Users rotate: three blobs, five collections, three slots of 1 KiB each.
+    Commit,
+    /// Every connection rotates the keys of one and the same user.
+    CommitHot,
+    /// Users sign in with a code.
+    Signin,
+    /// Many peers send signed revocations.
+    Inbox,
+    /// A user flushes 200 revocations for 20 peers that need 50 ms each.
+    Flush,
+    /// The node delivers a long queue to many peers: all of them well, then half of them away.
+    Drain,
+    /// Most of the others at once.
+    Mixed,
+    /// Nothing: the start, and a node that nobody asks anything.
+    Idle,
+}
+
+impl Scenario {
+    /// Its name on the command line.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Identity => "identity",
+            Self::Resolve => "resolve",
+            Self::Keys => "keys",
+            Self::Commit => "commit",
+            Self::CommitHot => "commit-hot",
+            Self::Signin => "signin",
+            Self::Inbox => "inbox",
+            Self::Flush => "flush",
+            Self::Drain => "drain",
+            Self::Mixed => "mixed",
+            Self::Idle => "idle",
+        }
+    }
+
+    /// Whether connections ask and wait for answers, so that a load can be chosen.
+    #[must_use]
+    pub fn is_driven(self) -> bool {
+        !matches!(self, Self::Drain | Self::Idle)
+    }
+
+    /// Measures it, with its limits.
+    ///
+    /// # Errors
+    /// The first wrong answer, and whatever keeps it from being measured.
+    pub(super) async fn measure(self, bench: &mut Bench) -> anyhow::Result<Figures> {
+        match self {
+            Self::Identity | Self::Resolve => reading::measure(self, bench).await,
+            Self::Keys | Self::Commit | Self::CommitHot => writing::measure(self, bench).await,
+            Self::Signin => sign_in::measure(bench).await,
+            Self::Inbox => inbox::measure(bench).await,
+            Self::Flush => outbox::flush(bench).await,
+            Self::Drain => outbox::drain(bench).await,
+            Self::Mixed => mixed::measure(bench).await,
+            Self::Idle => idle::measure(bench).await,
+        }
+    }
+
+    /// Puts the node under this load once, and makes sure of what was answered.
+    ///
+    /// # Errors
+    /// As [`Self::measure`].
+    pub(super) async fn load(self, bench: &Bench, load: Load) -> anyhow::Result<Measured> {
+        let prepared = self.prepare(bench, load).await?;
+        let measured = drive(bench.ground.address(), prepared.scripts, load).await?;
+        bench.ground.compare_versions(&prepared.changed).await?;
+        Ok(measured)
+    }
+
+    async fn prepare(self, bench: &Bench, load: Load) -> anyhow::Result<Prepared> {
+        let (ground, connections) = (&bench.ground, bench.options.connections);
+        let unchanged = |scripts| Prepared { scripts, changed: Vec::new(), _sinks: None };
+        Ok(match self {
+            Self::Identity => unchanged(reading::identity(ground, connections)),
+            Self::Resolve => unchanged(reading::resolve(ground, connections)),
+            Self::Keys | Self::Commit => writing::prepare(self, ground, connections)?,
+            Self::CommitHot => writing::prepare_hot(ground, connections)?,
+            Self::Signin => unchanged(sign_in::prepare(ground, connections).await?),
+            Self::Inbox => inbox::prepare(bench, load).await?,
+            Self::Mixed => mixed::prepare(bench).await?,
+            Self::Flush => outbox::prepare_flush(bench).await?,
+            Self::Drain | Self::Idle => anyhow::bail!("{} takes no load", self.name()),
+        })
+    }
+}
+
+/// What the connections of a scenario ask.
+struct Prepared {
+    /// A script a connection.
+    scripts: Vec<Box<dyn Script>>,
+    /// Accounts whose version of keys in the database has to be the one answered last.
+    changed: Vec<Account>,
+    /// Other nodes that have to be there as long as it runs: they end with the value.
+    _sinks: Option<Sinks>,
+}
+
+/// Every `connections`th account, from this connection's on.
+fn share_of(accounts: &[Account], connection: usize, connections: usize) -> Vec<Account> {
+    // With fewer accounts than connections, some have the same.
+    let first = connection % accounts.len().max(1);
+    accounts.iter().skip(first).step_by(connections).cloned().collect()
+}
+
+/// Loads the node as the options say, and gives the figures without limits.
+async fn driven(scenario: Scenario, bench: &Bench) -> anyhow::Result<(Figures, Measured)> {
+    let load = bench.options.load();
+    let node = bench.ground.watch();
+    let measured = scenario.load(bench, load).await?;
+    let told = format!("{}, {} conn.", load.pace, bench.options.connections);
+    Ok((Figures::driven(scenario.name(), told, &measured, node), measured))
+}

@@ -1,0 +1,52 @@
+//! The load driver measures a node and checks what it answers. How fast anything is, no test says.
+
+use std::process::Command;
+
+use serde_json::Value;
+
+fn bench(arguments: &[&str]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_vellum"));
+    let folder = std::env::temp_dir();
+    command.args(["bench", "--folder"]).arg(folder).args(arguments).output().unwrap()
+}
+
+#[test]
+fn a_run_gives_figures_beside_the_limits_of_the_machine() {
+    let run = ["identity", "keys", "commit-hot", "inbox", "mixed"];
+    let how = ["--seconds", "1", "--users", "50", "--peers", "5", "--connections", "8", "--json"];
+    let output = bench(&[&run[..], &how[..]].concat());
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{told}");
+    assert_eq!(told.contains("FIGURES MEAN NOTHING"), cfg!(debug_assertions), "{told}");
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let scenarios = report["scenarios"].as_array().unwrap();
+    let names: Vec<&str> = scenarios.iter().map(|one| one["scenario"].as_str().unwrap()).collect();
+    assert_eq!(names, run);
+    for figures in scenarios {
+        assert!(figures["rate"].as_f64().unwrap() > 0.0, "{figures}");
+        let times = &figures["times"];
+        assert!(times["p50"].as_f64().unwrap() <= times["max"].as_f64().unwrap(), "{figures}");
+        let limits = figures["limits"].as_array().unwrap();
+        assert!(limits.iter().all(|limit| limit["rate"].as_f64().unwrap() > 0.0), "{figures}");
+        assert_eq!(limits.is_empty(), figures["scenario"] == "mixed", "{figures}");
+    }
+}
+
+#[test]
+fn a_queue_is_drained_to_the_last_row_also_with_half_of_the_peers_away() {
+    let how = ["--seconds", "1", "--users", "20", "--drain-peers", "6", "--rows", "60", "--json"];
+    let output = bench(&[&["flush", "drain"][..], &how[..]].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let goals = report["scenarios"][1]["goals"].as_array().unwrap();
+    assert!(goals.iter().all(|goal| goal["reached"].as_f64().unwrap() > 0.0), "{goals:?}");
+}
+
+#[test]
+fn what_cannot_be_measured_is_refused() {
+    for wrong in
+        [&["nothing"][..], &["identity", "--seconds", "0"], &["keys", "--users", "4", "--connections", "8"]]
+    {
+        assert!(!bench(wrong).status.success(), "{wrong:?}");
+    }
+}
