@@ -2,6 +2,7 @@
 //! put there what needs more than HTTP.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
@@ -153,6 +154,8 @@ impl Database {
         let id = id_of(person).await;
         on!(self, pool => sqlx::query("delete from user_roles where user_id = $1")
             .bind(id).execute(pool).await.map(drop).unwrap());
+        // A node notices within a second what another program does to its database.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
     }
 
     /// All that is stored now.
