@@ -193,4 +193,32 @@ proptest! {
             prop_assert_eq!(fresh, (i128::from(at) - i128::from(now)).abs() <= 300_000);
         }
     }
+
+    #[test]
+    fn an_encryption_key_is_refused_if_and_only_if_what_is_shared_with_it_is_zero(
+        mut bytes in any::<[u8; 32]>(),
+        near in prop_oneof![Just(None), (0..12_u8, any::<bool>()).prop_map(Some)],
+    ) {
+        // Most low points are near zero or near the prime, which is all ones but for its last bits.
+        if let Some((last, is_high)) = near {
+            bytes = [if is_high { 0xff } else { 0 }; 32];
+            bytes[0] = if is_high { 0xe8 + last } else { last };
+            bytes[31] ^= if last % 2 == 0 { 0x80 } else { 0 };
+        }
+        let shared = x25519_dalek::x25519([1; 32], bytes);
+        prop_assert_eq!(EncryptionKey::from_bytes(&bytes).is_err(), shared == [0; 32]);
+    }
+}
+
+#[test]
+fn the_two_points_of_order_8_are_no_encryption_keys() {
+    for text in
+        ["4Ot6fDtBuK4WVuP68Z/EatoJjeucMrH9hmIFFl9JuAA=", "X5yVvKNQjCSx0LFVnIPvWwREXMRYHI6G2CJO3dCfEVc="]
+    {
+        assert!(EncryptionKey::parse(text).is_err());
+        let mut bytes: [u8; 32] = base64::decode_exact(text).unwrap();
+        assert_eq!(x25519_dalek::x25519([1; 32], bytes), [0; 32]);
+        bytes[31] |= 0x80;
+        assert!(EncryptionKey::from_bytes(&bytes).is_err(), "the highest bit does not count");
+    }
 }

@@ -6,13 +6,14 @@
 //! [`Recent::forget`], which moves on a counter that the user shares with some others; what was kept under an earlier count is
 //! not used again. A reader takes the counts before it reads, so that a commit in between keeps what it has read from being kept.
 //!
-//! Another program that changes the file is noticed after [`LONGEST_KEPT`]. The commands of `vellum` only add
-//! users and sessions, and what is not there is not kept.
+//! Another program may change the file, too. Whoever finds that nobody has looked for that in a while has the writer look, and does
+//! not wait for it; what nobody has looked at for longer ([`LONGEST_UNSEEN`]) is not used. So such a change is noticed within a
+//! second, and a node that nobody asks does nothing.
 
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use quick_cache::sync::Cache;
@@ -21,13 +22,20 @@ use crate::UserId;
 use crate::sessions::{Known, TokenHash};
 use crate::users::User;
 
-/// How long a row is used without being read again.
-const LONGEST_KEPT: Duration = Duration::from_secs(1);
-/// How many rows of each kind are kept: those of everybody who is likely to ask within [`LONGEST_KEPT`]. A user takes about 500
-/// bytes, a session a little more.
-const MOST_KEPT: usize = 8192;
+/// How long what another program has changed may go unseen.
+const LONGEST_UNSEEN: Duration = Duration::from_secs(1);
+/// How long after a look the next one is due.
+const LOOK_AFTER: Duration = Duration::from_millis(250);
+/// How many rows of each kind are kept: a bound on memory. A user takes about 500 bytes, a session a little more.
+const MOST_KEPT: usize = 16_384;
 /// Counters that users share, by chance. With so many, a change makes one in a thousand others be read again.
 const COUNTERS: usize = 1024;
+
+/// A look for changes of other programs that has begun.
+#[derive(Clone, Copy)]
+pub(crate) struct Look {
+    at: u64,
+}
 
 /// Rows read lately. Clones share them.
 #[derive(Clone)]
@@ -43,6 +51,11 @@ struct Kept {
     /// How many have touched somebody of this number.
     touched: Box<[AtomicU64]>,
     numbers: RandomState,
+    started: Instant,
+    /// When the writer last looked for changes of other programs, in milliseconds since the start; 0 for never.
+    looked_at: AtomicU64,
+    /// Whether it has been told to look again.
+    look_is_due: AtomicBool,
 }
 
 /// A row with what has to be true for it to be used.
@@ -50,7 +63,6 @@ struct Row<T> {
     value: Arc<T>,
     owner: usize,
     count: u64,
-    read_at: Instant,
 }
 
 impl<T> Clone for Row<T> {
@@ -63,7 +75,6 @@ impl<T> Clone for Row<T> {
 #[derive(Clone, Copy)]
 pub(crate) struct Before {
     commits: u64,
-    at: Instant,
 }
 
 impl Recent {
@@ -76,6 +87,9 @@ impl Recent {
             commits: AtomicU64::new(0),
             touched,
             numbers: RandomState::new(),
+            started: Instant::now(),
+            looked_at: AtomicU64::new(0),
+            look_is_due: AtomicBool::new(false),
         }))
     }
 
@@ -93,7 +107,7 @@ impl Recent {
 
     /// To be called before a read whose outcome is to be kept.
     pub fn before(&self) -> Before {
-        Before { commits: self.0.commits.load(Ordering::SeqCst), at: Instant::now() }
+        Before { commits: self.0.commits.load(Ordering::SeqCst) }
     }
 
     pub fn keep_session(&self, before: Before, token: &TokenHash, known: &Arc<Known>) {
@@ -127,6 +141,45 @@ impl Recent {
         }
     }
 
+    /// Whether it is time to have the writer look for changes of other programs. Says so once until it has.
+    pub fn is_look_due(&self) -> bool {
+        self.since_look() >= LOOK_AFTER && !self.0.look_is_due.swap(true, Ordering::SeqCst)
+    }
+
+    /// To be called before the writer looks.
+    pub fn looking(&self) -> Look {
+        Look { at: self.millis() }
+    }
+
+    /// To be called when it has looked. Nothing that was kept before is used any more if another program `has_changed` something.
+    pub fn looked(&self, look: Look, has_changed: bool) {
+        if has_changed {
+            self.0.commits.fetch_add(1, Ordering::SeqCst);
+            for count in self.0.touched.iter() {
+                count.fetch_add(1, Ordering::SeqCst);
+            }
+        }
+        self.0.looked_at.store(look.at, Ordering::SeqCst);
+        self.0.look_is_due.store(false, Ordering::SeqCst);
+    }
+
+    /// To be called when it could not look.
+    pub fn look_again(&self) {
+        self.0.look_is_due.store(false, Ordering::SeqCst);
+    }
+
+    fn since_look(&self) -> Duration {
+        match self.0.looked_at.load(Ordering::SeqCst) {
+            0 => Duration::MAX,
+            at => Duration::from_millis(self.millis().saturating_sub(at)),
+        }
+    }
+
+    /// Never 0.
+    fn millis(&self) -> u64 {
+        u64::try_from(self.0.started.elapsed().as_millis()).unwrap_or(u64::MAX).saturating_add(1)
+    }
+
     fn number(&self, user: &UserId) -> usize {
         // Below COUNTERS, so it is a usize.
         usize::try_from(self.0.numbers.hash_one(user) % COUNTERS as u64).unwrap_or(0)
@@ -134,13 +187,13 @@ impl Recent {
 
     fn current<T>(&self, row: Row<T>) -> Option<Arc<T>> {
         let untouched = self.0.touched[row.owner].load(Ordering::SeqCst) == row.count;
-        (untouched && row.read_at.elapsed() < LONGEST_KEPT).then_some(row.value)
+        (untouched && self.since_look() < LONGEST_UNSEEN).then_some(row.value)
     }
 
     fn row<T>(&self, before: Before, owner: &UserId, value: &Arc<T>) -> Option<Row<T>> {
         let owner = self.number(owner);
         let count = self.0.touched[owner].load(Ordering::SeqCst);
-        let row = Row { value: value.clone(), owner, count, read_at: before.at };
+        let row = Row { value: value.clone(), owner, count };
         (self.0.commits.load(Ordering::SeqCst) == before.commits).then_some(row)
     }
 }

@@ -31,7 +31,7 @@ pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../mi
 pub(crate) struct Sqlite {
     pub readers: SqlitePool,
     pub writers: SqlitePool,
-    pub recent: Recent,
+    recent: Recent,
     writer: Writer,
 }
 
@@ -61,6 +61,14 @@ impl Sqlite {
 
     pub async fn read(&self) -> Result<Reader, StoreError> {
         Ok(Reader(Conn::sqlite(self.readers.acquire().await?)))
+    }
+
+    /// What was read a moment ago.
+    pub fn recent(&self) -> &Recent {
+        if self.recent.is_look_due() {
+            self.writer.look(&self.recent);
+        }
+        &self.recent
     }
 
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
@@ -116,13 +124,14 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
     }
 }
 
+/// No statistics are kept (`analyze`, `pragma optimize`): those of a young database make SQLite read whole tables when it has grown,
+/// and without them it goes by its indexes, which every query has.
 pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
     Ok(parse(url)?
         .journal_mode(SqliteJournalMode::Wal)
         .synchronous(SqliteSynchronous::Full)
         .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT)
-        .optimize_on_close(true, None))
+        .busy_timeout(BUSY_TIMEOUT))
 }
 
 fn parse(url: &str) -> Result<SqliteConnectOptions, StoreError> {

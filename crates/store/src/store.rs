@@ -150,7 +150,7 @@ impl Store {
     /// What was read a moment ago; nothing is kept of a database that others change.
     fn recent(&self) -> Option<&Recent> {
         match &self.engine {
-            Engine::Sqlite(database) => Some(&database.recent),
+            Engine::Sqlite(database) => Some(database.recent()),
             Engine::Postgres(_) => None,
         }
     }

@@ -53,6 +53,8 @@ pub(crate) struct Writer {
 
 enum Request {
     Run(Job),
+    /// Look whether another program has changed the database.
+    Look,
     Close(oneshot::Sender<()>),
 }
 
@@ -72,6 +74,13 @@ impl Writer {
         self.queue.send(Request::Run(Box::new(job))).await.map_err(|_| StoreError::Closed)
     }
 
+    /// Has it looked whether another program has changed the database, soon. Where jobs wait, their senders come first.
+    pub fn look(&self, recent: &Recent) {
+        if self.queue.try_send(Request::Look).is_err() {
+            recent.look_again();
+        }
+    }
+
     /// Finishes what was handed in before and stops; later jobs are refused.
     pub async fn close(&self) {
         let (done, closed) = oneshot::channel();
@@ -82,10 +91,14 @@ impl Writer {
 }
 
 async fn serve(mut tx: Tx, recent: Recent, mut requests: mpsc::Receiver<Request>) {
+    let mut watch = Watch { recent, version: None };
     let mut closing = None;
     while closing.is_none() {
         match requests.recv().await {
-            Some(Request::Run(first)) => closing = commit_group(&mut tx, &recent, first, &mut requests).await,
+            Some(Request::Run(first)) => {
+                closing = commit_group(&mut tx, &mut watch, first, &mut requests).await
+            }
+            Some(Request::Look) => watch.look(&mut tx).await,
             Some(Request::Close(done)) => closing = Some(done),
             None => return,
         }
@@ -102,7 +115,7 @@ async fn serve(mut tx: Tx, recent: Recent, mut requests: mpsc::Receiver<Request>
 /// if one stood in the queue.
 async fn commit_group(
     tx: &mut Tx,
-    recent: &Recent,
+    watch: &mut Watch,
     first: Job,
     requests: &mut mpsc::Receiver<Request>,
 ) -> Option<oneshot::Sender<()>> {
@@ -114,20 +127,46 @@ async fn commit_group(
         if let Err(error) = group.run(tx, job).await {
             return group.abandon(tx, error).await;
         }
-        if group.answers.len() < LARGEST_GROUP {
+        while next.is_none() && closing.is_none() && group.answers.len() < LARGEST_GROUP {
             match requests.try_recv() {
                 Ok(Request::Run(job)) => next = Some(job),
+                Ok(Request::Look) => watch.look(tx).await,
                 Ok(Request::Close(done)) => closing = Some(done),
-                Err(_) => {}
+                Err(_) => break,
             }
         }
     }
     // A count of jobs is far below where floats lose whole numbers.
     let jobs = u32::try_from(group.answers.len()).unwrap_or(u32::MAX);
-    group.commit(tx, recent).await;
+    group.commit(tx, &watch.recent).await;
     histogram!("vellum_database_group_seconds").record(started.elapsed());
     histogram!("vellum_database_group_jobs").record(f64::from(jobs));
     closing
+}
+
+/// Watches for changes that another program makes, so that nothing `recent` outlives them by much.
+struct Watch {
+    recent: Recent,
+    /// SQLite's number for the database's state; it changes with every commit that is not this connection's.
+    version: Option<i64>,
+}
+
+impl Watch {
+    async fn look(&mut self, tx: &mut Tx) {
+        let Some(connection) = tx.as_sqlite() else { return };
+        let look = self.recent.looking();
+        match sqlx::query_scalar("pragma data_version").fetch_one(connection).await {
+            Ok(version) => {
+                // Before the first look anything may have happened.
+                self.recent.looked(look, self.version != Some(version));
+                self.version = Some(version);
+            }
+            Err(error) => {
+                tracing::debug!(%error, "whether another program has changed the database could not be told");
+                self.recent.look_again();
+            }
+        }
+    }
 }
 
 /// The jobs of one commit so far.
