@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, ensure};
 use futures_util::FutureExt;
 use vellum_actors::Clock;
-use vellum_protocol::{KmVersion, SigningSecret};
+use vellum_protocol::{KmVersion, SigningSecret, UnixMillis};
 use vellum_store::audit::Entry;
 use vellum_store::{
-    AuditId, Store, StoreError, Tx, audit, blobs, collections, outbox, passkeys, slots, users,
+    AuditId, Store, StoreError, Tx, audit, blobs, bound_to_keys, collections, passkeys, slots, users,
 };
 
 use super::seed::{self, Account, BLOBS, SLOTS};
@@ -54,6 +54,20 @@ impl Change {
         })
     }
 
+    async fn seal_anew(&self, tx: &mut Tx, next: KmVersion, now: UnixMillis) -> Result<(), StoreError> {
+        let id = &self.account.id;
+        let types: Vec<String> = (0..self.blobs.len()).map(seed::blob_type).collect();
+        let sealed: Vec<_> =
+            types.iter().map(String::as_str).zip(self.blobs.iter().map(String::as_str)).collect();
+        blobs::put_all(tx, id, &sealed, "", next, now).await?;
+        let metadata = self.collections.iter().map(String::as_str);
+        let resealed: Vec<_> = self.account.collections.iter().zip(metadata).collect();
+        collections::reseal_all(tx, id, &resealed, next, now).await?;
+        passkeys::credential_ids(tx, id).await?;
+        slots::put_all(tx, id, &self.slots.iter().collect::<Vec<_>>(), next, now).await?;
+        bound_to_keys::of_user(tx, id).await.map(drop)
+    }
+
     /// The statements that the node's command runs, in its order.
     async fn run(self, tx: &mut Tx) -> Result<(), StoreError> {
         let Self { account, statements, version, keys, .. } = &self;
@@ -61,7 +75,7 @@ impl Change {
         let event = match statements {
             Statements::Keys => {
                 users::by_id(tx, id).await?;
-                blobs::any_sealed(tx, id).await?;
+                bound_to_keys::of_user(tx, id).await?;
                 "keys_registered"
             }
             Statements::Commit => "rotated",
@@ -70,19 +84,9 @@ impl Change {
             let reason = format!("it is not {version}, which was written last");
             return Err(StoreError::Unreadable { column: "users.km_version", reason });
         }
-        for (number, blob) in self.blobs.iter().enumerate() {
-            blobs::put(tx, id, &seed::blob_type(number), blob, "", next, now).await?;
-        }
-        for (collection, metadata) in account.collections.iter().zip(&self.collections) {
-            collections::reseal(tx, id, collection, metadata, next, now).await?;
-        }
         if *statements == Statements::Commit {
-            passkeys::credential_ids(tx, id).await?;
+            self.seal_anew(tx, next, now).await?;
         }
-        for slot in &self.slots {
-            slots::put(tx, id, slot, next, now).await?;
-        }
-        outbox::withdraw_signatures(tx, id).await?;
         let entry =
             Entry { id: AuditId::generate(), at: now, event: event.to_owned(), session_id: None, ip: None };
         audit::append(tx, id, &entry).await

@@ -151,20 +151,21 @@ pub fn read_rotation(body: &[u8]) -> Result<vellum_actors::user::Commit, u16> {
 
 /// Every path of a node whose uploads may have so many bytes.
 fn all_endpoints(longest_upload: usize) -> Vec<Endpoint> {
+    // They are tried in this order, one after the other: first what is asked for most.
     let by_resource = [
+        users_me::endpoints(),
+        well_known::endpoints(),
+        federation::endpoints(),
+        users_me_km_version::endpoints(longest_upload),
         health::endpoints(),
         metrics::endpoints(),
         documentation::endpoints(),
-        well_known::endpoints(),
-        federation::endpoints(),
         sessions::endpoints(),
         passkeys::endpoints(),
         device_transfer::endpoints(),
         users::endpoints(),
-        users_me::endpoints(),
         users_me_audit::endpoints(),
         users_me_devices::endpoints(),
-        users_me_km_version::endpoints(longest_upload),
         users_me_preferences::endpoints(),
         users_me_wrapped_keys::endpoints(),
         me_blobs::endpoints(longest_upload),

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use vellum_protocol::KmVersion;
 use vellum_store::slots::{self, Wrapped};
 use vellum_store::users::{self, Keys};
-use vellum_store::{CollectionId, Tx, UserId, blobs, collections, outbox, passkeys};
+use vellum_store::{CollectionId, Tx, UserId, blobs, bound_to_keys, collections, outbox, passkeys};
 
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
@@ -110,14 +110,16 @@ impl Commit {
                 return Err(Error::IncompleteRotation(Box::new(missing)));
             }
         }
-        for blob in &self.blobs {
-            blobs::put(tx, &scope.user, &blob.blob_type, &blob.encrypted_blob, "", next, scope.now).await?;
-        }
+        let sealed: Vec<_> =
+            self.blobs.iter().map(|blob| (blob.blob_type.as_str(), blob.encrypted_blob.as_str())).collect();
+        blobs::put_all(tx, &scope.user, &sealed, "", next, scope.now).await?;
         let ignored_collections = self.reseal_collections(tx, scope, next).await?;
         let ignored_slots = self.refill_slots(tx, scope, next).await?;
         // What the old key signed verifies nowhere any more.
-        for message in outbox::withdraw_signatures(tx, &scope.user).await? {
-            lapsed(tx, &message, scope.now).await?;
+        if bound_to_keys::of_user(tx, &scope.user).await?.anything_queued {
+            for message in outbox::withdraw_signatures(tx, &scope.user).await? {
+                lapsed(tx, &message, scope.now).await?;
+            }
         }
         scope.audit(tx, Event::Rotated).await?;
         Ok(Committed { km_version: next, ignored_collections, ignored_slots })
@@ -129,26 +131,22 @@ impl Commit {
         scope: &Scope,
         next: KmVersion,
     ) -> Result<Vec<CollectionId>, Error> {
-        let mut ignored = Vec::new();
-        for ResealedCollection { id, metadata_encrypted } in &self.collections {
-            if !collections::reseal(tx, &scope.user, id, metadata_encrypted, next, scope.now).await? {
-                ignored.push(id.clone());
-            }
-        }
-        Ok(ignored)
+        let resealed: Vec<_> =
+            self.collections.iter().map(|one| (&one.id, one.metadata_encrypted.as_str())).collect();
+        let found = collections::reseal_all(tx, &scope.user, &resealed, next, scope.now).await?;
+        let found: HashSet<&CollectionId> = found.iter().collect();
+        Ok(self.collections.iter().map(|one| &one.id).filter(|id| !found.contains(id)).cloned().collect())
     }
 
     async fn refill_slots(&self, tx: &mut Tx, scope: &Scope, next: KmVersion) -> Result<Vec<String>, Error> {
-        let passkeys = passkeys::credential_ids(tx, &scope.user).await?;
-        let mut ignored = Vec::new();
-        for wrapped in &self.slots {
-            if passkeys.contains(&wrapped.credential_id) {
-                slots::put(tx, &scope.user, wrapped, next, scope.now).await?;
-            } else {
-                ignored.push(wrapped.credential_id.clone());
-            }
+        if self.slots.is_empty() {
+            return Ok(Vec::new());
         }
-        Ok(ignored)
+        let passkeys = passkeys::credential_ids(tx, &scope.user).await?;
+        let (held, ignored): (Vec<_>, Vec<_>) =
+            self.slots.iter().partition(|wrapped| passkeys.contains(&wrapped.credential_id));
+        slots::put_all(tx, &scope.user, &held, next, scope.now).await?;
+        Ok(ignored.into_iter().map(|wrapped| wrapped.credential_id.clone()).collect())
     }
 
     /// What the account holds and the body does not bring.

@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use vellum_protocol::KmVersion;
 use vellum_store::users::{self, Keys};
-use vellum_store::{Conn, UserId, blobs, collections, outbox, slots};
+use vellum_store::{bound_to_keys, outbox};
 
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
@@ -42,7 +42,8 @@ impl UserCommand for RegisterKeys {
                         let conflict = Error::RotationConflict { current };
                         return Err(rolled_back_or(tx, expected, current, conflict).await?);
                     }
-                    let next = match (anything_sealed(tx, &user).await?, expected) {
+                    let bound = bound_to_keys::of_user(tx, &user).await?;
+                    let next = match (bound.anything_sealed, expected) {
                         (false, _) => current,
                         (true, Some(_)) => current.next(),
                         // A stale device must not overwrite keys that data depends on.
@@ -53,7 +54,7 @@ impl UserCommand for RegisterKeys {
                             current: load(tx, &user).await?.identity.km_version,
                         });
                     }
-                    if identity.keys.is_some() {
+                    if identity.keys.is_some() && bound.anything_queued {
                         // What the old key signed verifies nowhere any more.
                         for message in outbox::withdraw_signatures(tx, &user).await? {
                             lapsed(tx, &message, now).await?;
@@ -66,11 +67,4 @@ impl UserCommand for RegisterKeys {
             })
             .await
     }
-}
-
-/// Whether losing the present keys would make stored data unreadable.
-async fn anything_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, Error> {
-    Ok(blobs::any_sealed(conn, user).await?
-        || collections::any_sealed(conn, user).await?
-        || slots::any_sealed(conn, user).await?)
 }

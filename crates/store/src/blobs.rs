@@ -1,10 +1,10 @@
 //! Personal blobs: ciphertext under the user's personal key, one a type.
 
-use sqlx::FromRow;
+use sqlx::{FromRow, QueryBuilder};
 use vellum_protocol::{KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
-use crate::row::km_version;
+use crate::row::{ROWS_A_STATEMENT, km_version};
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// What a listing shows of a blob.
@@ -92,23 +92,40 @@ pub async fn put(
     sealed_under: KmVersion,
     now: UnixMillis,
 ) -> Result<i64, StoreError> {
-    let (revision,): (i64,) = on!(tx, c => sqlx::query_as(
-        "insert into blobs (user_id, blob_type, encrypted_blob, nonce, km_version, revision, updated_at)
-         values ($1, $2, $3, $4, $5, 1, $6)
-         on conflict (user_id, blob_type) do update set encrypted_blob = excluded.encrypted_blob,
-             nonce = excluded.nonce, km_version = excluded.km_version, revision = blobs.revision + 1,
-             updated_at = excluded.updated_at
-         returning revision"
-    )
-    .bind(user)
-    .bind(blob_type)
-    .bind(encrypted_blob)
-    .bind(nonce)
-    .bind(sealed_under.get())
-    .bind(now.0)
-    .fetch_one(c)
-    .await)?;
-    Ok(revision)
+    let mut revisions = put_all(tx, user, &[(blob_type, encrypted_blob)], nonce, sealed_under, now).await?;
+    revisions.pop().ok_or(StoreError::Busy)
+}
+
+/// Writes blobs of different types, each with its ciphertext, in as few statements as can be. Returns their new revisions.
+pub async fn put_all(
+    tx: &mut Tx,
+    user: &UserId,
+    blobs: &[(&str, &str)],
+    nonce: &str,
+    sealed_under: KmVersion,
+    now: UnixMillis,
+) -> Result<Vec<i64>, StoreError> {
+    let mut revisions = Vec::with_capacity(blobs.len());
+    for some in blobs.chunks(ROWS_A_STATEMENT) {
+        let rows: Vec<(i64,)> = on!(tx, c => {
+            let mut query = QueryBuilder::new(
+                "insert into blobs (user_id, blob_type, encrypted_blob, nonce, km_version, revision, updated_at) ",
+            );
+            query.push_values(some, |mut row, (blob_type, encrypted_blob)| {
+                row.push_bind(user).push_bind(*blob_type).push_bind(*encrypted_blob).push_bind(nonce);
+                row.push_bind(sealed_under.get()).push("1").push_bind(now.0);
+            });
+            query.push(
+                " on conflict (user_id, blob_type) do update set encrypted_blob = excluded.encrypted_blob,
+                     nonce = excluded.nonce, km_version = excluded.km_version, revision = blobs.revision + 1,
+                     updated_at = excluded.updated_at
+                 returning revision",
+            );
+            query.build_query_as().fetch_all(c).await
+        })?;
+        revisions.extend(rows.into_iter().map(|(revision,)| revision));
+    }
+    Ok(revisions)
 }
 
 /// Removes a blob. Tells whether it was there.
@@ -116,13 +133,6 @@ pub async fn delete(tx: &mut Tx, user: &UserId, blob_type: &str) -> Result<bool,
     let done = on!(tx, c => sqlx::query("delete from blobs where user_id = $1 and blob_type = $2")
         .bind(user).bind(blob_type).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Whether the user has anything here that is sealed under the present keys.
-pub async fn any_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, StoreError> {
-    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as("select cast(1 as bigint) from blobs where user_id = $1 limit 1")
-        .bind(user).fetch_optional(c).await)?;
-    Ok(row.is_some())
 }
 
 /// Removes all of it: part of a reset. Returns how many rows went.

@@ -1,11 +1,11 @@
 //! Collections: opaque metadata that the client seals. The empty text is what a client posts before it
 //! knows the collection's id, which is part of what it seals; nothing is sealed in that.
 
-use sqlx::FromRow;
+use sqlx::{FromRow, QueryBuilder};
 use vellum_protocol::{KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
-use crate::row::km_version;
+use crate::row::{ROWS_A_STATEMENT, km_version};
 use crate::{CollectionId, Conn, StoreError, Tx, UserId};
 
 /// A collection.
@@ -138,21 +138,29 @@ pub async fn find(
     row.map(Collection::try_from).transpose()
 }
 
-/// Seals a collection's metadata anew. Tells whether it is the user's.
-pub async fn reseal(
+/// Seals the metadata of different collections anew, in as few statements as can be. Returns those that are the user's.
+pub async fn reseal_all(
     tx: &mut Tx,
     user: &UserId,
-    id: &CollectionId,
-    metadata_encrypted: &str,
+    resealed: &[(&CollectionId, &str)],
     sealed_under: KmVersion,
     now: UnixMillis,
-) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query(
-        "update collections set metadata_encrypted = $3, km_version = $4, updated_at = $5
-         where user_id = $1 and id = $2"
-    )
-    .bind(user).bind(id).bind(metadata_encrypted).bind(sealed_under.get()).bind(now.0).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+) -> Result<Vec<CollectionId>, StoreError> {
+    let mut found = Vec::with_capacity(resealed.len());
+    for some in resealed.chunks(ROWS_A_STATEMENT) {
+        let rows: Vec<(CollectionId,)> = on!(tx, c => {
+            let mut query = QueryBuilder::new("update collections set metadata_encrypted = v.column2, km_version = ");
+            query.push_bind(sealed_under.get()).push(", updated_at = ").push_bind(now.0).push(" from (");
+            query.push_values(some, |mut row, (id, metadata_encrypted)| {
+                row.push_bind(*id).push_bind(*metadata_encrypted);
+            });
+            query.push(") as v where collections.id = v.column1 and collections.user_id = ").push_bind(user);
+            query.push(" returning collections.id");
+            query.build_query_as().fetch_all(c).await
+        })?;
+        found.extend(rows.into_iter().map(|(id,)| id));
+    }
+    Ok(found)
 }
 
 /// Removes a collection. Tells whether it was the user's.
@@ -160,15 +168,6 @@ pub async fn delete(tx: &mut Tx, user: &UserId, id: &CollectionId) -> Result<boo
     let done = on!(tx, c => sqlx::query("delete from collections where user_id = $1 and id = $2")
         .bind(user).bind(id).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Whether the user has anything here that is sealed under the present keys.
-pub async fn any_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, StoreError> {
-    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as(
-        "select cast(1 as bigint) from collections where user_id = $1 and metadata_encrypted <> '' limit 1"
-    )
-    .bind(user).fetch_optional(c).await)?;
-    Ok(row.is_some())
 }
 
 /// Removes all of it: part of a reset. Returns how many rows went.

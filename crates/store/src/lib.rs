@@ -23,6 +23,7 @@ pub mod applied_envelopes;
 pub mod audit;
 pub mod backup;
 pub mod blobs;
+pub mod bound_to_keys;
 pub mod collections;
 pub mod copy;
 pub mod device_transfers;

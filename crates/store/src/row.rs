@@ -6,6 +6,9 @@ use vellum_protocol::{EncryptionKey, KmVersion, SigningKey};
 
 use crate::StoreError;
 
+/// How many rows one statement writes: every one of them is a few parameters, of which the engines allow some ten thousand.
+pub(crate) const ROWS_A_STATEMENT: usize = 500;
+
 /// Reads one stored value with `parse`.
 pub(crate) fn read<T, V, E: Display>(
     column: &'static str,

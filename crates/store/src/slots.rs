@@ -1,10 +1,10 @@
 //! Wrapped-key slots: the user's seed, sealed for a passkey. One a credential.
 
-use sqlx::FromRow;
+use sqlx::{FromRow, QueryBuilder};
 use vellum_protocol::{KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
-use crate::row::km_version;
+use crate::row::{ROWS_A_STATEMENT, km_version};
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// What a client puts into a slot.
@@ -72,29 +72,32 @@ pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<Slot>, StoreErro
     rows.into_iter().map(Slot::try_from).collect()
 }
 
-/// Fills a slot, anew or again.
-pub async fn put(
+/// Fills slots of different credentials, anew or again, in as few statements as can be.
+pub async fn put_all(
     tx: &mut Tx,
     user: &UserId,
-    wrapped: &Wrapped,
+    filled: &[&Wrapped],
     sealed_under: KmVersion,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "insert into slots (user_id, credential_id, wrapped_km, wrap_algo, slot_signature, km_version, created_at)
-         values ($1, $2, $3, $4, $5, $6, $7)
-         on conflict (user_id, credential_id) do update set wrapped_km = excluded.wrapped_km,
-             wrap_algo = excluded.wrap_algo, slot_signature = excluded.slot_signature,
-             km_version = excluded.km_version"
-    )
-    .bind(user)
-    .bind(&wrapped.credential_id)
-    .bind(&wrapped.wrapped_km)
-    .bind(&wrapped.wrap_algo)
-    .bind(&wrapped.slot_signature)
-    .bind(sealed_under.get())
-    .bind(now.0)
-    .execute(c).await.map(Affected::from))?;
+    for some in filled.chunks(ROWS_A_STATEMENT) {
+        on!(tx, c => {
+            let mut query = QueryBuilder::new(
+                "insert into slots (user_id, credential_id, wrapped_km, wrap_algo, slot_signature, km_version, created_at) ",
+            );
+            query.push_values(some, |mut row, wrapped| {
+                row.push_bind(user).push_bind(&wrapped.credential_id).push_bind(&wrapped.wrapped_km);
+                row.push_bind(&wrapped.wrap_algo).push_bind(&wrapped.slot_signature);
+                row.push_bind(sealed_under.get()).push_bind(now.0);
+            });
+            query.push(
+                " on conflict (user_id, credential_id) do update set wrapped_km = excluded.wrapped_km,
+                     wrap_algo = excluded.wrap_algo, slot_signature = excluded.slot_signature,
+                     km_version = excluded.km_version",
+            );
+            query.build().execute(c).await.map(Affected::from)
+        })?;
+    }
     Ok(())
 }
 
@@ -115,13 +118,6 @@ pub async fn delete(tx: &mut Tx, user: &UserId, credential: &str) -> Result<bool
     let done = on!(tx, c => sqlx::query("delete from slots where user_id = $1 and credential_id = $2")
         .bind(user).bind(credential).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
-}
-
-/// Whether the user has anything here that is sealed under the present keys.
-pub async fn any_sealed(conn: &mut Conn, user: &UserId) -> Result<bool, StoreError> {
-    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as("select cast(1 as bigint) from slots where user_id = $1 limit 1")
-        .bind(user).fetch_optional(c).await)?;
-    Ok(row.is_some())
 }
 
 /// Removes all of it: part of a reset. Returns how many rows went.
