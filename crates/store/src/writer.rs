@@ -96,7 +96,7 @@ async fn serve(mut tx: Tx, recent: Recent, mut requests: mpsc::Receiver<Request>
     while closing.is_none() {
         match requests.recv().await {
             Some(Request::Run(first)) => {
-                closing = commit_group(&mut tx, &mut watch, first, &mut requests).await
+                closing = commit_group(&mut tx, &mut watch, first, &mut requests).await;
             }
             Some(Request::Look) => watch.look(&mut tx).await,
             Some(Request::Close(done)) => closing = Some(done),
