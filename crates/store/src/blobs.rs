@@ -93,7 +93,8 @@ pub async fn put(
     now: UnixMillis,
 ) -> Result<i64, StoreError> {
     let mut revisions = put_all(tx, user, &[(blob_type, encrypted_blob)], nonce, sealed_under, now).await?;
-    revisions.pop().ok_or(StoreError::Busy)
+    let none = || StoreError::Unreadable { column: "blobs.revision", reason: "nothing was returned".into() };
+    revisions.pop().ok_or_else(none)
 }
 
 /// Writes blobs of different types, each with its ciphertext, in as few statements as can be. Returns their new revisions.
