@@ -14,12 +14,9 @@ use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-use vellum_actors::Clock;
-use vellum_protocol::server_request::{
-    HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
-    PROTOCOL_VERSION,
-};
-use vellum_protocol::{Domain, Envelope, Manifest, ServerRequest, SigningSecret, base64};
+use vellum_actors::{Clock, peer};
+use vellum_protocol::server_request::INBOX_PATH;
+use vellum_protocol::{Domain, Envelope, Manifest, SigningSecret};
 
 use super::connection::{Connection, write_request};
 use super::seed;
@@ -196,30 +193,10 @@ fn request(received: &[u8]) -> Option<(String, usize)> {
 /// An envelope as a request to an inbox, signed by the sending server: what a node does for each attempt.
 #[must_use]
 pub fn signed_request(secret: &SigningSecret, from: &Domain, to: &Domain, envelope: &Envelope) -> Vec<u8> {
-    let body = envelope.to_json();
-    let (nonce, timestamp) =
-        (base64::encode(&rand::random::<[u8; 16]>()), Clock::system().now().to_rfc3339());
-    let signature = ServerRequest {
-        method: "POST",
-        path: INBOX_PATH,
-        body_hash: &body.sha256_base64(),
-        nonce: &nonce,
-        timestamp: &timestamp,
-        peer_server_id: to.as_str(),
-        sender_server_id: from.as_str(),
-        protocol_version: PROTOCOL_VERSION,
-    }
-    .sign(secret)
-    .to_base64();
-    let headers = [
-        (HEADER_SERVER_ID, from.as_str()),
-        (HEADER_PROTOCOL_VERSION, "2"),
-        (HEADER_NONCE, &nonce),
-        (HEADER_TIMESTAMP, &timestamp),
-        (HEADER_SIGNATURE, &signature),
-    ];
+    let (headers, body) = peer::signed_request(secret, from, to, envelope, Clock::system().now());
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let mut request = Vec::new();
-    write_request(&mut request, &format!("POST {INBOX_PATH}"), &headers, body.canonical().as_bytes());
+    write_request(&mut request, &format!("POST {INBOX_PATH}"), &headers, body.as_bytes());
     request
 }
 

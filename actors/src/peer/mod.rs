@@ -36,7 +36,7 @@ use vellum_protocol::server_request::{
     HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
     PROTOCOL_VERSION,
 };
-use vellum_protocol::{Alias, Domain, Envelope, Manifest, ServerRequest, base64};
+use vellum_protocol::{Alias, Domain, Envelope, Manifest, ServerRequest, SigningSecret, UnixMillis, base64};
 use vellum_store::StoreError;
 use vellum_store::friendships::Peer;
 
@@ -237,7 +237,8 @@ async fn attempt(
         Ok(manifest) => manifest,
         Err(error) => return verdict::without_manifest(&error),
     };
-    let (mut headers, body) = signed_request(node, &manifest, envelope);
+    let (mut headers, body) =
+        signed_request(&node.identity, &node.domain, &manifest.server_id, envelope, node.clock.now());
     headers.push((trace::HEADER, trace.to_string()));
     posted.store(true, Ordering::Relaxed);
     match node.transport.post(domain, INBOX_PATH, headers, body).await {
@@ -255,29 +256,32 @@ async fn attempt(
     }
 }
 
-/// The request around an envelope (wire protocol, section 5). Nonce and timestamp are fresh for every
-/// attempt: a receiver remembers the nonce of an attempt that failed later on.
-fn signed_request(
-    node: &Node,
-    manifest: &Manifest,
+/// The request around an envelope (wire protocol, section 5): its headers and its body. Nonce and timestamp are fresh for
+/// every attempt: a receiver remembers the nonce of an attempt that failed later on.
+#[must_use]
+pub fn signed_request(
+    secret: &SigningSecret,
+    from: &Domain,
+    to: &Domain,
     envelope: &Envelope,
+    now: UnixMillis,
 ) -> (Vec<(&'static str, String)>, String) {
     let body = envelope.to_json();
     let nonce = base64::encode(&rand::rng().random::<[u8; 16]>());
-    let timestamp = node.clock.now().to_rfc3339();
+    let timestamp = now.to_rfc3339();
     let request = ServerRequest {
         method: "POST",
         path: INBOX_PATH,
         body_hash: &body.sha256_base64(),
         nonce: &nonce,
         timestamp: &timestamp,
-        peer_server_id: manifest.server_id.as_str(),
-        sender_server_id: node.domain.as_str(),
+        peer_server_id: to.as_str(),
+        sender_server_id: from.as_str(),
         protocol_version: PROTOCOL_VERSION,
     };
-    let signature = request.sign(&node.identity).to_base64();
+    let signature = request.sign(secret).to_base64();
     let headers = vec![
-        (HEADER_SERVER_ID, node.domain.as_str().to_owned()),
+        (HEADER_SERVER_ID, from.as_str().to_owned()),
         (HEADER_PROTOCOL_VERSION, PROTOCOL_VERSION.to_string()),
         (HEADER_NONCE, nonce),
         (HEADER_TIMESTAMP, timestamp),
