@@ -6,6 +6,7 @@
 mod device_transfer;
 mod discarding;
 mod friendship;
+mod friendship_dates;
 mod identity;
 mod order;
 mod revocations;
