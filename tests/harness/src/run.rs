@@ -146,13 +146,7 @@ async fn happen(world: &World, fault: Fault) -> anyhow::Result<()> {
         }
         Fault::DatabaseCrash { after_ms } => {
             tokio::time::sleep(ms(after_ms)).await;
-            let crash = || {
-                if let Some(server) = vellum_test_database::shared_server() {
-                    server.crash();
-                    server.restart();
-                }
-            };
-            Ok(tokio::task::spawn_blocking(crash).await?)
+            world.crash_server().await
         }
         Fault::ClockJump { node, to_ms } => world.set_clock(node, to_ms).await,
         Fault::Cut { .. }

@@ -15,7 +15,7 @@ use vellum::demo::node_process::NodeProcess;
 use vellum_client::http::Method;
 use vellum_client::{NodeClient, SessionToken};
 use vellum_protocol::UnixMillis;
-use vellum_test_database::Engine;
+use vellum_test_database::{Engine, PostgresServer};
 
 use crate::ledger::Ledger;
 use crate::network::Network;
@@ -45,7 +45,8 @@ pub struct World {
     pub ledger: Arc<Ledger>,
     /// Sign-ins go one at a time and node, since each takes a letter out of a folder.
     pub letters: Vec<Mutex<()>>,
-    engine: Engine,
+    /// On PostgreSQL: a server for this world alone, so that its crash is no other world's.
+    server: Option<Arc<PostgresServer>>,
     /// How far time has been moved on for everybody, in milliseconds.
     skipped: AtomicI64,
     clocks: Vec<AtomicI64>,
@@ -66,10 +67,17 @@ impl World {
         let folder = tempfile::Builder::new().prefix("vellum-harness-").tempdir()?;
         let network = Network::start(Arc::clone(&ledger)).await?;
         let script = node_script(folder.path(), program)?;
+        let server = match engine {
+            Engine::Sqlite => None,
+            Engine::Postgres => Some(start_server().await?),
+        };
         let starting = (0..NODES).map(|n| {
             let (script, network, defect) = (script.clone(), Arc::clone(&network), defect.clone());
-            let home = folder.path().to_owned();
-            tokio::spawn(async move { Node::start(n, &home, script, &network, defect).await })
+            let (home, server) = (folder.path().join(format!("node{n}")), server.clone());
+            tokio::spawn(async move {
+                let database = database(&home, server).await?;
+                Node::start(n, home, &database, script, &network, defect).await
+            })
         });
         let mut nodes = Vec::new();
         for started in starting.collect::<Vec<_>>() {
@@ -80,7 +88,7 @@ impl World {
             network,
             ledger,
             letters: (0..NODES).map(|_| Mutex::new(())).collect(),
-            engine,
+            server,
             skipped: AtomicI64::new(0),
             clocks: (0..NODES).map(|_| AtomicI64::new(0)).collect(),
             folder: Some(folder),
@@ -90,7 +98,7 @@ impl World {
     /// The engine that the nodes' databases are on.
     #[must_use]
     pub fn engine(&self) -> Engine {
-        self.engine
+        if self.server.is_some() { Engine::Postgres } else { Engine::Sqlite }
     }
 
     /// The true time in this world.
@@ -176,13 +184,10 @@ impl World {
     pub async fn keep_copy(&self, n: usize) -> anyhow::Result<String> {
         let mut node = self.nodes[n].write().await;
         node.process.stop().await?;
-        let copy = match self.engine {
-            Engine::Sqlite => {
-                copy_files(node.process.folder(), &node.process.folder().with_extension("copy"))?
-            }
-            Engine::Postgres => {
+        let copy = match self.server.clone() {
+            None => copy_files(node.process.folder(), &node.process.folder().with_extension("copy"))?,
+            Some(server) => {
                 let url = node.process.setting("VELLUM_DATABASE__URL").context("its database")?.to_owned();
-                let server = vellum_test_database::shared_server().context("a PostgreSQL server")?;
                 tokio::task::spawn_blocking(move || server.copy_of(&url)).await?
             }
         };
@@ -197,13 +202,25 @@ impl World {
     pub async fn put_back(&self, n: usize, copy: &str) -> anyhow::Result<()> {
         let mut node = self.nodes[n].write().await;
         node.process.kill().await?;
-        match self.engine {
-            Engine::Sqlite => {
-                copy_files(Path::new(copy), node.process.folder())?;
-            }
-            Engine::Postgres => node.process.set("VELLUM_DATABASE__URL", copy),
+        if self.server.is_some() {
+            node.process.set("VELLUM_DATABASE__URL", copy);
+        } else {
+            copy_files(Path::new(copy), node.process.folder())?;
         }
         self.start_again(n, &mut node).await
+    }
+
+    /// Crashes the database server of all nodes, where they have one, and starts it again.
+    ///
+    /// # Errors
+    /// When it does not start again.
+    pub async fn crash_server(&self) -> anyhow::Result<()> {
+        let Some(server) = self.server.clone() else { return Ok(()) };
+        let crash = move || {
+            server.crash();
+            server.restart();
+        };
+        Ok(tokio::task::spawn_blocking(crash).await?)
     }
 
     /// Keeps the folder with logs and databases for people to look at, and says where it is.
@@ -215,15 +232,15 @@ impl World {
 impl Node {
     async fn start(
         n: usize,
-        home: &Path,
+        folder: PathBuf,
+        database: &str,
         script: PathBuf,
         network: &Network,
         defect: Defect,
     ) -> anyhow::Result<Self> {
-        let folder = home.join(format!("node{n}"));
-        let clock_file = home.join(format!("clock{n}"));
-        let mut process = NodeProcess::new(script, folder.clone())
-            .with("VELLUM_DATABASE__URL", &vellum_test_database::address(&folder))
+        let clock_file = folder.with_file_name(format!("clock{n}"));
+        let mut process = NodeProcess::new(script, folder)
+            .with("VELLUM_DATABASE__URL", database)
             .with("VELLUM_HTTP__ORIGIN", &network.origin(n))
             .with("VELLUM_HTTP__DRAIN_MS", "0")
             .with("VELLUM_LIMITS__ENABLED", "false")
@@ -347,4 +364,17 @@ fn copy_files(from: &Path, to: &Path) -> anyhow::Result<String> {
         }
     }
     Ok(to.to_str().context("a folder in UTF-8")?.to_owned())
+}
+
+async fn start_server() -> anyhow::Result<Arc<PostgresServer>> {
+    let started = tokio::task::spawn_blocking(PostgresServer::start).await?;
+    Ok(Arc::new(started.context("PostgreSQL is not installed")?))
+}
+
+/// The address of a new database: a file in the node's folder, or one of the server's.
+async fn database(folder: &Path, server: Option<Arc<PostgresServer>>) -> anyhow::Result<String> {
+    match server {
+        None => Ok(format!("sqlite://{}", folder.join("vellum.db").display())),
+        Some(server) => Ok(tokio::task::spawn_blocking(move || server.new_database()).await?),
+    }
 }
