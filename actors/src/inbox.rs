@@ -3,10 +3,13 @@
 //! Cheap checks come before dear ones, and nothing is remembered before it is proven:
 //!
 //! ```text
-//!   headers ▸ version ▸ time ▸ limit ▸ peer's pinned key ▸ server signature ▸ nonce unseen      (the request)
+//!   headers ▸ version ▸ time ▸ limit ▸ peer's pinned key ▸ server signature                   (the request)
 //!   ▸ shape ▸ recipient here ▸ sender there ▸ time ▸ sender's key ▸ signature           (the message)
-//!   ▸ recipient's UserActor
+//!   ▸ recipient's UserActor, and in its transaction: nonce unseen
 //! ```
+//!
+//! The request's nonce is remembered in the transaction of what the message does, so that one commit suffices. A message that is
+//! refused leaves it behind all the same, and whatever else is wrong with it, a repeated request is told that it is one.
 //!
 //! Size and the rate limit by address come even before, in front of this module; the limit by sending server
 //! is looked at once the server is named, and counts once it has signed. The words of a refusal are the wire
@@ -23,13 +26,14 @@ use vellum_protocol::{
     Timestamp, UnixMillis,
 };
 use vellum_store::friendships::Peer;
-use vellum_store::{StoreError, peers, transport_nonces};
+use vellum_store::transport_nonces::TransportNonce;
+use vellum_store::{Tx, UserId, peers, transport_nonces};
 
 use crate::Error;
 use crate::measure;
 use crate::node::{Node, REVOCATION_WINDOW_MILLIS};
 use crate::peer::PeerError;
-use crate::user::{Receive, Received};
+use crate::user::{Receive, Received, Way};
 
 /// How long a transport nonce is remembered: twice the time in which its request is fresh.
 const NONCE_MILLIS: i64 = 600_000;
@@ -174,7 +178,39 @@ async fn check_and_deliver(
     let now = node.clock.now();
     let body = Json::parse(&inbound.body).map_err(|error| Refusal::NotJson(error.to_string()))?;
     let server = authenticate(node, &inbound, &body, limit, now).await?;
-    let message = ReceivedMessage::from_body(&body).map_err(|error| Refusal::Shape(error.to_string()))?;
+    let until = now.plus_millis(NONCE_MILLIS);
+    let nonce = TransportNonce { sender: server.folded(), nonce: inbound.nonce, until };
+    let (message_type, received) = match check(node, &body, &server, &nonce, now).await {
+        Ok(Checked::For(recipient, receive)) => (receive.message_type, node.ask(&recipient, *receive).await?),
+        Ok(Checked::ForNobody(message_type)) => {
+            remember_nonce(node, nonce, now).await?;
+            (message_type, Received::default())
+        }
+        Err(refused) => {
+            remember_nonce(node, nonce, now).await?;
+            return Err(refused);
+        }
+    };
+    tracing::info!(peer = %server.folded(), %message_type, applied = received.applied, "took an envelope");
+    Ok((message_type, received))
+}
+
+/// A message that may be carried out.
+enum Checked {
+    For(UserId, Box<Receive>),
+    /// A revocation for somebody who is not here: nobody has to be told, so there is nothing left to end.
+    ForNobody(MessageType),
+}
+
+/// Checks the message itself.
+async fn check(
+    node: &Arc<Node>,
+    body: &Json,
+    server: &Domain,
+    nonce: &TransportNonce,
+    now: UnixMillis,
+) -> Result<Checked, Error> {
+    let message = ReceivedMessage::from_body(body).map_err(|error| Refusal::Shape(error.to_string()))?;
     message.check_structure().map_err(Refusal::from)?;
     if message.nonce().is_some_and(|nonce| nonce.contains('\0')) {
         return Err(Refusal::Shape("a nonce must not contain U+0000".into()).into());
@@ -191,12 +227,35 @@ async fn check_and_deliver(
         return Err(Refusal::Skew.into());
     }
     let (message_type, sender) = verified(node, &message, &from).await?;
-    let received = deliver(node, &message, message_type, sender, to, timestamp.instant()).await?;
-    tracing::info!(peer = %server.folded(), %message_type, applied = received.applied, "took an envelope");
-    Ok((message_type, received))
+    match node.user_by_alias(to.alias()).await? {
+        Some(recipient) => {
+            let way = Way::Request(nonce.clone());
+            let receive = as_command(&message, message_type, sender, to, timestamp.instant(), way);
+            Ok(Checked::For(recipient.id.clone(), Box::new(receive)))
+        }
+        None if message_type == MessageType::RelationshipRevoke => Ok(Checked::ForNobody(message_type)),
+        None => Err(Refusal::RecipientNotFound.into()),
+    }
 }
 
-/// Proves that the request was sent by the server it names, now, and for the first time.
+fn as_command(
+    message: &ReceivedMessage,
+    message_type: MessageType,
+    sender: Peer,
+    to: Handle,
+    signed_at: UnixMillis,
+    way: Way,
+) -> Receive {
+    // In the one spelling of its bytes: in another it is no other signature, and no other envelope.
+    let signature = Signature::parse(message.signature())
+        .map_or_else(|_| message.signature().to_owned(), |signature| signature.to_base64());
+    let payload = message.payload().clone();
+    // Version 1 has no nonce; its signature covers the timestamp and serves as one.
+    let nonce = message.nonce().map_or_else(|| format!("v1:{signature}"), str::to_owned);
+    Receive { message_type, sender, to, nonce, signed_at, payload, signature, way }
+}
+
+/// Proves that the request was sent by the server it names, and now.
 async fn authenticate(
     node: &Arc<Node>,
     inbound: &Inbound,
@@ -244,7 +303,6 @@ async fn authenticate(
     });
     verified.await?.map_err(|_| auth(format!("Invalid server signature from {server}")))?;
     over_limit(limit.count(&server))?;
-    remember_nonce(node, &server, nonce.clone(), now).await?;
     Ok(server)
 }
 
@@ -269,30 +327,23 @@ fn unknown_server(server: &Domain, error: PeerError) -> Error {
     }
 }
 
-/// The nonce is remembered only now that the signature has been verified: nobody else can use one up.
-async fn remember_nonce(
-    node: &Arc<Node>,
-    server: &Domain,
-    nonce: String,
-    now: UnixMillis,
-) -> Result<(), Error> {
-    let domain = server.folded();
-    let written: Result<_, StoreError> = node
-        .store
-        .write(move |tx| {
-            async move {
-                let until = now.plus_millis(NONCE_MILLIS);
-                let new = transport_nonces::remember(tx, &domain, &nonce, now, until).await?;
-                Ok((new, new && peers::allow_probe(tx, &domain, now).await?))
-            }
-            .boxed()
-        })
-        .await;
-    let (new, probe) = written?;
-    if probe {
+/// Remembers the nonce of a request whose signature has been verified: nobody else can use one up. A server that is being
+/// waited for has spoken, then; tells whether that has earned it a probe.
+pub(crate) async fn remember(tx: &mut Tx, nonce: &TransportNonce, now: UnixMillis) -> Result<bool, Error> {
+    if !transport_nonces::remember(tx, nonce, now).await? {
+        return Err(auth("Replayed nonce"));
+    }
+    Ok(peers::allow_probe(tx, &nonce.sender, now).await?)
+}
+
+/// The same where nothing else is to be written.
+async fn remember_nonce(node: &Arc<Node>, nonce: TransportNonce, now: UnixMillis) -> Result<(), Error> {
+    let remembered: Result<bool, Error> =
+        node.store.write(move |tx| async move { remember(tx, &nonce, now).await }.boxed()).await;
+    if remembered? {
         node.wake_delivery();
     }
-    if new { Ok(()) } else { Err(auth("Replayed nonce")) }
+    Ok(())
 }
 
 /// Fresh, or a revocation that is late but within our window (wire protocol, section 5).
@@ -335,30 +386,4 @@ async fn resolve_sender(node: &Arc<Node>, from: &Handle, anew: bool) -> Result<P
     })?;
     // Another spelling would be another sender to every list that compares handles exactly.
     if sender.handle == *from { Ok(sender) } else { Err(Refusal::UnresolvedSender.into()) }
-}
-
-async fn deliver(
-    node: &Arc<Node>,
-    message: &ReceivedMessage,
-    message_type: MessageType,
-    sender: Peer,
-    to: Handle,
-    signed_at: UnixMillis,
-) -> Result<Received, Error> {
-    let Some(recipient) = node.user_by_alias(to.alias()).await? else {
-        return match message_type {
-            // Nobody is there to be told, so there is nothing left to end.
-            MessageType::RelationshipRevoke => Ok(Received::default()),
-            _ => Err(Refusal::RecipientNotFound.into()),
-        };
-    };
-    // In the one spelling of its bytes: in another it is no other signature, and no other envelope.
-    let signature = Signature::parse(message.signature())
-        .map_or_else(|_| message.signature().to_owned(), |signature| signature.to_base64());
-    let payload = message.payload().clone();
-    // Version 1 has no nonce; its signature covers the timestamp and serves as one.
-    let nonce = message.nonce().map_or_else(|| format!("v1:{signature}"), str::to_owned);
-    let receive =
-        Receive { message_type, sender, to, nonce, signed_at, payload, signature, carried_by: None };
-    node.ask(&recipient.id, receive).await
 }

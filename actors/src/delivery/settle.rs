@@ -17,7 +17,7 @@ use crate::friends::become_friends;
 use crate::node::Node;
 use crate::peer::{Trouble, Verdict};
 use crate::replicas;
-use crate::user::Receive;
+use crate::user::{Receive, Way};
 
 /// Records what became of an attempt that began at `started`. `None` when the row was changed meanwhile.
 pub(super) async fn settle(
@@ -84,7 +84,7 @@ async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> 
         signed_at: content.timestamp.instant(),
         payload: content.payload.clone(),
         signature: leased.envelope.signature.to_base64(),
-        carried_by: Some((leased.id.clone(), leased.lease.clone())),
+        way: Way::Outbox(leased.id.clone(), leased.lease.clone()),
     };
     Ok(node.ask(&recipient.id, receive).await?.friends)
 }
@@ -199,6 +199,11 @@ pub(crate) async fn lapsed(tx: &mut Tx, message: &Lapsed, now: UnixMillis) -> Re
         }
         MessageType::FriendInvite => {
             invitations::delete(tx, &subject).await?;
+            if message.maybe_arrived {
+                // Somebody who had invited us, too, took it for the answer, and is our friend now: unless we become
+                // theirs, that has to be told.
+                outbox::await_signature(tx, &message.user_id, &message.peer_handle, now).await?;
+            }
         }
         // The invitation stands as before, and can be accepted again.
         MessageType::FriendAccept if undo_accept(tx, &message.user_id, &subject).await? => {

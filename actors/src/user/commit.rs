@@ -3,6 +3,7 @@
 //! wins; the others find another version and change nothing.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 
 use futures_util::FutureExt;
 use vellum_protocol::KmVersion;
@@ -87,13 +88,13 @@ impl UserCommand for Commit {
         if self.keys.signing.as_bytes() == self.keys.encryption.as_bytes() {
             return Err(Error::EqualKeys);
         }
-        let node = scope.node.clone();
-        node.store.write(move |tx| async move { self.commit(tx, &scope).await }.boxed()).await
+        let (node, user, rotation) = (scope.node.clone(), scope.user.clone(), Arc::new(self));
+        node.store.write_for(&user, move |tx| async move { rotation.commit(tx, &scope).await }.boxed()).await
     }
 }
 
 impl Commit {
-    async fn commit(self, tx: &mut Tx, scope: &Scope) -> Result<Committed, Error> {
+    async fn commit(&self, tx: &mut Tx, scope: &Scope) -> Result<Committed, Error> {
         let next = self.expected.next();
         // First of all the swap: whoever comes second stops here, with nothing written.
         if !users::swap_keys(tx, &scope.user, self.expected, &self.keys, next, scope.now).await? {

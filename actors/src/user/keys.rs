@@ -29,7 +29,7 @@ impl UserCommand for RegisterKeys {
         let (user, now, node) = (scope.user.clone(), scope.now, scope.node.clone());
         let RegisterKeys { keys, expected } = self;
         node.store
-            .write(move |tx| {
+            .write_for(&user.clone(), move |tx| {
                 async move {
                     let identity = load(tx, &user).await?.identity;
                     let current = identity.km_version;

@@ -49,7 +49,7 @@ pub use keys::RegisterKeys;
 pub use passkeys::{AddPasskey, RemovePasskey, RenamePasskey};
 pub use preferences::SetPreferences;
 pub use profile::{ChangeProfile, NameChange, Names};
-pub use receive::{LONGEST_RESOURCE_ID, RESOURCE_TYPES, Receive, Received};
+pub use receive::{LONGEST_RESOURCE_ID, RESOURCE_TYPES, Receive, Received, Way};
 pub use reject::Reject;
 pub use remove_friend::{RemoveFriend, Removed};
 pub use reset::ResetIdentity;

@@ -1,18 +1,21 @@
 //! Carrying out what somebody else signed for this user. The signature has been verified by then, with
 //! the sender's key of today (see `inbox`).
 
+use std::sync::Arc;
+
 use futures_util::FutureExt;
 use vellum_protocol::{Handle, Json, JsonObject, MessageType, UnixMillis};
 use vellum_store::applied_envelopes::{self, AppliedEnvelope};
 use vellum_store::friendships::{self, Friendship, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::shares::{self, Resource, Role, Share, Status as ShareStatus};
+use vellum_store::transport_nonces::TransportNonce;
 use vellum_store::{InvitationId, OutboxId, ShareId, Tx, outbox};
 
 use super::{Scope, UserCommand};
 use crate::Error;
 use crate::friends::{become_friends, end_relationship};
-use crate::inbox::Refusal;
+use crate::inbox::{Refusal, remember};
 use crate::node::REVOCATION_WINDOW_MILLIS;
 
 /// How long an envelope that is not a revocation is remembered: twice the time in which it is fresh.
@@ -40,9 +43,18 @@ pub struct Receive {
     pub payload: JsonObject,
     /// The signature, to tell a repetition from another envelope with the same nonce.
     pub signature: String,
-    /// Where it comes from this node's own outbox: the lease under which it is carried out. What its sender has
-    /// discarded meanwhile is not.
-    pub carried_by: Option<(OutboxId, String)>,
+    /// How it has come here.
+    pub way: Way,
+}
+
+/// How a message has come to its recipient's node.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Way {
+    /// From another node, in a request whose signature has been verified. Its nonce is remembered with what the message
+    /// does; a request that is remembered already is refused.
+    Request(TransportNonce),
+    /// Out of this node's own outbox, under this lease. What its sender has discarded meanwhile is not carried out.
+    Outbox(OutboxId, String),
 }
 
 /// What a message did.
@@ -59,18 +71,41 @@ impl UserCommand for Receive {
     const NAME: &'static str = "receive";
 
     async fn run(self, scope: Scope) -> Result<Received, Error> {
-        let node = scope.node.clone();
-        node.store.write(move |tx| async move { self.receive(tx, &scope).await }.boxed()).await
+        let (node, user, message) = (scope.node.clone(), scope.user.clone(), Arc::new(self));
+        let (received, probe) = if matches!(message.way, Way::Outbox(..)) {
+            // The lease is the sender's, so this concerns two users.
+            node.store.write(move |tx| async move { message.receive(tx, &scope).await }.boxed()).await?
+        } else {
+            let work = node
+                .store
+                .write_for(&user, move |tx| async move { message.receive(tx, &scope).await }.boxed());
+            work.await?
+        };
+        if probe {
+            node.wake_delivery();
+        }
+        Ok(received?)
     }
 }
 
 impl Receive {
-    async fn receive(self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
-        if let Some((row, lease)) = &self.carried_by
-            && !outbox::is_leased(tx, row, lease).await?
-        {
-            return Err(Error::NotQueued);
+    /// Carries out a message that has come. A refusal is an outcome, too: the request's nonce stays remembered. Tells as
+    /// well whether the sending node has earned a probe.
+    async fn receive(&self, tx: &mut Tx, scope: &Scope) -> Result<(Result<Received, Refusal>, bool), Error> {
+        let probe = match &self.way {
+            Way::Request(nonce) => remember(tx, nonce, scope.now).await?,
+            Way::Outbox(row, lease) if outbox::is_leased(tx, row, lease).await? => false,
+            Way::Outbox(..) => return Err(Error::NotQueued),
+        };
+        match self.once(tx, scope).await {
+            Ok(received) => Ok((Ok(received), probe)),
+            Err(Error::Message(refusal)) => Ok((Err(refusal), probe)),
+            Err(other) => Err(other),
         }
+    }
+
+    /// Carries the message out, if it has not been before. What it refuses, it refuses before it changes anything.
+    async fn once(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let sender = self.sender.handle.as_str();
         if let Some(earlier) = applied_envelopes::find(tx, sender, &self.nonce).await? {
             // The same envelope again: the sender may have missed our answer, so it is given once more. A friendship

@@ -8,7 +8,7 @@ use vellum_protocol::{Handle, JsonObject, MessageType};
 use vellum_store::friendships::Peer;
 use vellum_store::invitations::{Direction, Status};
 
-use crate::support::{Mood, Person, T0, World, fields, until};
+use crate::support::{Mood, Person, T0, World, fields, in_a_request, until};
 
 /// Somebody as the other node shows them.
 pub(crate) fn as_peer(person: &Person) -> Peer {
@@ -184,22 +184,38 @@ pub(crate) fn invite_from(sender: &Person, to: &Handle, nonce: &str, signature: 
         payload: JsonObject::new(),
         signed_at: T0,
         signature: signature.into(),
-        carried_by: None,
+        way: in_a_request(),
     }
 }
 
 #[actix::test]
 async fn an_envelope_received_again_is_answered_the_same_and_changes_nothing() {
     let (_world, alice, bob) = World::with_two_people().await;
-    let invite = invite_from(&alice, &bob.handle, "n", "s");
-    let first = bob.node.ask(&bob.id, invite.clone()).await.unwrap();
+    let invite = || invite_from(&alice, &bob.handle, "n", "s");
+    let first = bob.node.ask(&bob.id, invite()).await.unwrap();
     assert_eq!(first, Received { applied: true, friends: false });
     let stands = bob.invitation_of(&alice).await.unwrap();
-    assert_eq!(bob.node.ask(&bob.id, invite.clone()).await.unwrap(), first);
+    assert_eq!(bob.node.ask(&bob.id, invite()).await.unwrap(), first);
     assert_eq!(bob.invitations(Direction::Incoming).await, [stands]);
     bob.node.ask(&bob.id, Reject { id: stands_id(&bob, &alice).await, signed: None }).await.unwrap();
-    assert_eq!(bob.node.ask(&bob.id, invite).await.unwrap(), first);
+    assert_eq!(bob.node.ask(&bob.id, invite()).await.unwrap(), first);
     assert!(bob.invitation_of(&alice).await.is_none(), "it does not open what was answered");
+}
+
+#[actix::test]
+async fn a_request_is_taken_once_also_when_its_message_was_refused() {
+    let (_world, alice, bob) = World::with_two_people().await;
+    bob.node.ask(&bob.id, invite_from(&alice, &bob.handle, "first", "s")).await.unwrap();
+    let refused = invite_from(&alice, &bob.handle, "second", "t");
+    let answer = bob.node.ask(&bob.id, refused.clone()).await;
+    assert!(matches!(answer, Err(Error::Message(Refusal::InvitationExists))), "{answer:?}");
+    reject(&bob, &alice).await;
+    let again = bob.node.ask(&bob.id, refused).await;
+    assert!(
+        matches!(&again, Err(Error::Message(Refusal::Auth(why))) if why == "Replayed nonce"),
+        "{again:?}"
+    );
+    assert!(bob.invitation_of(&alice).await.is_none());
 }
 
 async fn stands_id(person: &Person, from: &Person) -> vellum_store::InvitationId {

@@ -8,7 +8,7 @@ use vellum_protocol::{JsonObject, MessageType};
 use vellum_store::{StoreError, friendships};
 
 use crate::friendship::{as_peer, invite_from};
-use crate::support::{Mood, World, fields, until};
+use crate::support::{Mood, World, fields, in_a_request, until};
 
 #[actix::test]
 async fn an_invitation_from_before_does_not_date_back_what_the_peers_own_signature_has_dated() {
@@ -31,15 +31,15 @@ async fn an_invitation_from_before_does_not_date_back_what_the_peers_own_signatu
 #[actix::test]
 async fn an_invitation_received_again_after_its_acceptance_is_answered_as_before() {
     let (world, alice, bob) = World::with_two_people().await;
-    let invite = invite_from(&alice, &bob.handle, "n", "s");
-    let first = bob.node.ask(&bob.id, invite.clone()).await.unwrap();
+    let invite = || invite_from(&alice, &bob.handle, "n", "s");
+    let first = bob.node.ask(&bob.id, invite()).await.unwrap();
     world.wire.set(&world.a.node, Mood::Down);
     world.clock.advance(1_000);
     bob.accept_from(&alice).await.unwrap();
     assert!(bob.has_friend(&alice).await);
     assert_eq!(first, Received { applied: true, friends: false });
     // Otherwise her node would date the friendship by its own clock, and his revocation could come before it.
-    assert_eq!(bob.node.ask(&bob.id, invite).await.unwrap(), first);
+    assert_eq!(bob.node.ask(&bob.id, invite()).await.unwrap(), first);
 }
 
 #[actix::test]
@@ -141,7 +141,7 @@ async fn a_new_invitation_that_overtakes_the_revocation_is_none_of_the_old_frien
         signed_at: signed.timestamp.instant(),
         payload: JsonObject::new(),
         signature: signed.signature.to_base64(),
-        carried_by: None,
+        way: in_a_request(),
     };
     let received = alice.node.ask(&alice.id, receive).await.unwrap();
     assert_eq!(

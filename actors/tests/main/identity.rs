@@ -171,6 +171,22 @@ async fn new_keys_after_an_acceptance_whose_answer_was_lost_leave_no_one_sided_f
 }
 
 #[actix::test]
+async fn new_keys_after_crossing_invitations_whose_answer_was_lost_leave_no_one_sided_friendship() {
+    let (world, mut alice, bob) = World::with_two_people().await;
+    bob.invite(&alice).await.unwrap();
+    world.wire.set(&world.b.node, Mood::LosesAnswers);
+    alice.invite(&bob).await.unwrap();
+    assert!(bob.has_friend(&alice).await && !alice.has_friend(&bob).await);
+    alice.renew_keys().await;
+    world.wire.set(&world.b.node, Mood::Up);
+    world.advance(20_000);
+    assert_eq!(alice.pending().await[0].peer_handle, bob.handle, "it has to be told");
+    alice.flush(vec![alice.revocation(&bob.handle)]).await;
+    world.settled().await;
+    assert!(!alice.has_friend(&bob).await && !bob.has_friend(&alice).await);
+}
+
+#[actix::test]
 async fn a_reset_remembers_everybody_and_wipes_every_relationship() {
     let (world, alice, bob) = World::with_two_friends().await;
     let (carl, dan) = (world.b.person("carl").await, world.b.person("dan").await);

@@ -12,7 +12,7 @@ use vellum_store::invitations::Direction;
 use vellum_store::outbox::{self, State};
 use vellum_store::{OutboxId, StoreError, peers};
 
-use crate::support::{Mood, Person, World, fields, until};
+use crate::support::{Mood, Person, World, fields, in_a_request, until};
 
 pub const REVOKE: MessageType = MessageType::RelationshipRevoke;
 
@@ -174,7 +174,7 @@ async fn a_revocation_reaches_what_began_at_or_before_its_time() {
         payload: JsonObject::new(),
         signed_at: began.plus_millis(millis),
         signature: nonce.into(),
-        carried_by: None,
+        way: in_a_request(),
     };
     world.clock.advance(5_000);
     let older = bob.node.ask(&bob.id, revoke("older", -1)).await.unwrap();

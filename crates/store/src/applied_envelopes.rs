@@ -4,6 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
+use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
 /// What is remembered of an envelope that was carried out.
@@ -36,11 +37,11 @@ struct AppliedRow {
 
 /// What was carried out under this sender's nonce, if anything.
 pub async fn find(conn: &mut Conn, sender: &str, nonce: &str) -> Result<Option<AppliedEnvelope>, StoreError> {
-    let row: Option<AppliedRow> = on!(conn, c => sqlx::query_as(
+    let select = Statement::new(
         "select recipient_handle, message_type, signature, applied, applied_at from applied_envelopes
-         where sender_handle = $1 and nonce = $2"
-    )
-    .bind(sender).bind(nonce).fetch_optional(c).await)?;
+         where sender_handle = $1 and nonce = $2",
+    );
+    let row: Option<AppliedRow> = conn.one(select.bind(sender).bind(nonce)).await?;
     Ok(row.map(|row| AppliedEnvelope {
         sender_handle: sender.to_owned(),
         nonce: nonce.to_owned(),
@@ -57,20 +58,15 @@ pub async fn find(conn: &mut Conn, sender: &str, nonce: &str) -> Result<Option<A
 /// # Errors
 /// [`StoreError::Duplicate`] when one with the same sender and nonce was carried out before.
 pub async fn insert(tx: &mut Tx, envelope: &AppliedEnvelope, until: UnixMillis) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
+    let insert = Statement::new(
         "insert into applied_envelopes (sender_handle, nonce, recipient_handle, message_type, signature, applied,
              applied_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)"
-    )
-    .bind(&envelope.sender_handle)
-    .bind(&envelope.nonce)
-    .bind(&envelope.recipient_handle)
-    .bind(&envelope.message_type)
-    .bind(&envelope.signature)
-    .bind(i64::from(envelope.applied))
-    .bind(envelope.applied_at.0)
-    .bind(until.0)
-    .execute(c).await.map(Affected::from))?;
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+    );
+    let insert = insert.bind(&envelope.sender_handle).bind(&envelope.nonce).bind(&envelope.recipient_handle);
+    let insert =
+        insert.bind(&envelope.message_type).bind(&envelope.signature).bind(i64::from(envelope.applied));
+    tx.change(insert.bind(envelope.applied_at).bind(until)).await?;
     Ok(())
 }
 

@@ -4,7 +4,8 @@
 use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{Affected, on};
+use crate::conn::on;
+use crate::statement::Statement;
 use crate::{AuditId, Conn, SessionId, StoreError, Tx, UserId};
 
 /// One change.
@@ -33,9 +34,12 @@ struct EntryRow {
 
 /// Adds a row. It is part of the change's own transaction: either both are there or neither.
 pub async fn append(tx: &mut Tx, user: &UserId, entry: &Entry) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("insert into audit (id, user_id, at, event, session_id, ip) values ($1, $2, $3, $4, $5, $6)")
-        .bind(&entry.id).bind(user).bind(entry.at.0).bind(&entry.event).bind(&entry.session_id).bind(&entry.ip)
-        .execute(c).await.map(Affected::from))?;
+    let insert = Statement::new(
+        "insert into audit (id, user_id, at, event, session_id, ip) values ($1, $2, $3, $4, $5, $6)",
+    );
+    let insert = insert.bind(&entry.id).bind(user).bind(entry.at).bind(&entry.event);
+    tx.change(insert.bind(entry.session_id.as_ref().map(SessionId::as_str)).bind(entry.ip.as_deref()))
+        .await?;
     Ok(())
 }
 

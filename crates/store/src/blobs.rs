@@ -1,10 +1,11 @@
 //! Personal blobs: ciphertext under the user's personal key, one a type.
 
-use sqlx::{FromRow, QueryBuilder};
+use sqlx::FromRow;
 use vellum_protocol::{KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::row::{ROWS_A_STATEMENT, km_version};
+use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// What a listing shows of a blob.
@@ -62,10 +63,10 @@ impl TryFrom<InfoRow> for BlobInfo {
 
 /// The user's blobs without their ciphertext, by type.
 pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<BlobInfo>, StoreError> {
-    let rows: Vec<InfoRow> = on!(conn, c => sqlx::query_as(
-        "select blob_type, km_version, revision, updated_at from blobs where user_id = $1 order by blob_type"
-    )
-    .bind(user).fetch_all(c).await)?;
+    let select = Statement::new(
+        "select blob_type, km_version, revision, updated_at from blobs where user_id = $1 order by blob_type",
+    );
+    let rows: Vec<InfoRow> = conn.all(select.bind(user)).await?;
     rows.into_iter().map(BlobInfo::try_from).collect()
 }
 
@@ -108,22 +109,19 @@ pub async fn put_all(
 ) -> Result<Vec<i64>, StoreError> {
     let mut revisions = Vec::with_capacity(blobs.len());
     for some in blobs.chunks(ROWS_A_STATEMENT) {
-        let rows: Vec<(i64,)> = on!(tx, c => {
-            let mut query = QueryBuilder::new(
-                "insert into blobs (user_id, blob_type, encrypted_blob, nonce, km_version, revision, updated_at) ",
-            );
-            query.push_values(some, |mut row, (blob_type, encrypted_blob)| {
-                row.push_bind(user).push_bind(*blob_type).push_bind(*encrypted_blob).push_bind(nonce);
-                row.push_bind(sealed_under.get()).push("1").push_bind(now.0);
-            });
-            query.push(
-                " on conflict (user_id, blob_type) do update set encrypted_blob = excluded.encrypted_blob,
-                     nonce = excluded.nonce, km_version = excluded.km_version, revision = blobs.revision + 1,
-                     updated_at = excluded.updated_at
-                 returning revision",
-            );
-            query.build_query_as().fetch_all(c).await
-        })?;
+        let insert = Statement::with_rows(
+            "insert into blobs (user_id, blob_type, encrypted_blob, nonce, km_version, revision, updated_at) values ",
+            some.iter().map(|(blob_type, encrypted_blob)| {
+                let (blob_type, encrypted_blob) = ((*blob_type).into(), (*encrypted_blob).into());
+                let (version, revision) = (sealed_under.into(), 1.into());
+                [user.into(), blob_type, encrypted_blob, nonce.into(), version, revision, now.into()]
+            }),
+            " on conflict (user_id, blob_type) do update set encrypted_blob = excluded.encrypted_blob,
+                 nonce = excluded.nonce, km_version = excluded.km_version, revision = blobs.revision + 1,
+                 updated_at = excluded.updated_at
+             returning revision",
+        );
+        let rows: Vec<(i64,)> = tx.change_returning(insert).await?;
         revisions.extend(rows.into_iter().map(|(revision,)| revision));
     }
     Ok(revisions)

@@ -1,11 +1,12 @@
 //! Collections: opaque metadata that the client seals. The empty text is what a client posts before it
 //! knows the collection's id, which is part of what it seals; nothing is sealed in that.
 
-use sqlx::{FromRow, QueryBuilder};
+use sqlx::FromRow;
 use vellum_protocol::{KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::row::{ROWS_A_STATEMENT, km_version};
+use crate::statement::Statement;
 use crate::{CollectionId, Conn, StoreError, Tx, UserId};
 
 /// A collection.
@@ -118,10 +119,8 @@ pub async fn put(tx: &mut Tx, collection: &Collection) -> Result<(), StoreError>
 
 /// The user's collections, oldest first.
 pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<Collection>, StoreError> {
-    let rows: Vec<CollectionRow> = on!(conn, c => sqlx::query_as(
-        select_collection!("where user_id = $1 order by created_at, id")
-    )
-    .bind(user).fetch_all(c).await)?;
+    let select = Statement::new(select_collection!("where user_id = $1 order by created_at, id"));
+    let rows: Vec<CollectionRow> = conn.all(select.bind(user)).await?;
     rows.into_iter().map(Collection::try_from).collect()
 }
 
@@ -148,16 +147,15 @@ pub async fn reseal_all(
 ) -> Result<Vec<CollectionId>, StoreError> {
     let mut found = Vec::with_capacity(resealed.len());
     for some in resealed.chunks(ROWS_A_STATEMENT) {
-        let rows: Vec<(CollectionId,)> = on!(tx, c => {
-            let mut query = QueryBuilder::new("update collections set metadata_encrypted = v.column2, km_version = ");
-            query.push_bind(sealed_under.get()).push(", updated_at = ").push_bind(now.0).push(" from (");
-            query.push_values(some, |mut row, (id, metadata_encrypted)| {
-                row.push_bind(*id).push_bind(*metadata_encrypted);
-            });
-            query.push(") as v where collections.id = v.column1 and collections.user_id = ").push_bind(user);
-            query.push(" returning collections.id");
-            query.build_query_as().fetch_all(c).await
-        })?;
+        let update = Statement::with_rows(
+            "update collections set metadata_encrypted = v.column2, km_version = v.column3, updated_at = v.column4
+             from (values ",
+            some.iter().map(|(id, metadata_encrypted)| {
+                [(*id).into(), (*metadata_encrypted).into(), sealed_under.into(), now.into(), user.into()]
+            }),
+            ") as v where collections.id = v.column1 and collections.user_id = v.column5 returning collections.id",
+        );
+        let rows: Vec<(CollectionId,)> = tx.change_returning(update).await?;
         found.extend(rows.into_iter().map(|(id,)| id));
     }
     Ok(found)

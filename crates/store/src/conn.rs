@@ -11,6 +11,8 @@ use sqlx::postgres::PgQueryResult;
 use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
 
+use crate::abreast::{self, Lane};
+use crate::statement::{Row, Statement};
 use crate::{StoreError, UserId};
 
 /// A connection that queries run on, whatever the engine.
@@ -23,6 +25,8 @@ pub struct Conn {
 #[derive(Debug)]
 pub(crate) enum EngineConn {
     Sqlite(PoolConnection<Sqlite>),
+    /// The writer's.
+    Lane(Lane),
     Postgres(PoolConnection<Postgres>),
 }
 
@@ -56,6 +60,11 @@ macro_rules! on {
                 let $c = &mut **connection;
                 $body
             }
+            $crate::conn::EngineConn::Lane(lane) => {
+                let mut connection = lane.connection().await;
+                let $c = &mut **connection;
+                $body
+            }
             $crate::conn::EngineConn::Postgres(connection) => {
                 let $c = &mut **connection;
                 $body
@@ -69,7 +78,7 @@ pub(crate) use on;
 macro_rules! per_engine {
     ($conn:expr, sqlite: $sqlite:expr, postgres: $postgres:expr) => {
         match &$conn.engine {
-            $crate::conn::EngineConn::Sqlite(_) => $sqlite,
+            $crate::conn::EngineConn::Sqlite(_) | $crate::conn::EngineConn::Lane(_) => $sqlite,
             $crate::conn::EngineConn::Postgres(_) => $postgres,
         }
     };
@@ -79,6 +88,10 @@ pub(crate) use per_engine;
 impl Conn {
     pub(crate) fn sqlite(connection: PoolConnection<Sqlite>) -> Self {
         Self { engine: EngineConn::Sqlite(connection) }
+    }
+
+    pub(crate) fn lane(lane: Lane) -> Self {
+        Self { engine: EngineConn::Lane(lane) }
     }
 
     pub(crate) fn postgres(connection: PoolConnection<Postgres>) -> Self {
@@ -91,18 +104,39 @@ impl Conn {
         Ok(())
     }
 
+    /// Carries out a statement that changes no row, and gives all of its rows.
+    pub(crate) async fn all<T: Row>(&mut self, statement: Statement) -> Result<Vec<T>, StoreError> {
+        self.rows(statement, false).await
+    }
+
+    /// The same for a statement that gives one row at most.
+    pub(crate) async fn one<T: Row>(&mut self, statement: Statement) -> Result<Option<T>, StoreError> {
+        Ok(self.rows(statement, false).await?.pop())
+    }
+
+    async fn rows<T: Row>(&mut self, statement: Statement, changes: bool) -> Result<Vec<T>, StoreError> {
+        match &mut self.engine {
+            EngineConn::Sqlite(connection) => abreast::alone(connection, statement).await?.read(),
+            EngineConn::Lane(lane) => lane.run(statement, changes).await?.read(),
+            EngineConn::Postgres(connection) => {
+                let rows = statement.query::<Postgres>().fetch_all(&mut **connection).await?;
+                Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
+            }
+        }
+    }
+
     /// The SQLite connection, for what only SQLite has.
     pub(crate) fn as_sqlite(&mut self) -> Option<&mut SqliteConnection> {
         match &mut self.engine {
             EngineConn::Sqlite(connection) => Some(connection),
-            EngineConn::Postgres(_) => None,
+            EngineConn::Lane(_) | EngineConn::Postgres(_) => None,
         }
     }
 
     /// The PostgreSQL connection, for what only PostgreSQL has.
     pub(crate) fn as_postgres(&mut self) -> Option<&mut PgConnection> {
         match &mut self.engine {
-            EngineConn::Sqlite(_) => None,
+            EngineConn::Sqlite(_) | EngineConn::Lane(_) => None,
             EngineConn::Postgres(connection) => Some(connection),
         }
     }
@@ -141,6 +175,45 @@ impl Tx {
     /// To be called with every change of a user's row, sessions or roles, so that nobody goes on with what was read before.
     pub(crate) fn touch(&mut self, user: &UserId) {
         self.touched.push(user.clone());
+    }
+
+    /// Carries out a statement that changes rows. Tells how many.
+    pub(crate) async fn change(&mut self, statement: Statement) -> Result<u64, StoreError> {
+        match &mut self.conn.engine {
+            EngineConn::Sqlite(connection) => Ok(abreast::alone(connection, statement).await?.affected),
+            EngineConn::Lane(lane) => Ok(lane.run(statement, true).await?.affected),
+            EngineConn::Postgres(connection) => {
+                Ok(statement.query::<Postgres>().execute(&mut **connection).await?.rows_affected())
+            }
+        }
+    }
+
+    /// Carries out a statement that changes rows, and gives what it returns.
+    pub(crate) async fn change_returning<T: Row>(
+        &mut self,
+        statement: Statement,
+    ) -> Result<Vec<T>, StoreError> {
+        self.conn.rows(statement, true).await
+    }
+
+    /// Whether something may have been changed.
+    pub(crate) fn has_changed(&self) -> bool {
+        match &self.conn.engine {
+            EngineConn::Lane(lane) => lane.has_changed(),
+            EngineConn::Sqlite(_) | EngineConn::Postgres(_) => true,
+        }
+    }
+
+    /// The writer's connection, as a job sees it.
+    pub(crate) fn lane(&self) -> Option<&Lane> {
+        match &self.conn.engine {
+            EngineConn::Lane(lane) => Some(lane),
+            EngineConn::Sqlite(_) | EngineConn::Postgres(_) => None,
+        }
+    }
+
+    pub(crate) fn touch_all(&mut self, users: Vec<UserId>) {
+        self.touched.extend(users);
     }
 
     /// Whom the changes since the last call have touched.

@@ -6,6 +6,7 @@ use vellum_protocol::{EncryptionKey, Handle, SigningKey, UnixMillis};
 use crate::conn::{Affected, on};
 use crate::defects::{Defect, planted};
 use crate::row::{encryption_key, read, read_optional, signing_key};
+use crate::statement::Statement;
 use crate::{Conn, FriendshipId, StoreError, Tx, UserId};
 
 /// What is known of the person at the other end of a relationship.
@@ -137,10 +138,8 @@ pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Friendship>, 
 
 /// The user's friendship with exactly this handle.
 pub async fn find(conn: &mut Conn, user: &UserId, friend: &Handle) -> Result<Option<Friendship>, StoreError> {
-    let row: Option<FriendshipRow> = on!(conn, c => sqlx::query_as(
-        select_friendship!("where user_id = $1 and friend_handle = $2")
-    )
-    .bind(user).bind(friend.as_str()).fetch_optional(c).await)?;
+    let select = Statement::new(select_friendship!("where user_id = $1 and friend_handle = $2"));
+    let row: Option<FriendshipRow> = conn.one(select.bind(user).bind(friend)).await?;
     row.map(Friendship::try_from).transpose()
 }
 
@@ -187,11 +186,10 @@ pub async fn date_back(
 /// how many rows went.
 pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
     let cutoff = if planted(Defect::NoEstablishedAt) { UnixMillis(i64::MAX) } else { cutoff };
-    Ok(on!(tx, c => sqlx::query(
-        "delete from friendships where user_id = $1 and friend_handle = $2 and revocable_from <= $3"
-    )
-    .bind(user).bind(friend.as_str()).bind(cutoff.0).execute(c).await.map(Affected::from))?
-    .rows_affected())
+    let delete = Statement::new(
+        "delete from friendships where user_id = $1 and friend_handle = $2 and revocable_from <= $3",
+    );
+    tx.change(delete.bind(user).bind(friend).bind(cutoff)).await
 }
 
 /// Ends every friendship of the user: part of a reset.

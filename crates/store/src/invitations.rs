@@ -8,6 +8,7 @@ pub use crate::relations::{Direction, Status};
 use crate::conn::{Affected, on};
 use crate::friendships::{Peer, read_peer};
 use crate::row::{read, read_word};
+use crate::statement::Statement;
 use crate::{Conn, InvitationId, StoreError, Tx, UserId};
 
 /// An invitation as one user holds it.
@@ -168,11 +169,11 @@ pub async fn with_peer(
     direction: Direction,
     peer: &Handle,
 ) -> Result<Option<Invitation>, StoreError> {
-    let row: Option<InvitationRow> = on!(conn, c => sqlx::query_as(select_invitation!(
+    let select = Statement::new(select_invitation!(
         "where local_user_id = $1 and direction = $2
            and case direction when 'incoming' then from_handle else to_handle end = $3"
-    ))
-    .bind(user).bind(direction.as_str()).bind(peer.as_str()).fetch_optional(c).await)?;
+    ));
+    let row: Option<InvitationRow> = conn.one(select.bind(user).bind(direction.as_str()).bind(peer)).await?;
     row.map(Invitation::try_from).transpose()
 }
 
@@ -192,12 +193,11 @@ pub async fn delete(tx: &mut Tx, id: &InvitationId) -> Result<bool, StoreError> 
 /// Ends the invitations in both directions with this peer that were made at or before `cutoff`. Returns
 /// how many.
 pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query(
+    let delete = Statement::new(
         "delete from invitations where local_user_id = $1 and revocable_from <= $3
-           and case direction when 'incoming' then from_handle else to_handle end = $2"
-    )
-    .bind(user).bind(peer.as_str()).bind(cutoff.0).execute(c).await.map(Affected::from))?
-    .rows_affected())
+           and case direction when 'incoming' then from_handle else to_handle end = $2",
+    );
+    tx.change(delete.bind(user).bind(peer).bind(cutoff)).await
 }
 
 /// Removes every invitation of the user: part of a reset.

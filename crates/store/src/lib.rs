@@ -8,6 +8,7 @@
 //! Reading functions take `&mut Conn`, changing ones `&mut Tx`: what may be done is in the type one
 //! holds. A [`Tx`] exists only inside [`Store::write`].
 
+mod abreast;
 mod conn;
 mod defects;
 mod error;
@@ -16,6 +17,7 @@ mod postgres;
 mod recent;
 mod row;
 mod sqlite;
+mod statement;
 mod store;
 mod writer;
 

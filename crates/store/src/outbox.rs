@@ -29,6 +29,7 @@ use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::row::{read, read_word};
+use crate::statement::Statement;
 use crate::{Conn, InvitationId, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
 /// Where a row stands.
@@ -359,8 +360,10 @@ pub async fn invites_after_revoking(
 
 /// Removes acceptances for this peer that wait here: the friendship that they tell of has been ended.
 pub async fn drop_acceptances(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and peer_handle = $2 and message_type = $3 and state = 'queued'")
-        .bind(user).bind(peer.as_str()).bind(MessageType::FriendAccept.as_str()).execute(c).await.map(Affected::from))?;
+    let delete = Statement::new(
+        "delete from outbox where user_id = $1 and peer_handle = $2 and message_type = $3 and state = 'queued'",
+    );
+    tx.change(delete.bind(user).bind(peer).bind(MessageType::FriendAccept.as_str())).await?;
     Ok(())
 }
 

@@ -4,6 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
+use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A passkey.
@@ -80,10 +81,10 @@ pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<StoredPasskey
 
 /// The ids of the user's credentials.
 pub async fn credential_ids(conn: &mut Conn, user: &UserId) -> Result<Vec<String>, StoreError> {
-    let rows: Vec<(String,)> = on!(conn, c => sqlx::query_as(
-        "select credential_id from passkeys where user_id = $1 order by created_at, credential_id"
-    )
-    .bind(user).fetch_all(c).await)?;
+    let select = Statement::new(
+        "select credential_id from passkeys where user_id = $1 order by created_at, credential_id",
+    );
+    let rows: Vec<(String,)> = conn.all(select.bind(user)).await?;
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }
 

@@ -5,6 +5,7 @@ use vellum_protocol::{SigningKey, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::row::{read_optional, read_word};
+use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
 /// What the node remembers of a peer node.
@@ -275,12 +276,11 @@ pub async fn note_delivery(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result
 /// has failed and a new wait has begun. Its record stays, since one that speaks may still not listen. Tells
 /// whether there was a wait to cut short.
 pub async fn allow_probe(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query(
+    let update = Statement::new(
         "update peers set retry_at = $2, probed_early = 1
-         where domain = $1 and failures > 0 and retry_at > $2 and probed_early = 0"
-    )
-    .bind(domain).bind(now.0).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+         where domain = $1 and failures > 0 and retry_at > $2 and probed_early = 0",
+    );
+    Ok(tx.change(update.bind(domain).bind(now)).await? == 1)
 }
 
 /// How many peers there are of each kind.

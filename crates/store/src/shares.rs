@@ -8,6 +8,7 @@ use vellum_protocol::{Handle, UnixMillis};
 use crate::conn::{Affected, on};
 pub use crate::relations::{Direction, Status};
 use crate::row::{read, read_word};
+use crate::statement::Statement;
 use crate::{Conn, ShareId, StoreError, Tx, UserId};
 
 /// What the other side may do with the resource.
@@ -212,9 +213,9 @@ pub async fn delete(tx: &mut Tx, id: &ShareId) -> Result<bool, StoreError> {
 /// Ends the shares in both directions with this peer that began, by the peer's clock, at or before
 /// `cutoff`. Returns how many.
 pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from shares where user_id = $1 and peer_handle = $2 and revocable_from <= $3")
-        .bind(user).bind(peer.as_str()).bind(cutoff.0).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    let delete =
+        Statement::new("delete from shares where user_id = $1 and peer_handle = $2 and revocable_from <= $3");
+    tx.change(delete.bind(user).bind(peer).bind(cutoff)).await
 }
 
 /// Removes every share of the user, in both directions: part of a reset.

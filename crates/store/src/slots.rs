@@ -1,10 +1,11 @@
 //! Wrapped-key slots: the user's seed, sealed for a passkey. One a credential.
 
-use sqlx::{FromRow, QueryBuilder};
+use sqlx::FromRow;
 use vellum_protocol::{KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::row::{ROWS_A_STATEMENT, km_version};
+use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// What a client puts into a slot.
@@ -64,11 +65,11 @@ impl TryFrom<SlotRow> for Slot {
 
 /// The user's slots, oldest first.
 pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<Slot>, StoreError> {
-    let rows: Vec<SlotRow> = on!(conn, c => sqlx::query_as(
+    let select = Statement::new(
         "select credential_id, wrapped_km, wrap_algo, slot_signature, km_version, created_at, last_used_at
-         from slots where user_id = $1 order by created_at, credential_id"
-    )
-    .bind(user).fetch_all(c).await)?;
+         from slots where user_id = $1 order by created_at, credential_id",
+    );
+    let rows: Vec<SlotRow> = conn.all(select.bind(user)).await?;
     rows.into_iter().map(Slot::try_from).collect()
 }
 
@@ -81,22 +82,20 @@ pub async fn put_all(
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     for some in filled.chunks(ROWS_A_STATEMENT) {
-        on!(tx, c => {
-            let mut query = QueryBuilder::new(
-                "insert into slots (user_id, credential_id, wrapped_km, wrap_algo, slot_signature, km_version, created_at) ",
-            );
-            query.push_values(some, |mut row, wrapped| {
-                row.push_bind(user).push_bind(&wrapped.credential_id).push_bind(&wrapped.wrapped_km);
-                row.push_bind(&wrapped.wrap_algo).push_bind(&wrapped.slot_signature);
-                row.push_bind(sealed_under.get()).push_bind(now.0);
-            });
-            query.push(
-                " on conflict (user_id, credential_id) do update set wrapped_km = excluded.wrapped_km,
-                     wrap_algo = excluded.wrap_algo, slot_signature = excluded.slot_signature,
-                     km_version = excluded.km_version",
-            );
-            query.build().execute(c).await.map(Affected::from)
-        })?;
+        let insert = Statement::with_rows(
+            "insert into slots (user_id, credential_id, wrapped_km, wrap_algo, slot_signature, km_version, created_at)
+             values ",
+            some.iter().map(|wrapped| {
+                let Wrapped { credential_id, wrapped_km, wrap_algo, slot_signature } = *wrapped;
+                let wrapped = [credential_id.into(), wrapped_km.into(), wrap_algo.into(), slot_signature.into()];
+                let [id, km, algo, signature] = wrapped;
+                [user.into(), id, km, algo, signature, sealed_under.into(), now.into()]
+            }),
+            " on conflict (user_id, credential_id) do update set wrapped_km = excluded.wrapped_km,
+                 wrap_algo = excluded.wrap_algo, slot_signature = excluded.slot_signature,
+                 km_version = excluded.km_version",
+        );
+        tx.change(insert).await?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -13,11 +14,12 @@ use sqlx::SqlitePool;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
 use tokio::sync::oneshot;
 
+use crate::abreast::Lane;
 use crate::conn::{Conn, Reader, Tx};
 use crate::error::TxError;
 use crate::recent::Recent;
 use crate::writer::{Done, Writer};
-use crate::{StoreError, TxFuture};
+use crate::{StoreError, TxFuture, UserId};
 
 /// How long a statement waits for another process (a command beside the running node) to let go.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -47,7 +49,7 @@ impl Sqlite {
             .await?;
         let mut connection = writers.acquire().await?;
         MIGRATIONS.run(&mut *connection).await?;
-        let conn = Conn::sqlite(connection);
+        let conn = Conn::lane(Lane::new(connection));
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .min_connections(1)
@@ -78,26 +80,22 @@ impl Sqlite {
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
     {
         let (caller, answered) = oneshot::channel();
-        self.writer
-            .run(move |tx| {
-                async move {
-                    // A panic in one job must not take the writer, and every later change, with it.
-                    let result = AssertUnwindSafe(async { work(tx).await }).catch_unwind().await;
-                    let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
-                    Done {
-                        keep: result.is_ok(),
-                        answer: Box::new(move |committed: Result<(), StoreError>| {
-                            // The caller may have stopped waiting; the change stands all the same.
-                            let _ = caller.send(committed.map_err(E::from).and(result));
-                        }),
-                    }
-                }
-                .boxed()
-            })
-            .await?;
-        // The channel ends without an answer only when the job was never run: no transaction could be
-        // begun, which is a database held by another process for longer than the busy timeout.
-        answered.await.unwrap_or_else(|_| Err(StoreError::Busy.into()))
+        self.writer.run(move |tx| attempt(tx, work, Caller::new(caller)).boxed()).await?;
+        answer(answered).await
+    }
+
+    /// The same for work that concerns one user only.
+    pub async fn write_for<T, E, F>(&self, user: &UserId, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: TxError,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Clone + Send + 'static,
+    {
+        let (caller, answered) = oneshot::channel();
+        let caller = Caller::new(caller);
+        let user = user.clone();
+        self.writer.run_for(user, move |tx| attempt(tx, work.clone(), caller.clone()).boxed()).await?;
+        answer(answered).await
     }
 
     pub async fn close(&self) {
@@ -106,6 +104,52 @@ impl Sqlite {
         self.readers.close().await;
         self.writers.close().await;
     }
+}
+
+/// Whoever waits for a job's answer, whichever attempt gives it.
+struct Caller<T>(Arc<Mutex<Option<oneshot::Sender<T>>>>);
+
+impl<T> Caller<T> {
+    fn new(caller: oneshot::Sender<T>) -> Self {
+        Self(Arc::new(Mutex::new(Some(caller))))
+    }
+
+    fn answer(&self, answer: T) {
+        let caller = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(caller) = caller {
+            // It may have stopped waiting; the change stands all the same.
+            let _ = caller.send(answer);
+        }
+    }
+}
+
+impl<T> Clone for Caller<T> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+async fn attempt<T, E, F>(tx: &mut Tx, work: F, caller: Caller<Result<T, E>>) -> Done
+where
+    T: Send + 'static,
+    E: TxError,
+    F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
+{
+    // A panic in one job must not take the writer, and every later change, with it.
+    let result = AssertUnwindSafe(async { work(tx).await }).catch_unwind().await;
+    let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
+    Done {
+        keep: result.is_ok(),
+        answer: Box::new(move |committed: Result<(), StoreError>| {
+            caller.answer(committed.map_err(E::from).and(result));
+        }),
+    }
+}
+
+/// The channel ends without an answer only when the job was never run: no transaction could be begun, which is
+/// a database held by another process for longer than the busy timeout.
+async fn answer<T, E: TxError>(answered: oneshot::Receiver<Result<T, E>>) -> Result<T, E> {
+    answered.await.unwrap_or_else(|_| Err(StoreError::Busy.into()))
 }
 
 /// The file that an address names.
@@ -154,6 +198,7 @@ pub(crate) fn reading(url: &str) -> Result<SqliteConnectOptions, StoreError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::conn::on;
 
     #[tokio::test]
     async fn what_is_committed_is_synced_and_keys_are_checked() {
@@ -165,8 +210,7 @@ mod tests {
         {
             let told: Result<(i64,), StoreError> = database
                 .write(move |tx| {
-                    async move { Ok(sqlx::query_as(pragma).fetch_one(tx.as_sqlite().unwrap()).await?) }
-                        .boxed()
+                    async move { Ok(on!(tx, c => sqlx::query_as(pragma).fetch_one(c).await)?) }.boxed()
                 })
                 .await;
             assert_eq!(told.unwrap().0, expected, "{pragma}");

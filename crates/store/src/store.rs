@@ -175,6 +175,24 @@ impl Store {
         }
     }
 
+    /// The same for work that concerns `user` only: it reads and writes nothing that such work for another user may
+    /// write, but for single statements that are right in any order. It may then be run side by side with theirs, and much is
+    /// done faster together.
+    ///
+    /// # Errors
+    /// As [`Store::write`].
+    pub async fn write_for<T, E, F>(&self, user: &UserId, work: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: TxError,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Clone + Send + 'static,
+    {
+        match &self.engine {
+            Engine::Sqlite(database) => database.write_for(user, work).await,
+            Engine::Postgres(database) => Box::pin(database.write(work)).await,
+        }
+    }
+
     /// Forgets what the engine keeps for its own purposes and needs no more. Housekeeping calls it now and then.
     ///
     /// # Errors

@@ -4,23 +4,30 @@ use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
 use crate::defects::{Defect, planted};
+use crate::statement::Statement;
 use crate::{StoreError, Tx};
 
-/// Remembers a sender's nonce until `until`. Tells whether it is new; `false` means a replay.
-pub async fn remember(
-    tx: &mut Tx,
-    sender: &str,
-    nonce: &str,
-    now: UnixMillis,
-    until: UnixMillis,
-) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query(
+/// A nonce of a server's request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TransportNonce {
+    /// The server's name, in lower case.
+    pub sender: String,
+    /// As the server sent it.
+    pub nonce: String,
+    /// How long it is remembered.
+    pub until: UnixMillis,
+}
+
+/// Remembers a nonce. Tells whether it is new; `false` means a replay.
+pub async fn remember(tx: &mut Tx, nonce: &TransportNonce, now: UnixMillis) -> Result<bool, StoreError> {
+    let insert = Statement::new(
         "insert into transport_nonces (sender, nonce, expires_at) values ($1, $2, $4)
          on conflict (sender, nonce) do update set expires_at = excluded.expires_at
-         where transport_nonces.expires_at <= $3"
-    )
-    .bind(sender).bind(nonce).bind(now.0).bind(until.0).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1 || planted(Defect::NoNonceCheck))
+         where transport_nonces.expires_at <= $3",
+    );
+    let inserted =
+        tx.change(insert.bind(&nonce.sender).bind(&nonce.nonce).bind(now).bind(nonce.until)).await?;
+    Ok(inserted == 1 || planted(Defect::NoNonceCheck))
 }
 
 /// Forgets nonces whose time is over. Returns how many.

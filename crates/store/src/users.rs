@@ -6,6 +6,7 @@ use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
 use crate::conn::{Affected, on};
 use crate::defects::{Defect, planted};
 use crate::row::{encryption_key, km_version, read_optional, signing_key};
+use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A user's two public keys. They are registered together and cleared together.
@@ -163,8 +164,7 @@ pub async fn insert(tx: &mut Tx, user: &NewUser, now: UnixMillis) -> Result<User
 
 /// The user with this id.
 pub async fn by_id(conn: &mut Conn, id: &UserId) -> Result<Option<User>, StoreError> {
-    let row: Option<UserRow> = on!(conn, c => sqlx::query_as(select_user!("where id = $1"))
-        .bind(id).fetch_optional(c).await)?;
+    let row: Option<UserRow> = conn.one(Statement::new(select_user!("where id = $1")).bind(id)).await?;
     row.map(User::try_from).transpose()
 }
 
@@ -256,18 +256,12 @@ pub async fn swap_keys(
     if planted(Defect::NoCompareAndSwap) {
         expected = by_id(tx, id).await?.map_or(expected, |user| user.identity.km_version);
     }
-    let done = on!(tx, c => sqlx::query(
+    let swap = Statement::new(
         "update users set signing_key = $3, encryption_key = $4, km_version = $5, updated_at = $6
-         where id = $1 and km_version = $2"
-    )
-    .bind(id)
-    .bind(expected.get())
-    .bind(keys.signing.to_base64())
-    .bind(keys.encryption.to_base64())
-    .bind(next.get())
-    .bind(now.0)
-    .execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+         where id = $1 and km_version = $2",
+    );
+    let swap = swap.bind(id).bind(expected).bind(keys.signing.to_base64()).bind(keys.encryption.to_base64());
+    Ok(tx.change(swap.bind(next).bind(now)).await? == 1)
 }
 
 /// Clears the keys and sets the version back to the first: the user's part of a reset.

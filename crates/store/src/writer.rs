@@ -15,18 +15,21 @@
 //! nobody: the group is what is there, never what might come. (Waiting a part of a sync for as many jobs as the
 //! last group had gains nothing in `benches/writes.rs`: whoever was answered is back while the first jobs of the
 //! next group run, and they are in it.) A job is answered after the commit, with
-//! its refusal too, since a refusal may rest on an earlier job of the same group.
+//! its refusal too, since a refusal may rest on an earlier job of the same group. Jobs that each concern one user
+//! only are run side by side (see `abreast`), as if they were one job.
 
+use std::collections::{HashSet, VecDeque};
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
 use metrics::histogram;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::StoreError;
-use crate::conn::{Conn, Tx};
+use crate::abreast;
+use crate::conn::{Conn, Tx, on};
 use crate::defects::{Defect, planted};
 use crate::recent::Recent;
+use crate::{StoreError, UserId};
 
 /// How many jobs one commit may hold: a bound on how long the first of them waits for the last.
 const LARGEST_GROUP: usize = 128;
@@ -35,6 +38,8 @@ const QUEUE: usize = 1024;
 
 /// Work on a transaction. It reports whether its changes are to be kept, and how its caller is answered.
 type Job = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send>;
+/// The same that can be done again, for what concerns one user only.
+type RepeatableJob = Box<dyn for<'t> FnMut(&'t mut Tx) -> BoxFuture<'t, Done> + Send>;
 /// Answers the caller, with the commit's outcome.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
@@ -52,10 +57,15 @@ pub(crate) struct Writer {
 }
 
 enum Request {
+    Do(Work),
+    Close(oneshot::Sender<()>),
+}
+
+enum Work {
     Run(Job),
+    RunFor(UserId, RepeatableJob),
     /// Look whether another program has changed the database.
     Look,
-    Close(oneshot::Sender<()>),
 }
 
 impl Writer {
@@ -71,12 +81,21 @@ impl Writer {
     where
         F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send + 'static,
     {
-        self.queue.send(Request::Run(Box::new(job))).await.map_err(|_| StoreError::Closed)
+        self.queue.send(Request::Do(Work::Run(Box::new(job)))).await.map_err(|_| StoreError::Closed)
+    }
+
+    /// Hands a job in that concerns one user only: it may be run beside others' jobs, and more than once. The caller is
+    /// answered once.
+    pub async fn run_for<F>(&self, user: UserId, job: F) -> Result<(), StoreError>
+    where
+        F: for<'t> FnMut(&'t mut Tx) -> BoxFuture<'t, Done> + Send + 'static,
+    {
+        self.queue.send(Request::Do(Work::RunFor(user, Box::new(job)))).await.map_err(|_| StoreError::Closed)
     }
 
     /// Has it looked whether another program has changed the database, soon. Where jobs wait, their senders come first.
     pub fn look(&self, recent: &Recent) {
-        if self.queue.try_send(Request::Look).is_err() {
+        if self.queue.try_send(Request::Do(Work::Look)).is_err() {
             recent.look_again();
         }
     }
@@ -90,58 +109,102 @@ impl Writer {
     }
 }
 
-async fn serve(mut tx: Tx, recent: Recent, mut requests: mpsc::Receiver<Request>) {
+async fn serve(mut tx: Tx, recent: Recent, requests: mpsc::Receiver<Request>) {
     let mut watch = Watch { recent, version: None };
-    let mut closing = None;
-    while closing.is_none() {
-        match requests.recv().await {
-            Some(Request::Run(first)) => {
-                closing = commit_group(&mut tx, &mut watch, first, &mut requests).await;
-            }
-            Some(Request::Look) => watch.look(&mut tx).await,
-            Some(Request::Close(done)) => closing = Some(done),
-            None => return,
-        }
+    let mut queue = Queue { requests, arrived: VecDeque::new(), closing: None };
+    while queue.wait().await {
+        commit_group(&mut tx, &mut watch, &mut queue).await;
     }
     // What is still queued gets no answer from its job; dropping it tells its sender `Closed`.
-    drop(requests);
+    drop(queue.requests);
     drop(tx);
-    if let Some(done) = closing {
+    if let Some(done) = queue.closing {
         let _ = done.send(());
     }
 }
 
-/// Runs `first` and whatever waits behind it, commits once, answers all. Gives the closing request back
-/// if one stood in the queue.
-async fn commit_group(
-    tx: &mut Tx,
-    watch: &mut Watch,
-    first: Job,
-    requests: &mut mpsc::Receiver<Request>,
-) -> Option<oneshot::Sender<()>> {
-    let mut group = Group::default();
-    let started = Instant::now();
-    let mut next = Some(first);
-    let mut closing = None;
-    while let Some(job) = next.take() {
-        if let Err(error) = group.run(tx, job).await {
-            return group.abandon(tx, error).await;
+/// What waits for the writer.
+struct Queue {
+    requests: mpsc::Receiver<Request>,
+    /// Taken out of the channel already.
+    arrived: VecDeque<Work>,
+    /// Whom to tell when everything that came before is done; nothing is taken any more.
+    closing: Option<oneshot::Sender<()>>,
+}
+
+impl Queue {
+    /// Waits for work. `false` says that there will be none.
+    async fn wait(&mut self) -> bool {
+        if self.arrived.is_empty() && self.closing.is_none() {
+            match self.requests.recv().await {
+                Some(request) => self.arrive(request),
+                None => return false,
+            }
         }
-        while next.is_none() && closing.is_none() && group.answers.len() < LARGEST_GROUP {
-            match requests.try_recv() {
-                Ok(Request::Run(job)) => next = Some(job),
-                Ok(Request::Look) => watch.look(tx).await,
-                Ok(Request::Close(done)) => closing = Some(done),
+        !self.arrived.is_empty()
+    }
+
+    fn arrive(&mut self, request: Request) {
+        match request {
+            Request::Close(done) => self.closing = Some(done),
+            Request::Do(work) => self.arrived.push_back(work),
+        }
+    }
+
+    /// What comes next, once everything that waits has been taken in, up to `most` of it.
+    fn next(&mut self, most: usize) -> Option<Work> {
+        while self.closing.is_none() && self.arrived.len() < most {
+            match self.requests.try_recv() {
+                Ok(request) => self.arrive(request),
                 Err(_) => break,
             }
         }
+        if most == 0 { None } else { self.arrived.pop_front() }
+    }
+
+    /// All that has arrived for other users than the first, one for each: they can be run beside it. The order of requests that
+    /// nobody has been answered yet is nobody's business; those for one user keep theirs all the same.
+    fn beside(&mut self, first: UserId, job: RepeatableJob) -> Vec<RepeatableJob> {
+        let (mut users, mut jobs) = (HashSet::from([first]), vec![job]);
+        for work in std::mem::take(&mut self.arrived) {
+            match work {
+                Work::RunFor(user, job) if !users.contains(&user) => {
+                    users.insert(user);
+                    jobs.push(job);
+                }
+                other => self.arrived.push_back(other),
+            }
+        }
+        jobs
+    }
+}
+
+/// Runs whatever waits, commits once, answers all.
+async fn commit_group(tx: &mut Tx, watch: &mut Watch, queue: &mut Queue) {
+    let mut group = Group::default();
+    let started = Instant::now();
+    while let Some(work) = queue.next(LARGEST_GROUP.saturating_sub(group.answers.len())) {
+        let ran = match work {
+            Work::Run(job) => group.run(tx, job).await,
+            Work::RunFor(user, job) => group.run_abreast(tx, queue.beside(user, job)).await,
+            Work::Look => {
+                watch.look(tx).await;
+                Ok(())
+            }
+        };
+        if let Err(error) = ran {
+            group.abandon(tx, error).await;
+            return;
+        }
+    }
+    if group.answers.is_empty() {
+        return;
     }
     // A count of jobs is far below where floats lose whole numbers.
     let jobs = u32::try_from(group.answers.len()).unwrap_or(u32::MAX);
     group.commit(tx, &watch.recent).await;
     histogram!("vellum_database_group_seconds").record(started.elapsed());
     histogram!("vellum_database_group_jobs").record(f64::from(jobs));
-    closing
 }
 
 /// Watches for changes that another program makes, so that nothing `recent` outlives them by much.
@@ -153,9 +216,8 @@ struct Watch {
 
 impl Watch {
     async fn look(&mut self, tx: &mut Tx) {
-        let Some(connection) = tx.as_sqlite() else { return };
         let look = self.recent.looking();
-        match sqlx::query_scalar("pragma data_version").fetch_one(connection).await {
+        match on!(tx, c => sqlx::query_scalar("pragma data_version").fetch_one(c).await) {
             Ok(version) => {
                 // Before the first look anything may have happened.
                 self.recent.looked(look, self.version != Some(version));
@@ -198,6 +260,41 @@ impl Group {
         let done = job(tx).await;
         self.answers.push(done.answer);
         self.seal(tx, done.keep).await
+    }
+
+    /// Runs jobs of different users side by side, as one job. Where one that has changed something fails, they are
+    /// run one after the other instead, so that it can be taken back alone.
+    async fn run_abreast(&mut self, tx: &mut Tx, mut jobs: Vec<RepeatableJob>) -> Result<(), StoreError> {
+        if jobs.len() > 1 && self.try_abreast(tx, &mut jobs).await? {
+            return Ok(());
+        }
+        for mut job in jobs {
+            self.run(tx, Box::new(move |tx| job(tx))).await?;
+        }
+        Ok(())
+    }
+
+    /// Tells whether it could be left at that.
+    async fn try_abreast(&mut self, tx: &mut Tx, jobs: &mut [RepeatableJob]) -> Result<bool, StoreError> {
+        self.open(tx).await?;
+        let Some(lane) = tx.lane() else { return Ok(false) };
+        let beside = jobs.iter_mut().map(|job| {
+            let mut tx = Tx::new(Conn::lane(lane.beside()));
+            async move {
+                let done = job(&mut tx).await;
+                (done, tx)
+            }
+        });
+        let ran = abreast::run(lane, beside).await;
+        let half_done = ran.iter().any(|(done, tx)| !done.keep && tx.has_changed());
+        if !half_done {
+            for (done, mut beside) in ran {
+                tx.touch_all(beside.take_touched());
+                self.answers.push(done.answer);
+            }
+        }
+        self.seal(tx, !half_done).await?;
+        Ok(!half_done)
     }
 
     /// Begins the transaction, or a savepoint where earlier jobs' changes stand in it already.
@@ -252,7 +349,7 @@ impl Group {
 
     /// Gives the whole group up: nothing of it stands, and every job that ran is told so. A job that
     /// could not be run is dropped, which its caller sees as the end of the channel.
-    async fn abandon(self, tx: &mut Tx, error: StoreError) -> Option<oneshot::Sender<()>> {
+    async fn abandon(self, tx: &mut Tx, error: StoreError) {
         tracing::error!(%error, jobs = self.answers.len(), "a group of changes could not be made durable");
         // After some failures SQLite has rolled back by itself; then this says that there is nothing to do.
         if self.open != Open::Nothing
@@ -263,6 +360,5 @@ impl Group {
         for answer in self.answers {
             answer(Err(error.clone()));
         }
-        None
     }
 }

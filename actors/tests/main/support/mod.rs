@@ -23,7 +23,7 @@ use vellum_store::users::{self, NewUser};
 use vellum_store::{Store, StoreError, UserId, outbox};
 use zeroize::Zeroizing;
 
-pub use person::{Person, fields};
+pub use person::{Person, fields, in_a_request};
 pub use wire::{Hang, Mood, Wire};
 
 /// When the tests begin.

@@ -1,15 +1,17 @@
 //! Somebody with an account and a device that signs.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use vellum_actors::node::Node;
-use vellum_actors::user::{FlushItem, RegisterKeys, ResetIdentity, SetAlias, SignedFields};
+use vellum_actors::user::{FlushItem, RegisterKeys, ResetIdentity, SetAlias, SignedFields, Way};
 use vellum_actors::{Error, friends, revocations};
 use vellum_client::{MasterSeed, Signer};
-use vellum_protocol::{Alias, Handle, KmVersion};
+use vellum_protocol::{Alias, Handle, KmVersion, UnixMillis};
 use vellum_store::friendships::{self, Friendship};
 use vellum_store::invitations::{self, Direction, Invitation};
 use vellum_store::outbox::{self, PendingRevocation};
+use vellum_store::transport_nonces::TransportNonce;
 use vellum_store::users::Keys;
 use vellum_store::{InvitationId, UserId};
 
@@ -23,6 +25,13 @@ pub fn fields(signed: vellum_client::SignedFields) -> SignedFields {
         timestamp: signed.timestamp.as_str().to_owned(),
         message_version: signed.message_version,
     }
+}
+
+/// As a message comes from another node: in a request of its own.
+pub fn in_a_request() -> Way {
+    static NEXT: AtomicU64 = AtomicU64::new(0);
+    let nonce = format!("request {}", NEXT.fetch_add(1, Ordering::Relaxed));
+    Way::Request(TransportNonce { sender: "elsewhere.example".into(), nonce, until: UnixMillis(i64::MAX) })
 }
 
 /// Public keys out of a seed.

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 
-use crate::conn::EngineConn;
+use crate::conn::{on, per_engine};
 use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
 use crate::{Conn, StoreError, postgres, sqlite};
@@ -85,22 +85,11 @@ pub(super) async fn migrate(url: &str) -> Result<(), StoreError> {
 }
 
 pub(super) async fn has_mark(conn: &mut Conn) -> Result<bool, StoreError> {
-    let (count,): (i64,) = match &mut conn.engine {
-        EngineConn::Sqlite(c) => {
-            sqlx::query_as("select count(*) from sqlite_schema where name = $1")
-                .bind(MARK)
-                .fetch_one(&mut **c)
-                .await?
-        }
-        EngineConn::Postgres(c) => {
-            sqlx::query_as(
-                "select count(*) from pg_tables where schemaname = current_schema() and tablename = $1",
-            )
-            .bind(MARK)
-            .fetch_one(&mut **c)
-            .await?
-        }
-    };
+    let text = per_engine!(conn,
+        sqlite: "select count(*) from sqlite_schema where name = $1",
+        postgres: "select count(*) from pg_tables where schemaname = current_schema() and tablename = $1"
+    );
+    let (count,): (i64,) = on!(conn, c => sqlx::query_as(text).bind(MARK).fetch_one(c).await)?;
     Ok(count > 0)
 }
 

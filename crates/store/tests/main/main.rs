@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod abreast;
 mod database;
 mod outbox;
 mod outbox_leasing;

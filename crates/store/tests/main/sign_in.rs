@@ -5,7 +5,8 @@ use futures_util::future::join_all;
 use vellum_protocol::UnixMillis;
 use vellum_store::one_time_codes::{self, CodeHash};
 use vellum_store::sessions::{self, Session};
-use vellum_store::{SessionId, UserId, transport_nonces};
+use vellum_store::transport_nonces::{self, TransportNonce};
+use vellum_store::{SessionId, UserId};
 
 use crate::support::{Db, T0, t};
 
@@ -70,10 +71,8 @@ async fn purge_codes(db: &Db, now: UnixMillis) -> u64 {
 }
 
 async fn remember(db: &Db, sender: &'static str, nonce: &'static str, now: i64) -> bool {
-    db.write(move |tx| {
-        async move { transport_nonces::remember(tx, sender, nonce, t(now), t(now + 1000)).await }.boxed()
-    })
-    .await
+    let nonce = TransportNonce { sender: sender.into(), nonce: nonce.into(), until: t(now + 1000) };
+    db.write(move |tx| async move { transport_nonces::remember(tx, &nonce, t(now)).await }.boxed()).await
 }
 
 #[tokio::test]

@@ -1,0 +1,154 @@
+//! A statement with its parameters, as a value: it can wait until others go to the database with it (see `abreast`).
+//!
+//! What many requests do at once is written with these; everything else hands its query to sqlx directly, with `on!`.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use sqlx::encode::Encode;
+use sqlx::postgres::PgRow;
+use sqlx::query::Query;
+use sqlx::sqlite::SqliteRow;
+use sqlx::{AssertSqlSafe, Database, FromRow, Type};
+use vellum_protocol::{Handle, KmVersion, UnixMillis};
+
+use crate::{AuditId, CollectionId, SessionId, UserId};
+
+/// A row that can be read from either engine's.
+pub(crate) trait Row:
+    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
+{
+}
+
+impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+
+/// A parameter.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum Value {
+    Text(Option<Arc<str>>),
+    Integer(Option<i64>),
+}
+
+/// The text of one SQL statement and the values of `$1`, `$2` and so on, each of which stands in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Statement {
+    pub sql: Cow<'static, str>,
+    pub values: Vec<Value>,
+}
+
+impl Statement {
+    pub fn new(sql: impl Into<Cow<'static, str>>) -> Self {
+        Self { sql: sql.into(), values: Vec::new() }
+    }
+
+    /// A statement about several rows, each in brackets between `before` and `after`.
+    pub fn with_rows<const N: usize>(
+        before: &str,
+        rows: impl Iterator<Item = [Value; N]>,
+        after: &str,
+    ) -> Self {
+        let (mut sql, mut values) = (before.to_owned(), Vec::new());
+        for row in rows {
+            sql.push_str(if values.is_empty() { "(" } else { ", (" });
+            for (n, value) in row.into_iter().enumerate() {
+                values.push(value);
+                sql.push_str(&format!("{}${}", if n == 0 { "" } else { ", " }, values.len()));
+            }
+            sql.push(')');
+        }
+        sql.push_str(after);
+        Self { sql: sql.into(), values }
+    }
+
+    /// The value of the next parameter.
+    pub fn bind(mut self, value: impl Into<Value>) -> Self {
+        self.values.push(value.into());
+        self
+    }
+
+    /// Its own query, for a connection of this engine.
+    pub fn query<DB>(self) -> Query<'static, DB, DB::Arguments>
+    where
+        DB: Database,
+        DB::Arguments: sqlx::IntoArguments<DB>,
+        Option<Arc<str>>: Encode<'static, DB> + Type<DB>,
+        Option<i64>: Encode<'static, DB> + Type<DB>,
+    {
+        // Every text here is the store's own; what comes from outside is bound.
+        let query = sqlx::query(AssertSqlSafe(self.sql));
+        self.values.into_iter().fold(query, |query, value| value.bind(query))
+    }
+}
+
+impl Value {
+    pub fn bind<DB>(self, query: Query<'static, DB, DB::Arguments>) -> Query<'static, DB, DB::Arguments>
+    where
+        DB: Database,
+        Option<Arc<str>>: Encode<'static, DB> + Type<DB>,
+        Option<i64>: Encode<'static, DB> + Type<DB>,
+    {
+        match self {
+            Self::Text(text) => query.bind(text),
+            Self::Integer(number) => query.bind(number),
+        }
+    }
+}
+
+impl From<&str> for Value {
+    fn from(text: &str) -> Self {
+        Self::Text(Some(text.into()))
+    }
+}
+
+impl From<String> for Value {
+    fn from(text: String) -> Self {
+        Self::Text(Some(text.into()))
+    }
+}
+
+impl From<&String> for Value {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<Option<&str>> for Value {
+    fn from(text: Option<&str>) -> Self {
+        Self::Text(text.map(Into::into))
+    }
+}
+
+impl From<i64> for Value {
+    fn from(number: i64) -> Self {
+        Self::Integer(Some(number))
+    }
+}
+
+impl From<UnixMillis> for Value {
+    fn from(at: UnixMillis) -> Self {
+        at.0.into()
+    }
+}
+
+impl From<KmVersion> for Value {
+    fn from(version: KmVersion) -> Self {
+        version.get().into()
+    }
+}
+
+impl From<&Handle> for Value {
+    fn from(handle: &Handle) -> Self {
+        handle.as_str().into()
+    }
+}
+
+macro_rules! from_id {
+    ($($id:ty),+) => {$(
+        impl From<&$id> for Value {
+            fn from(id: &$id) -> Self {
+                id.as_str().into()
+            }
+        }
+    )+};
+}
+from_id!(UserId, AuditId, CollectionId, SessionId);
