@@ -21,10 +21,12 @@ use std::future::poll_fn;
 use std::mem;
 use std::pin::pin;
 use std::sync::{Arc, Mutex as StdMutex, MutexGuard as StdMutexGuard, PoisonError};
-use std::task::Poll;
+use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use futures_util::future::join_all;
+use futures_util::stream::BoxStream;
 use sqlx::pool::PoolConnection;
 use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Either, Executor, SqlSafeStr, SqlStr, Sqlite, SqliteConnection};
@@ -38,6 +40,9 @@ use crate::statement::{Row, Statement};
 const LARGEST_TRIP: usize = 32;
 /// How many texts of repeated statements are kept. There are few kinds; only numbers of rows make new ones.
 const TEXTS: usize = 512;
+
+/// How long a result is waited for without going to sleep.
+const AWAKE: Duration = Duration::from_micros(60);
 
 /// The writer's connection as one job sees it.
 #[derive(Debug)]
@@ -172,7 +177,7 @@ impl Shared {
         }
         let mut outcome = Outcome::default();
         let mut results = connection.fetch_many(query);
-        while let Some(result) = results.next().await {
+        while let Some(result) = soon(&mut results).await {
             let result = match result {
                 Ok(Either::Right(row)) => {
                     outcome.rows.push(row);
@@ -230,6 +235,22 @@ fn renumbered(sql: &str, by: usize) -> String {
     text
 }
 
+/// The next result, waited for awake at first: going to sleep and being woken takes longer than most statements,
+/// and each of many results would wake whoever sleeps.
+async fn soon<T>(results: &mut BoxStream<'_, T>) -> Option<T> {
+    let until = Instant::now() + AWAKE;
+    loop {
+        if let Poll::Ready(result) = results.poll_next_unpin(&mut Context::from_waker(Waker::noop())) {
+            return result;
+        }
+        if Instant::now() > until {
+            return results.next().await;
+        }
+        // Whoever else has something to do goes first.
+        std::thread::yield_now();
+    }
+}
+
 /// Carries out one statement.
 pub(crate) async fn alone(
     connection: &mut SqliteConnection,
@@ -237,7 +258,7 @@ pub(crate) async fn alone(
 ) -> Result<Outcome, StoreError> {
     let mut outcome = Outcome::default();
     let mut results = connection.fetch_many(statement.query());
-    while let Some(result) = results.next().await {
+    while let Some(result) = soon(&mut results).await {
         match result? {
             Either::Right(row) => outcome.rows.push(row),
             Either::Left(done) => outcome.affected = done.rows_affected(),

@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
 
 use crate::abreast::{self, Lane};
+use crate::recent::Part;
 use crate::statement::{Row, Statement};
 use crate::{StoreError, UserId};
 
@@ -164,7 +165,7 @@ impl DerefMut for Reader {
 #[derive(Debug)]
 pub struct Tx {
     pub(crate) conn: Conn,
-    touched: Vec<UserId>,
+    touched: Vec<(UserId, Part)>,
 }
 
 impl Tx {
@@ -173,8 +174,8 @@ impl Tx {
     }
 
     /// To be called with every change of a user's row, sessions or roles, so that nobody goes on with what was read before.
-    pub(crate) fn touch(&mut self, user: &UserId) {
-        self.touched.push(user.clone());
+    pub(crate) fn touch(&mut self, user: &UserId, part: Part) {
+        self.touched.push((user.clone(), part));
     }
 
     /// Carries out a statement that changes rows. Tells how many.
@@ -212,12 +213,12 @@ impl Tx {
         }
     }
 
-    pub(crate) fn touch_all(&mut self, users: Vec<UserId>) {
-        self.touched.extend(users);
+    pub(crate) fn touch_all(&mut self, touched: Vec<(UserId, Part)>) {
+        self.touched.extend(touched);
     }
 
     /// Whom the changes since the last call have touched.
-    pub(crate) fn take_touched(&mut self) -> Vec<UserId> {
+    pub(crate) fn take_touched(&mut self) -> Vec<(UserId, Part)> {
         std::mem::take(&mut self.touched)
     }
 }

@@ -28,8 +28,8 @@ const LONGEST_UNSEEN: Duration = Duration::from_secs(1);
 const LOOK_AFTER: Duration = Duration::from_millis(250);
 /// How many rows of each kind are kept: a bound on memory. A user takes about 500 bytes, a session a little more.
 const MOST_KEPT: usize = 16_384;
-/// Counters that users share, by chance. With so many, a change makes one in a thousand others be read again.
-const COUNTERS: usize = 1024;
+/// Counters that users share, by chance: with so many, a change hardly ever makes others be read again.
+const COUNTERS: usize = 32_768;
 
 /// A look for changes of other programs that has begun.
 #[derive(Clone, Copy)]
@@ -46,10 +46,12 @@ struct Kept {
     users: Cache<UserId, Row<User>>,
     /// By folded alias.
     aliases: Cache<String, Row<User>>,
-    /// How many commits have touched anybody.
-    commits: AtomicU64,
-    /// How many have touched somebody of this number.
-    touched: Box<[AtomicU64]>,
+    /// Of what `sessions` has.
+    access: Touches,
+    /// Of what `users` and `aliases` have.
+    identities: Touches,
+    /// How many changes of other programs have been seen.
+    foreign: AtomicU64,
     numbers: RandomState,
     started: Instant,
     /// When the writer last looked for changes of other programs, in milliseconds since the start; 0 for never.
@@ -58,11 +60,35 @@ struct Kept {
     look_is_due: AtomicBool,
 }
 
+/// What of a user a change has touched.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Part {
+    /// Sessions, and what the user may do.
+    Access,
+    /// The user's own row.
+    Identity,
+}
+
+/// How often something was touched.
+struct Touches {
+    /// By how many commits, whosever it was.
+    commits: AtomicU64,
+    /// By how many, of users with this number.
+    counts: Box<[AtomicU64]>,
+}
+
+impl Touches {
+    fn new() -> Self {
+        Self { commits: AtomicU64::new(0), counts: (0..COUNTERS).map(|_| AtomicU64::new(0)).collect() }
+    }
+}
+
 /// A row with what has to be true for it to be used.
 struct Row<T> {
     value: Arc<T>,
     owner: usize,
     count: u64,
+    foreign: u64,
 }
 
 impl<T> Clone for Row<T> {
@@ -75,17 +101,18 @@ impl<T> Clone for Row<T> {
 #[derive(Clone, Copy)]
 pub(crate) struct Before {
     commits: u64,
+    foreign: u64,
 }
 
 impl Recent {
     pub fn new() -> Self {
-        let touched = (0..COUNTERS).map(|_| AtomicU64::new(0)).collect();
         Self(Arc::new(Kept {
             sessions: Cache::new(MOST_KEPT),
             users: Cache::new(MOST_KEPT),
             aliases: Cache::new(MOST_KEPT),
-            commits: AtomicU64::new(0),
-            touched,
+            access: Touches::new(),
+            identities: Touches::new(),
+            foreign: AtomicU64::new(0),
             numbers: RandomState::new(),
             started: Instant::now(),
             looked_at: AtomicU64::new(0),
@@ -94,50 +121,61 @@ impl Recent {
     }
 
     pub fn session(&self, token: &TokenHash) -> Option<Arc<Known>> {
-        self.current(self.0.sessions.get(token)?)
+        self.current(&self.0.access, self.0.sessions.get(token)?)
     }
 
     pub fn user(&self, id: &UserId) -> Option<Arc<User>> {
-        self.current(self.0.users.get(id)?)
+        self.current(&self.0.identities, self.0.users.get(id)?)
     }
 
     pub fn user_by_alias(&self, folded: &str) -> Option<Arc<User>> {
-        self.current(self.0.aliases.get(folded)?)
+        self.current(&self.0.identities, self.0.aliases.get(folded)?)
     }
 
-    /// To be called before a read whose outcome is to be kept.
-    pub fn before(&self) -> Before {
-        Before { commits: self.0.commits.load(Ordering::SeqCst) }
+    /// To be called before a read of this part of somebody, if its outcome is to be kept.
+    pub fn before(&self, part: Part) -> Before {
+        let commits = self.touches(part).commits.load(Ordering::SeqCst);
+        Before { commits, foreign: self.0.foreign.load(Ordering::SeqCst) }
+    }
+
+    fn touches(&self, part: Part) -> &Touches {
+        match part {
+            Part::Access => &self.0.access,
+            Part::Identity => &self.0.identities,
+        }
     }
 
     pub fn keep_session(&self, before: Before, token: &TokenHash, known: &Arc<Known>) {
-        if let Some(row) = self.row(before, &known.session.user_id, known) {
+        if let Some(row) = self.row(&self.0.access, before, &known.session.user_id, known) {
             self.0.sessions.insert(*token, row);
         }
     }
 
     pub fn keep_user(&self, before: Before, user: &Arc<User>) {
-        if let Some(row) = self.row(before, &user.id, user) {
+        if let Some(row) = self.row(&self.0.identities, before, &user.id, user) {
             self.0.users.insert(user.id.clone(), row);
         }
     }
 
     pub fn keep_alias(&self, before: Before, folded: &str, user: &Arc<User>) {
-        if let Some(row) = self.row(before, &user.id, user) {
+        if let Some(row) = self.row(&self.0.identities, before, &user.id, user) {
             self.0.aliases.insert(folded.to_owned(), row);
         }
     }
 
-    /// To be called after a commit that touched these users, before anybody hears of it. Nothing that was read before it
-    /// is used from now on.
-    pub fn forget(&self, touched: &[UserId]) {
-        if touched.is_empty() {
-            return;
-        }
-        // In this order: whoever sees a counter of the new count sees also that there was a commit.
-        self.0.commits.fetch_add(1, Ordering::SeqCst);
-        for user in touched {
-            self.0.touched[self.number(user)].fetch_add(1, Ordering::SeqCst);
+    /// To be called after a commit that touched these parts of users, before anybody hears of it. Nothing of them that was
+    /// read before it is used from now on.
+    pub fn forget(&self, touched: &[(UserId, Part)]) {
+        for part in [Part::Access, Part::Identity] {
+            let touches = self.touches(part);
+            let mut users = touched.iter().filter(|(_, of)| *of == part).peekable();
+            if users.peek().is_some() {
+                // In this order: whoever sees a counter of the new count sees also that there was a commit.
+                touches.commits.fetch_add(1, Ordering::SeqCst);
+            }
+            for (user, _) in users {
+                touches.counts[self.number(user)].fetch_add(1, Ordering::SeqCst);
+            }
         }
     }
 
@@ -154,10 +192,7 @@ impl Recent {
     /// To be called when it has looked. Nothing that was kept before is used any more if another program `has_changed` something.
     pub fn looked(&self, look: Look, has_changed: bool) {
         if has_changed {
-            self.0.commits.fetch_add(1, Ordering::SeqCst);
-            for count in self.0.touched.iter() {
-                count.fetch_add(1, Ordering::SeqCst);
-            }
+            self.0.foreign.fetch_add(1, Ordering::SeqCst);
         }
         self.0.looked_at.store(look.at, Ordering::SeqCst);
         self.0.look_is_due.store(false, Ordering::SeqCst);
@@ -185,15 +220,16 @@ impl Recent {
         usize::try_from(self.0.numbers.hash_one(user) % COUNTERS as u64).unwrap_or(0)
     }
 
-    fn current<T>(&self, row: Row<T>) -> Option<Arc<T>> {
-        let untouched = self.0.touched[row.owner].load(Ordering::SeqCst) == row.count;
+    fn current<T>(&self, touches: &Touches, row: Row<T>) -> Option<Arc<T>> {
+        let untouched = touches.counts[row.owner].load(Ordering::SeqCst) == row.count
+            && self.0.foreign.load(Ordering::SeqCst) == row.foreign;
         (untouched && self.since_look() < LONGEST_UNSEEN).then_some(row.value)
     }
 
-    fn row<T>(&self, before: Before, owner: &UserId, value: &Arc<T>) -> Option<Row<T>> {
+    fn row<T>(&self, touches: &Touches, before: Before, owner: &UserId, value: &Arc<T>) -> Option<Row<T>> {
         let owner = self.number(owner);
-        let count = self.0.touched[owner].load(Ordering::SeqCst);
-        let row = Row { value: value.clone(), owner, count };
-        (self.0.commits.load(Ordering::SeqCst) == before.commits).then_some(row)
+        let count = touches.counts[owner].load(Ordering::SeqCst);
+        let row = Row { value: value.clone(), owner, count, foreign: before.foreign };
+        (touches.commits.load(Ordering::SeqCst) == before.commits).then_some(row)
     }
 }

@@ -1,6 +1,7 @@
 //! Roles and permissions: seeded by the migrations, given to users here.
 
 use crate::conn::{Affected, on};
+use crate::recent::Part;
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A role as the database knows it.
@@ -62,7 +63,7 @@ pub async fn all_permissions(conn: &mut Conn) -> Result<Vec<Permission>, StoreEr
 /// # Errors
 /// A database error when there is no such role.
 pub async fn give(tx: &mut Tx, user: &UserId, role: &str) -> Result<(), StoreError> {
-    tx.touch(user);
+    tx.touch(user, Part::Access);
     on!(tx, c => sqlx::query("insert into user_roles (user_id, role_id) values ($1, $2) on conflict do nothing")
         .bind(user).bind(role).execute(c).await.map(Affected::from))?;
     Ok(())

@@ -4,6 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
+use crate::recent::Part;
 use crate::{Conn, SessionId, StoreError, Tx, UserId};
 
 /// SHA-256 of a session token.
@@ -102,7 +103,7 @@ pub async fn prolong(
     now: UnixMillis,
     until: UnixMillis,
 ) -> Result<(), StoreError> {
-    tx.touch(user);
+    tx.touch(user, Part::Access);
     on!(tx, c => sqlx::query("update sessions set last_used_at = $2, expires_at = $3 where id = $1 and expires_at > $2")
         .bind(id).bind(now.0).bind(until.0).execute(c).await.map(Affected::from))?;
     Ok(())
@@ -120,7 +121,7 @@ pub async fn of_user(conn: &mut Conn, user: &UserId, now: UnixMillis) -> Result<
 
 /// Ends every session of a user but `kept`. Returns how many.
 pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>) -> Result<u64, StoreError> {
-    tx.touch(user);
+    tx.touch(user, Part::Access);
     Ok(on!(tx, c => sqlx::query("delete from sessions where user_id = $1 and id <> coalesce($2, '')")
         .bind(user).bind(kept).execute(c).await.map(Affected::from))?
     .rows_affected())
@@ -128,7 +129,7 @@ pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>)
 
 /// Ends one session of a user. Tells whether there was one.
 pub async fn delete(tx: &mut Tx, user: &UserId, id: &SessionId) -> Result<bool, StoreError> {
-    tx.touch(user);
+    tx.touch(user, Part::Access);
     let done = on!(tx, c => sqlx::query("delete from sessions where id = $1 and user_id = $2")
         .bind(id).bind(user).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)

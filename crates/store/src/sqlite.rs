@@ -26,6 +26,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections of the read pool. Reads are short and never wait for the writer; a few are enough.
 const READERS: u32 = 4;
 
+/// How many rows the writer's thread may be ahead of whoever takes them.
+const ROWS_UNDER_WAY: usize = 512;
+
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 /// A SQLite database.
@@ -45,7 +48,7 @@ impl Sqlite {
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(options.clone().create_if_missing(true))
+            .connect_with(options.clone().create_if_missing(true).row_buffer_size(ROWS_UNDER_WAY))
             .await?;
         let mut connection = writers.acquire().await?;
         MIGRATIONS.run(&mut *connection).await?;

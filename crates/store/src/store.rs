@@ -9,7 +9,7 @@ use crate::conn::{Reader, Tx};
 use crate::copy;
 use crate::error::TxError;
 use crate::postgres::Postgres;
-use crate::recent::Recent;
+use crate::recent::{Part, Recent};
 use crate::sessions::{self, Known, TokenHash};
 use crate::signals::Signals;
 use crate::sqlite::{self, Sqlite};
@@ -101,7 +101,7 @@ impl Store {
         if let Some(known) = recent.and_then(|recent| recent.session(token)) {
             return Ok((known.session.expires_at > now).then_some(known));
         }
-        let before = recent.map(Recent::before);
+        let before = recent.map(|recent| recent.before(Part::Access));
         let mut conn = self.read().await?;
         let Some(session) = sessions::by_token(&mut conn, token, now).await? else { return Ok(None) };
         let permissions = roles::permissions_of_user(&mut conn, &session.user_id).await?;
@@ -121,7 +121,7 @@ impl Store {
         if let Some(user) = recent.and_then(|recent| recent.user(id)) {
             return Ok(Some(user));
         }
-        let before = recent.map(Recent::before);
+        let before = recent.map(|recent| recent.before(Part::Identity));
         let user = users::by_id(&mut *self.read().await?, id).await?.map(Arc::new);
         if let (Some(recent), Some(before), Some(user)) = (recent, before, &user) {
             recent.keep_user(before, user);
@@ -139,7 +139,7 @@ impl Store {
         if let Some(user) = recent.and_then(|recent| recent.user_by_alias(&folded)) {
             return Ok(Some(user));
         }
-        let before = recent.map(Recent::before);
+        let before = recent.map(|recent| recent.before(Part::Identity));
         let user = users::by_alias(&mut *self.read().await?, alias).await?.map(Arc::new);
         if let (Some(recent), Some(before), Some(user)) = (recent, before, &user) {
             recent.keep_alias(before, &folded, user);

@@ -5,6 +5,7 @@ use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::defects::{Defect, planted};
+use crate::recent::Part;
 use crate::row::{encryption_key, km_version, read_optional, signing_key};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
@@ -224,7 +225,7 @@ pub async fn set_names(
     last_name: Option<&str>,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    tx.touch(id);
+    tx.touch(id, Part::Identity);
     on!(tx, c => sqlx::query("update users set first_name = $2, last_name = $3, updated_at = $4 where id = $1")
         .bind(id).bind(first_name).bind(last_name).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(())
@@ -235,7 +236,7 @@ pub async fn set_names(
 /// # Errors
 /// [`StoreError::Duplicate`] when another user has it, in whatever case.
 pub async fn set_alias(tx: &mut Tx, id: &UserId, alias: &Alias, now: UnixMillis) -> Result<(), StoreError> {
-    tx.touch(id);
+    tx.touch(id, Part::Identity);
     on!(tx, c => sqlx::query("update users set alias = $2, alias_folded = $3, updated_at = $4 where id = $1")
         .bind(id).bind(alias.as_str()).bind(alias.folded()).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(())
@@ -251,7 +252,7 @@ pub async fn swap_keys(
     next: KmVersion,
     now: UnixMillis,
 ) -> Result<bool, StoreError> {
-    tx.touch(id);
+    tx.touch(id, Part::Identity);
     let mut expected = expected;
     if planted(Defect::NoCompareAndSwap) {
         expected = by_id(tx, id).await?.map_or(expected, |user| user.identity.km_version);
@@ -266,7 +267,7 @@ pub async fn swap_keys(
 
 /// Clears the keys and sets the version back to the first: the user's part of a reset.
 pub async fn clear_keys(tx: &mut Tx, id: &UserId, now: UnixMillis) -> Result<(), StoreError> {
-    tx.touch(id);
+    tx.touch(id, Part::Identity);
     on!(tx, c => sqlx::query(
         "update users set signing_key = null, encryption_key = null, km_version = 1, updated_at = $2 where id = $1"
     )
