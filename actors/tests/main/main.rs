@@ -11,5 +11,6 @@ mod identity;
 mod order;
 mod revocations;
 mod sealed;
+mod sharing;
 mod sign_in;
 mod support;
