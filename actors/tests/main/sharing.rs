@@ -234,7 +234,8 @@ async fn a_share_that_is_ended_before_it_has_left_never_arrives_and_what_has_arr
     let again = ask(&alice, EndShare { id: first.id }).await;
     assert!(matches!(again, Err(Error::ShareNotFound)), "{again:?}");
     world.wire.set(&world.b.node, Mood::Up);
-    world.advance(3_600_000);
+    // Late enough for another attempt, and in time for the envelope to be taken.
+    world.advance(60_000);
     world.settled().await;
     assert_eq!(resources(&held_by(&bob).await), ["arrived"]);
 }
