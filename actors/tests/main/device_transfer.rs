@@ -1,9 +1,9 @@
-//! Handing the seed to a new device: what the clock ends.
+//! Handing the seed to a new device: each step once, by its owner, and what the clock ends.
 
-use vellum_actors::user::{BeginTransfer, FetchTransfer, UploadTransfer};
+use vellum_actors::user::{BeginTransfer, CancelTransfer, FetchTransfer, UploadTransfer};
 use vellum_actors::{Error, housekeeping};
 use vellum_store::TransferId;
-use vellum_store::device_transfers::{self, Upload};
+use vellum_store::device_transfers::{self, Transfer, Upload};
 
 use crate::support::{Person, World};
 
@@ -13,12 +13,62 @@ async fn begin(person: &Person) -> Result<TransferId, Error> {
 }
 
 async fn upload(person: &Person, id: &TransferId) -> Result<(), Error> {
-    let upload = Upload {
+    upload_with(person, id, "sealed").await
+}
+
+fn sealed(seed: &str) -> Upload {
+    Upload {
         sender_key: "sender".to_owned(),
-        sealed_seed: "sealed".to_owned(),
+        sealed_seed: seed.to_owned(),
         sender_signature: "signed".to_owned(),
-    };
-    person.node.ask(&person.id, UploadTransfer { id: id.clone(), upload }).await
+    }
+}
+
+async fn upload_with(person: &Person, id: &TransferId, seed: &str) -> Result<(), Error> {
+    person.node.ask(&person.id, UploadTransfer { id: id.clone(), upload: sealed(seed) }).await
+}
+
+async fn fetch(person: &Person, id: &TransferId) -> Result<(Transfer, Upload), Error> {
+    person.node.ask(&person.id, FetchTransfer { id: id.clone() }).await
+}
+
+async fn cancel(person: &Person, id: &TransferId) {
+    person.node.ask(&person.id, CancelTransfer { id: id.clone() }).await.unwrap();
+}
+
+#[actix::test]
+async fn a_seed_is_put_in_once_and_taken_out_once() {
+    let world = World::new().await;
+    let ann = world.a.person("ann").await;
+    let id = begin(&ann).await.unwrap();
+    assert!(matches!(fetch(&ann, &id).await, Err(Error::TransferEmpty)));
+    upload_with(&ann, &id, "first").await.unwrap();
+    assert!(matches!(upload_with(&ann, &id, "second").await, Err(Error::TransferFilled)));
+    let (transfer, taken) = fetch(&ann, &id).await.unwrap();
+    assert_eq!((transfer.id, transfer.user_id), (id.clone(), ann.id.clone()));
+    assert_eq!((transfer.receiver_key.as_str(), taken), ("receiver", sealed("first")));
+    assert!(matches!(fetch(&ann, &id).await, Err(Error::TransferOver)));
+    assert!(matches!(upload(&ann, &id).await, Err(Error::TransferOver)));
+}
+
+#[actix::test]
+async fn a_transfer_is_filled_emptied_and_given_up_by_its_owner_only() {
+    let world = World::new().await;
+    let (ann, amy) = (world.a.person("ann").await, world.a.person("amy").await);
+    let id = begin(&ann).await.unwrap();
+    assert!(matches!(upload(&amy, &id).await, Err(Error::TransferOfAnother)));
+    upload(&ann, &id).await.unwrap();
+    assert!(matches!(fetch(&amy, &id).await, Err(Error::TransferOfAnother)));
+    cancel(&amy, &id).await;
+    fetch(&ann, &id).await.expect("that was not hers to give up");
+    let unknown = TransferId::generate();
+    assert!(matches!(fetch(&ann, &unknown).await, Err(Error::TransferNotFound)));
+    cancel(&ann, &unknown).await;
+
+    let given_up = begin(&ann).await.unwrap();
+    upload(&ann, &given_up).await.unwrap();
+    cancel(&ann, &given_up).await;
+    assert!(matches!(fetch(&ann, &given_up).await, Err(Error::TransferOver)));
 }
 
 #[actix::test]
@@ -30,8 +80,7 @@ async fn a_transfer_is_over_after_a_minute_and_what_it_held_is_removed() {
     upload(&ann, &early).await.unwrap();
     world.clock.advance(1);
     assert!(matches!(upload(&ann, &late).await, Err(Error::TransferOver)));
-    let fetched = ann.node.ask(&ann.id, FetchTransfer { id: early.clone() }).await;
-    assert!(matches!(fetched, Err(Error::TransferOver)));
+    assert!(matches!(fetch(&ann, &early).await, Err(Error::TransferOver)));
 
     housekeeping::sweep(&ann.node).await.unwrap();
     let kept = device_transfers::by_id(&mut ann.node.store.read().await.unwrap(), &early).await.unwrap();

@@ -350,7 +350,8 @@ async fn an_invitation_that_is_withdrawn_before_it_has_left_never_arrives() {
     alice.node.ask(&alice.id, CancelInvitation { id: invitation.id }).await.unwrap();
     assert!(!alice.has_invited(&bob).await);
     world.wire.set(&world.b.node, Mood::Up);
-    world.advance(3_600_000);
+    // Late enough for another attempt, and in time for the envelope to be taken.
+    world.advance(60_000);
     world.settled().await;
     assert!(bob.invitation_of(&alice).await.is_none());
 }

@@ -3,13 +3,20 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+mod declining;
 mod device_transfer;
 mod discarding;
+mod flushing;
 mod friendship;
 mod friendship_dates;
 mod identity;
+mod known_keys;
 mod order;
+mod passkeys;
+mod repetitions;
 mod revocations;
 mod sealed;
+mod sessions;
+mod sharing;
 mod sign_in;
 mod support;

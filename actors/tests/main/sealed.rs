@@ -16,7 +16,7 @@ use vellum_store::{CollectionId, StoreError, audit, blobs, collections, node_sta
 
 use crate::support::{Person, T0, World};
 
-fn new_keys() -> Keys {
+pub(crate) fn new_keys() -> Keys {
     let seed = MasterSeed::generate(&mut rand::rng());
     Keys { signing: seed.signing_secret().public(), encryption: seed.encryption_key() }
 }
@@ -51,7 +51,7 @@ async fn stored(person: &Person) -> Option<i64> {
 }
 
 /// The words of the audit trail, the oldest first.
-async fn trail(person: &Person) -> Vec<String> {
+pub(crate) async fn trail(person: &Person) -> Vec<String> {
     let mut conn = person.node.store.read().await.unwrap();
     let mut entries = audit::page(&mut conn, &person.id, 100, 0).await.unwrap();
     entries.reverse();
