@@ -14,6 +14,9 @@
 //! That is as good as one after the other, since no job reads or writes what belongs to another's user; who says
 //! so is the caller of [`Store::write_for`](crate::Store::write_for). What cannot be undone alone is a job that has changed something and then fails.
 //! It is rare, and then the writer takes all of them back and runs them one after the other.
+//!
+//! After some failures, such as a full disk, SQLite has rolled the whole transaction back by itself, and would carry out
+//! whatever comes next for good. So after the first failure that is not a row's own fault nothing is carried out any more.
 
 use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
@@ -61,6 +64,8 @@ type Texts = HashMap<(Cow<'static, str>, usize), Arc<str>>;
 struct Shared {
     connection: Mutex<PoolConnection<Sqlite>>,
     waiting: StdMutex<Vec<Waiting>>,
+    /// Why nothing is carried out for jobs that are abreast any more.
+    broken: StdMutex<Option<StoreError>>,
     texts: StdMutex<Texts>,
 }
 
@@ -87,8 +92,8 @@ impl Outcome {
 
 impl Lane {
     pub fn new(connection: PoolConnection<Sqlite>) -> Self {
-        let (waiting, texts) = (StdMutex::default(), StdMutex::default());
-        let shared = Shared { connection: Mutex::new(connection), waiting, texts };
+        let (waiting, broken, texts) = (StdMutex::default(), StdMutex::default(), StdMutex::default());
+        let shared = Shared { connection: Mutex::new(connection), waiting, broken, texts };
         Self { shared: Arc::new(shared), abreast: false, changed: false }
     }
 
@@ -98,9 +103,23 @@ impl Lane {
     }
 
     /// The connection itself, for a query that goes to it alone. It counts as a change: what it does is not known here.
-    pub async fn connection(&mut self) -> MutexGuard<'_, PoolConnection<Sqlite>> {
+    pub async fn connection(&mut self) -> Result<MutexGuard<'_, PoolConnection<Sqlite>>, StoreError> {
         self.changed = true;
-        self.shared.connection.lock().await
+        let connection = self.shared.connection.lock().await;
+        self.shared.check(self.abreast)?;
+        Ok(connection)
+    }
+
+    /// To be told what became of a query that was given the connection.
+    pub fn heed<T>(&self, outcome: &Result<T, sqlx::Error>) {
+        if let Err(error) = outcome {
+            self.shared.heed(error);
+        }
+    }
+
+    /// What has put an end to the jobs that were abreast, if anything did; it is over then.
+    pub fn take_broken(&self) -> Option<StoreError> {
+        lock(&self.shared.broken).take()
     }
 
     /// Carries out a statement, together with the equal ones of other jobs.
@@ -152,19 +171,37 @@ pub(crate) async fn run<J: Future>(lane: &Lane, jobs: impl IntoIterator<Item = J
 }
 
 impl Shared {
+    fn check(&self, abreast: bool) -> Result<(), StoreError> {
+        match &*lock(&self.broken) {
+            Some(error) if abreast => Err(error.clone()),
+            _ => Ok(()),
+        }
+    }
+
+    fn heed(&self, error: &sqlx::Error) {
+        if !is_a_rows_fault(error) {
+            lock(&self.broken).get_or_insert_with(|| StoreError::Unreachable(error.to_string()));
+        }
+    }
+
     /// Carries out what jobs wait for: equal statements together.
     async fn carry_out(&self, connection: &mut SqliteConnection) {
         let mut waiting = mem::take(&mut *lock(&self.waiting));
         while !waiting.is_empty() {
+            if let Err(error) = self.check(true) {
+                waiting.into_iter().for_each(|one| drop(one.answer.send(Err(error.clone()))));
+                return;
+            }
             let sql = waiting[0].statement.sql.clone();
             let (mut equal, others): (Vec<_>, Vec<_>) =
                 waiting.into_iter().partition(|one| one.statement.sql == sql);
             waiting = others;
-            while !equal.is_empty() {
+            while !equal.is_empty() && self.check(true).is_ok() {
                 let rest = equal.split_off(size_of_trip(equal.len()));
                 let unanswered = self.trip(connection, equal).await;
                 equal = unanswered.into_iter().chain(rest).collect();
             }
+            waiting.extend(equal);
         }
     }
 
@@ -187,7 +224,10 @@ impl Shared {
                     outcome.affected = done.rows_affected();
                     Ok(mem::take(&mut outcome))
                 }
-                Err(error) => Err(error.into()),
+                Err(error) => {
+                    self.heed(&error);
+                    Err(error.into())
+                }
             };
             if let Some(Waiting { answer, .. }) = unanswered.pop_front() {
                 // A job that does not wait any more has been dropped with the whole group.
@@ -213,6 +253,22 @@ impl Shared {
             each.collect::<Vec<_>>().join("; ").into()
         });
         AssertSqlSafe(Arc::clone(text)).into_sql_str()
+    }
+}
+
+/// Whether a failure leaves the transaction as it was, but for the statement itself.
+fn is_a_rows_fault(error: &sqlx::Error) -> bool {
+    use sqlx::error::ErrorKind;
+    match error {
+        sqlx::Error::Database(error) => matches!(
+            error.kind(),
+            ErrorKind::UniqueViolation
+                | ErrorKind::ForeignKeyViolation
+                | ErrorKind::NotNullViolation
+                | ErrorKind::CheckViolation
+        ),
+        sqlx::Error::RowNotFound | sqlx::Error::ColumnDecode { .. } | sqlx::Error::Decode(_) => true,
+        _ => false,
     }
 }
 

@@ -62,9 +62,13 @@ macro_rules! on {
                 $body
             }
             $crate::conn::EngineConn::Lane(lane) => {
-                let mut connection = lane.connection().await;
-                let $c = &mut **connection;
-                $body
+                let outcome = {
+                    let mut connection = lane.connection().await?;
+                    let $c = &mut **connection;
+                    $body
+                };
+                lane.heed(&outcome);
+                outcome
             }
             $crate::conn::EngineConn::Postgres(connection) => {
                 let $c = &mut **connection;

@@ -217,7 +217,7 @@ struct Watch {
 impl Watch {
     async fn look(&mut self, tx: &mut Tx) {
         let look = self.recent.looking();
-        match on!(tx, c => sqlx::query_scalar("pragma data_version").fetch_one(c).await) {
+        match data_version(tx).await {
             Ok(version) => {
                 // Before the first look anything may have happened.
                 self.recent.looked(look, self.version != Some(version));
@@ -229,6 +229,10 @@ impl Watch {
             }
         }
     }
+}
+
+async fn data_version(tx: &mut Tx) -> Result<i64, StoreError> {
+    Ok(on!(tx, c => sqlx::query_scalar("pragma data_version").fetch_one(c).await)?)
 }
 
 /// The jobs of one commit so far.
@@ -286,6 +290,11 @@ impl Group {
             }
         });
         let ran = abreast::run(lane, beside).await;
+        if let Some(error) = lane.take_broken() {
+            // Whatever each of them makes of it: nothing of the whole group can stand.
+            self.answers.extend(ran.into_iter().map(|(done, _)| done.answer));
+            return Err(error);
+        }
         let half_done = ran.iter().any(|(done, tx)| !done.keep && tx.has_changed());
         if !half_done {
             for (done, mut beside) in ran {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use proptest::prelude::*;
+use sqlx::{Connection, SqliteConnection};
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use vellum_protocol::KmVersion;
@@ -93,7 +94,8 @@ async fn hold(store: &Store) -> (oneshot::Sender<()>, JoinHandle<()>) {
             }
             .boxed()
         });
-        held.await.unwrap();
+        // It may be taken back with all the others.
+        let _ = held.await;
     });
     has_started.await.unwrap();
     (go, task)
@@ -193,6 +195,32 @@ async fn two_changes_for_one_user_are_made_one_after_the_other() {
     let db = Db::new().await;
     let changes: Vec<_> = (0..30).map(|n| (n % 4, Does::Changes)).collect();
     check(&db, 4, &changes).await;
+}
+
+/// As a full disk does: SQLite takes everything back by itself in the middle of the transaction.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn after_the_database_has_rolled_back_by_itself_nothing_of_the_others_is_kept_either() {
+    let db = Db::on_sqlite().await;
+    let users = accounts(&db, 40).await;
+    let url = db.url();
+    let mut other = SqliteConnection::connect(&url).await.unwrap();
+    let trigger = "create trigger full before insert on applied_envelopes when new.nonce = 'n7'
+        begin select raise(rollback, 'as if the disk were full'); end";
+    sqlx::query(trigger).execute(&mut other).await.unwrap();
+    let changes: Vec<_> =
+        (0..40).map(|n| (n, if n % 4 == 1 { Does::GoesAlone } else { Does::Changes })).collect();
+    let answers = run(&db, &users, &changes).await;
+    assert!(answers[7].0.is_err());
+    let mut conn = db.store.read().await.unwrap();
+    for (n, (user, (answer, _))) in users.iter().zip(&answers).enumerate() {
+        let version = users::by_id(&mut conn, user).await.unwrap().unwrap().identity.km_version.get();
+        assert_eq!(version == 2, answer.is_ok(), "{n} was answered {answer:?}");
+        let blob = blobs::find(&mut conn, user, "preferences").await.unwrap();
+        assert_eq!(blob.is_some(), answer.is_ok(), "{n} was answered {answer:?}");
+    }
+    // And the writer goes on.
+    let again = run(&db, &users, &[(0, Does::Changes)]).await;
+    assert!(again[0].0.is_ok(), "{again:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
