@@ -112,7 +112,9 @@ impl Lane {
 
     /// To be told what became of a query that was given the connection.
     pub fn heed<T>(&self, outcome: &Result<T, sqlx::Error>) {
-        if let Err(error) = outcome {
+        if let Err(error) = outcome
+            && self.abreast
+        {
             self.shared.heed(error);
         }
     }
@@ -208,6 +210,7 @@ impl Shared {
     /// Carries out equal statements in one trip and answers them. Gives back those that stood behind one that failed.
     async fn trip(&self, connection: &mut SqliteConnection, equal: Vec<Waiting>) -> VecDeque<Waiting> {
         let mut unanswered = VecDeque::from(equal);
+        let asked = unanswered.len();
         let mut query = sqlx::query(self.repeated(&unanswered[0].statement, unanswered.len()));
         for waiting in &unanswered {
             query = waiting.statement.values.iter().cloned().fold(query, |query, value| value.bind(query));
@@ -233,6 +236,10 @@ impl Shared {
                 // A job that does not wait any more has been dropped with the whole group.
                 let _ = answer.send(result);
             }
+        }
+        if unanswered.len() == asked {
+            // Not even a failure came back: asking again would go on for ever.
+            self.heed(&sqlx::Error::WorkerCrashed);
         }
         unanswered
     }
@@ -291,7 +298,7 @@ fn renumbered(sql: &str, by: usize) -> String {
     text
 }
 
-/// The next result, waited for awake at first: going to sleep and being woken takes longer than most statements,
+/// The writer's next result, waited for awake at first: going to sleep and being woken takes longer than most statements,
 /// and each of many results would wake whoever sleeps.
 async fn soon<T>(results: &mut BoxStream<'_, T>) -> Option<T> {
     let until = Instant::now() + AWAKE;
@@ -308,10 +315,7 @@ async fn soon<T>(results: &mut BoxStream<'_, T>) -> Option<T> {
 }
 
 /// Carries out one statement.
-pub(crate) async fn alone(
-    connection: &mut SqliteConnection,
-    statement: Statement,
-) -> Result<Outcome, StoreError> {
+async fn alone(connection: &mut SqliteConnection, statement: Statement) -> Result<Outcome, StoreError> {
     let mut outcome = Outcome::default();
     let mut results = connection.fetch_many(statement.query());
     while let Some(result) = soon(&mut results).await {

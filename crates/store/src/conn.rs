@@ -11,7 +11,7 @@ use sqlx::postgres::PgQueryResult;
 use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
 
-use crate::abreast::{self, Lane};
+use crate::abreast::Lane;
 use crate::recent::Part;
 use crate::statement::{Row, Statement};
 use crate::{StoreError, UserId};
@@ -121,7 +121,10 @@ impl Conn {
 
     async fn rows<T: Row>(&mut self, statement: Statement, changes: bool) -> Result<Vec<T>, StoreError> {
         match &mut self.engine {
-            EngineConn::Sqlite(connection) => abreast::alone(connection, statement).await?.read(),
+            EngineConn::Sqlite(connection) => {
+                let rows = statement.query::<Sqlite>().fetch_all(&mut **connection).await?;
+                Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
+            }
             EngineConn::Lane(lane) => lane.run(statement, changes).await?.read(),
             EngineConn::Postgres(connection) => {
                 let rows = statement.query::<Postgres>().fetch_all(&mut **connection).await?;
@@ -185,7 +188,9 @@ impl Tx {
     /// Carries out a statement that changes rows. Tells how many.
     pub(crate) async fn change(&mut self, statement: Statement) -> Result<u64, StoreError> {
         match &mut self.conn.engine {
-            EngineConn::Sqlite(connection) => Ok(abreast::alone(connection, statement).await?.affected),
+            EngineConn::Sqlite(connection) => {
+                Ok(statement.query::<Sqlite>().execute(&mut **connection).await?.rows_affected())
+            }
             EngineConn::Lane(lane) => Ok(lane.run(statement, true).await?.affected),
             EngineConn::Postgres(connection) => {
                 Ok(statement.query::<Postgres>().execute(&mut **connection).await?.rows_affected())

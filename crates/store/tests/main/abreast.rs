@@ -217,6 +217,8 @@ async fn after_the_database_has_rolled_back_by_itself_nothing_of_the_others_is_k
         assert_eq!(version == 2, answer.is_ok(), "{n} was answered {answer:?}");
         let blob = blobs::find(&mut conn, user, "preferences").await.unwrap();
         assert_eq!(blob.is_some(), answer.is_ok(), "{n} was answered {answer:?}");
+        let found = applied_envelopes::find(&mut conn, "peer@b.example", &format!("n{n}")).await.unwrap();
+        assert_eq!(found.is_some(), answer.is_ok(), "{n} was answered {answer:?}");
     }
     // And the writer goes on.
     let again = run(&db, &users, &[(0, Does::Changes)]).await;
