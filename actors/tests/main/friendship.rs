@@ -174,7 +174,6 @@ async fn accepting_what_the_inviter_has_withdrawn_makes_nobody_friends() {
 }
 
 /// An invitation from `sender`, as the inbox hands it to the actor.
-/// An invitation by somebody, as it comes out of the inbox.
 pub(crate) fn invite_from(sender: &Person, to: &Handle, nonce: &str, signature: &str) -> Receive {
     Receive {
         message_type: MessageType::FriendInvite,

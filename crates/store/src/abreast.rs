@@ -36,7 +36,7 @@ use sqlx::{AssertSqlSafe, Either, Executor, SqlSafeStr, SqlStr, Sqlite, SqliteCo
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use crate::StoreError;
-use crate::statement::{Row, Statement};
+use crate::statement::{Row, Statement, read};
 
 /// How many equal statements share a trip at most. A power of two, since the database keeps one compiled text for each
 /// of 1, 2, 4 and so on of them.
@@ -64,7 +64,7 @@ type Texts = HashMap<(Cow<'static, str>, usize), Arc<str>>;
 struct Shared {
     connection: Mutex<PoolConnection<Sqlite>>,
     waiting: StdMutex<Vec<Waiting>>,
-    /// Why nothing is carried out for jobs that are abreast any more.
+    /// Why nothing is carried out for jobs that are abreast any more. Taken when they have ended, so empty without them.
     broken: StdMutex<Option<StoreError>>,
     texts: StdMutex<Texts>,
 }
@@ -86,7 +86,7 @@ pub(crate) struct Outcome {
 impl Outcome {
     /// The rows, read.
     pub fn read<T: Row>(&self) -> Result<Vec<T>, StoreError> {
-        Ok(self.rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
+        read(&self.rows)
     }
 }
 
@@ -106,7 +106,7 @@ impl Lane {
     pub async fn connection(&mut self) -> Result<MutexGuard<'_, PoolConnection<Sqlite>>, StoreError> {
         self.changed = true;
         let connection = self.shared.connection.lock().await;
-        self.shared.check(self.abreast)?;
+        self.shared.check()?;
         Ok(connection)
     }
 
@@ -173,11 +173,8 @@ pub(crate) async fn run<J: Future>(lane: &Lane, jobs: impl IntoIterator<Item = J
 }
 
 impl Shared {
-    fn check(&self, abreast: bool) -> Result<(), StoreError> {
-        match &*lock(&self.broken) {
-            Some(error) if abreast => Err(error.clone()),
-            _ => Ok(()),
-        }
+    fn check(&self) -> Result<(), StoreError> {
+        lock(&self.broken).clone().map_or(Ok(()), Err)
     }
 
     fn heed(&self, error: &sqlx::Error) {
@@ -190,7 +187,7 @@ impl Shared {
     async fn carry_out(&self, connection: &mut SqliteConnection) {
         let mut waiting = mem::take(&mut *lock(&self.waiting));
         while !waiting.is_empty() {
-            if let Err(error) = self.check(true) {
+            if let Err(error) = self.check() {
                 waiting.into_iter().for_each(|one| drop(one.answer.send(Err(error.clone()))));
                 return;
             }
@@ -198,7 +195,7 @@ impl Shared {
             let (mut equal, others): (Vec<_>, Vec<_>) =
                 waiting.into_iter().partition(|one| one.statement.sql == sql);
             waiting = others;
-            while !equal.is_empty() && self.check(true).is_ok() {
+            while !equal.is_empty() && self.check().is_ok() {
                 let rest = equal.split_off(size_of_trip(equal.len()));
                 let unanswered = self.trip(connection, equal).await;
                 equal = unanswered.into_iter().chain(rest).collect();
@@ -213,7 +210,7 @@ impl Shared {
         let asked = unanswered.len();
         let mut query = sqlx::query(self.repeated(&unanswered[0].statement, unanswered.len()));
         for waiting in &unanswered {
-            query = waiting.statement.values.iter().cloned().fold(query, |query, value| value.bind(query));
+            query = waiting.statement.bind_to(query);
         }
         let mut outcome = Outcome::default();
         let mut results = connection.fetch_many(query);

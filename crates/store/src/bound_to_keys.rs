@@ -20,6 +20,6 @@ pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<BoundToKeys, Stor
                             or exists (select 1 from slots where user_id = $1) then 1 else 0 end as bigint),
                 cast(case when exists (select 1 from outbox where user_id = $1) then 1 else 0 end as bigint)",
     );
-    let (sealed, queued): (i64, i64) = conn.one(look.bind(user)).await?.unwrap_or_default();
+    let (sealed, queued): (i64, i64) = conn.one(look.bind(user)).await?.ok_or(sqlx::Error::RowNotFound)?;
     Ok(BoundToKeys { anything_sealed: sealed != 0, anything_queued: queued != 0 })
 }

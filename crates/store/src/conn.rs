@@ -13,7 +13,7 @@ use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
 
 use crate::abreast::Lane;
 use crate::recent::Part;
-use crate::statement::{Row, Statement};
+use crate::statement::{Row, Statement, read};
 use crate::{StoreError, UserId};
 
 /// A connection that queries run on, whatever the engine.
@@ -122,13 +122,11 @@ impl Conn {
     async fn rows<T: Row>(&mut self, statement: Statement, changes: bool) -> Result<Vec<T>, StoreError> {
         match &mut self.engine {
             EngineConn::Sqlite(connection) => {
-                let rows = statement.query::<Sqlite>().fetch_all(&mut **connection).await?;
-                Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
+                read(&statement.query::<Sqlite>().fetch_all(&mut **connection).await?)
             }
             EngineConn::Lane(lane) => lane.run(statement, changes).await?.read(),
             EngineConn::Postgres(connection) => {
-                let rows = statement.query::<Postgres>().fetch_all(&mut **connection).await?;
-                Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
+                read(&statement.query::<Postgres>().fetch_all(&mut **connection).await?)
             }
         }
     }

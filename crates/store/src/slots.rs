@@ -87,8 +87,8 @@ pub async fn put_all(
              values ",
             some.iter().map(|wrapped| {
                 let Wrapped { credential_id, wrapped_km, wrap_algo, slot_signature } = *wrapped;
-                let wrapped = [credential_id.into(), wrapped_km.into(), wrap_algo.into(), slot_signature.into()];
-                let [id, km, algo, signature] = wrapped;
+                let (id, km) = (credential_id.into(), wrapped_km.into());
+                let (algo, signature) = (wrap_algo.into(), slot_signature.into());
                 [user.into(), id, km, algo, signature, sealed_under.into(), now.into()]
             }),
             " on conflict (user_id, credential_id) do update set wrapped_km = excluded.wrapped_km,

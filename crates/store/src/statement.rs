@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Database, FromRow, Type};
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
-use crate::{AuditId, CollectionId, SessionId, UserId};
+use crate::{AuditId, CollectionId, SessionId, StoreError, UserId};
 
 /// A row that can be read from either engine's.
 pub(crate) trait Row:
@@ -26,7 +26,7 @@ impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Text(Option<Arc<str>>),
-    Integer(Option<i64>),
+    Integer(i64),
 }
 
 /// The text of one SQL statement and the values of `$1`, `$2` and so on, each of which stands in it.
@@ -67,31 +67,34 @@ impl Statement {
     }
 
     /// Its own query, for a connection of this engine.
-    pub fn query<DB>(self) -> Query<'static, DB, DB::Arguments>
+    pub fn query<DB>(&self) -> Query<'static, DB, DB::Arguments>
     where
         DB: Database,
         DB::Arguments: sqlx::IntoArguments<DB>,
         Option<Arc<str>>: Encode<'static, DB> + Type<DB>,
-        Option<i64>: Encode<'static, DB> + Type<DB>,
+        i64: Encode<'static, DB> + Type<DB>,
     {
         // Every text here is the store's own; what comes from outside is bound.
-        let query = sqlx::query(AssertSqlSafe(self.sql));
-        self.values.into_iter().fold(query, |query, value| value.bind(query))
+        self.bind_to(sqlx::query(AssertSqlSafe(self.sql.clone())))
     }
-}
 
-impl Value {
-    pub fn bind<DB>(self, query: Query<'static, DB, DB::Arguments>) -> Query<'static, DB, DB::Arguments>
+    /// Binds its values as the next parameters of a query.
+    pub fn bind_to<DB>(&self, query: Query<'static, DB, DB::Arguments>) -> Query<'static, DB, DB::Arguments>
     where
         DB: Database,
         Option<Arc<str>>: Encode<'static, DB> + Type<DB>,
-        Option<i64>: Encode<'static, DB> + Type<DB>,
+        i64: Encode<'static, DB> + Type<DB>,
     {
-        match self {
-            Self::Text(text) => query.bind(text),
-            Self::Integer(number) => query.bind(number),
-        }
+        self.values.iter().fold(query, |query, value| match value {
+            Value::Text(text) => query.bind(text.clone()),
+            Value::Integer(number) => query.bind(*number),
+        })
     }
+}
+
+/// Reads the rows that one engine has given.
+pub(crate) fn read<'r, R: sqlx::Row, T: FromRow<'r, R>>(rows: &'r [R]) -> Result<Vec<T>, StoreError> {
+    Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
 }
 
 impl From<&str> for Value {
@@ -120,7 +123,7 @@ impl From<Option<&str>> for Value {
 
 impl From<i64> for Value {
     fn from(number: i64) -> Self {
-        Self::Integer(Some(number))
+        Self::Integer(number)
     }
 }
 
