@@ -65,7 +65,7 @@ async fn a_flush_hears_of_a_delivery_that_another_node_makes() {
     let replicas = Replicas::start(server, 2, &[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "15000")]).await;
     let peers = [Peer::start().await];
     let (ann, handles) = with_pending(&replicas.nodes[0], &peers, 1).await;
-    peers[0].set_mood(Mood::Dawdles(Duration::from_secs(6)));
+    peers[0].set_mood(Mood::Takes(Duration::from_secs(5)));
     let through = |node| {
         let (seen, handle) = (replicas.through(node, &ann), handles[0][0].clone());
         async move { seen.flush(&[handle]).await.remove(0) }

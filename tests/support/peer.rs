@@ -28,6 +28,8 @@ pub enum Mood {
     Answers(u16, String),
     /// As it should, after a while that is at most this long.
     Dawdles(Duration),
+    /// As it should, after just this long.
+    Takes(Duration),
     /// Not for a long time.
     Hangs,
 }
@@ -284,6 +286,10 @@ async fn inbox(state: web::Data<State>, request: HttpRequest, body: web::Bytes) 
         }
         Mood::Dawdles(longest) => {
             tokio::time::sleep(longest.mul_f64(rand::random())).await;
+            HttpResponse::Accepted().json(json!({ "success": true }))
+        }
+        Mood::Takes(time) => {
+            tokio::time::sleep(time).await;
             HttpResponse::Accepted().json(json!({ "success": true }))
         }
         Mood::Well => match verify(&state, &request, &message).await {

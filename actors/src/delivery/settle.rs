@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use vellum_protocol::{MessageType, UnixMillis};
 use vellum_store::invitations::{self, Status};
 use vellum_store::outbox::{self, Lapsed, Leased, Outcome};
-use vellum_store::{InvitationId, ShareId, Tx, UserId, friendships, peers, shares};
+use vellum_store::{InvitationId, ShareId, Tx, UserId, applied_envelopes, friendships, peers, shares};
 
 use super::reports::Report;
 use super::retry::RetryPolicy;
@@ -41,7 +41,7 @@ pub(super) async fn settle(
                 }
                 let report = match verdict {
                     Verdict::Delivered { friends } => {
-                        delivered(tx, &leased, friends, now).await?;
+                        delivered(tx, &leased, friends, started, now).await?;
                         Report::Delivered
                     }
                     Verdict::Rejected { .. } => {
@@ -149,18 +149,35 @@ async fn note_on_peer(
     Ok(())
 }
 
-async fn delivered(tx: &mut Tx, leased: &Leased, friends: bool, now: UnixMillis) -> Result<(), Error> {
+async fn delivered(
+    tx: &mut Tx,
+    leased: &Leased,
+    friends: bool,
+    started: UnixMillis,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    let (user, peer) = (&leased.user_id, &leased.peer_handle);
     let subject = InvitationId::from(leased.subject.clone());
     match leased.envelope.content.message_type {
         // Both had invited each other, and the peer has made them friends: so do we.
         MessageType::FriendInvite if friends => {
-            let invitation = invitations::by_id(tx, &leased.user_id, &subject).await?;
-            if let Some(peer) = invitation.and_then(|invitation| invitation.peer) {
-                become_friends(tx, &leased.user_id, &peer, now, now).await?;
+            let Some(invitation) = invitations::by_id(tx, user, &subject).await? else { return Ok(()) };
+            let me = &leased.envelope.content.from;
+            if applied_envelopes::revoked_since(tx, peer, me, started).await? {
+                // What the peer has answered and what they have revoked have crossed, and their order cannot be told.
+                invitations::delete(tx, &subject).await?;
+                outbox::await_signature(tx, user, peer, now).await?;
+            } else if let Some(peer) = invitation.peer {
+                become_friends(tx, user, &peer, now, now).await?;
             }
         }
         MessageType::FriendAccept => {
             invitations::delete(tx, &subject).await?;
+            if friendships::find(tx, user, peer).await?.is_none() && !outbox::revokes(tx, user, peer).await? {
+                // The friendship ended while the acceptance was under way. Whoever took it, and perhaps for the answer to
+                // another invitation, has to be told.
+                outbox::await_signature(tx, user, peer, now).await?;
+            }
         }
         _ => {}
     }
@@ -180,7 +197,7 @@ async fn rejected(tx: &mut Tx, leased: &Leased, now: UnixMillis) -> Result<(), E
         MessageType::FriendAccept => {
             undo_accept(tx, &leased.user_id, &subject).await?;
             invitations::delete(tx, &subject).await?;
-            if leased.voids_revocation {
+            if leased.voids_revocation && !outbox::revokes(tx, &leased.user_id, &leased.peer_handle).await? {
                 outbox::await_signature(tx, &leased.user_id, &leased.peer_handle, now).await?;
             }
         }

@@ -108,11 +108,12 @@ impl Receive {
     async fn once(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let sender = self.sender.handle.as_str();
         if let Some(earlier) = applied_envelopes::find(tx, sender, &self.nonce).await? {
-            // The same envelope again: the sender may have missed our answer, so it is given once more. A friendship
-            // that has begun since is no part of it: the sender learns of that from what began it, with its date.
+            // The same envelope again: the sender may have missed our answer, so it is given once more. A friendship that
+            // has begun since, or that there was all along, is no part of it; one that has ended since is none any more.
             let same = earlier.signature == self.signature && earlier.recipient_handle == self.to.as_str();
             let friendship = friendships::find(tx, &scope.user, &self.sender.handle).await?;
-            let friends = friendship.is_some_and(|known| known.established_at <= earlier.applied_at);
+            let stands = friendship.is_some_and(|known| known.established_at <= earlier.applied_at);
+            let friends = earlier.friends && stands;
             return if same {
                 Ok(Received { applied: earlier.applied, friends })
             } else {
@@ -134,6 +135,8 @@ impl Receive {
             message_type: self.message_type.as_str().to_owned(),
             signature: self.signature.clone(),
             applied: received.applied,
+            friends: received.friends,
+            signed_at: self.signed_at,
             applied_at: scope.now,
         };
         applied_envelopes::insert(tx, &envelope, self.forgotten_at(scope.now)).await?;
@@ -158,6 +161,9 @@ impl Receive {
     async fn invited(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let (me, peer) = (&scope.user, &self.sender);
         if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await?.is_some() {
+            if self.is_overtaken(tx).await? {
+                return Err(Refusal::InvitationExists.into());
+            }
             // Each has invited the other: nobody is left to accept.
             become_friends(tx, me, peer, scope.now, self.by_peers_clock(scope.now)).await?;
             return Ok(Received { applied: true, friends: true });
@@ -190,11 +196,21 @@ impl Receive {
         Ok(Received { applied: true, friends: false })
     }
 
+    /// Whether the sender has ended, by a revocation that came first, what this message was signed to begin. Messages take
+    /// different times, and friends would be one-sided for good.
+    async fn is_overtaken(&self, tx: &mut Tx) -> Result<bool, Error> {
+        let (sender, to) = (&self.sender.handle, &self.to);
+        Ok(applied_envelopes::revoked_after_signing(tx, sender, to, self.signed_at).await?)
+    }
+
     async fn accepted(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let (me, peer) = (&scope.user, &self.sender);
         let Some(ours) = invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await? else {
             return self.accepted_again(tx, scope).await;
         };
+        if self.is_overtaken(tx).await? {
+            return Err(Refusal::NoOriginalInvitation.into());
+        }
         if outbox::invites_after_revoking(tx, me, &peer.handle, &ours.id).await? {
             // What is accepted is an earlier invitation, and the revocation is about to end that at the peer's.
             return Err(Refusal::NoOriginalInvitation.into());

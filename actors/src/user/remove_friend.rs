@@ -55,6 +55,8 @@ impl RemoveFriend {
             }
             return Ok(Removed::Local);
         }
+        // Who has not heard yet that the invitation was accepted is not to hear it after the end.
+        outbox::drop_acceptances(tx, &me.id, &self.friend).await?;
         let Some(signed) = &self.signed else {
             outbox::await_signature(tx, &me.id, &self.friend, scope.now).await?;
             return Ok(Removed::Unsigned);

@@ -12,6 +12,7 @@ mod friendship_dates;
 mod identity;
 mod known_keys;
 mod order;
+mod overtaking;
 mod passkeys;
 mod repetitions;
 mod revocations;

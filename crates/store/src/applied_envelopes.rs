@@ -1,7 +1,7 @@
 //! Envelopes of users that were carried out: the same one under a new transport is not executed twice.
 
 use sqlx::FromRow;
-use vellum_protocol::UnixMillis;
+use vellum_protocol::{Handle, MessageType, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::statement::Statement;
@@ -22,6 +22,10 @@ pub struct AppliedEnvelope {
     pub signature: String,
     /// Whether it changed anything.
     pub applied: bool,
+    /// Whether its answer was that the two are friends.
+    pub friends: bool,
+    /// When it was signed, by its sender's clock; 0 for what was carried out before this was noted.
+    pub signed_at: UnixMillis,
     /// When it was carried out.
     pub applied_at: UnixMillis,
 }
@@ -32,13 +36,15 @@ struct AppliedRow {
     message_type: String,
     signature: String,
     applied: i64,
+    friends: i64,
+    signed_at: i64,
     applied_at: i64,
 }
 
 /// What was carried out under this sender's nonce, if anything.
 pub async fn find(conn: &mut Conn, sender: &str, nonce: &str) -> Result<Option<AppliedEnvelope>, StoreError> {
     let select = Statement::new(
-        "select recipient_handle, message_type, signature, applied, applied_at from applied_envelopes
+        "select recipient_handle, message_type, signature, applied, friends, signed_at, applied_at from applied_envelopes
          where sender_handle = $1 and nonce = $2",
     );
     let row: Option<AppliedRow> = conn.one(select.bind(sender).bind(nonce)).await?;
@@ -49,6 +55,8 @@ pub async fn find(conn: &mut Conn, sender: &str, nonce: &str) -> Result<Option<A
         message_type: row.message_type,
         signature: row.signature,
         applied: row.applied != 0,
+        friends: row.friends != 0,
+        signed_at: UnixMillis(row.signed_at),
         applied_at: UnixMillis(row.applied_at),
     }))
 }
@@ -60,14 +68,56 @@ pub async fn find(conn: &mut Conn, sender: &str, nonce: &str) -> Result<Option<A
 pub async fn insert(tx: &mut Tx, envelope: &AppliedEnvelope, until: UnixMillis) -> Result<(), StoreError> {
     let insert = Statement::new(
         "insert into applied_envelopes (sender_handle, nonce, recipient_handle, message_type, signature, applied,
-             applied_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+             friends, signed_at, applied_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
     );
     let insert = insert.bind(&envelope.sender_handle).bind(&envelope.nonce).bind(&envelope.recipient_handle);
     let insert =
         insert.bind(&envelope.message_type).bind(&envelope.signature).bind(i64::from(envelope.applied));
+    let insert = insert.bind(i64::from(envelope.friends)).bind(envelope.signed_at);
     tx.change(insert.bind(envelope.applied_at).bind(until)).await?;
     Ok(())
+}
+
+/// Whether this sender has revoked the relationship with this recipient by an envelope that they signed at or after
+/// `signed_at`, by their own clock.
+pub async fn revoked_after_signing(
+    conn: &mut Conn,
+    sender: &Handle,
+    recipient: &Handle,
+    signed_at: UnixMillis,
+) -> Result<bool, StoreError> {
+    let count = Statement::new(
+        "select count(*) from applied_envelopes
+         where sender_handle = $1 and recipient_handle = $2 and message_type = $3 and signed_at >= $4",
+    );
+    any_revocation(conn, count, sender, recipient, signed_at).await
+}
+
+/// Whether a revocation by this sender for this recipient has been carried out here at or after `at`.
+pub async fn revoked_since(
+    conn: &mut Conn,
+    sender: &Handle,
+    recipient: &Handle,
+    at: UnixMillis,
+) -> Result<bool, StoreError> {
+    let count = Statement::new(
+        "select count(*) from applied_envelopes
+         where sender_handle = $1 and recipient_handle = $2 and message_type = $3 and applied_at >= $4",
+    );
+    any_revocation(conn, count, sender, recipient, at).await
+}
+
+async fn any_revocation(
+    conn: &mut Conn,
+    count: Statement,
+    sender: &Handle,
+    recipient: &Handle,
+    since: UnixMillis,
+) -> Result<bool, StoreError> {
+    let count = count.bind(sender).bind(recipient).bind(MessageType::RelationshipRevoke.as_str()).bind(since);
+    let found: Option<(i64,)> = conn.one(count).await?;
+    Ok(found.is_some_and(|(count,)| count > 0))
 }
 
 /// Forgets envelopes whose time is over. Returns how many.

@@ -41,6 +41,8 @@ fn envelope(nonce: &str) -> AppliedEnvelope {
         message_type: "RELATIONSHIP_REVOKE".into(),
         signature: "s".into(),
         applied: true,
+        friends: false,
+        signed_at: T0,
         applied_at: T0,
     }
 }

@@ -191,6 +191,8 @@ async fn an_envelope_is_carried_out_once_a_sender_and_nonce() {
         message_type: "FRIEND_INVITE".into(),
         signature: "s".into(),
         applied: true,
+        friends: false,
+        signed_at: T0,
         applied_at: T0,
     };
     let insert = |envelope: AppliedEnvelope| {
