@@ -124,10 +124,7 @@ impl Chronicle {
             .filter(|end| end.sure && begins.iter().all(|begin| begin.before(end)))
             .max_by_key(|end| end.end);
         if let Some(end) = last {
-            let discarded = events
-                .iter()
-                .any(|event| event.deed == Deed::Discards && event.who == end.who && event.end > end.begin);
-            return Expected::Ended { by: end.who, discarded };
+            return Expected::Ended { by: end.who, discarded: may_be_discarded(&events, end) };
         }
         if events.iter().any(|event| event.deed == Deed::Discards) {
             return Expected::Anything("somebody has discarded a revocation");
@@ -203,6 +200,17 @@ fn friends(events: &[Event], ends: &[&Event]) -> Option<bool> {
     None
 }
 
+/// Whether the other may not have to be told of this end: its revocation was discarded, or that of an earlier one, since
+/// when nobody has seen a friendship, so that there may be none left that this end could be about.
+fn may_be_discarded(events: &[Event], end: &Event) -> bool {
+    let discards = events.iter().filter(|event| event.deed == Deed::Discards && event.who == end.who);
+    discards.into_iter().any(|discard| {
+        let since =
+            |seen: &Event| seen.deed == Deed::SeesFriendship && discard.before(seen) && seen.before(end);
+        discard.end > end.begin || !events.iter().any(since)
+    })
+}
+
 /// Whether what is accepted after this invitation may be an earlier one of the same person: an acceptance does not say which.
 fn may_answer_another(events: &[Event], invite: &Event) -> bool {
     let answered = |earlier: &Event| {
@@ -265,6 +273,22 @@ mod tests {
         assert_eq!(told(&deeds).expected(0, 1, false), Expected::Ended { by: 1, discarded: false });
         deeds.extend([(1, Deed::Invites), (0, Deed::Accepts)]);
         assert_eq!(told(&deeds).expected(0, 1, false), Expected::Friends { after_end: true });
+    }
+
+    #[test]
+    fn an_end_of_what_a_discard_has_left_behind_has_nobody_to_tell() {
+        let mut deeds = vec![
+            (0, Deed::Invites),
+            (1, Deed::Accepts),
+            (0, Deed::Ends),
+            (0, Deed::Discards),
+            (0, Deed::Invites),
+            (0, Deed::Resets),
+        ];
+        assert_eq!(told(&deeds).expected(0, 1, false), Expected::Ended { by: 0, discarded: true });
+        let seen = [(1, Deed::Accepts), (0, Deed::SeesFriendship)];
+        deeds.splice(5..5, seen);
+        assert_eq!(told(&deeds).expected(0, 1, false), Expected::Ended { by: 0, discarded: false });
     }
 
     #[test]
