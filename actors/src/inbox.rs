@@ -22,8 +22,8 @@ use futures_util::FutureExt;
 use vellum_protocol::server_request::{INBOX_PATH, PROTOCOL_VERSION};
 use vellum_protocol::timestamp::is_fresh;
 use vellum_protocol::{
-    Domain, Handle, Json, MessageError, MessageType, ReceivedMessage, ServerRequest, Signature, SigningKey,
-    Timestamp, UnixMillis,
+    Domain, Handle, Json, MessageError, MessageType, ReceivedMessage, ServerRequest, Signature, Timestamp,
+    UnixMillis,
 };
 use vellum_store::friendships::Peer;
 use vellum_store::transport_nonces::TransportNonce;
@@ -286,32 +286,22 @@ async fn authenticate(
         node.peers.introduce(node, &server).await.map_err(|error| unknown_server(&server, error))?;
     let signature =
         Signature::parse(signature).map_err(|_| auth(format!("Malformed server signature from {server}")))?;
-    let (body_hash, own_id, key) = (body.sha256_base64(), node.domain.clone(), manifest.public_key);
-    let (nonce_signed, timestamp, sender_id) = (nonce.clone(), timestamp.clone(), server_id.clone());
-    let verified = off_thread(move || {
-        let request = ServerRequest {
-            method: "POST",
-            path: INBOX_PATH,
-            body_hash: &body_hash,
-            nonce: &nonce_signed,
-            timestamp: &timestamp,
-            peer_server_id: own_id.as_str(),
-            sender_server_id: &sender_id,
-            protocol_version: PROTOCOL_VERSION,
-        };
-        request.verify(&key, &signature)
-    });
-    verified.await?.map_err(|_| auth(format!("Invalid server signature from {server}")))?;
+    let request = ServerRequest {
+        method: "POST",
+        path: INBOX_PATH,
+        body_hash: &body.sha256_base64(),
+        nonce,
+        timestamp,
+        peer_server_id: node.domain.as_str(),
+        sender_server_id: server_id,
+        protocol_version: PROTOCOL_VERSION,
+    };
+    // Right here: it takes about as long as handing it to another thread would.
+    request
+        .verify(&manifest.public_key, &signature)
+        .map_err(|_| auth(format!("Invalid server signature from {server}")))?;
     over_limit(limit.count(&server))?;
     Ok(server)
-}
-
-/// Runs what computes for long where it holds up no thread that answers requests.
-async fn off_thread<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'static) -> Result<T, Error> {
-    tokio::task::spawn_blocking(work).await.map_err(|error| {
-        tracing::error!(%error, "a verification broke off");
-        Error::Internal
-    })
 }
 
 /// Nothing is known of who asks yet, so the answer does not tell how our request to that server went:
@@ -361,22 +351,14 @@ async fn verified(
     from: &Handle,
 ) -> Result<(MessageType, Peer), Error> {
     let sender = resolve_sender(node, from, false).await?;
-    match verify_message(message, sender.signing_key).await? {
+    match message.verify(&sender.signing_key) {
         Ok(message_type) => return Ok((message_type, sender)),
         Err(MessageError::InvalidSignature) => {}
         Err(other) => return Err(Refusal::from(other).into()),
     }
     let sender = resolve_sender(node, from, true).await?;
-    let message_type = verify_message(message, sender.signing_key).await?.map_err(Refusal::from)?;
+    let message_type = message.verify(&sender.signing_key).map_err(Refusal::from)?;
     Ok((message_type, sender))
-}
-
-async fn verify_message(
-    message: &ReceivedMessage,
-    key: SigningKey,
-) -> Result<Result<MessageType, MessageError>, Error> {
-    let message = message.clone();
-    off_thread(move || message.verify(&key)).await
 }
 
 async fn resolve_sender(node: &Arc<Node>, from: &Handle, anew: bool) -> Result<Peer, Error> {

@@ -20,6 +20,9 @@ use super::token::SessionToken;
 /// flush waits for deliveries, so it is longer than a node needs for anything else.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a connection is kept without a request.
+const KEPT_FOR: Duration = Duration::from_secs(4);
+
 /// The header that says which version of the keys this device knows.
 const KNOWN_VERSION: &str = "x-known-km-version";
 
@@ -55,7 +58,12 @@ impl NodeClient {
         provide_tls();
         // A device talks to its own node: no proxy of the environment gets to see the token, and no
         // redirect takes it elsewhere.
-        let mut builder = Client::builder().no_proxy().redirect(Policy::none()).timeout(timeout);
+        let mut builder = Client::builder()
+            .no_proxy()
+            .redirect(Policy::none())
+            .timeout(timeout)
+            // A node hangs up after five seconds of silence; what is sent at that moment would break.
+            .pool_idle_timeout(KEPT_FOR);
         if origin.scheme() == "http" {
             // The system's certificates are needed for https alone; some systems have none.
             builder = builder.tls_certs_only([]);
