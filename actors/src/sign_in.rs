@@ -14,7 +14,9 @@ use subtle::ConstantTimeEq;
 use vellum_protocol::UnixMillis;
 use vellum_store::sessions::{Known, Session, TokenHash};
 use vellum_store::users::{self, NewUser, User};
-use vellum_store::{SessionId, StoreError, Tx, UserId, one_time_codes, preferences, roles, sessions};
+use vellum_store::{
+    Concern, SessionId, StoreError, Tx, UserId, one_time_codes, preferences, roles, sessions,
+};
 
 use crate::accounts;
 use crate::node::Node;
@@ -144,7 +146,7 @@ pub async fn sign_in_with_code(
     // A wrong code is an answer and not an error here: the try that it used up must be committed.
     let opened: Result<_, Error> = node
         .store
-        .write(move |tx| {
+        .write_for(Concern::Address(folded.clone()), move |tx| {
             async move {
                 let Some(stored) = one_time_codes::spend_try(tx, &folded, now).await? else {
                     return Ok(None);

@@ -26,36 +26,63 @@ pub(super) async fn settle(
     verdict: Verdict,
     started: UnixMillis,
 ) -> Result<Option<Report>, Error> {
-    let now = node.clock.now();
-    let local = node.is_local(&leased.peer_handle);
-    let (retry, instance) = (node.settings.retry, node.instance.clone());
-    node.store
-        .write(move |tx| {
-            async move {
-                if !local {
-                    note_on_peer(tx, &retry, &leased, &verdict, started, now).await?;
-                }
-                let outcome = outcome_of(&retry, &leased, &verdict, now);
-                if !outbox::finish(tx, &leased, &outcome, now).await? {
-                    return Ok(None);
-                }
-                let report = match verdict {
-                    Verdict::Delivered { friends } => {
-                        delivered(tx, &leased, friends, started, now).await?;
-                        Report::Delivered
-                    }
-                    Verdict::Rejected { .. } => {
-                        rejected(tx, &leased, now).await?;
-                        Report::Rejected
-                    }
-                    Verdict::Later { .. } => Report::Postponed,
-                };
-                replicas::tell_outcome(tx, &instance, &leased.id, &report).await?;
-                Ok(Some(report))
+    let settlement = Settlement {
+        now: node.clock.now(),
+        local: node.is_local(&leased.peer_handle),
+        retry: node.settings.retry,
+        instance: node.instance.clone(),
+        leased,
+        verdict,
+        started,
+    };
+    if matches!(settlement.verdict, Verdict::Delivered { .. }) {
+        // It concerns the sender, and clears the peer's record by one statement, the same for all.
+        let sender = settlement.leased.user_id.clone();
+        let record =
+            node.store.write_for(&sender, move |tx| async move { settlement.record(tx).await }.boxed());
+        return record.await;
+    }
+    node.store.write(move |tx| async move { settlement.record(tx).await }.boxed()).await
+}
+
+/// What is known after an attempt.
+#[derive(Clone)]
+struct Settlement {
+    leased: Leased,
+    verdict: Verdict,
+    /// Whether the recipient lives on this node.
+    local: bool,
+    retry: RetryPolicy,
+    /// This process, as others know it.
+    instance: String,
+    started: UnixMillis,
+    now: UnixMillis,
+}
+
+impl Settlement {
+    async fn record(self, tx: &mut Tx) -> Result<Option<Report>, Error> {
+        let Self { leased, verdict, local, retry, instance, started, now } = self;
+        if !local {
+            note_on_peer(tx, &retry, &leased, &verdict, started, now).await?;
+        }
+        let outcome = outcome_of(&retry, &leased, &verdict, now);
+        if !outbox::finish(tx, &leased, &outcome, now).await? {
+            return Ok(None);
+        }
+        let report = match verdict {
+            Verdict::Delivered { friends } => {
+                delivered(tx, &leased, friends, started, now).await?;
+                Report::Delivered
             }
-            .boxed()
-        })
-        .await
+            Verdict::Rejected { .. } => {
+                rejected(tx, &leased, now).await?;
+                Report::Rejected
+            }
+            Verdict::Later { .. } => Report::Postponed,
+        };
+        replicas::tell_outcome(tx, &instance, &leased.id, &report).await?;
+        Ok(Some(report))
+    }
 }
 
 /// Delivers to a user of this very node: no request, the same rules.

@@ -57,7 +57,7 @@ pub use error::{StoreError, TxError};
 pub use ids::{
     AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, TransferId, UserId,
 };
-pub use store::Store;
+pub use store::{Concern, Store};
 
 /// A future that borrows the transaction it works on; what the closure given to [`Store::write`] returns.
 pub type TxFuture<'t, T, E> = futures_util::future::BoxFuture<'t, Result<T, E>>;

@@ -3,6 +3,7 @@
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
+use crate::statement::Statement;
 use crate::{StoreError, Tx};
 
 /// The keyed hash of a code.
@@ -39,17 +40,18 @@ pub async fn spend_try(
     email_folded: &str,
     now: UnixMillis,
 ) -> Result<Option<CodeHash>, StoreError> {
-    let row: Option<(Vec<u8>,)> = on!(tx, c => sqlx::query_as(
+    let update = Statement::new(
         "update one_time_codes set tries_left = tries_left - 1
-         where email_folded = $1 and expires_at > $2 and tries_left > 0 returning code_hash"
-    )
-    .bind(email_folded).bind(now.0).fetch_optional(c).await)?;
+         where email_folded = $1 and expires_at > $2 and tries_left > 0 returning code_hash",
+    );
+    let row: Option<(Vec<u8>,)> = tx.change_returning(update.bind(email_folded).bind(now)).await?.pop();
     Ok(row.and_then(|(hash,)| hash.try_into().ok()))
 }
 
 /// Removes the code of an address: it was used.
 pub async fn delete(tx: &mut Tx, email_folded: &str) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("delete from one_time_codes where email_folded = $1").bind(email_folded).execute(c).await.map(Affected::from))?;
+    tx.change(Statement::new("delete from one_time_codes where email_folded = $1").bind(email_folded))
+        .await?;
     Ok(())
 }
 

@@ -264,11 +264,11 @@ pub async fn pause_until(tx: &mut Tx, domain: &str, until: UnixMillis) -> Result
 
 /// Clears the peer's record: something was delivered to it. A pause that it has asked for stands.
 pub async fn note_delivery(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
+    let update = Statement::new(
         "update peers set failures = 0, retry_at = 0, probed_early = 0, last_error = null, last_delivery_at = $2
-         where domain = $1"
-    )
-    .bind(domain).bind(now.0).execute(c).await.map(Affected::from))?;
+         where domain = $1",
+    );
+    tx.change(update.bind(domain).bind(now)).await?;
     Ok(())
 }
 

@@ -5,6 +5,7 @@ use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
 use crate::recent::Part;
+use crate::statement::Statement;
 use crate::{Conn, SessionId, StoreError, Tx, UserId};
 
 /// SHA-256 of a session token.
@@ -65,19 +66,13 @@ impl From<SessionRow> for Session {
 
 /// Stores a new session under the hash of its token.
 pub async fn insert(tx: &mut Tx, session: &Session, token: &TokenHash) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
+    let insert = Statement::new(
         "insert into sessions (id, user_id, token_hash, user_agent, ip, created_at, last_used_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)"
-    )
-    .bind(&session.id)
-    .bind(&session.user_id)
-    .bind(token.as_slice())
-    .bind(&session.user_agent)
-    .bind(&session.ip)
-    .bind(session.created_at.0)
-    .bind(session.last_used_at.0)
-    .bind(session.expires_at.0)
-    .execute(c).await.map(Affected::from))?;
+         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+    );
+    let insert = insert.bind(&session.id).bind(&session.user_id).bind(token);
+    let insert = insert.bind(session.user_agent.as_deref()).bind(session.ip.as_deref());
+    tx.change(insert.bind(session.created_at).bind(session.last_used_at).bind(session.expires_at)).await?;
     Ok(())
 }
 

@@ -19,13 +19,15 @@ use crate::conn::{Conn, Reader, Tx};
 use crate::error::TxError;
 use crate::recent::Recent;
 use crate::writer::{Done, Writer};
-use crate::{StoreError, TxFuture, UserId};
+use crate::{Concern, StoreError, TxFuture};
 
 /// How long a statement waits for another process (a command beside the running node) to let go.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections of the read pool. Reads are short and never wait for the writer; a few are enough.
 const READERS: u32 = 4;
 
+/// How many compiled statements the writer keeps. A statement that jobs share is one text for each number of them.
+const COMPILED: usize = 512;
 /// How many rows the writer's thread may be ahead of whoever takes them.
 const ROWS_UNDER_WAY: usize = 512;
 
@@ -48,7 +50,13 @@ impl Sqlite {
             .max_connections(1)
             .idle_timeout(None)
             .max_lifetime(None)
-            .connect_with(options.clone().create_if_missing(true).row_buffer_size(ROWS_UNDER_WAY))
+            .connect_with(
+                options
+                    .clone()
+                    .create_if_missing(true)
+                    .row_buffer_size(ROWS_UNDER_WAY)
+                    .statement_cache_capacity(COMPILED),
+            )
             .await?;
         let mut connection = writers.acquire().await?;
         MIGRATIONS.run(&mut *connection).await?;
@@ -87,8 +95,8 @@ impl Sqlite {
         answer(answered).await
     }
 
-    /// The same for work that concerns one user only.
-    pub async fn write_for<T, E, F>(&self, user: &UserId, work: F) -> Result<T, E>
+    /// The same for work that concerns one person only.
+    pub async fn write_for<T, E, F>(&self, whom: Concern, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: TxError,
@@ -96,8 +104,7 @@ impl Sqlite {
     {
         let (caller, answered) = oneshot::channel();
         let caller = Caller::new(caller);
-        let user = user.clone();
-        self.writer.run_for(user, move |tx| attempt(tx, work.clone(), caller.clone()).boxed()).await?;
+        self.writer.run_for(whom, move |tx| attempt(tx, work.clone(), caller.clone()).boxed()).await?;
         answer(answered).await
     }
 

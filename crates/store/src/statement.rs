@@ -12,7 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Database, FromRow, Type};
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
-use crate::{AuditId, CollectionId, SessionId, StoreError, UserId};
+use crate::{AuditId, CollectionId, OutboxId, SessionId, StoreError, UserId};
 
 /// A row that can be read from either engine's.
 pub(crate) trait Row:
@@ -27,6 +27,7 @@ impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, 
 pub(crate) enum Value {
     Text(Option<Arc<str>>),
     Integer(i64),
+    Bytes(Vec<u8>),
 }
 
 /// The text of one SQL statement and the values of `$1`, `$2` and so on, each of which stands in it.
@@ -73,6 +74,7 @@ impl Statement {
         DB::Arguments: sqlx::IntoArguments<DB>,
         Option<Arc<str>>: Encode<'static, DB> + Type<DB>,
         i64: Encode<'static, DB> + Type<DB>,
+        Vec<u8>: Encode<'static, DB> + Type<DB>,
     {
         // Every text here is the store's own; what comes from outside is bound.
         self.bind_to(sqlx::query(AssertSqlSafe(self.sql.clone())))
@@ -84,10 +86,12 @@ impl Statement {
         DB: Database,
         Option<Arc<str>>: Encode<'static, DB> + Type<DB>,
         i64: Encode<'static, DB> + Type<DB>,
+        Vec<u8>: Encode<'static, DB> + Type<DB>,
     {
         self.values.iter().fold(query, |query, value| match value {
             Value::Text(text) => query.bind(text.clone()),
             Value::Integer(number) => query.bind(*number),
+            Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
     }
 }
@@ -127,6 +131,12 @@ impl From<i64> for Value {
     }
 }
 
+impl From<&[u8; 32]> for Value {
+    fn from(hash: &[u8; 32]) -> Self {
+        Self::Bytes(hash.to_vec())
+    }
+}
+
 impl From<UnixMillis> for Value {
     fn from(at: UnixMillis) -> Self {
         at.0.into()
@@ -154,4 +164,4 @@ macro_rules! from_id {
         }
     )+};
 }
-from_id!(UserId, AuditId, CollectionId, SessionId);
+from_id!(UserId, AuditId, CollectionId, OutboxId, SessionId);

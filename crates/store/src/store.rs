@@ -28,6 +28,21 @@ enum Engine {
     Postgres(Postgres),
 }
 
+/// Whom a change concerns, and nobody else.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Concern {
+    /// An account, but for the ways into it.
+    User(UserId),
+    /// Whoever signs in with this e-mail address, folded.
+    Address(String),
+}
+
+impl From<&UserId> for Concern {
+    fn from(user: &UserId) -> Self {
+        Self::User(user.clone())
+    }
+}
+
 impl std::fmt::Debug for Store {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Store").finish_non_exhaustive()
@@ -175,20 +190,20 @@ impl Store {
         }
     }
 
-    /// The same for work that concerns `user` only: it reads and writes nothing that such work for another user may
+    /// The same for work that concerns `whom` only: it reads and writes nothing that such work for somebody else may
     /// write, but for single statements that are right in any order. It may then be run side by side with theirs, and much is
     /// done faster together.
     ///
     /// # Errors
     /// As [`Store::write`].
-    pub async fn write_for<T, E, F>(&self, user: &UserId, work: F) -> Result<T, E>
+    pub async fn write_for<T, E, F>(&self, whom: impl Into<Concern>, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: TxError,
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Clone + Send + 'static,
     {
         match &self.engine {
-            Engine::Sqlite(database) => database.write_for(user, work).await,
+            Engine::Sqlite(database) => database.write_for(whom.into(), work).await,
             Engine::Postgres(database) => Box::pin(database.write(work)).await,
         }
     }

@@ -171,8 +171,8 @@ pub async fn by_id(conn: &mut Conn, id: &UserId) -> Result<Option<User>, StoreEr
 
 /// The user with this e-mail address, compared without case.
 pub async fn by_email(conn: &mut Conn, email: &str) -> Result<Option<User>, StoreError> {
-    let row: Option<UserRow> = on!(conn, c => sqlx::query_as(select_user!("where email_folded = $1"))
-        .bind(fold_email(email)).fetch_optional(c).await)?;
+    let select = Statement::new(select_user!("where email_folded = $1"));
+    let row: Option<UserRow> = conn.one(select.bind(fold_email(email))).await?;
     row.map(User::try_from).transpose()
 }
 

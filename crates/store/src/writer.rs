@@ -29,7 +29,7 @@ use crate::abreast;
 use crate::conn::{Conn, Tx, on};
 use crate::defects::{Defect, planted};
 use crate::recent::Recent;
-use crate::{StoreError, UserId};
+use crate::{Concern, StoreError};
 
 /// How many jobs one commit may hold: a bound on how long the first of them waits for the last.
 const LARGEST_GROUP: usize = 128;
@@ -38,7 +38,7 @@ const QUEUE: usize = 1024;
 
 /// Work on a transaction. It reports whether its changes are to be kept, and how its caller is answered.
 type Job = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send>;
-/// The same that can be done again, for what concerns one user only.
+/// The same that can be done again, for what concerns one person only.
 type RepeatableJob = Box<dyn for<'t> FnMut(&'t mut Tx) -> BoxFuture<'t, Done> + Send>;
 /// Answers the caller, with the commit's outcome.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
@@ -63,7 +63,7 @@ enum Request {
 
 enum Work {
     Run(Job),
-    RunFor(UserId, RepeatableJob),
+    RunFor(Concern, RepeatableJob),
     /// Look whether another program has changed the database.
     Look,
 }
@@ -84,13 +84,13 @@ impl Writer {
         self.queue.send(Request::Do(Work::Run(Box::new(job)))).await.map_err(|_| StoreError::Closed)
     }
 
-    /// Hands a job in that concerns one user only: it may be run beside others' jobs, and more than once. The caller is
+    /// Hands a job in that concerns one person only: it may be run beside others' jobs, and more than once. The caller is
     /// answered once.
-    pub async fn run_for<F>(&self, user: UserId, job: F) -> Result<(), StoreError>
+    pub async fn run_for<F>(&self, whom: Concern, job: F) -> Result<(), StoreError>
     where
         F: for<'t> FnMut(&'t mut Tx) -> BoxFuture<'t, Done> + Send + 'static,
     {
-        self.queue.send(Request::Do(Work::RunFor(user, Box::new(job)))).await.map_err(|_| StoreError::Closed)
+        self.queue.send(Request::Do(Work::RunFor(whom, Box::new(job)))).await.map_err(|_| StoreError::Closed)
     }
 
     /// Has it looked whether another program has changed the database, soon. Where jobs wait, their senders come first.
@@ -162,14 +162,14 @@ impl Queue {
         if most == 0 { None } else { self.arrived.pop_front() }
     }
 
-    /// All that has arrived for other users than the first, one for each: they can be run beside it. The order of requests that
-    /// nobody has been answered yet is nobody's business; those for one user keep theirs all the same.
-    fn beside(&mut self, first: UserId, job: RepeatableJob) -> Vec<RepeatableJob> {
-        let (mut users, mut jobs) = (HashSet::from([first]), vec![job]);
+    /// All that has arrived for others than the first, one for each: they can be run beside it. The order of requests that
+    /// nobody has been answered yet is nobody's business; those for one person keep theirs all the same.
+    fn beside(&mut self, first: Concern, job: RepeatableJob) -> Vec<RepeatableJob> {
+        let (mut people, mut jobs) = (HashSet::from([first]), vec![job]);
         for work in std::mem::take(&mut self.arrived) {
             match work {
-                Work::RunFor(user, job) if !users.contains(&user) => {
-                    users.insert(user);
+                Work::RunFor(whom, job) if !people.contains(&whom) => {
+                    people.insert(whom);
                     jobs.push(job);
                 }
                 other => self.arrived.push_back(other),
@@ -186,7 +186,7 @@ async fn commit_group(tx: &mut Tx, watch: &mut Watch, queue: &mut Queue) {
     while let Some(work) = queue.next(LARGEST_GROUP.saturating_sub(group.answers.len())) {
         let ran = match work {
             Work::Run(job) => group.run(tx, job).await,
-            Work::RunFor(user, job) => group.run_abreast(tx, queue.beside(user, job)).await,
+            Work::RunFor(whom, job) => group.run_abreast(tx, queue.beside(whom, job)).await,
             Work::Look => {
                 watch.look(tx).await;
                 Ok(())

@@ -6,6 +6,7 @@ use vellum_protocol::{Envelope, Handle, Json, MessageType, UnixMillis};
 use crate::conn::{Affected, on, per_engine};
 use crate::defects::{Defect, planted};
 use crate::row::{read, read_word};
+use crate::statement::Statement;
 use crate::{Conn, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
 /// A row that this node may send now, until its lease ends.
@@ -282,8 +283,8 @@ pub async fn finish(
 ) -> Result<bool, StoreError> {
     let done = match outcome {
         Outcome::Delivered => {
-            on!(tx, c => sqlx::query("delete from outbox where id = $1 and lease_holder = $2")
-                .bind(&leased.id).bind(&leased.lease).execute(c).await.map(Affected::from).map(|done| done.rows_affected()))?
+            let delete = Statement::new("delete from outbox where id = $1 and lease_holder = $2");
+            tx.change(delete.bind(&leased.id).bind(&leased.lease)).await?
         }
         Outcome::Rejected { error } => on!(tx, c => sqlx::query(
                 "update outbox set state = 'rejected', last_error = $3, last_attempt_at = $4, attempts = attempts + 1,
