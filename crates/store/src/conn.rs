@@ -10,6 +10,7 @@ use sqlx::pool::PoolConnection;
 use sqlx::postgres::PgQueryResult;
 use sqlx::sqlite::SqliteQueryResult;
 use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
+use tokio::sync::MutexGuard;
 
 use crate::abreast::Lane;
 use crate::recent::Part;
@@ -25,10 +26,56 @@ pub struct Conn {
 /// The connection of the engine in use.
 #[derive(Debug)]
 pub(crate) enum EngineConn {
-    Sqlite(PoolConnection<Sqlite>),
-    /// The writer's.
-    Lane(Lane),
+    Sqlite(SqliteConn),
     Postgres(PoolConnection<Postgres>),
+}
+
+/// A connection to SQLite.
+#[derive(Debug)]
+pub(crate) enum SqliteConn {
+    Reader(PoolConnection<Sqlite>),
+    Writer(Lane),
+}
+
+/// The same while a query has it for itself.
+pub(crate) enum Held<'c> {
+    Reader(&'c mut SqliteConnection),
+    Writer(MutexGuard<'c, PoolConnection<Sqlite>>),
+}
+
+impl SqliteConn {
+    pub async fn hold(&mut self) -> Result<Held<'_>, StoreError> {
+        Ok(match self {
+            Self::Reader(connection) => Held::Reader(connection),
+            Self::Writer(lane) => Held::Writer(lane.connection().await?),
+        })
+    }
+
+    /// To be told what became of a query that had the connection.
+    pub fn heed<T>(&self, outcome: &Result<T, sqlx::Error>) {
+        if let Self::Writer(lane) = self {
+            lane.heed(outcome);
+        }
+    }
+}
+
+impl Deref for Held<'_> {
+    type Target = SqliteConnection;
+    fn deref(&self) -> &SqliteConnection {
+        match self {
+            Self::Reader(connection) => connection,
+            Self::Writer(connection) => connection,
+        }
+    }
+}
+
+impl DerefMut for Held<'_> {
+    fn deref_mut(&mut self) -> &mut SqliteConnection {
+        match self {
+            Self::Reader(connection) => connection,
+            Self::Writer(connection) => connection,
+        }
+    }
 }
 
 /// How many rows a statement has changed, whatever the engine.
@@ -58,16 +105,12 @@ macro_rules! on {
     ($conn:expr, $c:ident => $body:expr) => {
         match &mut $conn.engine {
             $crate::conn::EngineConn::Sqlite(connection) => {
-                let $c = &mut **connection;
-                $body
-            }
-            $crate::conn::EngineConn::Lane(lane) => {
                 let outcome = {
-                    let mut connection = lane.connection().await?;
-                    let $c = &mut **connection;
+                    let mut held = connection.hold().await?;
+                    let $c = &mut *held;
                     $body
                 };
-                lane.heed(&outcome);
+                connection.heed(&outcome);
                 outcome
             }
             $crate::conn::EngineConn::Postgres(connection) => {
@@ -83,7 +126,7 @@ pub(crate) use on;
 macro_rules! per_engine {
     ($conn:expr, sqlite: $sqlite:expr, postgres: $postgres:expr) => {
         match &$conn.engine {
-            $crate::conn::EngineConn::Sqlite(_) | $crate::conn::EngineConn::Lane(_) => $sqlite,
+            $crate::conn::EngineConn::Sqlite(_) => $sqlite,
             $crate::conn::EngineConn::Postgres(_) => $postgres,
         }
     };
@@ -92,11 +135,11 @@ pub(crate) use per_engine;
 
 impl Conn {
     pub(crate) fn sqlite(connection: PoolConnection<Sqlite>) -> Self {
-        Self { engine: EngineConn::Sqlite(connection) }
+        Self { engine: EngineConn::Sqlite(SqliteConn::Reader(connection)) }
     }
 
     pub(crate) fn lane(lane: Lane) -> Self {
-        Self { engine: EngineConn::Lane(lane) }
+        Self { engine: EngineConn::Sqlite(SqliteConn::Writer(lane)) }
     }
 
     pub(crate) fn postgres(connection: PoolConnection<Postgres>) -> Self {
@@ -121,10 +164,10 @@ impl Conn {
 
     async fn rows<T: Row>(&mut self, statement: Statement, changes: bool) -> Result<Vec<T>, StoreError> {
         match &mut self.engine {
-            EngineConn::Sqlite(connection) => {
+            EngineConn::Sqlite(SqliteConn::Reader(connection)) => {
                 read(&statement.query::<Sqlite>().fetch_all(&mut **connection).await?)
             }
-            EngineConn::Lane(lane) => lane.run(statement, changes).await?.read(),
+            EngineConn::Sqlite(SqliteConn::Writer(lane)) => lane.run(statement, changes).await?.read(),
             EngineConn::Postgres(connection) => {
                 read(&statement.query::<Postgres>().fetch_all(&mut **connection).await?)
             }
@@ -134,15 +177,15 @@ impl Conn {
     /// The SQLite connection, for what only SQLite has.
     pub(crate) fn as_sqlite(&mut self) -> Option<&mut SqliteConnection> {
         match &mut self.engine {
-            EngineConn::Sqlite(connection) => Some(connection),
-            EngineConn::Lane(_) | EngineConn::Postgres(_) => None,
+            EngineConn::Sqlite(SqliteConn::Reader(connection)) => Some(connection),
+            EngineConn::Sqlite(SqliteConn::Writer(_)) | EngineConn::Postgres(_) => None,
         }
     }
 
     /// The PostgreSQL connection, for what only PostgreSQL has.
     pub(crate) fn as_postgres(&mut self) -> Option<&mut PgConnection> {
         match &mut self.engine {
-            EngineConn::Sqlite(_) | EngineConn::Lane(_) => None,
+            EngineConn::Sqlite(_) => None,
             EngineConn::Postgres(connection) => Some(connection),
         }
     }
@@ -186,10 +229,10 @@ impl Tx {
     /// Carries out a statement that changes rows. Tells how many.
     pub(crate) async fn change(&mut self, statement: Statement) -> Result<u64, StoreError> {
         match &mut self.conn.engine {
-            EngineConn::Sqlite(connection) => {
+            EngineConn::Sqlite(SqliteConn::Reader(connection)) => {
                 Ok(statement.query::<Sqlite>().execute(&mut **connection).await?.rows_affected())
             }
-            EngineConn::Lane(lane) => Ok(lane.run(statement, true).await?.affected),
+            EngineConn::Sqlite(SqliteConn::Writer(lane)) => Ok(lane.run(statement, true).await?.affected),
             EngineConn::Postgres(connection) => {
                 Ok(statement.query::<Postgres>().execute(&mut **connection).await?.rows_affected())
             }
@@ -207,16 +250,16 @@ impl Tx {
     /// Whether something may have been changed.
     pub(crate) fn has_changed(&self) -> bool {
         match &self.conn.engine {
-            EngineConn::Lane(lane) => lane.has_changed(),
-            EngineConn::Sqlite(_) | EngineConn::Postgres(_) => true,
+            EngineConn::Sqlite(SqliteConn::Writer(lane)) => lane.has_changed(),
+            EngineConn::Sqlite(SqliteConn::Reader(_)) | EngineConn::Postgres(_) => true,
         }
     }
 
     /// The writer's connection, as a job sees it.
     pub(crate) fn lane(&self) -> Option<&Lane> {
         match &self.conn.engine {
-            EngineConn::Lane(lane) => Some(lane),
-            EngineConn::Sqlite(_) | EngineConn::Postgres(_) => None,
+            EngineConn::Sqlite(SqliteConn::Writer(lane)) => Some(lane),
+            EngineConn::Sqlite(SqliteConn::Reader(_)) | EngineConn::Postgres(_) => None,
         }
     }
 
