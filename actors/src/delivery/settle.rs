@@ -194,8 +194,11 @@ async fn delivered(
                 // What the peer has answered and what they have revoked have crossed, and their order cannot be told.
                 invitations::delete(tx, &subject).await?;
                 outbox::await_signature(tx, user, peer, now).await?;
-            } else if let Some(peer) = invitation.peer {
-                become_friends(tx, user, &peer, now, now).await?;
+            } else if let Some(resolved) = invitation.peer {
+                // The answer does not say when they signed theirs. If it is here already, its time is the one that their
+                // revocation will be compared with; if not, its arrival dates the friendship back.
+                let theirs = applied_envelopes::last_approach(tx, peer, me).await?;
+                become_friends(tx, user, &resolved, now, theirs.unwrap_or(now).min(now)).await?;
             }
         }
         MessageType::FriendAccept => {

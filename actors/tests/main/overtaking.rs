@@ -150,3 +150,21 @@ async fn an_invitation_that_has_overtaken_the_end_of_the_old_friendship_is_answe
     assert!(alice.node.ask(&alice.id, revoked).await.unwrap().applied);
     assert!(alice.invitation_of(&bob).await.is_some());
 }
+
+#[actix::test]
+async fn an_answer_that_makes_friends_by_an_invitation_from_before_a_reset_dates_the_friendship_by_that() {
+    let (world, mut alice, bob) = World::with_two_people().await;
+    let signed_at = world.clock.now().plus_millis(BEHIND);
+    let signed = Some(fields(bob.signer.invite(&alice.handle, signed_at, &mut rand::rng())));
+    friends::invite(&bob.node, &bob.id, &alice.handle, signed).await.unwrap();
+    until("it has arrived", || async { alice.invitation_of(&bob).await.is_some() }).await;
+    // His invitation stands on his side: she has told nobody.
+    alice.reset().await;
+    alice.renew_keys().await;
+    alice.invite(&bob).await.unwrap();
+    until("they are friends", || alice.has_friend(&bob)).await;
+    assert!(bob.has_friend(&alice).await);
+    end_at(&bob, &alice, signed_at.plus_millis(1)).await;
+    in_time(world.settled()).await;
+    assert!(!alice.has_friend(&bob).await, "his device's clock is as far behind as it was");
+}

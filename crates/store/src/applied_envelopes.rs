@@ -120,6 +120,22 @@ async fn any_revocation(
     Ok(found.is_some_and(|(count,)| count > 0))
 }
 
+/// When this sender signed, by their own clock, the latest invitation or acceptance for this recipient that is remembered.
+pub async fn last_approach(
+    conn: &mut Conn,
+    sender: &Handle,
+    recipient: &Handle,
+) -> Result<Option<UnixMillis>, StoreError> {
+    let select = Statement::new(
+        "select max(signed_at) from applied_envelopes
+         where sender_handle = $1 and recipient_handle = $2 and message_type in ($3, $4) and signed_at > 0",
+    );
+    let select = select.bind(sender).bind(recipient);
+    let select = select.bind(MessageType::FriendInvite.as_str()).bind(MessageType::FriendAccept.as_str());
+    let row: Option<(Option<i64>,)> = conn.one(select).await?;
+    Ok(row.and_then(|(at,)| at).map(UnixMillis))
+}
+
 /// Forgets envelopes whose time is over. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
     Ok(on!(tx, c => sqlx::query("delete from applied_envelopes where expires_at <= $1").bind(now.0).execute(c).await.map(Affected::from))?
