@@ -57,9 +57,10 @@ async fn two_people_of_one_node_who_discard_what_they_have_for_each_other_do_not
     };
     let both =
         tokio::time::timeout(Duration::from_secs(5), async { tokio::join!(join_all(discards), resume).0 });
-    for discarded in both.await.expect("neither waits for the other") {
-        discarded.unwrap();
-    }
+    let both = both.await.expect("neither waits for the other");
+    // On a slow database one's message may have been carried out before that one's discard had its turn.
+    assert!(both.iter().all(|done| matches!(done, Ok(_) | Err(Error::NotPending))), "{both:?}");
+    assert!(both.iter().any(Result::is_ok), "{both:?}");
     world.settled().await;
     assert!(alice.pending().await.is_empty() && carol.pending().await.is_empty());
 }
