@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use vellum_protocol::{MessageType, UnixMillis};
+use vellum_protocol::{Handle, MessageType, UnixMillis};
 use vellum_store::invitations::{self, Status};
-use vellum_store::outbox::{self, Lapsed, Leased, Outcome};
+use vellum_store::outbox::{self, Lapsed, Leased, Outcome, State};
 use vellum_store::{InvitationId, ShareId, Tx, UserId, applied_envelopes, friendships, peers, shares};
 
 use super::reports::Report;
@@ -203,10 +203,10 @@ async fn delivered(
         }
         MessageType::FriendAccept => {
             invitations::delete(tx, &subject).await?;
-            if friendships::find(tx, user, peer).await?.is_none() && !outbox::revokes(tx, user, peer).await? {
+            if friendships::find(tx, user, peer).await?.is_none() {
                 // The friendship ended while the acceptance was under way. Whoever took it, and perhaps for the answer to
                 // another invitation, has to be told.
-                outbox::await_signature(tx, user, peer, now).await?;
+                revoke_unless_pending(tx, user, peer, now).await?;
             }
         }
         _ => {}
@@ -227,11 +227,25 @@ async fn rejected(tx: &mut Tx, leased: &Leased, now: UnixMillis) -> Result<(), E
         MessageType::FriendAccept => {
             undo_accept(tx, &leased.user_id, &subject).await?;
             invitations::delete(tx, &subject).await?;
-            if leased.voids_revocation && !outbox::revokes(tx, &leased.user_id, &leased.peer_handle).await? {
-                outbox::await_signature(tx, &leased.user_id, &leased.peer_handle, now).await?;
+            if leased.voids_revocation {
+                revoke_unless_pending(tx, &leased.user_id, &leased.peer_handle, now).await?;
             }
         }
         _ => {}
+    }
+    Ok(())
+}
+
+/// Has the user sign a revocation for this peer, unless one is to be signed or on its way already.
+async fn revoke_unless_pending(
+    tx: &mut Tx,
+    user: &UserId,
+    peer: &Handle,
+    now: UnixMillis,
+) -> Result<(), Error> {
+    let pending = outbox::pending_for_peer(tx, user, peer).await?;
+    if pending.is_none_or(|row| row.state == State::Rejected) {
+        outbox::await_signature(tx, user, peer, now).await?;
     }
     Ok(())
 }

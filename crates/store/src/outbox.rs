@@ -337,16 +337,6 @@ pub async fn drop_unsigned(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<
     Ok(done.rows_affected() > 0)
 }
 
-/// Whether the user has a revocation for this peer that is to be signed or on its way.
-pub async fn revokes(conn: &mut Conn, user: &UserId, peer: &Handle) -> Result<bool, StoreError> {
-    let select = Statement::new(
-        "select id from outbox where user_id = $1 and peer_handle = $2 and message_type = $3 and state <> 'rejected'",
-    );
-    let select = select.bind(user).bind(peer).bind(MessageType::RelationshipRevoke.as_str());
-    let row: Option<(OutboxId,)> = conn.one(select).await?;
-    Ok(row.is_some())
-}
-
 /// Whether a revocation for this peer is on its way while the invitation that followed it cannot have reached anybody yet.
 pub async fn invites_after_revoking(
     conn: &mut Conn,
