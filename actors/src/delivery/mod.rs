@@ -36,6 +36,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument;
 use tracing::field::Empty;
+use vellum_protocol::UnixMillis;
 use vellum_store::outbox::{self, Leased, Lot};
 use vellum_store::{OutboxId, StoreError};
 
@@ -70,6 +71,8 @@ pub struct RevocationDelivery {
     node: Arc<Node>,
     scanning: bool,
     scan_again: bool,
+    /// Whether the last look found as much as it may take: there is more that is due.
+    more: bool,
     stopping: bool,
     timer: Option<SpawnHandle>,
     /// No look before this time.
@@ -95,6 +98,12 @@ struct Scan {
     until: Instant,
     /// Until the next thing is due; `None` when nothing is.
     sleep: Option<Duration>,
+}
+
+impl Scan {
+    fn is_full(&self) -> bool {
+        self.leased.len() >= BATCH as usize
+    }
 }
 
 impl Node {
@@ -139,6 +148,7 @@ impl RevocationDelivery {
             node,
             scanning: false,
             scan_again: false,
+            more: false,
             stopping: false,
             timer: None,
             rested_at: None,
@@ -166,7 +176,7 @@ impl RevocationDelivery {
         self.scan_again = false;
         let lease = format!("{}:{}", self.node.instance, uuid::Uuid::new_v4());
         let begun = Instant::now();
-        let look = look(Arc::clone(&self.node), lease).into_actor(self);
+        let look = look(Arc::clone(&self.node), lease, self.more).into_actor(self);
         ctx.spawn(look.map(move |scan, actor, ctx| {
             actor.rested_at = Some(Instant::now() + (begun.elapsed() * REST).min(LONGEST_REST));
             actor.scanned(scan, ctx);
@@ -176,17 +186,18 @@ impl RevocationDelivery {
     fn scanned(&mut self, scan: Result<Scan, Error>, ctx: &mut Context<Self>) {
         self.scanning = false;
         let withdrawn = std::mem::take(&mut self.withdrawn);
+        self.more = false;
         let sleep = match scan {
             Ok(scan) => {
-                let full = scan.leased.len() >= BATCH as usize;
+                self.more = scan.is_full();
                 for leased in scan.leased {
                     // What is leased by a delivery that is stopping is handed back with its other leases.
                     if !self.stopping && !withdrawn.contains(&leased.id) {
                         self.start_attempt(leased, scan.until, ctx);
                     }
                 }
-                self.scan_again |= full;
-                if full {
+                self.scan_again |= self.more;
+                if self.more {
                     // There is more to send: what is found pays for the look.
                     self.rested_at = None;
                 }
@@ -344,17 +355,16 @@ impl Handler<Stop> for RevocationDelivery {
     }
 }
 
-/// One look at the outbox. Reads first: an idle node writes nothing.
-async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
+/// One look at the outbox. Reads first, unless it is known that something is due: an idle node writes nothing.
+async fn look(node: Arc<Node>, lease: String, due: bool) -> Result<Scan, Error> {
     // Measured before the lease begins, and by a clock that goes on while a process is stopped.
     let holds_until = Instant::now() + LEASE_HOLDS;
     let now = node.clock.now();
-    let due = outbox::next_due(&mut *node.store.read().await?).await?;
-    let Some(due) = due else {
-        return Ok(Scan { leased: Vec::new(), until: holds_until, sleep: None });
-    };
-    if due > now {
-        return Ok(Scan { leased: Vec::new(), until: holds_until, sleep: Some(until(due.since(now))) });
+    if !due {
+        let sleep = until_next(&node, now).await?;
+        if sleep.is_none_or(|sleep| !sleep.is_zero()) {
+            return Ok(Scan { leased: Vec::new(), until: holds_until, sleep });
+        }
     }
     let (per_peer, lot) = (node.settings.in_flight_per_peer, Lot::new(rand::random()));
     let (leased, lapsed) = node
@@ -379,12 +389,16 @@ async fn look(node: Arc<Node>, lease: String) -> Result<Scan, Error> {
             "messages were given up: their recipients' nodes did not take them in time"
         );
     }
-    let next = outbox::next_due(&mut *node.store.read().await?).await?;
-    Ok(Scan { leased, until: holds_until, sleep: next.map(|next| until(next.since(now))) })
+    let scan = Scan { leased, until: holds_until, sleep: None };
+    // After a full look there is another, whatever is due.
+    let sleep = if scan.is_full() { None } else { until_next(&node, now).await? };
+    Ok(Scan { sleep, ..scan })
 }
 
-fn until(millis: i64) -> Duration {
-    Duration::from_millis(u64::try_from(millis).unwrap_or(0))
+/// How long it is until something is due; nothing may ever be.
+async fn until_next(node: &Node, now: UnixMillis) -> Result<Option<Duration>, Error> {
+    let next = outbox::next_due(&mut *node.store.read().await?).await?;
+    Ok(next.map(|next| Duration::from_millis(u64::try_from(next.since(now)).unwrap_or(0))))
 }
 
 /// One attempt with one row, and the record of its outcome. One that is stopped leaves no record.

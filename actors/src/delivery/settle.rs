@@ -8,7 +8,9 @@ use futures_util::FutureExt;
 use vellum_protocol::{Handle, MessageType, UnixMillis};
 use vellum_store::invitations::{self, Status};
 use vellum_store::outbox::{self, Lapsed, Leased, Outcome, State};
-use vellum_store::{InvitationId, ShareId, Tx, UserId, applied_envelopes, friendships, peers, shares};
+use vellum_store::{
+    Concern, InvitationId, ShareId, Tx, UserId, applied_envelopes, friendships, peers, shares,
+};
 
 use super::reports::Report;
 use super::retry::RetryPolicy;
@@ -35,14 +37,8 @@ pub(super) async fn settle(
         verdict,
         started,
     };
-    if matches!(settlement.verdict, Verdict::Delivered { .. }) {
-        // It concerns the sender, and clears the peer's record by one statement, the same for all.
-        let sender = settlement.leased.user_id.clone();
-        let record =
-            node.store.write_for(&sender, move |tx| async move { settlement.record(tx).await }.boxed());
-        return record.await;
-    }
-    node.store.write(move |tx| async move { settlement.record(tx).await }.boxed()).await
+    let whom = settlement.concern();
+    node.store.write_for(whom, move |tx| async move { settlement.record(tx).await }.boxed()).await
 }
 
 /// What is known after an attempt.
@@ -60,6 +56,17 @@ struct Settlement {
 }
 
 impl Settlement {
+    /// A revocation is its row and nothing else, and of anything that is to be tried again only the row changes.
+    fn concern(&self) -> Concern {
+        let sender = self.leased.user_id.clone();
+        let revokes = self.leased.envelope.content.message_type == MessageType::RelationshipRevoke;
+        if revokes || matches!(self.verdict, Verdict::Later { .. }) {
+            Concern::LeasedRow(sender)
+        } else {
+            Concern::User(sender)
+        }
+    }
+
     async fn record(self, tx: &mut Tx) -> Result<Option<Report>, Error> {
         let Self { leased, verdict, local, retry, instance, started, now } = self;
         if !local {

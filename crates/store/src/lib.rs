@@ -9,6 +9,7 @@
 //! holds. A [`Tx`] exists only inside [`Store::write`].
 
 mod abreast;
+mod concern;
 mod conn;
 mod defects;
 mod error;
@@ -52,12 +53,13 @@ pub mod transport_nonces;
 pub mod users;
 pub mod wrap_secrets;
 
+pub use concern::Concern;
 pub use conn::{Conn, Reader, Tx};
 pub use error::{StoreError, TxError};
 pub use ids::{
     AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, TransferId, UserId,
 };
-pub use store::{Concern, Store};
+pub use store::Store;
 
 /// A future that borrows the transaction it works on; what the closure given to [`Store::write`] returns.
 pub type TxFuture<'t, T, E> = futures_util::future::BoxFuture<'t, Result<T, E>>;

@@ -111,8 +111,8 @@ macro_rules! select_peers {
 
 /// What is remembered of the node at this domain (lower case).
 pub async fn find(conn: &mut Conn, domain: &str) -> Result<Option<PeerNode>, StoreError> {
-    let row: Option<PeerRow> = on!(conn, c => sqlx::query_as(select_peers!("where domain = $1"))
-        .bind(domain).fetch_optional(c).await)?;
+    let row: Option<PeerRow> =
+        conn.one(Statement::new(select_peers!("where domain = $1")).bind(domain)).await?;
     row.map(PeerNode::try_from).transpose()
 }
 
@@ -233,7 +233,8 @@ pub async fn pin(
         .ok_or(StoreError::Unreadable { column: "peers.public_key", reason: "missing after pinning".into() })
 }
 
-/// Notes a failure to reach the peer: its record becomes `failures`, and nothing is tried before `retry_at`.
+/// Notes a failure to reach the peer: its record becomes `failures`, and nothing is tried before `retry_at`. Where it is not one
+/// less, somebody else has noted something meanwhile, and that stands.
 pub async fn note_failure(
     tx: &mut Tx,
     domain: &str,
@@ -242,23 +243,24 @@ pub async fn note_failure(
     error: &str,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
+    let note = Statement::new(
         "insert into peers (domain, failures, retry_at, last_error, last_failure_at) values ($1, $2, $3, $4, $5)
          on conflict (domain) do update set failures = excluded.failures, retry_at = excluded.retry_at,
-             probed_early = 0, last_error = excluded.last_error, last_failure_at = excluded.last_failure_at"
-    )
-    .bind(domain).bind(i64::from(failures)).bind(retry_at.0).bind(error).bind(now.0).execute(c).await.map(Affected::from))?;
+             probed_early = 0, last_error = excluded.last_error, last_failure_at = excluded.last_failure_at
+         where peers.failures = excluded.failures - 1",
+    );
+    tx.change(note.bind(domain).bind(i64::from(failures)).bind(retry_at).bind(error).bind(now)).await?;
     Ok(())
 }
 
 /// Notes that the peer asked for a pause: no attempt before `until`, whatever is delivered meanwhile.
 pub async fn pause_until(tx: &mut Tx, domain: &str, until: UnixMillis) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
+    let pause = Statement::new(
         "insert into peers (domain, pause_until) values ($1, $2)
          on conflict (domain) do update set pause_until = excluded.pause_until
-             where peers.pause_until < excluded.pause_until"
-    )
-    .bind(domain).bind(until.0).execute(c).await.map(Affected::from))?;
+             where peers.pause_until < excluded.pause_until",
+    );
+    tx.change(pause.bind(domain).bind(until)).await?;
     Ok(())
 }
 

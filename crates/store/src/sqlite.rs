@@ -26,6 +26,9 @@ const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// Connections of the read pool. Reads are short and never wait for the writer; a few are enough.
 const READERS: u32 = 4;
 
+/// How much of the database the writer keeps in memory at most, in KiB and, as SQLite wants it, negative. Its own 2 MB are
+/// less than the upper pages of the indexes of a long queue.
+const PAGES: &str = "-16000";
 /// How many compiled statements the writer keeps. A statement that jobs share is one text for each number of them.
 const COMPILED: usize = 512;
 /// How many rows the writer's thread may be ahead of whoever takes them.
@@ -55,6 +58,7 @@ impl Sqlite {
                     .clone()
                     .create_if_missing(true)
                     .row_buffer_size(ROWS_UNDER_WAY)
+                    .pragma("cache_size", PAGES)
                     .statement_cache_capacity(COMPILED),
             )
             .await?;

@@ -14,7 +14,7 @@ use crate::sessions::{self, Known, TokenHash};
 use crate::signals::Signals;
 use crate::sqlite::{self, Sqlite};
 use crate::users::{self, User};
-use crate::{StoreError, TxFuture, UserId, roles};
+use crate::{Concern, StoreError, TxFuture, UserId, roles};
 
 /// A node's database. Clones are handles to the same one.
 #[derive(Clone)]
@@ -26,21 +26,6 @@ pub struct Store {
 enum Engine {
     Sqlite(Sqlite),
     Postgres(Postgres),
-}
-
-/// Whom a change concerns, and nobody else.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Concern {
-    /// An account, but for the ways into it.
-    User(UserId),
-    /// Whoever signs in with this e-mail address, folded.
-    Address(String),
-}
-
-impl From<&UserId> for Concern {
-    fn from(user: &UserId) -> Self {
-        Self::User(user.clone())
-    }
 }
 
 impl std::fmt::Debug for Store {

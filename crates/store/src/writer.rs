@@ -18,7 +18,7 @@
 //! its refusal too, since a refusal may rest on an earlier job of the same group. Jobs that each concern one user
 //! only are run side by side (see `abreast`), as if they were one job.
 
-use std::collections::{HashSet, VecDeque};
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use futures_util::future::BoxFuture;
@@ -26,6 +26,7 @@ use metrics::histogram;
 use tokio::sync::{mpsc, oneshot};
 
 use crate::abreast;
+use crate::concern::Taken;
 use crate::conn::{Conn, Tx, on};
 use crate::defects::{Defect, planted};
 use crate::recent::Recent;
@@ -162,16 +163,14 @@ impl Queue {
         if most == 0 { None } else { self.arrived.pop_front() }
     }
 
-    /// All that has arrived for others than the first, one for each: they can be run beside it. The order of requests that
-    /// nobody has been answered yet is nobody's business; those for one person keep theirs all the same.
+    /// All that has arrived and can be run beside the first. The order of requests that nobody has been answered yet is
+    /// nobody's business; those for one person keep theirs all the same.
     fn beside(&mut self, first: Concern, job: RepeatableJob) -> Vec<RepeatableJob> {
-        let (mut people, mut jobs) = (HashSet::from([first]), vec![job]);
+        let (mut taken, mut jobs) = (Taken::default(), vec![job]);
+        taken.take(&first);
         for work in std::mem::take(&mut self.arrived) {
             match work {
-                Work::RunFor(whom, job) if !people.contains(&whom) => {
-                    people.insert(whom);
-                    jobs.push(job);
-                }
+                Work::RunFor(whom, job) if taken.take(&whom) => jobs.push(job),
                 other => self.arrived.push_back(other),
             }
         }

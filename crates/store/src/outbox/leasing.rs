@@ -281,29 +281,31 @@ pub async fn finish(
     outcome: &Outcome,
     now: UnixMillis,
 ) -> Result<bool, StoreError> {
-    let done = match outcome {
+    let change = match outcome {
         Outcome::Delivered => {
             let delete = Statement::new("delete from outbox where id = $1 and lease_holder = $2");
-            tx.change(delete.bind(&leased.id).bind(&leased.lease)).await?
+            delete.bind(&leased.id).bind(&leased.lease)
         }
-        Outcome::Rejected { error } => on!(tx, c => sqlx::query(
+        Outcome::Rejected { error } => {
+            let reject = Statement::new(
                 "update outbox set state = 'rejected', last_error = $3, last_attempt_at = $4, attempts = attempts + 1,
                      next_attempt_at = null, lease_holder = null, lease_until = null
-                 where id = $1 and lease_holder = $2"
-            )
-            .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
-            .execute(c).await.map(Affected::from).map(|done| done.rows_affected()))?,
-        Outcome::Postponed { error, next_attempt_at, maybe_arrived, refused } => on!(tx, c => sqlx::query(
+                 where id = $1 and lease_holder = $2",
+            );
+            reject.bind(&leased.id).bind(&leased.lease).bind(error).bind(now)
+        }
+        Outcome::Postponed { error, next_attempt_at, maybe_arrived, refused } => {
+            let postpone = Statement::new(
                 "update outbox set state = 'queued', last_error = $3, last_attempt_at = $4, attempts = attempts + 1,
                      maybe_arrived = case when $5 = 1 then 1 else maybe_arrived end,
                      next_attempt_at = $6, refusals = refusals + $7, lease_holder = null, lease_until = null
-                 where id = $1 and lease_holder = $2"
-            )
-            .bind(&leased.id).bind(&leased.lease).bind(error).bind(now.0)
-            .bind(i64::from(*maybe_arrived)).bind(next_attempt_at.0).bind(i64::from(*refused))
-            .execute(c).await.map(Affected::from).map(|done| done.rows_affected()))?,
+                 where id = $1 and lease_holder = $2",
+            );
+            let postpone = postpone.bind(&leased.id).bind(&leased.lease).bind(error).bind(now);
+            postpone.bind(i64::from(*maybe_arrived)).bind(*next_attempt_at).bind(i64::from(*refused))
+        }
     };
-    Ok(done == 1)
+    Ok(tx.change(change).await? == 1)
 }
 
 /// Puts rows whose lease ended without an outcome back into the queue. Returns how many.

@@ -48,9 +48,11 @@ async fn next_due(db: &Db) -> Option<UnixMillis> {
     outbox::next_due(&mut db.store.read().await.unwrap()).await.unwrap()
 }
 
-async fn note_failure(db: &Db, domain: &'static str, retry_at: UnixMillis) {
-    db.write(move |tx| async move { peers::note_failure(tx, domain, 3, retry_at, "down", T0).await }.boxed())
-        .await;
+async fn note_failure(db: &Db, domain: &'static str, failures: u32, retry_at: UnixMillis) {
+    db.write(move |tx| {
+        async move { peers::note_failure(tx, domain, failures, retry_at, "down", T0).await }.boxed()
+    })
+    .await;
 }
 
 #[tokio::test]
@@ -161,7 +163,7 @@ async fn no_row_is_leased_twice_however_many_ask_at_once() {
 async fn a_peer_with_failures_on_its_record_gets_one_probe_at_a_time() {
     let db = Db::new().await;
     queue_many(&db, "a.example", 5, 0).await;
-    note_failure(&db, "a.example", t(200)).await;
+    note_failure(&db, "a.example", 3, t(200)).await;
     assert!(db.lease("x:1", t(199), 8).await.is_empty(), "it is not its time yet");
     let probe = db.lease("x:2", t(200), 8).await;
     assert_eq!(probe.len(), 1);
@@ -309,9 +311,9 @@ async fn the_next_thing_to_do_is_the_earliest_of_attempts_leases_and_windows() {
     assert_eq!(next_due(&db).await, None, "an unsigned revocation waits for its owner");
     db.queue(&alice, "bob@b.example", t(5000), t(100)).await;
     assert_eq!(next_due(&db).await, Some(t(100)), "an attempt");
-    note_failure(&db, "b.example", t(700)).await;
+    note_failure(&db, "b.example", 3, t(700)).await;
     assert_eq!(next_due(&db).await, Some(t(700)), "its peer's wait");
-    note_failure(&db, "b.example", t(9000)).await;
+    note_failure(&db, "b.example", 4, t(9000)).await;
     assert_eq!(next_due(&db).await, Some(t(5000)), "its window closes before");
     db.queue(&alice, "carl@c.example", t(90_000), t(200)).await;
     assert_eq!(next_due(&db).await, Some(t(200)));

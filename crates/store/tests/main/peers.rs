@@ -105,6 +105,22 @@ async fn a_delivery_that_ran_beside_a_request_for_a_pause_does_not_end_the_pause
 }
 
 #[tokio::test]
+async fn a_failure_counted_from_a_record_that_is_out_of_date_changes_nothing() {
+    let db = Db::new().await;
+    fail(&db, 1, 500).await;
+    deliver(&db).await;
+    fail(&db, 2, 900).await;
+    assert_eq!((found(&db).await.failures, found(&db).await.retry_at), (0, t(0)), "it listens since");
+    fail(&db, 1, 600).await;
+    fail(&db, 1, 700).await;
+    assert_eq!(
+        (found(&db).await.failures, found(&db).await.retry_at),
+        (1, t(600)),
+        "one failure, told twice"
+    );
+}
+
+#[tokio::test]
 async fn a_pause_never_shortens_a_wait() {
     let db = Db::new().await;
     fail(&db, 1, 500).await;
