@@ -29,17 +29,15 @@ pub(super) async fn measure(options: &Options, most: usize) -> anyhow::Result<Ve
     let mut inbox = Growth { scenario: "inbox".to_owned(), of: "peers", rates: Vec::new() };
     let mut peers = Growth { scenario: "drain".to_owned(), of: "peers", rates: Vec::new() };
     for count in PEERS.into_iter().filter(|count| *count <= most) {
-        say(&format!("inbox and drain with {count} peers"));
         bench.options.peers = count;
-        inbox.rates.push((count, inbox_rate(&bench).await?));
+        inbox.add(count, inbox_rate(&bench).await?);
         let sinks = Sinks::start(count, 0, Duration::ZERO).await?;
-        peers.rates.push((count, drained(&mut bench, &sinks, ROWS_BY_PEERS).await?.rate));
+        peers.add(count, drained(&mut bench, &sinks, ROWS_BY_PEERS).await?.rate);
     }
     let mut rows = Growth { scenario: "drain".to_owned(), of: "rows", rates: Vec::new() };
     for count in ROWS.into_iter().filter(|count| *count <= most) {
-        say(&format!("drain with {count} rows"));
         let sinks = Sinks::start(PEERS_BY_ROWS, 0, Duration::ZERO).await?;
-        rows.rates.push((count, drained(&mut bench, &sinks, count).await?.rate));
+        rows.add(count, drained(&mut bench, &sinks, count).await?.rate);
     }
     all.extend([inbox, peers, rows]);
     Ok(all)
@@ -54,9 +52,16 @@ async fn by_users(options: &Options, most: usize) -> anyhow::Result<Vec<Growth>>
         say(&format!("writing {users} accounts"));
         let bench = Bench::prepare(&Options { users, ..options.clone() }).await?;
         for (scenario, growth) in BY_USERS.into_iter().zip(&mut all) {
-            say(&format!("{} with {users} users", scenario.name()));
-            growth.rates.push((users, scenario.load(&bench, options.load()).await?.rate()));
+            growth.add(users, scenario.load(&bench, options.load()).await?.rate());
         }
     }
     Ok(all)
+}
+
+impl Growth {
+    /// Told at once: all of it takes long, and whoever ends it early has what was measured so far.
+    fn add(&mut self, count: usize, rate: f64) {
+        say(&format!("{} with {count} {}: {rate:.0} a second", self.scenario, self.of));
+        self.rates.push((count, rate));
+    }
 }

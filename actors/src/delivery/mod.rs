@@ -48,6 +48,9 @@ use crate::trace::{self, TraceParent};
 
 /// Rows leased in one transaction.
 const BATCH: u32 = 256;
+/// So many rows pay for the look that has found them: there is no rest after it. Peers take only some at a time each, so a look
+/// at a long queue for few peers is never full.
+const WORTH_IT: usize = 64;
 /// How long a lease holds. An attempt fetches at most two documents (10 s each) and posts (15 s).
 const LEASE_MILLIS: i64 = 60_000;
 /// What of that an attempt may use.
@@ -190,6 +193,7 @@ impl RevocationDelivery {
         let sleep = match scan {
             Ok(scan) => {
                 self.more = scan.is_full();
+                let found = scan.leased.len();
                 for leased in scan.leased {
                     // What is leased by a delivery that is stopping is handed back with its other leases.
                     if !self.stopping && !withdrawn.contains(&leased.id) {
@@ -197,8 +201,7 @@ impl RevocationDelivery {
                     }
                 }
                 self.scan_again |= self.more;
-                if self.more {
-                    // There is more to send: what is found pays for the look.
+                if found >= WORTH_IT {
                     self.rested_at = None;
                 }
                 scan.sleep

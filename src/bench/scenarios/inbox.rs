@@ -12,7 +12,7 @@ use vellum_client::Signer;
 use vellum_protocol::{Alias, Domain, Handle, JsonObject, MessageType};
 use vellum_store::{StoreError, peers};
 
-use super::{Bench, Figures, Goal, Load, Measured, Pace, Prepared, Scenario, Script, drive};
+use super::{Bench, Figures, Goal, Load, Pace, Prepared, Scenario, Script, drive};
 use crate::bench::connection::Answer;
 use crate::bench::limits::cores;
 use crate::bench::seed;
@@ -191,16 +191,15 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Figures> {
     let bare = bench.verifications() / VERIFICATIONS;
     let sinks = senders(bench).await?;
     let load = options.load();
-    let run = async |load| -> anyhow::Result<Measured> {
-        let scripts = signed_before(bench, &sinks, needed(bench, load))?;
-        drive(ground.address(), scripts, load).await
-    };
+    // Signed before the node is watched, which has nothing to do meanwhile.
+    let scripts = signed_before(bench, &sinks, needed(bench, load))?;
     let node = ground.watch();
-    let measured = run(load).await?;
+    let measured = drive(ground.address(), scripts, load).await?;
     let told = format!("{}, {} conn.", load.pace, options.connections);
     let figures = Figures::driven(Scenario::Inbox.name(), told, &measured, node);
     let moderate = Load { pace: Pace::Open(measured.rate() * MODERATE), ..load };
-    let times = run(moderate).await?.times;
+    let scripts = signed_before(bench, &sinks, needed(bench, moderate))?;
+    let times = drive(ground.address(), scripts, moderate).await?.times;
     let (median, slow) = (times.percentile(0.5), times.percentile(0.99));
     Ok(figures
         .limit("bare Ed25519 verifications of all cores, by two", bare)
