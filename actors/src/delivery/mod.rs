@@ -74,8 +74,6 @@ pub struct RevocationDelivery {
     node: Arc<Node>,
     scanning: bool,
     scan_again: bool,
-    /// Whether the last look found as much as it may take: there is more that is due.
-    more: bool,
     stopping: bool,
     timer: Option<SpawnHandle>,
     /// No look before this time.
@@ -97,16 +95,12 @@ struct UnderWay {
 /// What a look at the outbox found.
 struct Scan {
     leased: Vec<Leased>,
+    /// Whether that is as much as one look may take: there is more that is due.
+    full: bool,
     /// Until when what is leased may be sent.
     until: Instant,
     /// Until the next thing is due; `None` when nothing is.
     sleep: Option<Duration>,
-}
-
-impl Scan {
-    fn is_full(&self) -> bool {
-        self.leased.len() >= BATCH as usize
-    }
 }
 
 impl Node {
@@ -151,7 +145,6 @@ impl RevocationDelivery {
             node,
             scanning: false,
             scan_again: false,
-            more: false,
             stopping: false,
             timer: None,
             rested_at: None,
@@ -162,7 +155,8 @@ impl RevocationDelivery {
         }
     }
 
-    fn scan(&mut self, ctx: &mut Context<Self>) {
+    /// Looks at the outbox, now or as soon as it may; with `due` something is known to be due.
+    fn scan(&mut self, due: bool, ctx: &mut Context<Self>) {
         if self.stopping {
             return;
         }
@@ -179,7 +173,7 @@ impl RevocationDelivery {
         self.scan_again = false;
         let lease = format!("{}:{}", self.node.instance, uuid::Uuid::new_v4());
         let begun = Instant::now();
-        let look = look(Arc::clone(&self.node), lease, self.more).into_actor(self);
+        let look = look(Arc::clone(&self.node), lease, due).into_actor(self);
         ctx.spawn(look.map(move |scan, actor, ctx| {
             actor.rested_at = Some(Instant::now() + (begun.elapsed() * REST).min(LONGEST_REST));
             actor.scanned(scan, ctx);
@@ -189,10 +183,8 @@ impl RevocationDelivery {
     fn scanned(&mut self, scan: Result<Scan, Error>, ctx: &mut Context<Self>) {
         self.scanning = false;
         let withdrawn = std::mem::take(&mut self.withdrawn);
-        self.more = false;
-        let sleep = match scan {
+        let (full, sleep) = match scan {
             Ok(scan) => {
-                self.more = scan.is_full();
                 let found = scan.leased.len();
                 for leased in scan.leased {
                     // What is leased by a delivery that is stopping is handed back with its other leases.
@@ -200,21 +192,20 @@ impl RevocationDelivery {
                         self.start_attempt(leased, scan.until, ctx);
                     }
                 }
-                self.scan_again |= self.more;
                 if found >= WORTH_IT {
                     self.rested_at = None;
                 }
-                scan.sleep
+                (scan.full, scan.sleep)
             }
             Err(error) => {
                 tracing::error!(%error, "the outbox could not be read");
-                Some(AFTER_FAILURE)
+                (false, Some(AFTER_FAILURE))
             }
         };
         if self.stopping {
             self.finish_stopping();
-        } else if self.scan_again {
-            self.scan(ctx);
+        } else if full || self.scan_again {
+            self.scan(full, ctx);
         } else {
             self.sleep(sleep.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP), ctx);
         }
@@ -226,7 +217,7 @@ impl RevocationDelivery {
         }
         self.timer = Some(ctx.run_later(time, |actor, ctx| {
             actor.timer = None;
-            actor.scan(ctx);
+            actor.scan(false, ctx);
         }));
     }
 
@@ -299,7 +290,7 @@ impl Handler<Wake> for RevocationDelivery {
     type Result = ();
 
     fn handle(&mut self, Wake: Wake, ctx: &mut Context<Self>) {
-        self.scan(ctx);
+        self.scan(false, ctx);
     }
 }
 
@@ -366,7 +357,7 @@ async fn look(node: Arc<Node>, lease: String, due: bool) -> Result<Scan, Error> 
     if !due {
         let sleep = until_next(&node, now).await?;
         if sleep.is_none_or(|sleep| !sleep.is_zero()) {
-            return Ok(Scan { leased: Vec::new(), until: holds_until, sleep });
+            return Ok(Scan { leased: Vec::new(), full: false, until: holds_until, sleep });
         }
     }
     let (per_peer, lot) = (node.settings.in_flight_per_peer, Lot::new(rand::random()));
@@ -392,10 +383,10 @@ async fn look(node: Arc<Node>, lease: String, due: bool) -> Result<Scan, Error> 
             "messages were given up: their recipients' nodes did not take them in time"
         );
     }
-    let scan = Scan { leased, until: holds_until, sleep: None };
+    let full = leased.len() >= BATCH as usize;
     // After a full look there is another, whatever is due.
-    let sleep = if scan.is_full() { None } else { until_next(&node, now).await? };
-    Ok(Scan { sleep, ..scan })
+    let sleep = if full { None } else { until_next(&node, now).await? };
+    Ok(Scan { leased, full, until: holds_until, sleep })
 }
 
 /// How long it is until something is due; nothing may ever be.

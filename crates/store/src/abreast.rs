@@ -11,7 +11,7 @@
 //!   job of user 3:  look up ──┘          refused     ┘                  ┘
 //! ```
 //!
-//! That is as good as one after the other, since no job reads or writes what belongs to another's user; who says
+//! That is as good as one after the other, since no job reads or writes what another is about (see `concern`); who says
 //! so is the caller of [`Store::write_for`](crate::Store::write_for). What cannot be undone alone is a job that has changed something and then fails.
 //! It is rare, and then the writer takes all of them back and runs them one after the other.
 //!

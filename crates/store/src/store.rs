@@ -175,7 +175,7 @@ impl Store {
         }
     }
 
-    /// The same for work that concerns `whom` only: it reads and writes nothing that such work for somebody else may
+    /// The same for work that concerns `whom` only: it reads and writes nothing that work beside it (see [`Concern`]) may
     /// write, but for single statements that are right in any order. It may then be run side by side with theirs, and much is
     /// done faster together.
     ///

@@ -15,8 +15,8 @@
 //! nobody: the group is what is there, never what might come. (Waiting a part of a sync for as many jobs as the
 //! last group had gains nothing in `benches/writes.rs`: whoever was answered is back while the first jobs of the
 //! next group run, and they are in it.) A job is answered after the commit, with
-//! its refusal too, since a refusal may rest on an earlier job of the same group. Jobs that each concern one user
-//! only are run side by side (see `abreast`), as if they were one job.
+//! its refusal too, since a refusal may rest on an earlier job of the same group. Jobs that have
+//! nothing to do with each other (see `concern`) are run side by side (see `abreast`), as if they were one job.
 
 use std::collections::VecDeque;
 use std::time::Instant;
