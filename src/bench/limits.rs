@@ -64,8 +64,7 @@ impl Change {
         let resealed: Vec<_> = self.account.collections.iter().zip(metadata).collect();
         collections::reseal_all(tx, id, &resealed, next, now).await?;
         passkeys::credential_ids(tx, id).await?;
-        slots::put_all(tx, id, &self.slots.iter().collect::<Vec<_>>(), next, now).await?;
-        bound_to_keys::of_user(tx, id).await.map(drop)
+        slots::put_all(tx, id, &self.slots.iter().collect::<Vec<_>>(), next, now).await
     }
 
     /// The statements that the node's command runs, in its order.
@@ -74,13 +73,12 @@ impl Change {
         let (id, now, next) = (&account.id, Clock::system().now(), version.next());
         let event = match statements {
             Statements::Keys => {
-                users::by_id(tx, id).await?;
                 bound_to_keys::of_user(tx, id).await?;
                 "keys_registered"
             }
             Statements::Commit => "rotated",
         };
-        if !users::swap_keys(tx, id, *version, keys, next, now).await? {
+        if users::swap_keys(tx, id, *version, keys, next, now).await?.is_none() {
             let reason = format!("it is not {version}, which was written last");
             return Err(StoreError::Unreadable { column: "users.km_version", reason });
         }

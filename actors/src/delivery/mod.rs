@@ -16,10 +16,13 @@
 //! A row that is discarded while an attempt is under way has that attempt stopped before the discard is
 //! answered ([`Withdraw`]): once the owner has the answer, nothing is sent any more.
 
+mod look;
 mod reports;
 mod retry;
 mod settle;
 pub mod window;
+
+use look::{Look, Next, Scan};
 
 pub use reports::{OutcomeBoard, Report, Reports};
 pub use retry::RetryPolicy;
@@ -36,8 +39,7 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 use tracing::Instrument;
 use tracing::field::Empty;
-use vellum_protocol::UnixMillis;
-use vellum_store::outbox::{self, Leased, Lot};
+use vellum_store::outbox::{self, Leased};
 use vellum_store::{OutboxId, StoreError};
 
 use crate::Error;
@@ -46,26 +48,23 @@ use crate::node::Node;
 use crate::peer::Verdict;
 use crate::trace::{self, TraceParent};
 
-/// Rows leased in one transaction.
-const BATCH: u32 = 256;
-/// So many rows pay for the look that has found them: there is no rest after it. Peers take only some at a time each, so a look
-/// at a long queue for few peers is never full.
-const WORTH_IT: usize = 64;
-/// How long a lease holds. An attempt fetches at most two documents (10 s each) and posts (15 s).
-const LEASE_MILLIS: i64 = 60_000;
-/// What of that an attempt may use.
-const LEASE_HOLDS: Duration = Duration::from_secs(50);
 /// The longest sleep between two looks at the outbox: what another process has put there is seen by then.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 /// The shortest: a row that is due but may not go yet (its peer has enough under way) is no busy loop.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(200);
 /// The pause after an attempt has ended, in which others may end too.
-const AFTER_ATTEMPT: Duration = Duration::from_millis(10);
-/// How much longer than a look the rest after it is: with a long queue a look takes tens of milliseconds, and
-/// looking is to take no more than a fifth of a core.
+const AFTER_ATTEMPT: Duration = Duration::from_millis(2);
+/// How much longer than a look the rest after it is: looking in vain is to take no more than a fifth of a core.
 const REST: u32 = 4;
+/// What finding a row may take of a look: so much of it was not in vain.
+const WORTH: Duration = Duration::from_micros(100);
 /// The longest rest.
 const LONGEST_REST: Duration = Duration::from_millis(500);
+/// With so many attempts under way, more of them make nothing faster, and take memory: nobody looks until half of them have ended,
+/// or for a while, since they may all be waiting for peers that hang.
+const CROWD: u32 = 2048;
+/// That while.
+const IN_A_CROWD: Duration = Duration::from_secs(1);
 /// The pause after the database has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -73,11 +72,21 @@ const AFTER_FAILURE: Duration = Duration::from_secs(1);
 pub struct RevocationDelivery {
     node: Arc<Node>,
     scanning: bool,
-    scan_again: bool,
+    /// The last peer looked at in this round through all of them; empty between two rounds.
+    after: String,
+    /// How many peers this round has looked at, and how many the last one that was finished.
+    peers: (u32, u32),
+    /// Whether there is to be another round.
+    again: bool,
+    /// Whether this round has found as much as a look may take, so that there is more that is due.
+    more: bool,
     stopping: bool,
-    timer: Option<SpawnHandle>,
+    /// The next look, and when it will be.
+    timer: Option<(SpawnHandle, Instant)>,
     /// No look before this time.
     rested_at: Option<Instant>,
+    /// Whether that is because so many attempts are under way.
+    crowded: bool,
     /// By row, and by a number that tells two attempts with one row apart.
     under_way: BTreeMap<(OutboxId, u64), UnderWay>,
     attempts: u64,
@@ -90,17 +99,6 @@ pub struct RevocationDelivery {
 struct UnderWay {
     abort: AbortHandle,
     waiting: Vec<oneshot::Sender<()>>,
-}
-
-/// What a look at the outbox found.
-struct Scan {
-    leased: Vec<Leased>,
-    /// Whether that is as much as one look may take: there is more that is due.
-    full: bool,
-    /// Until when what is leased may be sent.
-    until: Instant,
-    /// Until the next thing is due; `None` when nothing is.
-    sleep: Option<Duration>,
 }
 
 impl Node {
@@ -144,10 +142,14 @@ impl RevocationDelivery {
         Self {
             node,
             scanning: false,
-            scan_again: false,
+            after: String::new(),
+            peers: (0, 0),
+            again: false,
+            more: false,
             stopping: false,
             timer: None,
             rested_at: None,
+            crowded: false,
             under_way: BTreeMap::new(),
             attempts: 0,
             withdrawn: HashSet::new(),
@@ -155,70 +157,94 @@ impl RevocationDelivery {
         }
     }
 
-    /// Looks at the outbox, now or as soon as it may; with `due` something is known to be due.
-    fn scan(&mut self, due: bool, ctx: &mut Context<Self>) {
-        if self.stopping {
+    /// Something may be due: looks at the outbox from the beginning, now or after what is being looked at.
+    fn wake(&mut self, ctx: &mut Context<Self>) {
+        self.again = true;
+        self.scan(ctx);
+    }
+
+    /// Goes on looking, as soon as it may.
+    fn scan(&mut self, ctx: &mut Context<Self>) {
+        if self.stopping || self.scanning {
             return;
         }
-        if self.scanning {
-            self.scan_again = true;
-            return;
-        }
-        let rest = self.rested_at.map(|at| at.saturating_duration_since(Instant::now()));
-        if let Some(rest) = rest.filter(|rest| !rest.is_zero()) {
-            self.sleep(rest, ctx);
+        let now = Instant::now();
+        if let Some(rested_at) = self.rested_at.filter(|at| *at > now) {
+            self.sleep(rested_at, ctx);
             return;
         }
         self.scanning = true;
-        self.scan_again = false;
+        let due = self.more;
+        if self.after.is_empty() {
+            (self.again, self.more) = (false, false);
+        }
         let lease = format!("{}:{}", self.node.instance, uuid::Uuid::new_v4());
-        let begun = Instant::now();
-        let look = look(Arc::clone(&self.node), lease, due).into_actor(self);
-        ctx.spawn(look.map(move |scan, actor, ctx| {
-            actor.rested_at = Some(Instant::now() + (begun.elapsed() * REST).min(LONGEST_REST));
-            actor.scanned(scan, ctx);
-        }));
+        let (after, per_peer) = (self.after.clone(), self.places());
+        let look = Look { lease, after, due, per_peer, again: self.again || self.more };
+        let look = look.run(Arc::clone(&self.node)).into_actor(self);
+        ctx.spawn(look.map(|scan, actor, ctx| actor.scanned(scan, ctx)));
+    }
+
+    /// How many rows may be under way to one peer: with many peers fewer than they could take, since each is a connection, and they stay
+    /// open for a while.
+    fn places(&self) -> u32 {
+        let each = 2 * CROWD / self.peers.1.max(self.peers.0).max(1);
+        each.clamp(1, self.node.settings.in_flight_per_peer.max(1))
     }
 
     fn scanned(&mut self, scan: Result<Scan, Error>, ctx: &mut Context<Self>) {
         self.scanning = false;
         let withdrawn = std::mem::take(&mut self.withdrawn);
-        let (full, sleep) = match scan {
-            Ok(scan) => {
-                let found = scan.leased.len();
-                for leased in scan.leased {
-                    // What is leased by a delivery that is stopping is handed back with its other leases.
-                    if !self.stopping && !withdrawn.contains(&leased.id) {
-                        self.start_attempt(leased, scan.until, ctx);
-                    }
-                }
-                if found >= WORTH_IT {
-                    self.rested_at = None;
-                }
-                (scan.full, scan.sleep)
+        let scan = scan.unwrap_or_else(|error| {
+            tracing::error!(%error, "the outbox could not be read");
+            let next = Next::Round(Some(AFTER_FAILURE));
+            Scan { leased: Vec::new(), peers: 0, took: Duration::ZERO, until: Instant::now(), next }
+        });
+        self.more |= look::is_full(&scan.leased);
+        self.rested_at = Some(Instant::now() + rest(scan.took, scan.leased.len()));
+        for leased in scan.leased {
+            // What is leased by a delivery that is stopping is handed back with its other leases.
+            if !self.stopping && !withdrawn.contains(&leased.id) {
+                self.start_attempt(leased, scan.until, ctx);
             }
-            Err(error) => {
-                tracing::error!(%error, "the outbox could not be read");
-                (false, Some(AFTER_FAILURE))
+        }
+        self.crowded = self.under_way.len() > CROWD as usize;
+        if self.crowded {
+            self.rested_at = Some(Instant::now() + IN_A_CROWD);
+        }
+        self.peers.0 = self.peers.0.saturating_add(scan.peers);
+        let sleep = match scan.next {
+            Next::After(domain) => {
+                self.after = domain;
+                None
+            }
+            Next::Round(sleep) => {
+                self.after.clear();
+                if self.peers.0 > 0 {
+                    self.peers = (0, self.peers.0);
+                }
+                Some(sleep.unwrap_or(LONGEST_SLEEP)).filter(|_| !self.again && !self.more)
             }
         };
-        if self.stopping {
-            self.finish_stopping();
-        } else if full || self.scan_again {
-            self.scan(full, ctx);
-        } else {
-            self.sleep(sleep.unwrap_or(LONGEST_SLEEP).clamp(SHORTEST_SLEEP, LONGEST_SLEEP), ctx);
+        match sleep {
+            _ if self.stopping => self.finish_stopping(),
+            None => self.scan(ctx),
+            Some(sleep) => {
+                self.sleep(Instant::now() + sleep.clamp(SHORTEST_SLEEP, LONGEST_SLEEP), ctx);
+            }
         }
     }
 
-    fn sleep(&mut self, time: Duration, ctx: &mut Context<Self>) {
-        if let Some(timer) = self.timer.take() {
+    /// Goes on at this time, and not before: one look serves all that has called for one until then.
+    fn sleep(&mut self, until: Instant, ctx: &mut Context<Self>) {
+        if let Some((timer, _)) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        self.timer = Some(ctx.run_later(time, |actor, ctx| {
+        let timer = ctx.run_later(until.saturating_duration_since(Instant::now()), |actor, ctx| {
             actor.timer = None;
-            actor.scan(false, ctx);
-        }));
+            actor.scan(ctx);
+        });
+        self.timer = Some((timer, until));
     }
 
     fn start_attempt(&mut self, leased: Leased, until: Instant, ctx: &mut Context<Self>) {
@@ -255,11 +281,16 @@ impl RevocationDelivery {
         }
         if self.stopping {
             self.finish_stopping();
-        } else if !self.scanning {
-            // Attempts end in swarms: one look serves all that ended in the same moment.
-            self.sleep(AFTER_ATTEMPT, ctx);
-        } else {
-            self.scan_again = true;
+            return;
+        }
+        if self.crowded && self.under_way.len() <= CROWD as usize / 2 {
+            (self.crowded, self.rested_at) = (false, None);
+        }
+        self.again = true;
+        // Attempts end in swarms: one look serves all that ended in the same moment.
+        let soon = Instant::now() + AFTER_ATTEMPT;
+        if !self.scanning && self.timer.as_ref().is_none_or(|(_, at)| *at > soon) {
+            self.sleep(soon, ctx);
         }
     }
 
@@ -290,7 +321,7 @@ impl Handler<Wake> for RevocationDelivery {
     type Result = ();
 
     fn handle(&mut self, Wake: Wake, ctx: &mut Context<Self>) {
-        self.scan(false, ctx);
+        self.wake(ctx);
     }
 }
 
@@ -349,50 +380,10 @@ impl Handler<Stop> for RevocationDelivery {
     }
 }
 
-/// One look at the outbox. Reads first, unless it is known that something is due: an idle node writes nothing.
-async fn look(node: Arc<Node>, lease: String, due: bool) -> Result<Scan, Error> {
-    // Measured before the lease begins, and by a clock that goes on while a process is stopped.
-    let holds_until = Instant::now() + LEASE_HOLDS;
-    let now = node.clock.now();
-    if !due {
-        let sleep = until_next(&node, now).await?;
-        if sleep.is_none_or(|sleep| !sleep.is_zero()) {
-            return Ok(Scan { leased: Vec::new(), full: false, until: holds_until, sleep });
-        }
-    }
-    let (per_peer, lot) = (node.settings.in_flight_per_peer, Lot::new(rand::random()));
-    let (leased, lapsed) = node
-        .store
-        .write(move |tx| {
-            async move {
-                outbox::expire_leases(tx, now).await?;
-                let lapsed = outbox::expire(tx, now).await?;
-                for message in &lapsed {
-                    settle::lapsed(tx, message, now).await?;
-                }
-                let until = now.plus_millis(LEASE_MILLIS);
-                let leased = outbox::lease_due(tx, &lease, now, until, BATCH, per_peer, lot).await?;
-                Ok::<_, Error>((leased, lapsed.len()))
-            }
-            .boxed()
-        })
-        .await?;
-    if lapsed > 0 {
-        tracing::info!(
-            messages = lapsed,
-            "messages were given up: their recipients' nodes did not take them in time"
-        );
-    }
-    let full = leased.len() >= BATCH as usize;
-    // After a full look there is another, whatever is due.
-    let sleep = if full { None } else { until_next(&node, now).await? };
-    Ok(Scan { leased, full, until: holds_until, sleep })
-}
-
-/// How long it is until something is due; nothing may ever be.
-async fn until_next(node: &Node, now: UnixMillis) -> Result<Option<Duration>, Error> {
-    let next = outbox::next_due(&mut *node.store.read().await?).await?;
-    Ok(next.map(|next| Duration::from_millis(u64::try_from(next.since(now)).unwrap_or(0))))
+/// How long nobody looks after a look that `took` so long.
+fn rest(took: Duration, found: usize) -> Duration {
+    let worth = WORTH * u32::try_from(found).unwrap_or(u32::MAX);
+    (took.saturating_sub(worth) * REST).min(LONGEST_REST)
 }
 
 /// One attempt with one row, and the record of its outcome. One that is stopped leaves no record.

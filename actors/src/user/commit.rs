@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use vellum_protocol::KmVersion;
 use vellum_store::slots::{self, Wrapped};
 use vellum_store::users::{self, Keys};
-use vellum_store::{CollectionId, Tx, UserId, blobs, bound_to_keys, collections, outbox, passkeys};
+use vellum_store::{CollectionId, Tx, UserId, blobs, collections, outbox, passkeys};
 
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
@@ -97,11 +97,12 @@ impl Commit {
     async fn commit(&self, tx: &mut Tx, scope: &Scope) -> Result<Committed, Error> {
         let next = self.expected.next();
         // First of all the swap: whoever comes second stops here, with nothing written.
-        if !users::swap_keys(tx, &scope.user, self.expected, &self.keys, next, scope.now).await? {
+        let swapped = users::swap_keys(tx, &scope.user, self.expected, &self.keys, next, scope.now).await?;
+        let Some(swapped) = swapped else {
             let current = load(tx, &scope.user).await?.identity.km_version;
             let conflict = Error::RotationConflict { current };
             return Err(rolled_back_or(tx, self.expected, current, conflict).await?);
-        }
+        };
         for credential in &self.drop_slots {
             slots::delete(tx, &scope.user, credential).await?;
         }
@@ -117,7 +118,7 @@ impl Commit {
         let ignored_collections = self.reseal_collections(tx, scope, next).await?;
         let ignored_slots = self.refill_slots(tx, scope, next).await?;
         // What the old key signed verifies nowhere any more.
-        if bound_to_keys::of_user(tx, &scope.user).await?.anything_queued {
+        if swapped.anything_queued {
             for message in outbox::withdraw_signatures(tx, &scope.user).await? {
                 lapsed(tx, &message, scope.now).await?;
             }

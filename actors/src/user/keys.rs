@@ -31,9 +31,9 @@ impl UserCommand for RegisterKeys {
         node.store
             .write_for(&user.clone(), move |tx| {
                 async move {
-                    let identity = load(tx, &user).await?.identity;
-                    let current = identity.km_version;
-                    if identity.keys == Some(keys) {
+                    let bound = bound_to_keys::of_user(tx, &user).await?.ok_or(Error::NoSuchUser)?;
+                    let current = bound.km_version;
+                    if bound.keys == Some(keys) {
                         return Ok(current);
                     }
                     if let Some(expected) = expected
@@ -42,19 +42,18 @@ impl UserCommand for RegisterKeys {
                         let conflict = Error::RotationConflict { current };
                         return Err(rolled_back_or(tx, expected, current, conflict).await?);
                     }
-                    let bound = bound_to_keys::of_user(tx, &user).await?;
                     let next = match (bound.anything_sealed, expected) {
                         (false, _) => current,
                         (true, Some(_)) => current.next(),
                         // A stale device must not overwrite keys that data depends on.
                         (true, None) => return Err(Error::RotationRequired),
                     };
-                    if !users::swap_keys(tx, &user, current, &keys, next, now).await? {
+                    let Some(swapped) = users::swap_keys(tx, &user, current, &keys, next, now).await? else {
                         return Err(Error::RotationConflict {
                             current: load(tx, &user).await?.identity.km_version,
                         });
-                    }
-                    if identity.keys.is_some() && bound.anything_queued {
+                    };
+                    if bound.keys.is_some() && swapped.anything_queued {
                         // What the old key signed verifies nowhere any more.
                         for message in outbox::withdraw_signatures(tx, &user).await? {
                             lapsed(tx, &message, now).await?;

@@ -1,25 +1,45 @@
-//! What is bound to a user's present keys, over all tables: what is sealed under them, and what they have signed.
+//! A user's present keys with what is bound to them, over all tables.
 
+use sqlx::FromRow;
+use vellum_protocol::KmVersion;
+
+use crate::row::km_version;
 use crate::statement::Statement;
+use crate::users::{self, Keys};
 use crate::{Conn, StoreError, UserId};
 
-/// What a change of keys has to see to.
+/// What a change of keys begins with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BoundToKeys {
-    /// Whether there is anything that nobody could read without the present keys: blobs, metadata of collections, slots.
+    /// The keys, once registered.
+    pub keys: Option<Keys>,
+    /// Their generation.
+    pub km_version: KmVersion,
+    /// Whether there is anything that nobody could read without them: blobs, metadata of collections, slots.
     pub anything_sealed: bool,
-    /// Whether anything waits in the outbox that they have signed or are to sign.
-    pub anything_queued: bool,
 }
 
-/// Looks at all of it at once: each statement is a trip to the connection's thread.
-pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<BoundToKeys, StoreError> {
+#[derive(FromRow)]
+struct BoundRow {
+    signing_key: Option<String>,
+    encryption_key: Option<String>,
+    km_version: i64,
+    sealed: i64,
+}
+
+/// Looks at all of it at once: each statement is a trip to the connection's thread. `None` where there is no such user.
+pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Option<BoundToKeys>, StoreError> {
     let look = Statement::new(
-        "select cast(case when exists (select 1 from blobs where user_id = $1)
+        "select signing_key, encryption_key, km_version,
+                cast(case when exists (select 1 from blobs where user_id = $1)
                             or exists (select 1 from collections where user_id = $1 and metadata_encrypted <> '')
-                            or exists (select 1 from slots where user_id = $1) then 1 else 0 end as bigint),
-                cast(case when exists (select 1 from outbox where user_id = $1) then 1 else 0 end as bigint)",
+                            or exists (select 1 from slots where user_id = $1) then 1 else 0 end as bigint) as sealed
+         from users where id = $1",
     );
-    let (sealed, queued): (i64, i64) = conn.one(look.bind(user)).await?.ok_or(sqlx::Error::RowNotFound)?;
-    Ok(BoundToKeys { anything_sealed: sealed != 0, anything_queued: queued != 0 })
+    let Some(row) = conn.one::<BoundRow>(look.bind(user)).await? else { return Ok(None) };
+    Ok(Some(BoundToKeys {
+        keys: users::keys(row.signing_key.as_deref(), row.encryption_key.as_deref())?,
+        km_version: km_version("users.km_version", row.km_version)?,
+        anything_sealed: row.sealed != 0,
+    }))
 }

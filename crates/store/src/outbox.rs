@@ -20,8 +20,8 @@ pub mod overview;
 use leasing::LapsedRow;
 
 pub use leasing::{
-    Lapsed, Leased, Lot, Outcome, expire, expire_leases, finish, is_leased, lease_due, next_due,
-    release_leases, widen_windows,
+    Lapsed, Leased, Lot, Outcome, Stretch, Wanted, expire, expire_leases, finish, is_leased, lease_due,
+    next_due, release_leases, stretch, widen_windows,
 };
 
 use sqlx::FromRow;

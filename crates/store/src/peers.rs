@@ -25,7 +25,7 @@ pub struct PeerNode {
     pub last_error: Option<String>,
     /// When the last failure was noted.
     pub last_failure_at: Option<UnixMillis>,
-    /// When something was last delivered to it.
+    /// When something was last delivered to it, to ten seconds.
     pub last_delivery_at: Option<UnixMillis>,
     /// Another key than the pinned one, which it shows now. Nothing is exchanged with it meanwhile.
     pub offered_key: Option<SigningKey>,
@@ -264,13 +264,19 @@ pub async fn pause_until(tx: &mut Tx, domain: &str, until: UnixMillis) -> Result
     Ok(())
 }
 
-/// Clears the peer's record: something was delivered to it. A pause that it has asked for stands.
+/// How exactly it is known when something was last delivered to a peer: one that is sent a thousand messages is not written a
+/// thousand times.
+const DELIVERY_MILLIS: i64 = 10_000;
+
+/// Clears the peer's record: something was delivered to it. A pause that it has asked for stands. When it was is known to ten
+/// seconds.
 pub async fn note_delivery(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result<(), StoreError> {
     let update = Statement::new(
         "update peers set failures = 0, retry_at = 0, probed_early = 0, last_error = null, last_delivery_at = $2
-         where domain = $1",
+         where domain = $1 and (failures > 0 or retry_at > 0 or probed_early > 0 or last_error is not null
+             or coalesce(last_delivery_at, 0) <= $3)",
     );
-    tx.change(update.bind(domain).bind(now)).await?;
+    tx.change(update.bind(domain).bind(now).bind(now.plus_millis(-DELIVERY_MILLIS))).await?;
     Ok(())
 }
 

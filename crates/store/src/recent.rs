@@ -26,8 +26,8 @@ use crate::users::User;
 const LONGEST_UNSEEN: Duration = Duration::from_secs(1);
 /// How long after a look the next one is due.
 const LOOK_AFTER: Duration = Duration::from_millis(250);
-/// How many rows of each kind are kept: a bound on memory. A user takes about 500 bytes, a session a little more.
-const MOST_KEPT: usize = 16_384;
+/// How many rows of each kind are kept: a bound on memory. A user with a session and an alias takes about 1.3 KB, so all of them 43 MB.
+const MOST_KEPT: usize = 32_768;
 /// Counters that users share, by chance: with so many, a change hardly ever makes others be read again.
 const COUNTERS: usize = 32_768;
 
@@ -44,8 +44,8 @@ pub(crate) struct Recent(Arc<Kept>);
 struct Kept {
     sessions: Cache<TokenHash, Row<Known>>,
     users: Cache<UserId, Row<User>>,
-    /// By folded alias.
-    aliases: Cache<String, Row<User>>,
+    /// By folded alias: which of `users` it is.
+    aliases: Cache<String, Row<UserId>>,
     /// Of what `sessions` has.
     access: Touches,
     /// Of what `users` and `aliases` have.
@@ -129,7 +129,7 @@ impl Recent {
     }
 
     pub fn user_by_alias(&self, folded: &str) -> Option<Arc<User>> {
-        self.current(&self.0.identities, self.0.aliases.get(folded)?)
+        self.user(&*self.current(&self.0.identities, self.0.aliases.get(folded)?)?)
     }
 
     /// To be called before a read of this part of somebody, if its outcome is to be kept.
@@ -157,9 +157,11 @@ impl Recent {
         }
     }
 
-    pub fn keep_alias(&self, before: Before, folded: &str, user: &Arc<User>) {
-        if let Some(row) = self.row(&self.0.identities, before, &user.id, user) {
-            self.0.aliases.insert(folded.to_owned(), row);
+    /// Keeps a user that was read by alias, under both names.
+    pub fn keep_alias(&self, before: Before, folded: String, user: &Arc<User>) {
+        self.keep_user(before, user);
+        if let Some(row) = self.row(&self.0.identities, before, &user.id, &Arc::new(user.id.clone())) {
+            self.0.aliases.insert(folded, row);
         }
     }
 

@@ -6,6 +6,7 @@ use vellum_protocol::UnixMillis;
 use crate::conn::{Affected, on};
 use crate::recent::Part;
 use crate::statement::Statement;
+use crate::users::{User, UserRow, user_columns};
 use crate::{Conn, SessionId, StoreError, Tx, UserId};
 
 /// SHA-256 of a session token.
@@ -35,7 +36,7 @@ pub struct Session {
 pub struct Known {
     /// The session.
     pub session: Session,
-    /// What the user's roles allow.
+    /// What the user's roles allow, in alphabetical order.
     pub permissions: Vec<String>,
 }
 
@@ -64,6 +65,37 @@ impl From<SessionRow> for Session {
     }
 }
 
+#[derive(FromRow)]
+struct KnownRow {
+    session_id: SessionId,
+    signed_in_at: i64,
+    last_used_at: i64,
+    expires_at: i64,
+    user_agent: Option<String>,
+    ip: Option<String>,
+    permissions: Option<String>,
+    #[sqlx(flatten)]
+    user: UserRow,
+}
+
+impl KnownRow {
+    fn read(self) -> Result<(Known, User), StoreError> {
+        let session = Session {
+            id: self.session_id,
+            user_id: self.user.id.clone(),
+            created_at: UnixMillis(self.signed_in_at),
+            last_used_at: UnixMillis(self.last_used_at),
+            expires_at: UnixMillis(self.expires_at),
+            user_agent: self.user_agent,
+            ip: self.ip,
+        };
+        let mut permissions: Vec<_> =
+            self.permissions.iter().flat_map(|held| held.split(' ')).map(str::to_owned).collect();
+        permissions.sort_unstable();
+        Ok((Known { session, permissions }, self.user.try_into()?))
+    }
+}
+
 /// Stores a new session under the hash of its token.
 pub async fn insert(tx: &mut Tx, session: &Session, token: &TokenHash) -> Result<(), StoreError> {
     let insert = Statement::new(
@@ -76,18 +108,22 @@ pub async fn insert(tx: &mut Tx, session: &Session, token: &TokenHash) -> Result
     Ok(())
 }
 
-/// The session with this token that has not ended at `now`.
+/// The session with this token that has not ended at `now`, and whose it is: what every request has to know, in one query.
 pub async fn by_token(
     conn: &mut Conn,
     token: &TokenHash,
     now: UnixMillis,
-) -> Result<Option<Session>, StoreError> {
-    let row: Option<SessionRow> = on!(conn, c => sqlx::query_as(
-        "select id, user_id, created_at, last_used_at, expires_at, user_agent, ip from sessions
-         where token_hash = $1 and expires_at > $2"
-    )
-    .bind(token.as_slice()).bind(now.0).fetch_optional(c).await)?;
-    Ok(row.map(Session::from))
+) -> Result<Option<(Known, User)>, StoreError> {
+    let select = Statement::new(concat!(
+        "select s.id as session_id, s.created_at as signed_in_at, s.last_used_at, s.expires_at, s.user_agent, s.ip,
+             (select string_agg(held.permission_id, ' ') from
+                  (select distinct p.permission_id from role_permissions p join user_roles r on r.role_id = p.role_id
+                   where r.user_id = s.user_id) as held) as permissions, ",
+        user_columns!(),
+        " from sessions s join users u on u.id = s.user_id where s.token_hash = $1 and s.expires_at > $2"
+    ));
+    let row: Option<KnownRow> = conn.one(select.bind(token).bind(now)).await?;
+    row.map(KnownRow::read).transpose()
 }
 
 /// Moves the end of a user's session that still runs at `now`.

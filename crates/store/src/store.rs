@@ -14,7 +14,7 @@ use crate::sessions::{self, Known, TokenHash};
 use crate::signals::Signals;
 use crate::sqlite::{self, Sqlite};
 use crate::users::{self, User};
-use crate::{Concern, StoreError, TxFuture, UserId, roles};
+use crate::{Concern, StoreError, TxFuture, UserId};
 
 /// A node's database. Clones are handles to the same one.
 #[derive(Clone)]
@@ -101,13 +101,14 @@ impl Store {
         if let Some(known) = recent.and_then(|recent| recent.session(token)) {
             return Ok((known.session.expires_at > now).then_some(known));
         }
-        let before = recent.map(|recent| recent.before(Part::Access));
-        let mut conn = self.read().await?;
-        let Some(session) = sessions::by_token(&mut conn, token, now).await? else { return Ok(None) };
-        let permissions = roles::permissions_of_user(&mut conn, &session.user_id).await?;
-        let known = Arc::new(Known { session, permissions });
-        if let (Some(recent), Some(before)) = (recent, before) {
-            recent.keep_session(before, token, &known);
+        let before = recent.map(|recent| (recent.before(Part::Access), recent.before(Part::Identity)));
+        let Some((known, user)) = sessions::by_token(&mut *self.read().await?, token, now).await? else {
+            return Ok(None);
+        };
+        let known = Arc::new(known);
+        if let (Some(recent), Some((access, identity))) = (recent, before) {
+            recent.keep_session(access, token, &known);
+            recent.keep_user(identity, &Arc::new(user));
         }
         Ok(Some(known))
     }
@@ -142,7 +143,7 @@ impl Store {
         let before = recent.map(|recent| recent.before(Part::Identity));
         let user = users::by_alias(&mut *self.read().await?, alias).await?.map(Arc::new);
         if let (Some(recent), Some(before), Some(user)) = (recent, before, &user) {
-            recent.keep_alias(before, &folded, user);
+            recent.keep_alias(before, folded, user);
         }
         Ok(user)
     }

@@ -81,8 +81,8 @@ pub fn fold_email(email: &str) -> String {
 }
 
 #[derive(FromRow)]
-struct UserRow {
-    id: UserId,
+pub(crate) struct UserRow {
+    pub id: UserId,
     email: String,
     first_name: Option<String>,
     last_name: Option<String>,
@@ -99,16 +99,9 @@ impl TryFrom<UserRow> for User {
     type Error = StoreError;
 
     fn try_from(row: UserRow) -> Result<Self, StoreError> {
-        let keys = match (row.signing_key, row.encryption_key) {
-            (Some(signing), Some(encryption)) => Some(Keys {
-                signing: signing_key("users.signing_key", &signing)?,
-                encryption: encryption_key("users.encryption_key", &encryption)?,
-            }),
-            _ => None,
-        };
         let identity = Identity {
             alias: read_optional("users.alias", row.alias.as_deref(), Alias::parse)?,
-            keys,
+            keys: keys(row.signing_key.as_deref(), row.encryption_key.as_deref())?,
             km_version: km_version("users.km_version", row.km_version)?,
         };
         Ok(Self {
@@ -124,13 +117,27 @@ impl TryFrom<UserRow> for User {
     }
 }
 
+/// Both keys, or none.
+pub(crate) fn keys(signing: Option<&str>, encryption: Option<&str>) -> Result<Option<Keys>, StoreError> {
+    let Some((signing, encryption)) = signing.zip(encryption) else { return Ok(None) };
+    Ok(Some(Keys {
+        signing: signing_key("users.signing_key", signing)?,
+        encryption: encryption_key("users.encryption_key", encryption)?,
+    }))
+}
+
+/// The columns of a [`UserRow`], of a user named `u`.
+macro_rules! user_columns {
+    () => {
+        "u.id, u.email, u.first_name, u.last_name, u.picture, u.alias, u.signing_key, u.encryption_key, \
+         u.km_version, u.created_at, u.updated_at"
+    };
+}
+pub(crate) use user_columns;
+
 macro_rules! select_user {
     ($($rest:expr),+) => {
-        concat!(
-            "select id, email, first_name, last_name, picture, alias, signing_key, encryption_key, km_version, ",
-            "created_at, updated_at from users ",
-            $($rest),+
-        )
+        concat!("select ", user_columns!(), " from users u ", $($rest),+)
     };
 }
 
@@ -242,8 +249,15 @@ pub async fn set_alias(tx: &mut Tx, id: &UserId, alias: &Alias, now: UnixMillis)
     Ok(())
 }
 
+/// Keys that have been swapped.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Swapped {
+    /// Whether anything waits in the outbox that the old ones have signed or were to sign.
+    pub anything_queued: bool,
+}
+
 /// Compare-and-swap of the keys: they become `keys` and the version `next` only if the version is still
-/// `expected`. Tells whether that was so.
+/// `expected`. `None` says that it is not.
 pub async fn swap_keys(
     tx: &mut Tx,
     id: &UserId,
@@ -251,7 +265,7 @@ pub async fn swap_keys(
     keys: &Keys,
     next: KmVersion,
     now: UnixMillis,
-) -> Result<bool, StoreError> {
+) -> Result<Option<Swapped>, StoreError> {
     tx.touch(id, Part::Identity);
     let mut expected = expected;
     if planted(Defect::NoCompareAndSwap) {
@@ -259,10 +273,12 @@ pub async fn swap_keys(
     }
     let swap = Statement::new(
         "update users set signing_key = $3, encryption_key = $4, km_version = $5, updated_at = $6
-         where id = $1 and km_version = $2",
+         where id = $1 and km_version = $2
+         returning cast(case when exists (select 1 from outbox where user_id = $1) then 1 else 0 end as bigint)",
     );
     let swap = swap.bind(id).bind(expected).bind(keys.signing.to_base64()).bind(keys.encryption.to_base64());
-    Ok(tx.change(swap.bind(next).bind(now)).await? == 1)
+    let swapped: Vec<(i64,)> = tx.change_returning(swap.bind(next).bind(now)).await?;
+    Ok(swapped.first().map(|(queued,)| Swapped { anything_queued: *queued != 0 }))
 }
 
 /// Clears the keys and sets the version back to the first: the user's part of a reset.

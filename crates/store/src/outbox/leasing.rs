@@ -89,18 +89,58 @@ impl Lot {
     }
 }
 
-/// The peers that anything is queued for and that may be tried, as far as operators and keys are concerned.
-/// It steps from one domain to the next through the index and touches no row between, so a hundred thousand
+/// The peers that have something in the outbox, from the first whose domain comes after one up to another, of which `''` stands
+/// for no bound. A look goes through them a stretch at a time, so that it is over soon however many there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Stretch {
+    after: String,
+    last: String,
+    peers: u32,
+}
+
+impl Stretch {
+    /// The last of its peers, if there are more behind it: the next stretch begins there.
+    #[must_use]
+    pub fn last(&self) -> Option<&str> {
+        (!self.last.is_empty()).then_some(self.last.as_str())
+    }
+
+    /// How many peers it has.
+    #[must_use]
+    pub fn peers(&self) -> u32 {
+        self.peers
+    }
+}
+
+/// The next so many `peers` after this domain (`""`: from the beginning).
+pub async fn stretch(conn: &mut Conn, after: &str, peers: u32) -> Result<Stretch, StoreError> {
+    let walk = Statement::new(
+        "with recursive domains(domain, n) as (
+             select min(peer_domain), cast(1 as bigint) from outbox where peer_domain > $1
+             union all
+             select (select min(o.peer_domain) from outbox o where o.peer_domain > d.domain), d.n + 1
+             from domains d where d.domain is not null and d.n <= $2
+         )
+         select domain, n from domains where domain is not null order by n desc limit 2",
+    );
+    let ends: Vec<(String, i64)> = conn.all(walk.bind(after).bind(i64::from(peers))).await?;
+    let number = ends.first().map_or(0, |(_, n)| u32::try_from(*n).unwrap_or(u32::MAX));
+    // One more than asked for says that there are more; the one before it is the last.
+    let last = ends.into_iter().nth(1).filter(|_| number > peers).map(|(domain, _)| domain);
+    Ok(Stretch { after: after.to_owned(), last: last.unwrap_or_default(), peers: number.min(peers) })
+}
+
+/// The peers of a stretch, from `$after` to `$upto`, that anything may be queued for and that may be tried, as far as operators and keys
+/// are concerned. It steps from one domain to the next through the index and touches no row between, so a hundred thousand
 /// rows for one peer cost as much as one.
 macro_rules! with_open_peers {
-    ($($rest:literal),+) => {
+    (after $after:literal, upto $upto:literal, $($rest:literal),+) => {
         concat!(
             "with recursive domains(domain) as (
-                 select min(peer_domain) from outbox where state = 'queued'
+                 select min(peer_domain) from outbox where peer_domain > ", $after, "
                  union all
-                 select (select min(o.peer_domain) from outbox o
-                          where o.state = 'queued' and o.peer_domain > d.domain)
-                 from domains d where d.domain is not null
+                 select (select min(o.peer_domain) from outbox o where o.peer_domain > d.domain)
+                 from domains d where d.domain is not null and (", $upto, " = '' or d.domain < ", $upto, ")
              ),
              open_peers as materialized (
                  select d.domain, coalesce(p.failures, 0) as failures,
@@ -116,30 +156,32 @@ macro_rules! with_open_peers {
     };
 }
 
-/// Leases what [`lease_due`] is to lease, of the rows that `$chosen` names.
+/// Leases what [`lease_due`] is to lease, of the rows that `$chosen` names. Rows that are leased stay in the indexes of what is to be
+/// sent, so that leasing moves nothing there; of one peer they are as many as it has places, and are stepped over.
 macro_rules! lease {
     ($chosen:literal) => {
-        concat!(with_open_peers!(
+        concat!(with_open_peers!(after "$7", upto "$8",
         ", counted as materialized (
              select p.domain, case when p.failures > 0 then 1 else $5 end
                         - (select count(*) from outbox b
-                            where b.state = 'delivering' and b.peer_domain = p.domain) as places
+                            where b.lease_until is not null and b.peer_domain = p.domain) as places
              from open_peers p where p.retry_at <= $2
          ),
          turns(domain, places, user_turn, step) as (
              select c.domain, c.places, coalesce(
                         (select substr(o.user_id, 25) from outbox o
-                          where o.state = 'queued' and o.peer_domain = c.domain and substr(o.user_id, 25) >= $6
+                          where o.next_attempt_at is not null and o.state = 'queued' and o.peer_domain = c.domain
+                            and substr(o.user_id, 25) >= $6
                           order by substr(o.user_id, 25) limit 1),
                         (select substr(o.user_id, 25) from outbox o
-                          where o.state = 'queued' and o.peer_domain = c.domain
+                          where o.next_attempt_at is not null and o.state = 'queued' and o.peer_domain = c.domain
                           order by substr(o.user_id, 25) limit 1)),
                     1
              from counted c where c.places > 0
              union all
              select t.domain, t.places,
                     (select substr(o.user_id, 25) from outbox o
-                      where o.state = 'queued' and o.peer_domain = t.domain
+                      where o.next_attempt_at is not null and o.state = 'queued' and o.peer_domain = t.domain
                         and substr(o.user_id, 25) > t.user_turn
                       order by substr(o.user_id, 25) limit 1),
                     t.step + 1
@@ -150,7 +192,7 @@ macro_rules! lease {
                     (select f.id from outbox f
                       where f.state = 'queued' and f.peer_domain = t.domain
                         and substr(f.user_id, 25) = t.user_turn and f.next_attempt_at <= $2 and f.expires_at > $2
-                      order by f.next_attempt_at, f.id limit 1) as id
+                      order by f.next_attempt_at, f.id || '' limit 1) as id
              from turns t where t.user_turn is not null
              union all
              select c.domain, c.places, $5 + 1, o.id
@@ -176,22 +218,30 @@ macro_rules! lease {
     };
 }
 
-/// Leases what is due at `now`, at most `limit` rows and `per_peer` at once to one peer, counting those
-/// already under way. Peers take turns: each one's first due row comes before any one's second. So do the
-/// users with rows for one peer, beginning with the one whom `lot` hits: whoever has a hundred thousand rows
+/// What a look at the outbox is to lease.
+#[derive(Debug, Clone)]
+pub struct Wanted {
+    /// What is due then.
+    pub now: UnixMillis,
+    /// When the leases end.
+    pub until: UnixMillis,
+    /// So many rows at most.
+    pub limit: u32,
+    /// So many at once to one peer, counting those already under way.
+    pub per_peer: u32,
+    /// With whom of the users with rows for one peer it begins.
+    pub lot: Lot,
+    /// Which peers it looks at.
+    pub stretch: Stretch,
+}
+
+/// Leases what is `wanted`, with `lease` for the leases' word. Peers take turns: each one's first due row comes before any one's second. So do the
+/// users with rows for one peer, beginning with the one whom the lot hits: whoever has a hundred thousand rows
 /// there has one turn like everybody, and what places are left. A peer with failures on its record gets a
 /// single probe. Nothing goes to a peer that is blocked, paused, or shows
 /// another key than the pinned one.
-pub async fn lease_due(
-    tx: &mut Tx,
-    lease: &str,
-    now: UnixMillis,
-    until: UnixMillis,
-    limit: u32,
-    per_peer: u32,
-    lot: Lot,
-) -> Result<Vec<Leased>, StoreError> {
-    let until = if planted(Defect::NoLeaseExpiry) { UnixMillis(i64::MAX) } else { until };
+pub async fn lease_due(tx: &mut Tx, lease: &str, wanted: &Wanted) -> Result<Vec<Leased>, StoreError> {
+    let until = if planted(Defect::NoLeaseExpiry) { UnixMillis(i64::MAX) } else { wanted.until };
     // Rows that another node is about to take are passed over instead of waited for.
     let text = per_engine!(tx,
         sqlite: lease!("select id from due where turn <= places order by turn, id limit $4"),
@@ -202,11 +252,13 @@ pub async fn lease_due(
     );
     let rows: Vec<LeasedRow> = on!(tx, c => sqlx::query_as(text)
     .bind(lease)
-    .bind(now.0)
+    .bind(wanted.now.0)
     .bind(until.0)
-    .bind(i64::from(limit))
-    .bind(i64::from(per_peer))
-    .bind(lot.0)
+    .bind(i64::from(wanted.limit))
+    .bind(i64::from(wanted.per_peer))
+    .bind(&wanted.lot.0)
+    .bind(&wanted.stretch.after)
+    .bind(&wanted.stretch.last)
     .fetch_all(c)
     .await)?;
     let mut leased = Vec::with_capacity(rows.len());
@@ -214,7 +266,7 @@ pub async fn lease_due(
         let id = row.id.clone();
         match Leased::try_from(row) {
             Ok(row) => leased.push(row),
-            Err(unreadable) => set_aside(tx, &id, &unreadable, now).await?,
+            Err(unreadable) => set_aside(tx, &id, &unreadable, wanted.now).await?,
         }
     }
     Ok(leased)
@@ -312,7 +364,7 @@ pub async fn finish(
 pub async fn expire_leases(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
     Ok(on!(tx, c => sqlx::query(
         "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
-         where state = 'delivering' and lease_until <= $1"
+         where lease_until is not null and lease_until <= $1"
     )
     .bind(now.0).execute(c).await.map(Affected::from))?
     .rows_affected())
@@ -324,7 +376,7 @@ pub async fn release_leases(tx: &mut Tx, prefix: &str) -> Result<u64, StoreError
     displaced_leases::release(tx, prefix).await?;
     Ok(on!(tx, c => sqlx::query(
         "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
-         where state = 'delivering' and substr(lease_holder, 1, length($1)) = $1"
+         where lease_until is not null and substr(lease_holder, 1, length($1)) = $1"
     )
     .bind(prefix).execute(c).await.map(Affected::from))?
     .rows_affected())
@@ -377,7 +429,7 @@ impl TryFrom<LapsedRow> for Lapsed {
 /// other messages go, and are returned so that what they were part of can be undone.
 pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreError> {
     on!(tx, c => sqlx::query(
-        "delete from outbox where state = 'queued' and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'
+        "delete from outbox where state = 'queued' and next_attempt_at is not null and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'
            and exists (
                select 1 from friendships f where f.user_id = outbox.user_id and f.friend_handle = outbox.peer_handle)"
     )
@@ -385,11 +437,11 @@ pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreEr
     on!(tx, c => sqlx::query(
         "update outbox set state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
              next_attempt_at = null
-         where state = 'queued' and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'"
+         where state = 'queued' and next_attempt_at is not null and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'"
     )
     .bind(now.0).execute(&mut *c).await.map(Affected::from))?;
     let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
-        "delete from outbox where state = 'queued' and expires_at <= $1
+        "delete from outbox where state = 'queued' and next_attempt_at is not null and expires_at <= $1
          returning user_id, peer_handle, message_type, subject, maybe_arrived, voids_revocation"
     )
     .bind(now.0).fetch_all(&mut *c).await)?;
@@ -411,17 +463,18 @@ pub async fn widen_windows(tx: &mut Tx, domain: &str, window_millis: i64) -> Res
 /// When something has to be done next: an attempt, a lease's end, a window's end. `None` while nothing
 /// is under way.
 pub async fn next_due(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreError> {
-    let (at,): (Option<i64>,) = on!(conn, c => sqlx::query_as(with_open_peers!(
+    let (at,): (Option<i64>,) = on!(conn, c => sqlx::query_as(with_open_peers!(after "''", upto "''",
         ", first_due as materialized (
              select p.retry_at,
                     (select min(o.next_attempt_at) from outbox o
-                      where o.state = 'queued' and o.peer_domain = p.domain) as row_at
+                      where o.state = 'queued' and o.peer_domain = p.domain
+                        and o.next_attempt_at is not null) as row_at
              from open_peers p
          )
          select min(due) from (
              select min(case when retry_at > row_at then retry_at else row_at end) as due from first_due
-             union all select min(lease_until) from outbox where state = 'delivering'
-             union all select min(expires_at) from outbox where state = 'queued'
+             union all select min(lease_until) from outbox where lease_until is not null
+             union all select min(expires_at) from outbox where state = 'queued' and next_attempt_at is not null
          ) as times"
     ))
     .fetch_one(c).await)?;

@@ -53,7 +53,7 @@ async fn carry_out(tx: &mut Tx, user: &UserId, n: usize, does: Does) -> Result<K
         return Err(StoreError::Schema(format!("refused {n}")));
     }
     let keys: Keys = keys(u8::try_from(n % 200).unwrap() + 1);
-    assert!(users::swap_keys(tx, user, current, &keys, current.next(), T0).await?);
+    assert!(users::swap_keys(tx, user, current, &keys, current.next(), T0).await?.is_some());
     blobs::put(tx, user, "preferences", &format!("sealed {n}"), "", current.next(), T0).await?;
     match does {
         Does::Changes | Does::RefusesAtOnce => {}

@@ -6,10 +6,10 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use sqlx::{Connection, SqliteConnection};
 use vellum_protocol::{MessageType, UnixMillis};
-use vellum_store::outbox::{self, Lapsed, Leased, Lot, Outcome, State};
+use vellum_store::outbox::{self, Lapsed, Leased, Lot, Outcome, State, Wanted};
 use vellum_store::peers;
 
-use crate::support::{Db, NEVER, T0, envelope, handle, t};
+use crate::support::{Db, NEVER, T0, envelope, handle, t, wanted};
 
 fn per_domain(leased: &[Leased]) -> HashMap<String, usize> {
     let mut counts = HashMap::new();
@@ -96,6 +96,34 @@ async fn users_take_turns_at_one_peer_however_much_one_of_them_has_queued() {
 }
 
 #[tokio::test]
+async fn stretches_cover_every_peer_once_and_a_look_leases_for_no_other() {
+    let db = Db::new().await;
+    for domain in ["a.example", "b.example", "c.example", "d.example", "e.example"] {
+        queue_many(&db, domain, 2, 0).await;
+    }
+    // One that waits for its owner alone is in the way of nobody.
+    let user = db.user("somebody@example.org").await;
+    db.write(move |tx| {
+        async move { outbox::await_signature(tx, &user, &handle("friend@bb.example"), T0).await }.boxed()
+    })
+    .await;
+    let (mut after, mut seen) = (String::new(), Vec::new());
+    loop {
+        let stretch = outbox::stretch(&mut db.store.read().await.unwrap(), &after, 2).await.unwrap();
+        let (last, peers) = (stretch.last().map(str::to_owned), stretch.peers());
+        let leased = db.lease_wanted("x:1", Wanted { stretch, ..wanted(t(100)) }).await;
+        let mut domains: Vec<_> = per_domain(&leased).into_iter().collect();
+        domains.sort();
+        seen.push((peers, domains));
+        let Some(last) = last else { break };
+        after = last;
+    }
+    let two = |domain: &str| (domain.to_owned(), 2);
+    let (first, last) = (vec![two("a.example"), two("b.example")], vec![two("d.example"), two("e.example")]);
+    assert_eq!(seen, [(2, first), (2, vec![two("c.example")]), (2, last)]);
+}
+
+#[tokio::test]
 async fn every_lot_begins_with_somebody_and_each_user_is_somebodys_first() {
     let db = Db::new().await;
     let mut users = Vec::new();
@@ -107,10 +135,7 @@ async fn every_lot_begins_with_somebody_and_each_user_is_somebodys_first() {
     let mut firsts = std::collections::HashSet::new();
     for lot in 0..64 {
         let lot = Lot::new(lot << 42);
-        let leased = db.write(move |tx| {
-            async move { outbox::lease_due(tx, "x:1", T0, t(60_000), 9, 1, lot).await }.boxed()
-        });
-        let leased = leased.await;
+        let leased = db.lease_wanted("x:1", Wanted { per_peer: 1, lot, ..wanted(T0) }).await;
         assert_eq!(leased.len(), 1);
         firsts.insert(leased[0].user_id.clone());
         release(&db, "x:").await;

@@ -120,7 +120,8 @@ async fn open(db: &Db, user: &UserId, token: u8) -> Session {
 }
 
 async fn holder(db: &Db, token: u8, now: i64) -> Option<Session> {
-    sessions::by_token(&mut db.store.read().await.unwrap(), &[token; 32], t(now)).await.unwrap()
+    let found = sessions::by_token(&mut db.store.read().await.unwrap(), &[token; 32], t(now)).await.unwrap();
+    found.map(|(known, _)| known.session)
 }
 
 #[tokio::test]

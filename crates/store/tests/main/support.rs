@@ -7,12 +7,18 @@ use vellum_protocol::{
     UnixMillis,
 };
 use vellum_store::friendships::Peer;
-use vellum_store::outbox::{self, Leased, Lot, Outcome, PendingRevocation};
+use vellum_store::outbox::{self, Leased, Lot, Outcome, PendingRevocation, Stretch, Wanted};
 use vellum_store::users::{self, Keys, NewUser};
 use vellum_store::{OutboxId, Store, StoreError, Tx, TxFuture, UserId};
 
 /// When the tests take place.
 pub const T0: UnixMillis = UnixMillis(1_700_000_000_000);
+/// All that is due, for whichever peer.
+pub fn wanted(now: UnixMillis) -> Wanted {
+    let (lot, stretch) = (Lot::new(0), Stretch::default());
+    Wanted { now, until: now.plus_millis(60_000), limit: 100, per_peer: 100, lot, stretch }
+}
+
 /// A time after everything.
 pub const NEVER: UnixMillis = UnixMillis(4_000_000_000_000);
 
@@ -141,11 +147,11 @@ impl Db {
         now: UnixMillis,
         per_peer: u32,
     ) -> Vec<Leased> {
-        let until = now.plus_millis(60_000);
-        self.write(move |tx| {
-            async move { outbox::lease_due(tx, word, now, until, limit, per_peer, Lot::new(0)).await }.boxed()
-        })
-        .await
+        self.lease_wanted(word, Wanted { limit, per_peer, ..wanted(now) }).await
+    }
+
+    pub async fn lease_wanted(&self, word: &'static str, wanted: Wanted) -> Vec<Leased> {
+        self.write(move |tx| async move { outbox::lease_due(tx, word, &wanted).await }.boxed()).await
     }
 
     /// The one row that is due.

@@ -23,6 +23,7 @@ async fn swap(db: &Db, user: &UserId, expected: i64, seed: u8) -> bool {
         async move { users::swap_keys(tx, &user, expected, &keys(seed), expected.next(), t(1)).await }.boxed()
     })
     .await
+    .is_some()
 }
 
 #[tokio::test]
