@@ -1,0 +1,132 @@
+//! One look at a stretch of the outbox: what is over is closed, what is due is leased. When and where to look is the delivery's
+//! business; this is one transaction and what it gives.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use tokio::time::Instant;
+use vellum_protocol::UnixMillis;
+use vellum_store::Tx;
+use vellum_store::outbox::{self, Leased, Lot, Stretch, Wanted};
+
+use super::settle;
+use crate::Error;
+use crate::node::Node;
+
+/// Rows leased in one transaction.
+pub(super) const BATCH: u32 = 256;
+/// Peers looked at in one, at least. With the places that each of them has they make a batch.
+const FEWEST_PEERS: u32 = 16;
+/// How long a lease holds. An attempt fetches at most two documents (10 s each) and posts (15 s).
+const LEASE_MILLIS: i64 = 60_000;
+/// What of that an attempt may use.
+const LEASE_HOLDS: Duration = Duration::from_secs(50);
+
+/// Where to look, and what is known before.
+pub(super) struct Look {
+    /// The word of the leases.
+    pub lease: String,
+    /// The peers whose domains come after this one; after `""` come all, and what is over is closed.
+    pub after: String,
+    /// Whether something is known to be due. Else a look from the beginning reads first: an idle node writes nothing.
+    pub due: bool,
+    /// How many rows may be under way to one peer.
+    pub per_peer: u32,
+    /// Whether there will be another round in any case, so that nobody has to know when the next thing is due.
+    pub again: bool,
+}
+
+/// What a look has found.
+pub(super) struct Scan {
+    pub leased: Vec<Leased>,
+    /// How many peers were looked at.
+    pub peers: u32,
+    /// How long the database was at work for it.
+    pub took: Duration,
+    /// Until when what is leased may be sent.
+    pub until: Instant,
+    pub next: Next,
+}
+
+/// Where to go on.
+pub(super) enum Next {
+    /// With the peers after this domain.
+    After(String),
+    /// All have been looked at. The next thing is due in this time; `None` when nothing is, or nobody asked.
+    Round(Option<Duration>),
+}
+
+impl Look {
+    pub async fn run(self, node: Arc<Node>) -> Result<Scan, Error> {
+        // Measured before the lease begins, and by a clock that goes on while a process is stopped.
+        let until = Instant::now() + LEASE_HOLDS;
+        let now = node.clock.now();
+        let mut took = Duration::ZERO;
+        if self.after.is_empty() && !self.due {
+            let sleep = until_next(&node, now, &mut took).await?;
+            if sleep.is_none_or(|sleep| !sleep.is_zero()) {
+                return Ok(Scan { leased: Vec::new(), peers: 0, took, until, next: Next::Round(sleep) });
+            }
+        }
+        let again = self.again;
+        let (leased, stretch, leasing) = self.lease(&node, now).await?;
+        let next = match stretch.last() {
+            Some(last) => Next::After(last.to_owned()),
+            None if again || is_full(&leased) => Next::Round(None),
+            None => Next::Round(until_next(&node, now, &mut took).await?),
+        };
+        Ok(Scan { leased, peers: stretch.peers(), took: took + leasing, until, next })
+    }
+
+    /// Leases what is due. Gives also whom it has looked at, and how long that took.
+    async fn lease(self, node: &Node, now: UnixMillis) -> Result<(Vec<Leased>, Stretch, Duration), Error> {
+        let Self { lease, after, per_peer, .. } = self;
+        let (lot, peers) = (Lot::new(rand::random()), FEWEST_PEERS.max(BATCH / per_peer.max(1)));
+        node.store
+            .write(move |tx| {
+                async move {
+                    let begun = Instant::now();
+                    if after.is_empty() {
+                        close_what_is_over(tx, now).await?;
+                    }
+                    let stretch = outbox::stretch(tx, &after, peers).await?;
+                    let until = now.plus_millis(LEASE_MILLIS);
+                    let wanted = Wanted { now, until, limit: BATCH, per_peer, lot, stretch };
+                    let leased = outbox::lease_due(tx, &lease, &wanted).await?;
+                    Ok((leased, wanted.stretch, begun.elapsed()))
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
+/// Puts rows whose lease has ended back into the queue, and gives up what its recipients' nodes did not take in time.
+async fn close_what_is_over(tx: &mut Tx, now: UnixMillis) -> Result<(), Error> {
+    outbox::expire_leases(tx, now).await?;
+    let lapsed = outbox::expire(tx, now).await?;
+    for message in &lapsed {
+        settle::lapsed(tx, message, now).await?;
+    }
+    if !lapsed.is_empty() {
+        tracing::info!(
+            messages = lapsed.len(),
+            "messages are given up: their recipients' nodes did not take them in time"
+        );
+    }
+    Ok(())
+}
+
+/// How long it is until something is due; nothing may ever be. Adds how long it took to find out.
+async fn until_next(node: &Node, now: UnixMillis, took: &mut Duration) -> Result<Option<Duration>, Error> {
+    let begun = Instant::now();
+    let next = outbox::next_due(&mut *node.store.read().await?).await?;
+    *took += begun.elapsed();
+    Ok(next.map(|next| Duration::from_millis(u64::try_from(next.since(now)).unwrap_or(0))))
+}
+
+/// Whether that is as much as one look may take: there may be more that is due.
+pub(super) fn is_full(leased: &[Leased]) -> bool {
+    leased.len() >= BATCH as usize
+}
