@@ -167,7 +167,7 @@ async fn a_recipient_that_does_not_exist_is_final_and_a_new_signature_starts_ove
 #[tokio::test]
 async fn a_discarded_revocation_is_gone_and_its_attempt_is_stopped() {
     let (node, peer) =
-        (TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "300")]).await, Peer::start().await);
+        (TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "1500")]).await, Peer::start().await);
     let (ann, bob) = reset_with_friend(&node, &peer).await;
     peer.set_mood(Mood::Hangs);
     let result = &ann.flush(std::slice::from_ref(&bob.handle)).await[0];

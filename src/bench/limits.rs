@@ -11,9 +11,7 @@ use futures_util::FutureExt;
 use vellum_actors::Clock;
 use vellum_protocol::{KmVersion, SigningSecret, UnixMillis};
 use vellum_store::audit::Entry;
-use vellum_store::{
-    AuditId, Store, StoreError, Tx, audit, blobs, bound_to_keys, collections, passkeys, slots, users,
-};
+use vellum_store::{AuditId, Store, StoreError, Tx, audit, blobs, bound_to_keys, collections, slots, users};
 
 use super::seed::{self, Account, BLOBS, SLOTS};
 
@@ -63,8 +61,7 @@ impl Change {
         let metadata = self.collections.iter().map(String::as_str);
         let resealed: Vec<_> = self.account.collections.iter().zip(metadata).collect();
         collections::reseal_all(tx, id, &resealed, next, now).await?;
-        passkeys::credential_ids(tx, id).await?;
-        slots::put_all(tx, id, &self.slots.iter().collect::<Vec<_>>(), next, now).await
+        slots::put_all(tx, id, &self.slots, next, now).await.map(drop)
     }
 
     /// The statements that the node's command runs, in its order.

@@ -235,7 +235,7 @@ async fn furnish(
             last_used_at: None,
         };
         passkeys::insert(tx, &passkey).await?;
-        slots::put_all(tx, &account.id, &[&slot(account, number)], version, now).await?;
+        slots::put(tx, &account.id, &slot(account, number), version, now).await?;
     }
     Ok(())
 }

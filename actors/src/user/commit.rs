@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use vellum_protocol::KmVersion;
 use vellum_store::slots::{self, Wrapped};
 use vellum_store::users::{self, Keys};
-use vellum_store::{CollectionId, Tx, UserId, blobs, collections, outbox, passkeys};
+use vellum_store::{CollectionId, Tx, UserId, blobs, collections, outbox};
 
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
@@ -141,14 +141,15 @@ impl Commit {
     }
 
     async fn refill_slots(&self, tx: &mut Tx, scope: &Scope, next: KmVersion) -> Result<Vec<String>, Error> {
-        if self.slots.is_empty() {
-            return Ok(Vec::new());
-        }
-        let passkeys = passkeys::credential_ids(tx, &scope.user).await?;
-        let (held, ignored): (Vec<_>, Vec<_>) =
-            self.slots.iter().partition(|wrapped| passkeys.contains(&wrapped.credential_id));
-        slots::put_all(tx, &scope.user, &held, next, scope.now).await?;
-        Ok(ignored.into_iter().map(|wrapped| wrapped.credential_id.clone()).collect())
+        let filled = slots::put_all(tx, &scope.user, &self.slots, next, scope.now).await?;
+        let filled: HashSet<&String> = filled.iter().collect();
+        Ok(self
+            .slots
+            .iter()
+            .map(|one| &one.credential_id)
+            .filter(|id| !filled.contains(id))
+            .cloned()
+            .collect())
     }
 
     /// What the account holds and the body does not bring.

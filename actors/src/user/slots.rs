@@ -28,7 +28,7 @@ impl UserCommand for PutSlot {
                         return Err(Error::UnknownCredential);
                     }
                     let version = load(tx, &scope.user).await?.identity.km_version;
-                    slots::put_all(tx, &scope.user, &[&self.wrapped], version, scope.now).await?;
+                    slots::put(tx, &scope.user, &self.wrapped, version, scope.now).await?;
                     scope.audit(tx, Event::SlotPut).await
                 }
                 .boxed()

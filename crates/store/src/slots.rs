@@ -5,7 +5,7 @@ use vellum_protocol::{KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::row::{ROWS_A_STATEMENT, km_version};
-use crate::statement::Statement;
+use crate::statement::{Statement, Value};
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// What a client puts into a slot.
@@ -73,31 +73,54 @@ pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<Slot>, StoreErro
     rows.into_iter().map(Slot::try_from).collect()
 }
 
-/// Fills slots of different credentials, anew or again, in as few statements as can be.
-pub async fn put_all(
+const FILL: &str = "insert into slots (user_id, credential_id, wrapped_km, wrap_algo, slot_signature, km_version, created_at)";
+const OR_REFILL: &str =
+    " on conflict (user_id, credential_id) do update set wrapped_km = excluded.wrapped_km,
+         wrap_algo = excluded.wrap_algo, slot_signature = excluded.slot_signature, km_version = excluded.km_version";
+
+/// The values of a row to be filled.
+fn filled(user: &UserId, wrapped: &Wrapped, sealed_under: KmVersion, now: UnixMillis) -> [Value; 7] {
+    let Wrapped { credential_id, wrapped_km, wrap_algo, slot_signature } = wrapped;
+    let (id, km, algo) = (credential_id.into(), wrapped_km.into(), wrap_algo.into());
+    [user.into(), id, km, algo, slot_signature.into(), sealed_under.into(), now.into()]
+}
+
+/// Fills a slot, anew or again.
+pub async fn put(
     tx: &mut Tx,
     user: &UserId,
-    filled: &[&Wrapped],
+    wrapped: &Wrapped,
     sealed_under: KmVersion,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    for some in filled.chunks(ROWS_A_STATEMENT) {
-        let insert = Statement::with_rows(
-            "insert into slots (user_id, credential_id, wrapped_km, wrap_algo, slot_signature, km_version, created_at)
-             values ",
-            some.iter().map(|wrapped| {
-                let Wrapped { credential_id, wrapped_km, wrap_algo, slot_signature } = *wrapped;
-                let (id, km) = (credential_id.into(), wrapped_km.into());
-                let (algo, signature) = (wrap_algo.into(), slot_signature.into());
-                [user.into(), id, km, algo, signature, sealed_under.into(), now.into()]
-            }),
-            " on conflict (user_id, credential_id) do update set wrapped_km = excluded.wrapped_km,
-                 wrap_algo = excluded.wrap_algo, slot_signature = excluded.slot_signature,
-                 km_version = excluded.km_version",
-        );
-        tx.change(insert).await?;
-    }
+    let row = std::iter::once(filled(user, wrapped, sealed_under, now));
+    tx.change(Statement::with_rows(&format!("{FILL} values "), row, OR_REFILL)).await?;
     Ok(())
+}
+
+/// Fills the slots of those credentials that are the user's passkeys, in as few statements as can be. Gives their ids.
+pub async fn put_all(
+    tx: &mut Tx,
+    user: &UserId,
+    all: &[Wrapped],
+    sealed_under: KmVersion,
+    now: UnixMillis,
+) -> Result<Vec<String>, StoreError> {
+    let mut ids = Vec::with_capacity(all.len());
+    for some in all.chunks(ROWS_A_STATEMENT) {
+        let insert = Statement::with_rows(
+            &format!("{FILL} select given.* from (values "),
+            some.iter().map(|wrapped| filled(user, wrapped, sealed_under, now)),
+            &format!(
+                ") as given where exists (
+                     select 1 from passkeys p where p.user_id = given.column1 and p.credential_id = given.column2)
+                 {OR_REFILL} returning credential_id"
+            ),
+        );
+        let rows: Vec<(String,)> = tx.change_returning(insert).await?;
+        ids.extend(rows.into_iter().map(|(id,)| id));
+    }
+    Ok(ids)
 }
 
 /// Notes that a client has opened the slot. Nothing happens when there is none.
