@@ -1,4 +1,4 @@
--- Leasing a row moves it in none of the indexes by which what is to be sent is found: a row that may be sent, or is being sent,
+-- The indexes by which what is to be sent is found do not go by the state: a row that may be sent, or is being sent,
 -- has a next attempt, and keeps it while it is leased. A user's rows are found by the table's unique columns.
 
 drop index outbox_by_user;

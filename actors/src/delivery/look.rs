@@ -40,8 +40,6 @@ pub(super) struct Look {
 /// What a look has found.
 pub(super) struct Scan {
     pub leased: Vec<Leased>,
-    /// How many peers were looked at.
-    pub peers: u32,
     /// How long the database was at work for it.
     pub took: Duration,
     /// Until when what is leased may be sent.
@@ -55,6 +53,8 @@ pub(super) enum Next {
     After(String),
     /// All have been looked at. The next thing is due in this time; `None` when nothing is, or nobody asked.
     Round(Option<Duration>),
+    /// From the beginning, after a while: the database has failed.
+    Failed(Error),
 }
 
 impl Look {
@@ -66,7 +66,7 @@ impl Look {
         if self.after.is_empty() && !self.due {
             let sleep = until_next(&node, now, &mut took).await?;
             if sleep.is_none_or(|sleep| !sleep.is_zero()) {
-                return Ok(Scan { leased: Vec::new(), peers: 0, took, until, next: Next::Round(sleep) });
+                return Ok(Scan { leased: Vec::new(), took, until, next: Next::Round(sleep) });
             }
         }
         let again = self.again;
@@ -74,16 +74,22 @@ impl Look {
         let next = match stretch.last() {
             Some(last) => Next::After(last.to_owned()),
             None if again || is_full(&leased) => Next::Round(None),
-            None => Next::Round(until_next(&node, now, &mut took).await?),
+            // What is leased has to be sent, whatever comes of this.
+            None => match until_next(&node, now, &mut took).await {
+                Ok(sleep) => Next::Round(sleep),
+                Err(error) => Next::Failed(error),
+            },
         };
-        Ok(Scan { leased, peers: stretch.peers(), took: took + leasing, until, next })
+        Ok(Scan { leased, took: took + leasing, until, next })
     }
 
     /// Leases what is due. Gives also whom it has looked at, and how long that took.
     async fn lease(self, node: &Node, now: UnixMillis) -> Result<(Vec<Leased>, Stretch, Duration), Error> {
         let Self { lease, after, per_peer, .. } = self;
         let (lot, peers) = (Lot::new(rand::random()), FEWEST_PEERS.max(BATCH / per_peer.max(1)));
-        node.store
+        let asked = Instant::now();
+        let (leased, stretch, took) = node
+            .store
             .write(move |tx| {
                 async move {
                     let begun = Instant::now();
@@ -94,11 +100,13 @@ impl Look {
                     let until = now.plus_millis(LEASE_MILLIS);
                     let wanted = Wanted { now, until, limit: BATCH, per_peer, lot, stretch };
                     let leased = outbox::lease_due(tx, &lease, &wanted).await?;
-                    Ok((leased, wanted.stretch, begun.elapsed()))
+                    Ok::<_, Error>((leased, wanted.stretch, begun.elapsed()))
                 }
                 .boxed()
             })
-            .await
+            .await?;
+        // Where this node has a writer of its own, it may have waited for that; where it has not, all of it is the server's work.
+        Ok((leased, stretch, if node.store.is_shared() { asked.elapsed() } else { took }))
     }
 }
 

@@ -60,11 +60,12 @@ const REST: u32 = 4;
 const WORTH: Duration = Duration::from_micros(100);
 /// The longest rest.
 const LONGEST_REST: Duration = Duration::from_millis(500);
-/// With so many attempts under way, more of them make nothing faster, and take memory: nobody looks until half of them have ended,
-/// or for a while, since they may all be waiting for peers that hang.
-const CROWD: u32 = 2048;
-/// That while.
-const IN_A_CROWD: Duration = Duration::from_secs(1);
+/// With so many attempts under way, more of them make nothing faster, and each takes memory.
+const CROWD: usize = 2048;
+/// From so many on there is less haste.
+const QUITE_A_FEW: usize = CROWD / 2;
+/// Connections that attempts may need in all, as long as there are not that many peers. They stay open for some seconds.
+const CONNECTIONS: usize = 4096;
 /// The pause after the database has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -74,8 +75,8 @@ pub struct RevocationDelivery {
     scanning: bool,
     /// The last peer looked at in this round through all of them; empty between two rounds.
     after: String,
-    /// How many peers this round has looked at, and how many the last one that was finished.
-    peers: (u32, u32),
+    /// How many peers this round has found something for, and how many lately did.
+    peers: (usize, usize),
     /// Whether there is to be another round.
     again: bool,
     /// Whether this round has found as much as a look may take, so that there is more that is due.
@@ -85,8 +86,6 @@ pub struct RevocationDelivery {
     timer: Option<(SpawnHandle, Instant)>,
     /// No look before this time.
     rested_at: Option<Instant>,
-    /// Whether that is because so many attempts are under way.
-    crowded: bool,
     /// By row, and by a number that tells two attempts with one row apart.
     under_way: BTreeMap<(OutboxId, u64), UnderWay>,
     attempts: u64,
@@ -149,7 +148,6 @@ impl RevocationDelivery {
             stopping: false,
             timer: None,
             rested_at: None,
-            crowded: false,
             under_way: BTreeMap::new(),
             attempts: 0,
             withdrawn: HashSet::new(),
@@ -179,28 +177,25 @@ impl RevocationDelivery {
             (self.again, self.more) = (false, false);
         }
         let lease = format!("{}:{}", self.node.instance, uuid::Uuid::new_v4());
-        let (after, per_peer) = (self.after.clone(), self.places());
+        let peers = self.peers.0.max(self.peers.1);
+        let per_peer = places(self.under_way.len(), peers, self.node.settings.in_flight_per_peer);
+        let after = self.after.clone();
         let look = Look { lease, after, due, per_peer, again: self.again || self.more };
         let look = look.run(Arc::clone(&self.node)).into_actor(self);
         ctx.spawn(look.map(|scan, actor, ctx| actor.scanned(scan, ctx)));
-    }
-
-    /// How many rows may be under way to one peer: with many peers fewer than they could take, since each is a connection, and they stay
-    /// open for a while.
-    fn places(&self) -> u32 {
-        let each = 2 * CROWD / self.peers.1.max(self.peers.0).max(1);
-        each.clamp(1, self.node.settings.in_flight_per_peer.max(1))
     }
 
     fn scanned(&mut self, scan: Result<Scan, Error>, ctx: &mut Context<Self>) {
         self.scanning = false;
         let withdrawn = std::mem::take(&mut self.withdrawn);
         let scan = scan.unwrap_or_else(|error| {
-            tracing::error!(%error, "the outbox could not be read");
-            let next = Next::Round(Some(AFTER_FAILURE));
-            Scan { leased: Vec::new(), peers: 0, took: Duration::ZERO, until: Instant::now(), next }
+            let (took, until) = (Duration::ZERO, Instant::now());
+            Scan { leased: Vec::new(), took, until, next: Next::Failed(error) }
         });
         self.more |= look::is_full(&scan.leased);
+        // Another look of this round is at other peers.
+        self.peers.0 +=
+            scan.leased.iter().map(|row| row.peer_handle.domain().folded()).collect::<HashSet<_>>().len();
         self.rested_at = Some(Instant::now() + rest(scan.took, scan.leased.len()));
         for leased in scan.leased {
             // What is leased by a delivery that is stopping is handed back with its other leases.
@@ -208,11 +203,6 @@ impl RevocationDelivery {
                 self.start_attempt(leased, scan.until, ctx);
             }
         }
-        self.crowded = self.under_way.len() > CROWD as usize;
-        if self.crowded {
-            self.rested_at = Some(Instant::now() + IN_A_CROWD);
-        }
-        self.peers.0 = self.peers.0.saturating_add(scan.peers);
         let sleep = match scan.next {
             Next::After(domain) => {
                 self.after = domain;
@@ -220,10 +210,15 @@ impl RevocationDelivery {
             }
             Next::Round(sleep) => {
                 self.after.clear();
-                if self.peers.0 > 0 {
-                    self.peers = (0, self.peers.0);
-                }
+                // Forgotten by halves: a round in which all are busy says nothing.
+                self.peers = (0, self.peers.0.max(self.peers.1 / 2));
                 Some(sleep.unwrap_or(LONGEST_SLEEP)).filter(|_| !self.again && !self.more)
+            }
+            Next::Failed(error) => {
+                tracing::error!(%error, "the outbox could not be read");
+                self.after.clear();
+                self.rested_at = Some(Instant::now() + AFTER_FAILURE);
+                Some(AFTER_FAILURE)
             }
         };
         match sleep {
@@ -282,9 +277,6 @@ impl RevocationDelivery {
         if self.stopping {
             self.finish_stopping();
             return;
-        }
-        if self.crowded && self.under_way.len() <= CROWD as usize / 2 {
-            (self.crowded, self.rested_at) = (false, None);
         }
         self.again = true;
         // Attempts end in swarms: one look serves all that ended in the same moment.
@@ -380,7 +372,20 @@ impl Handler<Stop> for RevocationDelivery {
     }
 }
 
-/// How long nobody looks after a look that `took` so long.
+/// How many rows may be under way to one peer, with so many attempts under way and so many peers that something was found for lately,
+/// where `most` is the setting. In a crowd it is only one, so that whoever has nothing under way still has a place, however many
+/// others hang; and each is a connection, of which a process cannot have any number.
+fn places(under_way: usize, peers: usize, most: u32) -> u32 {
+    let connections = u32::try_from(CONNECTIONS / peers.max(1)).unwrap_or(u32::MAX);
+    let crowd = match under_way {
+        0..QUITE_A_FEW => most,
+        QUITE_A_FEW..CROWD => most.div_ceil(2),
+        _ => 1,
+    };
+    crowd.min(connections).max(1)
+}
+
+/// How long nobody looks after a look that `took` so long and `found` so many rows.
 fn rest(took: Duration, found: usize) -> Duration {
     let worth = WORTH * u32::try_from(found).unwrap_or(u32::MAX);
     (took.saturating_sub(worth) * REST).min(LONGEST_REST)
@@ -422,5 +427,29 @@ async fn attempt(
         Ok(Some(report)) => node.reports.publish(&leased.id, report),
         Ok(None) => tracing::debug!("the row had been changed meanwhile; the outcome is void"),
         Err(error) => tracing::error!(%error, "the outcome could not be recorded; the lease will run out"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_peer_has_fewer_places_the_more_is_under_way_or_the_more_peers_there_are_and_never_none() {
+        let of_four = [0, 1023, 1024, 2047, 2048, 100_000].map(|under_way| places(under_way, 9, 4));
+        assert_eq!(of_four, [4, 4, 2, 2, 1, 1]);
+        assert_eq!([0, 1024, 2048].map(|under_way| places(under_way, 9, 1)), [1, 1, 1]);
+        assert_eq!([0, 1024, 1025, 2048, 4096, 100_000].map(|peers| places(0, peers, 4)), [4, 4, 3, 2, 1, 1]);
+        assert_eq!(places(0, 0, 0), 1);
+    }
+
+    #[test]
+    fn looking_in_vain_takes_a_fifth_of_the_time_and_finding_pays_for_itself() {
+        let ms = Duration::from_millis;
+        assert_eq!(rest(ms(3), 0), ms(12));
+        assert_eq!(rest(ms(3), 20), ms(4));
+        assert_eq!(rest(ms(3), 30), ms(0));
+        assert_eq!(rest(ms(3), usize::MAX), ms(0));
+        assert_eq!(rest(ms(60_000), 10), LONGEST_REST);
     }
 }

@@ -16,6 +16,7 @@ mod overtaking;
 mod passkeys;
 mod repetitions;
 mod revocations;
+mod rounds;
 mod sealed;
 mod sessions;
 mod sharing;

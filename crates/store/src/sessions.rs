@@ -79,7 +79,7 @@ struct KnownRow {
 }
 
 impl KnownRow {
-    fn read(self) -> Result<(Known, User), StoreError> {
+    fn read(self) -> (Known, Option<User>) {
         let session = Session {
             id: self.session_id,
             user_id: self.user.id.clone(),
@@ -92,7 +92,8 @@ impl KnownRow {
         let mut permissions: Vec<_> =
             self.permissions.iter().flat_map(|held| held.split(' ')).map(str::to_owned).collect();
         permissions.sort_unstable();
-        Ok((Known { session, permissions }, self.user.try_into()?))
+        // Whoever needs the user reads it again, and is told what is wrong with it.
+        (Known { session, permissions }, self.user.try_into().ok())
     }
 }
 
@@ -108,12 +109,13 @@ pub async fn insert(tx: &mut Tx, session: &Session, token: &TokenHash) -> Result
     Ok(())
 }
 
-/// The session with this token that has not ended at `now`, and whose it is: what every request has to know, in one query.
+/// The session with this token that has not ended at `now`, and whose it is, if that can be read: what every request has to know, in
+/// one query.
 pub async fn by_token(
     conn: &mut Conn,
     token: &TokenHash,
     now: UnixMillis,
-) -> Result<Option<(Known, User)>, StoreError> {
+) -> Result<Option<(Known, Option<User>)>, StoreError> {
     let select = Statement::new(concat!(
         "select s.id as session_id, s.created_at as signed_in_at, s.last_used_at, s.expires_at, s.user_agent, s.ip,
              (select string_agg(held.permission_id, ' ') from
@@ -123,7 +125,7 @@ pub async fn by_token(
         " from sessions s join users u on u.id = s.user_id where s.token_hash = $1 and s.expires_at > $2"
     ));
     let row: Option<KnownRow> = conn.one(select.bind(token).bind(now)).await?;
-    row.map(KnownRow::read).transpose()
+    Ok(row.map(KnownRow::read))
 }
 
 /// Moves the end of a user's session that still runs at `now`.

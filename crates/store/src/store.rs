@@ -108,7 +108,9 @@ impl Store {
         let known = Arc::new(known);
         if let (Some(recent), Some((access, identity))) = (recent, before) {
             recent.keep_session(access, token, &known);
-            recent.keep_user(identity, &Arc::new(user));
+            if let Some(user) = user {
+                recent.keep_user(identity, &Arc::new(user));
+            }
         }
         Ok(Some(known))
     }

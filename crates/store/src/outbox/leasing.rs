@@ -89,13 +89,12 @@ impl Lot {
     }
 }
 
-/// The peers that have something in the outbox, from the first whose domain comes after one up to another, of which `''` stands
+/// The peers that something is to be sent to or is being sent to, from the first whose domain comes after one up to another, of which `''` stands
 /// for no bound. A look goes through them a stretch at a time, so that it is over soon however many there are.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Stretch {
     after: String,
     last: String,
-    peers: u32,
 }
 
 impl Stretch {
@@ -104,30 +103,25 @@ impl Stretch {
     pub fn last(&self) -> Option<&str> {
         (!self.last.is_empty()).then_some(self.last.as_str())
     }
-
-    /// How many peers it has.
-    #[must_use]
-    pub fn peers(&self) -> u32 {
-        self.peers
-    }
 }
 
 /// The next so many `peers` after this domain (`""`: from the beginning).
 pub async fn stretch(conn: &mut Conn, after: &str, peers: u32) -> Result<Stretch, StoreError> {
     let walk = Statement::new(
         "with recursive domains(domain, n) as (
-             select min(peer_domain), cast(1 as bigint) from outbox where peer_domain > $1
+             select min(peer_domain), cast(1 as bigint) from outbox
+             where next_attempt_at is not null and peer_domain > $1
              union all
-             select (select min(o.peer_domain) from outbox o where o.peer_domain > d.domain), d.n + 1
+             select (select min(o.peer_domain) from outbox o
+                      where o.next_attempt_at is not null and o.peer_domain > d.domain), d.n + 1
              from domains d where d.domain is not null and d.n <= $2
          )
-         select domain, n from domains where domain is not null order by n desc limit 2",
+         select domain from domains where n >= $2 and domain is not null order by n",
     );
-    let ends: Vec<(String, i64)> = conn.all(walk.bind(after).bind(i64::from(peers))).await?;
-    let number = ends.first().map_or(0, |(_, n)| u32::try_from(*n).unwrap_or(u32::MAX));
+    let ends: Vec<(String,)> = conn.all(walk.bind(after).bind(i64::from(peers))).await?;
     // One more than asked for says that there are more; the one before it is the last.
-    let last = ends.into_iter().nth(1).filter(|_| number > peers).map(|(domain, _)| domain);
-    Ok(Stretch { after: after.to_owned(), last: last.unwrap_or_default(), peers: number.min(peers) })
+    let last = if ends.len() > 1 { ends.into_iter().next() } else { None };
+    Ok(Stretch { after: after.to_owned(), last: last.map_or_else(String::new, |(domain,)| domain) })
 }
 
 /// The peers of a stretch, from `$after` to `$upto`, that anything may be queued for and that may be tried, as far as operators and keys
@@ -137,9 +131,10 @@ macro_rules! with_open_peers {
     (after $after:literal, upto $upto:literal, $($rest:literal),+) => {
         concat!(
             "with recursive domains(domain) as (
-                 select min(peer_domain) from outbox where peer_domain > ", $after, "
+                 select min(peer_domain) from outbox where next_attempt_at is not null and peer_domain > ", $after, "
                  union all
-                 select (select min(o.peer_domain) from outbox o where o.peer_domain > d.domain)
+                 select (select min(o.peer_domain) from outbox o
+                          where o.next_attempt_at is not null and o.peer_domain > d.domain)
                  from domains d where d.domain is not null and (", $upto, " = '' or d.domain < ", $upto, ")
              ),
              open_peers as materialized (
@@ -157,7 +152,7 @@ macro_rules! with_open_peers {
 }
 
 /// Leases what [`lease_due`] is to lease, of the rows that `$chosen` names. Rows that are leased stay in the indexes of what is to be
-/// sent, so that leasing moves nothing there; of one peer they are as many as it has places, and are stepped over.
+/// sent, so that on SQLite leasing moves nothing there; of one peer they are as many as it has places, and are stepped over.
 macro_rules! lease {
     ($chosen:literal) => {
         concat!(with_open_peers!(after "$7", upto "$8",
@@ -192,7 +187,7 @@ macro_rules! lease {
                     (select f.id from outbox f
                       where f.state = 'queued' and f.peer_domain = t.domain
                         and substr(f.user_id, 25) = t.user_turn and f.next_attempt_at <= $2 and f.expires_at > $2
-                      order by f.next_attempt_at, f.id || '' limit 1) as id
+                      order by f.next_attempt_at limit 1) as id
              from turns t where t.user_turn is not null
              union all
              select c.domain, c.places, $5 + 1, o.id

@@ -26,11 +26,32 @@ async fn allow_probe(db: &Db, now: i64) -> bool {
 }
 
 async fn deliver(db: &Db) {
-    db.write(|tx| async move { peers::note_delivery(tx, PEER, t(50)).await }.boxed()).await;
+    deliver_at(db, 50).await;
+}
+
+async fn deliver_at(db: &Db, at: i64) {
+    db.write(move |tx| async move { peers::note_delivery(tx, PEER, t(at)).await }.boxed()).await;
 }
 
 async fn found(db: &Db) -> PeerNode {
     peers::find(&mut db.store.read().await.unwrap(), PEER).await.unwrap().unwrap()
+}
+
+#[tokio::test]
+async fn when_something_was_last_delivered_is_known_to_ten_seconds_and_a_failure_is_cleared_at_once() {
+    let db = Db::new().await;
+    pin(&db, 1, None).await;
+    let mut seen = Vec::new();
+    for at in [0, 9_999, 10_000, 10_001] {
+        deliver_at(&db, at).await;
+        seen.push(found(&db).await.last_delivery_at);
+    }
+    assert_eq!(seen, [0, 0, 10_000, 10_000].map(|at| Some(t(at))));
+    fail(&db, 1, 60_000).await;
+    deliver_at(&db, 10_002).await;
+    let peer = found(&db).await;
+    assert_eq!((peer.failures, peer.retry_at.0, peer.last_error), (0, 0, None));
+    assert_eq!(peer.last_delivery_at, Some(t(10_002)));
 }
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use vellum_protocol::{Alias, KmVersion};
+use vellum_store::sessions::{self, Session};
 use vellum_store::users::{self, User};
-use vellum_store::{StoreError, UserId, roles};
+use vellum_store::{SessionId, StoreError, UserId, roles};
 
 use crate::support::{Db, T0, insert_user, keys, t};
 
@@ -105,4 +106,26 @@ async fn a_role_gives_its_permissions_once() {
     assert!(permissions.contains(&"system:read".to_owned()) && permissions.is_sorted());
     let distinct: std::collections::HashSet<_> = permissions.iter().collect();
     assert_eq!(distinct.len(), permissions.len());
+    drop(conn);
+    assert_eq!(permissions_by_session(&db, &alice, 1).await, permissions, "a session shows the same");
+    let nobody = db.user("nobody@example.org").await;
+    assert_eq!(permissions_by_session(&db, &nobody, 2).await, [""; 0], "without a role there are none");
+}
+
+/// What somebody with a new session may do.
+async fn permissions_by_session(db: &Db, user: &UserId, token: u8) -> Vec<String> {
+    let session = Session {
+        id: SessionId::generate(),
+        user_id: user.clone(),
+        created_at: t(0),
+        last_used_at: t(0),
+        expires_at: t(1000),
+        user_agent: None,
+        ip: None,
+    };
+    db.write(move |tx| async move { sessions::insert(tx, &session, &[token; 32]).await }.boxed()).await;
+    let found = sessions::by_token(&mut db.store.read().await.unwrap(), &[token; 32], t(1)).await.unwrap();
+    let (known, found) = found.unwrap();
+    assert_eq!(found.unwrap().id, *user);
+    known.permissions
 }
