@@ -209,14 +209,12 @@ impl RevocationDelivery {
                 None
             }
             Next::Round(sleep) => {
-                self.after.clear();
-                // Forgotten by halves: a round in which all are busy says nothing.
-                self.peers = (0, self.peers.0.max(self.peers.1 / 2));
+                self.end_round();
                 Some(sleep.unwrap_or(LONGEST_SLEEP)).filter(|_| !self.again && !self.more)
             }
             Next::Failed(error) => {
                 tracing::error!(%error, "the outbox could not be read");
-                self.after.clear();
+                self.end_round();
                 self.rested_at = Some(Instant::now() + AFTER_FAILURE);
                 Some(AFTER_FAILURE)
             }
@@ -228,6 +226,12 @@ impl RevocationDelivery {
                 self.sleep(Instant::now() + sleep.clamp(SHORTEST_SLEEP, LONGEST_SLEEP), ctx);
             }
         }
+    }
+
+    fn end_round(&mut self) {
+        self.after.clear();
+        // Forgotten by halves: a round in which all are busy says nothing.
+        self.peers = (0, self.peers.0.max(self.peers.1 / 2));
     }
 
     /// Goes on at this time, and not before: one look serves all that has called for one until then.
