@@ -151,10 +151,11 @@ macro_rules! with_open_peers {
     };
 }
 
-/// Leases what [`lease_due`] is to lease, of the rows that `$chosen` names. Rows that are leased stay in the indexes of what is to be
+/// Leases what [`lease_due`] is to lease: of the rows that `$oldest` finds for each of the peers `c`, and of those whose turn it is,
+/// what `$chosen` names. Rows that are leased stay in the indexes of what is to be
 /// sent, so that on SQLite leasing moves nothing there; of one peer they are as many as it has places, and are stepped over.
 macro_rules! lease {
-    ($chosen:literal) => {
+    (oldest $oldest:literal, chosen $chosen:literal) => {
         concat!(with_open_peers!(after "$7", upto "$8",
         ", counted as materialized (
              select p.domain, case when p.failures > 0 then 1 else $5 end
@@ -183,27 +184,21 @@ macro_rules! lease {
              from turns t where t.user_turn is not null and t.step < t.places
          ),
          candidates as materialized (
-             select t.domain, t.places, t.step,
+             select t.domain, t.places, t.step, cast(0 as bigint) as at,
                     (select f.id from outbox f
                       where f.state = 'queued' and f.peer_domain = t.domain
                         and substr(f.user_id, 25) = t.user_turn and f.next_attempt_at <= $2 and f.expires_at > $2
                       order by f.next_attempt_at limit 1) as id
              from turns t where t.user_turn is not null
              union all
-             select c.domain, c.places, $5 + 1, o.id
-             from counted c join outbox o on o.id in (
-                 select f.id from outbox f
-                 where f.state = 'queued' and f.peer_domain = c.domain and f.next_attempt_at <= $2
-                   and f.expires_at > $2
-                 order by f.next_attempt_at, f.id limit $5)
-             where c.places > 0
+             select c.domain, c.places, $5 + 1, o.next_attempt_at, o.id
+             from counted c", $oldest, "
          ),
          due as materialized (
-             select o.id, f.places,
-                    row_number() over (partition by f.domain order by f.step, o.next_attempt_at, o.id) as turn
-             from (select id, domain, places, min(step) as step from candidates where id is not null
-                   group by id, domain, places) as f
-             join outbox o on o.id = f.id
+             select f.id, f.places,
+                    row_number() over (partition by f.domain order by f.step, f.at, f.id) as turn
+             from (select id, domain, places, min(step) as step, max(at) as at from candidates
+                   where id is not null group by id, domain, places) as f
          ),
          chosen as materialized (", $chosen, ")
          update outbox set state = 'delivering', lease_holder = $1, lease_until = $3
@@ -237,11 +232,25 @@ pub struct Wanted {
 /// another key than the pinned one.
 pub async fn lease_due(tx: &mut Tx, lease: &str, wanted: &Wanted) -> Result<Vec<Leased>, StoreError> {
     let until = if planted(Defect::NoLeaseExpiry) { UnixMillis(i64::MAX) } else { wanted.until };
-    // Rows that another node is about to take are passed over instead of waited for.
     let text = per_engine!(tx,
-        sqlite: lease!("select id from due where turn <= places order by turn, id limit $4"),
+        sqlite: lease!(
+            oldest " join outbox o on o.id in (
+                 select f.id from outbox f
+                 where f.state = 'queued' and f.peer_domain = c.domain and f.next_attempt_at <= $2
+                   and f.expires_at > $2
+                 order by f.next_attempt_at, f.id limit $5)
+             where c.places > 0",
+            chosen "select id from due where turn <= places order by turn, id limit $4"
+        ),
+        // It would try every row against that list. Rows that another node is about to take are passed over instead of waited for.
         postgres: lease!(
-            "select o.id from outbox o join due d on d.id = o.id
+            oldest " cross join lateral (
+                 select f.id, f.next_attempt_at from outbox f
+                 where f.state = 'queued' and f.peer_domain = c.domain and f.next_attempt_at <= $2
+                   and f.expires_at > $2
+                 order by f.next_attempt_at, f.id limit $5) as o
+             where c.places > 0",
+            chosen "select o.id from outbox o join due d on d.id = o.id
              where d.turn <= d.places order by d.turn, o.id limit $4 for update of o skip locked"
         )
     );
