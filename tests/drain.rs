@@ -171,9 +171,7 @@ async fn a_node_that_is_killed_a_hundred_times_loses_nothing_and_sends_nothing_t
     let peers = peers(PEERS).await;
     let (mut ann, handles) = with_pending(&node, &peers, ENVELOPES_EACH).await;
     let handles = handles.concat();
-    for peer in &peers {
-        peer.set_mood(Mood::Dawdles(Duration::from_millis(600)));
-    }
+    slow_down(&peers, Duration::from_millis(600));
     ann.flush(&handles).await;
 
     let token = ann.client.token().unwrap().clone();
@@ -201,6 +199,15 @@ async fn a_node_that_is_killed_a_hundred_times_loses_nothing_and_sends_nothing_t
     eventually("everything has arrived", || async { ann.pending().await.is_empty().then_some(()) }).await;
 
     assert_each_arrived_once(&peers, &handles, &dropped);
+}
+
+/// Half of the peers take their time, this long at most. The others take nothing for now: however fast a node is, it has
+/// something to send, and to drop, for as long as this lasts.
+pub fn slow_down(peers: &[Peer], longest: Duration) {
+    for (n, peer) in peers.iter().enumerate() {
+        let away = Mood::Answers(503, String::new());
+        peer.set_mood(if n % 2 == 0 { away } else { Mood::Dawdles(longest) });
+    }
 }
 
 /// Every envelope has arrived and is one envelope, however often it came; one that was dropped has not come

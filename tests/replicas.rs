@@ -12,7 +12,7 @@ use vellum_client::http::{ClientError, Method, RevocationState};
 use vellum_protocol::{Handle, KmVersion, MessageType};
 use vellum_test_database::{PostgresServer, shared_server};
 
-use crate::drain::{arrivals, assert_each_arrived_once, peers, with_pending};
+use crate::drain::{arrivals, assert_each_arrived_once, peers, slow_down, with_pending};
 use crate::events::Events;
 use crate::support::{Database, Mood, Peer, Person, Replicas, TestNode, eventually, plain_http};
 
@@ -204,9 +204,7 @@ async fn a_thousand_envelopes_drain_while_nodes_are_killed_and_started_and_none_
     let peers = peers(PEERS).await;
     let (ann, handles) = with_pending(&replicas.nodes[0], &peers, ENVELOPES_EACH).await;
     let handles: Vec<Handle> = handles.concat();
-    for peer in &peers {
-        peer.set_mood(Mood::Dawdles(Duration::from_millis(400)));
-    }
+    slow_down(&peers, Duration::from_millis(400));
     ann.flush(&handles).await;
     let mut dropped: HashMap<Handle, usize> = HashMap::new();
     for round in 0..KILLS {

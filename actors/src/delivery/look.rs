@@ -15,7 +15,7 @@ use crate::Error;
 use crate::node::Node;
 
 /// Rows leased in one transaction.
-pub(super) const BATCH: u32 = 256;
+const BATCH: u32 = 256;
 /// Peers looked at in one, at least. With the places that each of them has they make a batch.
 const FEWEST_PEERS: u32 = 16;
 /// How long a lease holds. An attempt fetches at most two documents (10 s each) and posts (15 s).
@@ -88,42 +88,39 @@ impl Look {
         let Self { lease, after, per_peer, .. } = self;
         let (lot, peers) = (Lot::new(rand::random()), FEWEST_PEERS.max(BATCH / per_peer.max(1)));
         let asked = Instant::now();
-        let (leased, stretch, took) = node
+        let (leased, stretch, took, lapsed) = node
             .store
             .write(move |tx| {
                 async move {
                     let begun = Instant::now();
-                    if after.is_empty() {
-                        close_what_is_over(tx, now).await?;
-                    }
+                    let lapsed = if after.is_empty() { close_what_is_over(tx, now).await? } else { 0 };
                     let stretch = outbox::stretch(tx, &after, peers).await?;
                     let until = now.plus_millis(LEASE_MILLIS);
                     let wanted = Wanted { now, until, limit: BATCH, per_peer, lot, stretch };
                     let leased = outbox::lease_due(tx, &lease, &wanted).await?;
-                    Ok::<_, Error>((leased, wanted.stretch, begun.elapsed()))
+                    Ok::<_, Error>((leased, wanted.stretch, begun.elapsed(), lapsed))
                 }
                 .boxed()
             })
             .await?;
+        // Said only now: a transaction may be run more than once.
+        if lapsed > 0 {
+            tracing::info!(messages = lapsed, "given up: their recipients' nodes did not take them in time");
+        }
         // Where this node has a writer of its own, it may have waited for that; where it has not, all of it is the server's work.
         Ok((leased, stretch, if node.store.is_shared() { asked.elapsed() } else { took }))
     }
 }
 
-/// Puts rows whose lease has ended back into the queue, and gives up what its recipients' nodes did not take in time.
-async fn close_what_is_over(tx: &mut Tx, now: UnixMillis) -> Result<(), Error> {
+/// Puts rows whose lease has ended back into the queue, and gives up what its recipients' nodes did not take in time. Gives how many
+/// those are.
+async fn close_what_is_over(tx: &mut Tx, now: UnixMillis) -> Result<usize, Error> {
     outbox::expire_leases(tx, now).await?;
     let lapsed = outbox::expire(tx, now).await?;
     for message in &lapsed {
         settle::lapsed(tx, message, now).await?;
     }
-    if !lapsed.is_empty() {
-        tracing::info!(
-            messages = lapsed.len(),
-            "messages are given up: their recipients' nodes did not take them in time"
-        );
-    }
-    Ok(())
+    Ok(lapsed.len())
 }
 
 /// How long it is until something is due; nothing may ever be. Adds how long it took to find out.

@@ -3,9 +3,10 @@
 //! ```text
 //!            ┌──────── wake: a command has committed, an attempt has ended, the timer
 //!            ▼
-//!   ┌─ RevocationDelivery ─┐  scan: close windows, take leases ── one transaction
-//!   │  scanning / idle     │───▶ attempt(row) ──▶ PeerActor ──▶ other node
-//!   │  under way: {row}    │◀─── verdict ──▶ settle ── one transaction ──▶ reports
+//!   ┌─ RevocationDelivery ─┐  round: look at one stretch of the peers after another
+//!   │  scanning / idle     │    the first look closes windows; each takes leases ── one transaction
+//!   │  under way: {row}    │───▶ attempt(row) ──▶ PeerActor ──▶ other node
+//!   │                      │◀─── verdict ──▶ settle ── one transaction ──▶ reports
 //!   └──────────────────────┘
 //! ```
 //!

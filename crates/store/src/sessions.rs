@@ -42,21 +42,29 @@ pub struct Known {
 
 #[derive(FromRow)]
 struct SessionRow {
-    id: SessionId,
-    user_id: UserId,
-    created_at: i64,
+    session_id: SessionId,
+    owner_id: UserId,
+    signed_in_at: i64,
     last_used_at: i64,
     expires_at: i64,
     user_agent: Option<String>,
     ip: Option<String>,
 }
 
+/// The columns of a [`SessionRow`], of a session named `s`.
+macro_rules! session_columns {
+    () => {
+        "s.id as session_id, s.user_id as owner_id, s.created_at as signed_in_at, s.last_used_at, s.expires_at, \
+         s.user_agent, s.ip"
+    };
+}
+
 impl From<SessionRow> for Session {
     fn from(row: SessionRow) -> Self {
         Self {
-            id: row.id,
-            user_id: row.user_id,
-            created_at: UnixMillis(row.created_at),
+            id: row.session_id,
+            user_id: row.owner_id,
+            created_at: UnixMillis(row.signed_in_at),
             last_used_at: UnixMillis(row.last_used_at),
             expires_at: UnixMillis(row.expires_at),
             user_agent: row.user_agent,
@@ -67,33 +75,30 @@ impl From<SessionRow> for Session {
 
 #[derive(FromRow)]
 struct KnownRow {
-    session_id: SessionId,
-    signed_in_at: i64,
-    last_used_at: i64,
-    expires_at: i64,
-    user_agent: Option<String>,
-    ip: Option<String>,
+    #[sqlx(flatten)]
+    session: SessionRow,
     permissions: Option<String>,
     #[sqlx(flatten)]
     user: UserRow,
 }
 
+/// The user of a session as the database has them, not yet read.
+pub struct SessionUser(UserRow);
+
+impl SessionUser {
+    /// The user; `None` where they cannot be read: whoever needs them asks for them, and is told what is wrong.
+    #[must_use]
+    pub fn read(self) -> Option<User> {
+        self.0.try_into().ok()
+    }
+}
+
 impl KnownRow {
-    fn read(self) -> (Known, Option<User>) {
-        let session = Session {
-            id: self.session_id,
-            user_id: self.user.id.clone(),
-            created_at: UnixMillis(self.signed_in_at),
-            last_used_at: UnixMillis(self.last_used_at),
-            expires_at: UnixMillis(self.expires_at),
-            user_agent: self.user_agent,
-            ip: self.ip,
-        };
+    fn read(self) -> (Known, SessionUser) {
         let mut permissions: Vec<_> =
             self.permissions.iter().flat_map(|held| held.split(' ')).map(str::to_owned).collect();
         permissions.sort_unstable();
-        // Whoever needs the user reads it again, and is told what is wrong with it.
-        (Known { session, permissions }, self.user.try_into().ok())
+        (Known { session: self.session.into(), permissions }, SessionUser(self.user))
     }
 }
 
@@ -109,16 +114,16 @@ pub async fn insert(tx: &mut Tx, session: &Session, token: &TokenHash) -> Result
     Ok(())
 }
 
-/// The session with this token that has not ended at `now`, and whose it is, if that can be read: what every request has to know, in
-/// one query.
+/// The session with this token that has not ended at `now`, and whose it is: what every request has to know, in one query.
 pub async fn by_token(
     conn: &mut Conn,
     token: &TokenHash,
     now: UnixMillis,
-) -> Result<Option<(Known, Option<User>)>, StoreError> {
+) -> Result<Option<(Known, SessionUser)>, StoreError> {
     let select = Statement::new(concat!(
-        "select s.id as session_id, s.created_at as signed_in_at, s.last_used_at, s.expires_at, s.user_agent, s.ip,
-             (select string_agg(held.permission_id, ' ') from
+        "select ",
+        session_columns!(),
+        ", (select string_agg(held.permission_id, ' ') from
                   (select distinct p.permission_id from role_permissions p join user_roles r on r.role_id = p.role_id
                    where r.user_id = s.user_id) as held) as permissions, ",
         user_columns!(),
@@ -144,10 +149,10 @@ pub async fn prolong(
 
 /// The user's sessions that have not ended at `now`, newest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId, now: UnixMillis) -> Result<Vec<Session>, StoreError> {
-    let rows: Vec<SessionRow> = on!(conn, c => sqlx::query_as(
-        "select id, user_id, created_at, last_used_at, expires_at, user_agent, ip from sessions
-         where user_id = $1 and expires_at > $2 order by created_at desc, id desc"
-    )
+    let rows: Vec<SessionRow> = on!(conn, c => sqlx::query_as(concat!(
+        "select ", session_columns!(), " from sessions s
+         where s.user_id = $1 and s.expires_at > $2 order by s.created_at desc, s.id desc"
+    ))
     .bind(user).bind(now.0).fetch_all(c).await)?;
     Ok(rows.into_iter().map(Session::from).collect())
 }

@@ -108,7 +108,7 @@ impl Store {
         let known = Arc::new(known);
         if let (Some(recent), Some((access, identity))) = (recent, before) {
             recent.keep_session(access, token, &known);
-            if let Some(user) = user {
+            if let Some(user) = user.read() {
                 recent.keep_user(identity, &Arc::new(user));
             }
         }

@@ -25,7 +25,10 @@ fn peer() -> Shape {
         ("failures", number(0).from(0)),
         ("lastError", text("not reachable").here_null()),
         ("lastFailureAt", time().here_null()),
-        ("lastDeliveryAt", time().or_null()),
+        (
+            "lastDeliveryAt",
+            time().or_null().described("RFC 3339, in UTC; of several within ten seconds, one"),
+        ),
         ("nextProbeAt", time().here_null()),
         ("revocationWindowSeconds", number(604_800).or_null()),
     ])
