@@ -11,7 +11,7 @@ use vellum_store::friendships::Peer;
 use vellum_store::users::User;
 use vellum_store::{OutboxId, Store, UserId};
 
-use crate::delivery::{OutcomeBoard, RetryPolicy, RevocationDelivery, Wake, Withdraw};
+use crate::delivery::{Failing, OutcomeBoard, RetryPolicy, RevocationDelivery, Wake, Withdraw};
 use crate::directory::Directory;
 use crate::peer::policy::{Mode, Policy};
 use crate::peer::{Peers, Transport};
@@ -73,6 +73,8 @@ pub struct Node {
     pub reports: OutcomeBoard,
     /// Who waits for which other node to stop an attempt with which row.
     pub(crate) withdrawals: OutcomeBoard<(OutboxId, String)>,
+    /// Which peers an attempt has failed to reach lately.
+    pub(crate) failing: Failing,
     /// With whom anything is exchanged, as operators have decided.
     pub policy: Policy,
     /// Set once, when the delivery has been started.
@@ -97,6 +99,7 @@ impl Node {
             instance,
             reports: OutcomeBoard::default(),
             withdrawals: OutcomeBoard::default(),
+            failing: Failing::default(),
             policy,
             delivery: OnceLock::new(),
         })

@@ -8,7 +8,7 @@ use futures_util::FutureExt;
 use tokio::time::Instant;
 use vellum_protocol::UnixMillis;
 use vellum_store::Tx;
-use vellum_store::outbox::{self, Leased, Lot, Stretch, Wanted};
+use vellum_store::outbox::{self, Leased, Lot, Stretch, Unread, Unreadable, Wanted};
 
 use super::settle;
 use crate::Error;
@@ -16,8 +16,10 @@ use crate::node::Node;
 
 /// Rows leased in one transaction.
 const BATCH: u32 = 256;
-/// Peers looked at in one, at least. With the places that each of them has they make a batch.
+/// Peers looked at in one that may be tried, at least. With the places that each of them has they make a batch.
 const FEWEST_PEERS: u32 = 16;
+/// How long a peer that has taken something counts as one that takes more. After that it is tried with one row first.
+const PROVEN_MILLIS: i64 = 3_600_000;
 /// How long a lease holds. An attempt fetches at most two documents (10 s each) and posts (15 s).
 const LEASE_MILLIS: i64 = 60_000;
 /// What of that an attempt may use.
@@ -83,33 +85,61 @@ impl Look {
         Ok(Scan { leased, took: took + leasing, until, next })
     }
 
-    /// Leases what is due. Gives also whom it has looked at, and how long that took.
+    /// Leases what is due. Gives also whom it has looked at, and how long that took the database.
     async fn lease(self, node: &Node, now: UnixMillis) -> Result<(Vec<Leased>, Stretch, Duration), Error> {
         let Self { lease, after, per_peer, .. } = self;
         let (lot, peers) = (Lot::new(rand::random()), FEWEST_PEERS.max(BATCH / per_peer.max(1)));
-        let asked = Instant::now();
+        let (own, asked) = (node.domain.folded(), Instant::now());
         let (leased, stretch, took, lapsed) = node
             .store
             .write(move |tx| {
                 async move {
                     let begun = Instant::now();
                     let lapsed = if after.is_empty() { close_what_is_over(tx, now).await? } else { 0 };
-                    let stretch = outbox::stretch(tx, &after, peers).await?;
+                    let stretch = outbox::stretch(tx, &after, peers, now).await?;
                     let until = now.plus_millis(LEASE_MILLIS);
-                    let wanted = Wanted { now, until, limit: BATCH, per_peer, lot, stretch };
+                    let proven_since = now.plus_millis(-PROVEN_MILLIS);
+                    let wanted =
+                        Wanted { now, until, limit: BATCH, per_peer, lot, stretch, proven_since, own };
                     let leased = outbox::lease_due(tx, &lease, &wanted).await?;
                     Ok::<_, Error>((leased, wanted.stretch, begun.elapsed(), lapsed))
                 }
                 .boxed()
             })
             .await?;
+        let asked = asked.elapsed();
         // Said only now: a transaction may be run more than once.
         if lapsed > 0 {
             tracing::info!(messages = lapsed, "given up: their recipients' nodes did not take them in time");
         }
+        let leased = readable(node, leased, now).await;
         // Where this node has a writer of its own, it may have waited for that; where it has not, all of it is the server's work.
-        Ok((leased, stretch, if node.store.is_shared() { asked.elapsed() } else { took }))
+        Ok((leased, stretch, if node.store.is_shared() { asked } else { took }))
     }
+}
+
+/// The rows behind the leases. What cannot be read is set aside, or the rest would stand still behind it for ever.
+async fn readable(node: &Node, leases: Vec<Unread>, now: UnixMillis) -> Vec<Leased> {
+    let (mut leased, mut unreadable) = (Vec::with_capacity(leases.len()), Vec::new());
+    for lease in leases {
+        match lease.read() {
+            Ok(row) => leased.push(row),
+            Err(row) => unreadable.push(row),
+        }
+    }
+    for row in unreadable {
+        let Unreadable { id, error, .. } = &row;
+        tracing::error!(row = %id, %error, "a row of the outbox cannot be read; it is set aside as rejected");
+        let set_aside: Result<(), Error> = node
+            .store
+            .write(move |tx| async move { Ok(outbox::set_aside(tx, &row, now).await?) }.boxed())
+            .await;
+        if let Err(error) = set_aside {
+            // What could be read has to be sent all the same; this row comes again when its lease is over.
+            tracing::error!(%error, "it could not be set aside");
+        }
+    }
+    leased
 }
 
 /// Puts rows whose lease has ended back into the queue, and gives up what its recipients' nodes did not take in time. Gives how many

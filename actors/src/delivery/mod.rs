@@ -17,6 +17,7 @@
 //! A row that is discarded while an attempt is under way has that attempt stopped before the discard is
 //! answered ([`Withdraw`]): once the owner has the answer, nothing is sent any more.
 
+mod failing;
 mod look;
 mod reports;
 mod retry;
@@ -25,6 +26,7 @@ pub mod window;
 
 use look::{Look, Next, Scan};
 
+pub(crate) use failing::Failing;
 pub use reports::{OutcomeBoard, Report, Reports};
 pub use retry::RetryPolicy;
 pub(crate) use settle::lapsed;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::time::Instant;
 use vellum_protocol::{Handle, MessageType, UnixMillis};
 use vellum_store::invitations::{self, Status};
 use vellum_store::outbox::{self, Lapsed, Leased, Outcome, State};
@@ -28,9 +29,14 @@ pub(super) async fn settle(
     verdict: Verdict,
     started: UnixMillis,
 ) -> Result<Option<Report>, Error> {
+    let (peer, instant) = (leased.peer_handle.domain().folded(), Instant::now());
+    if matches!(verdict, Verdict::Later { trouble: Trouble::Peer, .. }) {
+        node.failing.add(peer.clone(), instant);
+    }
     let settlement = Settlement {
         now: node.clock.now(),
         local: node.is_local(&leased.peer_handle),
+        peer_is_well: leased.peer_is_well && !node.failing.has(&peer, instant),
         retry: node.settings.retry,
         instance: node.instance.clone(),
         leased,
@@ -48,6 +54,8 @@ struct Settlement {
     verdict: Verdict,
     /// Whether the recipient lives on this node.
     local: bool,
+    /// Whether a delivery is nothing new for the peer's record.
+    peer_is_well: bool,
     retry: RetryPolicy,
     /// This process, as others know it.
     instance: String,
@@ -68,8 +76,9 @@ impl Settlement {
     }
 
     async fn record(self, tx: &mut Tx) -> Result<Option<Report>, Error> {
-        let Self { leased, verdict, local, retry, instance, started, now } = self;
-        if !local {
+        let Self { leased, verdict, local, peer_is_well, retry, instance, started, now } = self;
+        let known = peer_is_well && matches!(verdict, Verdict::Delivered { .. });
+        if !local && !known {
             note_on_peer(tx, &retry, &leased, &verdict, started, now).await?;
         }
         let outcome = outcome_of(&retry, &leased, &verdict, now);

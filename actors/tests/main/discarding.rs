@@ -7,7 +7,7 @@ use futures_util::future::join_all;
 use vellum_actors::Error;
 use vellum_actors::operators::{self, Paused};
 use vellum_actors::user::{DiscardRevocation, Flush, Scope, UserCommand};
-use vellum_protocol::Handle;
+use vellum_protocol::{Handle, UnixMillis};
 use vellum_store::StoreError;
 use vellum_store::outbox::{self, Lot, State, Stretch, Wanted, overview};
 
@@ -178,7 +178,8 @@ async fn what_an_earlier_run_had_in_hand_is_taken_up_at_the_start() {
             async move {
                 let until = now.plus_millis(60_000);
                 let (lot, stretch) = (Lot::new(0), Stretch::default());
-                let wanted = Wanted { now, until, limit: 9, per_peer: 9, lot, stretch };
+                let (proven_since, own) = (UnixMillis(0), String::new());
+                let wanted = Wanted { now, until, limit: 9, per_peer: 9, lot, stretch, proven_since, own };
                 outbox::lease_due(tx, "a.example.an-earlier-run:1", &wanted).await
             }
             .boxed()

@@ -36,6 +36,8 @@ async fn with_an_acceptance_under_way(
     let (world, alice, bob) = World::with_two_people().await;
     alice.invite(&bob).await.unwrap();
     until("it has arrived", || async { bob.invitation_of(&alice).await.is_some() }).await;
+    // To a node that has taken nothing yet, only one message would be under way.
+    world.b.person("carol").await.invite(&alice).await.unwrap();
     world.settled().await;
     let hang = Hang::new();
     world.wire.set(&world.a.node, Mood::Hangs(hang.clone()));

@@ -12,16 +12,18 @@
 //! discarded, signed anew or leased again, changes nothing.
 //!
 //! This file holds the owner's side: what is pending, signing, discarding. `outbox/leasing.rs` holds the
-//! delivery's side.
+//! delivery's side, `outbox/leased.rs` the row that it takes.
 
+mod leased;
 mod leasing;
 pub mod overview;
 
 use leasing::LapsedRow;
 
+pub use leased::{Leased, Unread, Unreadable};
 pub use leasing::{
-    Lapsed, Leased, Lot, Outcome, Stretch, Wanted, expire, expire_leases, finish, is_leased, lease_due,
-    next_due, release_leases, stretch, widen_windows,
+    Lapsed, Lot, Outcome, Stretch, Wanted, expire, expire_leases, finish, is_leased, lease_due, next_due,
+    release_leases, set_aside, stretch, widen_windows,
 };
 
 use sqlx::FromRow;

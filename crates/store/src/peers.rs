@@ -266,7 +266,7 @@ pub async fn pause_until(tx: &mut Tx, domain: &str, until: UnixMillis) -> Result
 
 /// How exactly it is known when something was last delivered to a peer: one that is sent a thousand messages is not written a
 /// thousand times.
-const DELIVERY_MILLIS: i64 = 10_000;
+pub(crate) const DELIVERY_MILLIS: i64 = 10_000;
 
 /// Clears the peer's record: something was delivered to it. A pause that it has asked for stands. When it was is known to ten
 /// seconds.

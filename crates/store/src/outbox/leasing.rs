@@ -1,80 +1,16 @@
 //! The delivery's side of the outbox: leasing what is due, recording outcomes, closing windows.
 
 use sqlx::FromRow;
-use vellum_protocol::{Envelope, Handle, Json, MessageType, UnixMillis};
+use vellum_protocol::{Handle, MessageType, UnixMillis};
 
 use crate::conn::{Affected, on, per_engine};
 use crate::defects::{Defect, planted};
+use crate::peers::DELIVERY_MILLIS;
 use crate::row::{read, read_word};
 use crate::statement::Statement;
 use crate::{Conn, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
-/// A row that this node may send now, until its lease ends.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Leased {
-    /// The row.
-    pub id: OutboxId,
-    /// Whose envelope it is.
-    pub user_id: UserId,
-    /// Whom it is for.
-    pub peer_handle: Handle,
-    /// Invitation or share it is about; empty for a revocation.
-    pub subject: String,
-    /// The envelope as the user signed it.
-    pub envelope: Envelope,
-    /// When the peer stops taking it.
-    pub expires_at: UnixMillis,
-    /// Attempts made before this one.
-    pub attempts: u32,
-    /// How many of them the peer has refused; the others did not reach it.
-    pub refusals: u32,
-    /// Whether an earlier attempt may have been carried out without our hearing of it.
-    pub maybe_arrived: bool,
-    /// Whether what rests on it has made a revocation void.
-    pub voids_revocation: bool,
-    /// Where in a trace the request stood that put the envelope here (W3C Trace Context).
-    pub trace: Option<String>,
-    /// The lease's word; every outcome names it.
-    pub lease: String,
-}
-
-#[derive(FromRow)]
-struct LeasedRow {
-    id: OutboxId,
-    user_id: UserId,
-    peer_handle: String,
-    subject: String,
-    envelope: String,
-    expires_at: i64,
-    attempts: i64,
-    refusals: i64,
-    maybe_arrived: i64,
-    voids_revocation: i64,
-    trace: Option<String>,
-    lease_holder: String,
-}
-
-impl TryFrom<LeasedRow> for Leased {
-    type Error = StoreError;
-
-    fn try_from(row: LeasedRow) -> Result<Self, StoreError> {
-        let json = read("outbox.envelope", row.envelope.as_bytes(), Json::parse)?;
-        Ok(Self {
-            id: row.id,
-            user_id: row.user_id,
-            peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
-            subject: row.subject,
-            envelope: read("outbox.envelope", &json, Envelope::parse)?,
-            expires_at: UnixMillis(row.expires_at),
-            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-            refusals: u32::try_from(row.refusals).unwrap_or(u32::MAX),
-            maybe_arrived: row.maybe_arrived != 0,
-            voids_revocation: row.voids_revocation != 0,
-            trace: row.trace,
-            lease: row.lease_holder,
-        })
-    }
-}
+use super::leased::{Leased, LeasedRow, Unread, Unreadable};
 
 /// Which user's turn it is, drawn by lot for each look at the outbox: a place in the order of what is random
 /// in users' ids.
@@ -105,23 +41,37 @@ impl Stretch {
     }
 }
 
-/// The next so many `peers` after this domain (`""`: from the beginning).
-pub async fn stretch(conn: &mut Conn, after: &str, peers: u32) -> Result<Stretch, StoreError> {
+/// How many times as many peers a stretch has at most, however many of them are being waited for.
+const LONGEST_STRETCH: i64 = 8;
+
+/// The next peers after this domain (`""`: from the beginning): so many that may be tried at `now`, and those between them that
+/// failed before and are being waited for.
+pub async fn stretch(
+    conn: &mut Conn,
+    after: &str,
+    peers: u32,
+    now: UnixMillis,
+) -> Result<Stretch, StoreError> {
+    // Each with how many come before it: of those that may be tried, and in all.
     let walk = Statement::new(
-        "with recursive domains(domain, n) as (
-             select min(peer_domain), cast(1 as bigint) from outbox
+        "with recursive domains(domain, ready, n) as (
+             select min(peer_domain), cast(0 as bigint), cast(0 as bigint) from outbox
              where next_attempt_at is not null and peer_domain > $1
              union all
              select (select min(o.peer_domain) from outbox o
-                      where o.next_attempt_at is not null and o.peer_domain > d.domain), d.n + 1
-             from domains d where d.domain is not null and d.n <= $2
+                      where o.next_attempt_at is not null and o.peer_domain > d.domain),
+                    d.ready + 1 - (select count(*) from peers p where p.domain = d.domain and p.retry_at > $4),
+                    d.n + 1
+             from domains d where d.domain is not null and d.ready < $2 and d.n < $3
          )
-         select domain from domains where n >= $2 and domain is not null order by n",
+         select domain from domains order by n desc limit 2",
     );
-    let ends: Vec<(String,)> = conn.all(walk.bind(after).bind(i64::from(peers))).await?;
-    // One more than asked for says that there are more; the one before it is the last.
-    let last = if ends.len() > 1 { ends.into_iter().next() } else { None };
-    Ok(Stretch { after: after.to_owned(), last: last.map_or_else(String::new, |(domain,)| domain) })
+    let (ready, peers) = (i64::from(peers), i64::from(peers) * LONGEST_STRETCH);
+    let ends: Vec<(Option<String>,)> = conn.all(walk.bind(after).bind(ready).bind(peers).bind(now)).await?;
+    // The walk ends with whoever is behind the stretch; where that is nobody, it goes up to the end.
+    let mut ends = ends.into_iter().map(|(domain,)| domain);
+    let last = ends.next().flatten().and_then(|_| ends.next().flatten());
+    Ok(Stretch { after: after.to_owned(), last: last.unwrap_or_default() })
 }
 
 /// The peers of a stretch, from `$after` to `$upto`, that anything may be queued for and that may be tried, as far as operators and keys
@@ -138,7 +88,7 @@ macro_rules! with_open_peers {
                  from domains d where d.domain is not null and (", $upto, " = '' or d.domain < ", $upto, ")
              ),
              open_peers as materialized (
-                 select d.domain, coalesce(p.failures, 0) as failures,
+                 select d.domain, coalesce(p.failures, 0) as failures, coalesce(p.last_delivery_at, 0) as delivered_at,
                         coalesce(case when p.pause_until > p.retry_at then p.pause_until else p.retry_at end, 0)
                             as retry_at
                  from domains d left join peers p on p.domain = d.domain
@@ -158,7 +108,7 @@ macro_rules! lease {
     (oldest $oldest:literal, chosen $chosen:literal) => {
         concat!(with_open_peers!(after "$7", upto "$8",
         ", counted as materialized (
-             select p.domain, case when p.failures > 0 then 1 else $5 end
+             select p.domain, case when p.failures > 0 or (p.delivered_at < $9 and p.domain <> $10) then 1 else $5 end
                         - (select count(*) from outbox b
                             where b.lease_until is not null and b.peer_domain = p.domain) as places
              from open_peers p where p.retry_at <= $2
@@ -204,7 +154,9 @@ macro_rules! lease {
          update outbox set state = 'delivering', lease_holder = $1, lease_until = $3
          where state = 'queued' and id in (select id from chosen)
          returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, refusals,
-             maybe_arrived, voids_revocation, trace, lease_holder"))
+             maybe_arrived, voids_revocation, trace, lease_holder,
+             (select count(*) from peers p where p.domain = outbox.peer_domain and p.failures = 0 and p.retry_at = 0
+                 and p.probed_early = 0 and p.last_error is null and p.last_delivery_at > $11) as peer_is_well"))
     };
 }
 
@@ -223,14 +175,18 @@ pub struct Wanted {
     pub lot: Lot,
     /// Which peers it looks at.
     pub stretch: Stretch,
+    /// A peer that has taken nothing since then may be away: it gets a single probe. 0 for none.
+    pub proven_since: UnixMillis,
+    /// This node's own domain, folded, which is never away.
+    pub own: String,
 }
 
 /// Leases what is `wanted`, with `lease` for the leases' word. Peers take turns: each one's first due row comes before any one's second. So do the
 /// users with rows for one peer, beginning with the one whom the lot hits: whoever has a hundred thousand rows
-/// there has one turn like everybody, and what places are left. A peer with failures on its record gets a
-/// single probe. Nothing goes to a peer that is blocked, paused, or shows
+/// there has one turn like everybody, and what places are left. A peer with failures on its record, or that has taken
+/// nothing lately, gets a single probe: many that are away cost one attempt each. Nothing goes to a peer that is blocked, paused, or shows
 /// another key than the pinned one.
-pub async fn lease_due(tx: &mut Tx, lease: &str, wanted: &Wanted) -> Result<Vec<Leased>, StoreError> {
+pub async fn lease_due(tx: &mut Tx, lease: &str, wanted: &Wanted) -> Result<Vec<Unread>, StoreError> {
     let until = if planted(Defect::NoLeaseExpiry) { UnixMillis(i64::MAX) } else { wanted.until };
     let text = per_engine!(tx,
         sqlite: lease!(
@@ -263,34 +219,24 @@ pub async fn lease_due(tx: &mut Tx, lease: &str, wanted: &Wanted) -> Result<Vec<
     .bind(&wanted.lot.0)
     .bind(&wanted.stretch.after)
     .bind(&wanted.stretch.last)
+    .bind(wanted.proven_since.0)
+    .bind(&wanted.own)
+    .bind(wanted.now.plus_millis(-DELIVERY_MILLIS).0)
     .fetch_all(c)
     .await)?;
-    let mut leased = Vec::with_capacity(rows.len());
-    for row in rows {
-        let id = row.id.clone();
-        match Leased::try_from(row) {
-            Ok(row) => leased.push(row),
-            Err(unreadable) => set_aside(tx, &id, &unreadable, wanted.now).await?,
-        }
-    }
-    Ok(leased)
+    Ok(rows.into_iter().map(Unread).collect())
 }
 
 /// Takes a row that cannot be read out of the queue, which would otherwise stand still behind it. It stays where
 /// owner and operator see it.
-async fn set_aside(
-    tx: &mut Tx,
-    id: &OutboxId,
-    unreadable: &StoreError,
-    now: UnixMillis,
-) -> Result<(), StoreError> {
-    tracing::error!(row = %id, error = %unreadable, "a row of the outbox cannot be read; it is set aside as rejected");
-    on!(tx, c => sqlx::query(
-        "update outbox set state = 'rejected', last_error = $2, last_attempt_at = $3, next_attempt_at = null,
+pub async fn set_aside(tx: &mut Tx, row: &Unreadable, now: UnixMillis) -> Result<(), StoreError> {
+    let set_aside = Statement::new(
+        "update outbox set state = 'rejected', last_error = $3, last_attempt_at = $4, next_attempt_at = null,
              lease_holder = null, lease_until = null
-         where id = $1"
-    )
-    .bind(id).bind("this node can no longer read the message").bind(now.0).execute(c).await.map(Affected::from))?;
+         where id = $1 and lease_holder = $2",
+    );
+    let set_aside = set_aside.bind(&row.id).bind(&row.lease);
+    tx.change(set_aside.bind("this node can no longer read the message").bind(now)).await?;
     Ok(())
 }
 

@@ -6,7 +6,7 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use sqlx::{Connection, SqliteConnection};
 use vellum_protocol::{MessageType, UnixMillis};
-use vellum_store::outbox::{self, Lapsed, Leased, Lot, Outcome, State, Wanted};
+use vellum_store::outbox::{self, Lapsed, Leased, Lot, Outcome, State, Unread, Unreadable, Wanted};
 use vellum_store::peers;
 
 use crate::support::{Db, NEVER, T0, envelope, handle, t, wanted};
@@ -109,7 +109,7 @@ async fn stretches_cover_every_peer_once_and_a_look_leases_for_no_other() {
     .await;
     let (mut after, mut seen) = (String::new(), Vec::new());
     loop {
-        let stretch = outbox::stretch(&mut db.store.read().await.unwrap(), &after, 2).await.unwrap();
+        let stretch = outbox::stretch(&mut db.store.read().await.unwrap(), &after, 2, T0).await.unwrap();
         let last = stretch.last().map(str::to_owned);
         let leased = db.lease_wanted("x:1", Wanted { stretch, ..wanted(t(100)) }).await;
         let mut domains: Vec<_> = per_domain(&leased).into_iter().collect();
@@ -121,6 +121,30 @@ async fn stretches_cover_every_peer_once_and_a_look_leases_for_no_other() {
     let two = |domain: &str| (domain.to_owned(), 2);
     let pairs = vec![vec![two("a.example"), two("b.example")], vec![two("c.example"), two("d.example")]];
     assert_eq!(seen, [pairs, vec![vec![two("e.example")]]].concat());
+}
+
+#[tokio::test]
+async fn a_stretch_goes_past_peers_that_are_being_waited_for_but_not_past_any_number_of_them() {
+    let db = Db::new().await;
+    for n in 0..20_i64 {
+        let domain = format!("node{n:02}.example");
+        db.queue(&db.user(&domain).await, &format!("bob@{domain}"), NEVER, T0).await;
+        if n != 1 && n != 18 {
+            let at = t(if n == 2 { 100 } else { 101 });
+            db.write(move |tx| async move { peers::note_failure(tx, &domain, 1, at, "", T0).await }.boxed())
+                .await;
+        }
+    }
+    let last_after = async |after: &str, peers: u32| {
+        let reader = &mut db.store.read().await.unwrap();
+        outbox::stretch(reader, after, peers, t(100)).await.unwrap().last().map(str::to_owned)
+    };
+    assert_eq!(last_after("", 1).await.unwrap(), "node01.example");
+    assert_eq!(last_after("", 2).await.unwrap(), "node02.example", "it is its time again");
+    assert_eq!(last_after("node02.example", 1).await.unwrap(), "node10.example", "eight are enough");
+    assert_eq!(last_after("node10.example", 1).await.unwrap(), "node18.example");
+    assert_eq!(last_after("node10.example", 2).await, None, "there are no more");
+    assert_eq!(last_after("node18.example", 1).await, None);
 }
 
 #[tokio::test]
@@ -196,6 +220,37 @@ async fn a_peer_with_failures_on_its_record_gets_one_probe_at_a_time() {
     db.finish(&probe[0], Outcome::Delivered, t(201)).await;
     db.write(|tx| async move { peers::note_delivery(tx, "a.example", t(201)).await }.boxed()).await;
     assert_eq!(db.lease("x:4", t(201), 8).await.len(), 4, "it is up: all may go");
+}
+
+#[tokio::test]
+async fn a_peer_that_has_taken_nothing_lately_gets_one_probe_and_this_node_itself_is_never_away() {
+    let db = Db::new().await;
+    for domain in ["never.example", "once.example", "lately.example", "own.example"] {
+        queue_many(&db, domain, 3, 0).await;
+    }
+    for (domain, at) in [("once.example", 99), ("lately.example", 100)] {
+        note_failure(&db, domain, 1, T0).await;
+        db.write(move |tx| async move { peers::note_delivery(tx, domain, t(at)).await }.boxed()).await;
+    }
+    let leased = db.lease_wanted("x:1", Wanted { proven_since: t(100), ..wanted(t(200)) }).await;
+    let counts = per_domain(&leased);
+    let of = |domain| counts[domain];
+    assert_eq!(["never.example", "once.example", "lately.example", "own.example"].map(of), [1, 1, 3, 3]);
+}
+
+#[tokio::test]
+async fn a_lease_says_whether_its_peers_record_is_as_a_delivery_would_leave_it() {
+    let db = Db::new().await;
+    queue_many(&db, "a.example", 5, 0).await;
+    let leased_at = async |at: i64| db.lease_up_to(1, "x:1", t(at), 9).await.remove(0).peer_is_well;
+    assert!(!leased_at(10).await, "nothing is known of it");
+    note_failure(&db, "a.example", 1, T0).await;
+    release(&db, "x:").await;
+    assert!(!leased_at(11).await, "it has failed");
+    release(&db, "x:").await;
+    db.write(|tx| async move { peers::note_delivery(tx, "a.example", t(12)).await }.boxed()).await;
+    assert!(leased_at(10_011).await);
+    assert!(!leased_at(10_012).await, "it would say when");
 }
 
 #[tokio::test]
@@ -410,7 +465,7 @@ async fn a_hundred_thousand_rows_over_two_thousand_peers_are_looked_at_quickly()
         assert!(next_due(&db).await.is_some());
         timed("when is something due", started);
         let started = std::time::Instant::now();
-        let stretch = outbox::stretch(&mut db.store.read().await.unwrap(), "", 64).await.unwrap();
+        let stretch = outbox::stretch(&mut db.store.read().await.unwrap(), "", 64, T0).await.unwrap();
         let wanted = Wanted { limit: 256, per_peer: 4, stretch, ..wanted(t(1000)) };
         let leased = db.lease_wanted("x:1", wanted).await;
         timed("lease what 64 peers have places for", started);
@@ -469,7 +524,7 @@ async fn a_lease_stands_until_the_row_goes_or_another_takes_it() {
 }
 
 #[tokio::test]
-async fn a_row_that_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
+async fn a_row_that_cannot_be_read_is_set_aside_while_its_lease_stands() {
     // Only there can the test write past the functions that keep such a row out.
     let db = Db::on_sqlite().await;
     let user = db.user("ann@example.org").await;
@@ -482,10 +537,17 @@ async fn a_row_that_cannot_be_read_is_set_aside_and_the_rest_goes_on() {
         .await
         .unwrap();
     other.close().await.unwrap();
-    let leased = db.lease_one("x:1", t(1)).await;
-    assert_eq!(leased.peer_handle, handle("carl@a.example"));
+    let set_aside =
+        |row: Unreadable| db.write(move |tx| async move { outbox::set_aside(tx, &row, t(2)).await }.boxed());
+    let (read, unreadable): (Vec<_>, Vec<_>) =
+        db.leases("x:1", wanted(t(1))).await.into_iter().map(Unread::read).partition(Result::is_ok);
+    assert_eq!(read[0].as_ref().unwrap().peer_handle, handle("carl@a.example"));
+    let unreadable = unreadable.into_iter().next().unwrap().unwrap_err();
+    set_aside(Unreadable { id: broken.clone(), lease: "x:0".into(), error: unreadable.error.clone() }).await;
+    assert_eq!(db.pending_for(&user, "bob@a.example").await.unwrap().state, State::Delivering);
+    set_aside(unreadable).await;
     let row = db.pending_for(&user, "bob@a.example").await.unwrap();
     assert_eq!(row.state, State::Rejected);
     assert!(row.last_error.unwrap().contains("no longer read"));
-    assert_eq!(next_due(&db).await, Some(t(60_001)), "nothing else is due than the end of the lease");
+    assert_eq!(next_due(&db).await, Some(t(60_001)), "nothing else is due than the end of the other's lease");
 }

@@ -7,7 +7,7 @@ use vellum_protocol::{
     UnixMillis,
 };
 use vellum_store::friendships::Peer;
-use vellum_store::outbox::{self, Leased, Lot, Outcome, PendingRevocation, Stretch, Wanted};
+use vellum_store::outbox::{self, Leased, Lot, Outcome, PendingRevocation, Stretch, Unread, Wanted};
 use vellum_store::users::{self, Keys, NewUser};
 use vellum_store::{OutboxId, Store, StoreError, Tx, TxFuture, UserId};
 
@@ -16,7 +16,8 @@ pub const T0: UnixMillis = UnixMillis(1_700_000_000_000);
 /// All that is due, for whichever peer.
 pub fn wanted(now: UnixMillis) -> Wanted {
     let (lot, stretch) = (Lot::new(0), Stretch::default());
-    Wanted { now, until: now.plus_millis(60_000), limit: 100, per_peer: 100, lot, stretch }
+    let (until, proven_since, own) = (now.plus_millis(60_000), UnixMillis(0), "own.example".to_owned());
+    Wanted { now, until, limit: 100, per_peer: 100, lot, stretch, proven_since, own }
 }
 
 /// A time after everything.
@@ -151,6 +152,10 @@ impl Db {
     }
 
     pub async fn lease_wanted(&self, word: &'static str, wanted: Wanted) -> Vec<Leased> {
+        self.leases(word, wanted).await.into_iter().map(|lease| lease.read().unwrap()).collect()
+    }
+
+    pub async fn leases(&self, word: &'static str, wanted: Wanted) -> Vec<Unread> {
         self.write(move |tx| async move { outbox::lease_due(tx, word, &wanted).await }.boxed()).await
     }
 
