@@ -109,10 +109,14 @@ async fn deliveries_of_a_node_that_stays_dead_are_taken_over_when_its_leases_end
     let Some(server) = shared_server() else { return };
     let mut replicas = Replicas::start(server, 2, &[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "200")]).await;
     let peers = [Peer::start().await];
-    let (ann, handles) = with_pending(&replicas.nodes[0], &peers, 3).await;
+    let (ann, handles) = with_pending(&replicas.nodes[0], &peers, 4).await;
+    let (first, others) = handles[0].split_at(1);
+    // Only whoever has taken something is sent more than one row at a time.
+    ann.flush(first).await;
+    eventually("the first has arrived", || async { (ann.pending().await.len() == 3).then_some(()) }).await;
     peers[0].set_mood(Mood::Hangs);
     replicas.nodes[1].process.kill().await.unwrap();
-    ann.flush(&handles[0]).await;
+    ann.flush(others).await;
     assert!(ann.pending().await.iter().all(|row| row.state == RevocationState::Delivering));
     replicas.nodes[1].process.start().await.unwrap();
     replicas.nodes[0].process.kill().await.unwrap();

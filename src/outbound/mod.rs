@@ -212,9 +212,10 @@ mod tests {
 
     use rustls::ServerConfig;
     use rustls::pki_types::{PrivateKeyDer, PrivatePkcs8KeyDer};
+    use rustls::server::Acceptor;
     use tokio::io::AsyncWriteExt;
     use tokio::net::TcpListener;
-    use tokio_rustls::TlsAcceptor;
+    use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
     use super::*;
 
@@ -259,6 +260,21 @@ mod tests {
         tokio::select! {
             error = ask_there(&listener) => assert!(matches!(error, TransportError::Tls(_)), "{error:?}"),
             () = serve => {}
+        }
+    }
+
+    #[tokio::test]
+    async fn http_2_is_offered_first_and_http_1_1_as_well() {
+        provider();
+        let listener = TcpListener::bind((OTHER_LOOPBACK, 0)).await.unwrap();
+        let offered = async {
+            let (stream, _) = listener.accept().await.unwrap();
+            let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await.unwrap();
+            hello.client_hello().alpn().unwrap().map(<[u8]>::to_vec).collect::<Vec<_>>()
+        };
+        tokio::select! {
+            error = ask_there(&listener) => panic!("{error}"),
+            offered = offered => assert_eq!(offered, [b"h2".to_vec(), b"http/1.1".to_vec()]),
         }
     }
 
