@@ -146,6 +146,7 @@ impl Built {
         let handle = self.server.handle();
         let mut serving = actix_web::rt::spawn(self.server);
         let keeper = actix_web::rt::spawn(keep_house(Arc::clone(&self.node), self.app.clone(), self.run));
+        let summing = actix_web::rt::spawn(telemetry::sum_up());
         let follower = actix_web::rt::spawn(operators::follow(Arc::clone(&self.node)));
         let listener = actix_web::rt::spawn(replicas::follow(Arc::clone(&self.node)));
         let ended = tokio::select! {
@@ -161,6 +162,7 @@ impl Built {
         }
         handle.stop(true).await;
         keeper.abort();
+        summing.abort();
         follower.abort();
         listener.abort();
         tokio::join!(self.node.stop_delivery(), self.postman.finish(FINISH_LETTERS));
@@ -241,7 +243,6 @@ async fn keep_house(node: Arc<Node>, app: web::Data<App>, mut run: Option<(Epoch
     loop {
         interval.tick().await;
         app.limiters.sweep();
-        telemetry::metrics().run_upkeep();
         if let Err(error) = housekeeping::sweep(&node).await {
             tracing::error!(%error, "what is over its time could not be forgotten");
         }

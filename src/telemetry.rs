@@ -27,7 +27,19 @@ const SECONDS: [f64; 14] =
 /// Bounds of the histogram of a group's jobs.
 const JOBS: [f64; 8] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0];
 
+/// How often what has been timed is summed up.
+const SUMMED_UP: Duration = Duration::from_secs(1);
+
 static METRICS: OnceLock<PrometheusHandle> = OnceLock::new();
+
+/// Sums up what has been timed, for as long as it is run: until then each single time is kept, and a busy node has many.
+pub async fn sum_up() {
+    let mut interval = tokio::time::interval(SUMMED_UP);
+    loop {
+        interval.tick().await;
+        metrics().run_upkeep();
+    }
+}
 
 /// What has been counted and timed in this process; the first call begins it.
 pub fn metrics() -> &'static PrometheusHandle {
