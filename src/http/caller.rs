@@ -136,6 +136,16 @@ fn is_from_known_origin(request: &HttpRequest, app: &App) -> bool {
     origin.is_some_and(|origin| known.any(|known| known.as_str() == origin))
 }
 
+/// Whether a page of another site has made this request: an `Origin` that is neither this node's nor a configured
+/// client's, or none and a `Sec-Fetch-Site` that says so. A request that no browser made is not.
+pub fn is_from_foreign_page(request: &HttpRequest, app: &App) -> bool {
+    if request.headers().contains_key(header::ORIGIN) {
+        return !is_from_known_origin(request, app);
+    }
+    let site = request.headers().get("sec-fetch-site").map(header::HeaderValue::as_bytes);
+    matches!(site, Some(b"cross-site" | b"same-site"))
+}
+
 /// Whether whoever signs in with this request gets a session cookie. A client with a token of its own has no
 /// use for one; and a page of another site must not sign its visitor in to an account of its choosing.
 pub fn takes_cookie(request: &HttpRequest, app: &App) -> bool {
