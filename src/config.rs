@@ -172,8 +172,16 @@ pub struct Log {
 pub struct Telemetry {
     /// The collector that spans are exported to; `None`: nowhere.
     pub otlp_endpoint: Option<String>,
-    /// The share of traces begun here that are exported, 0 to 1.
+    /// The share of requests whose trace is exported, 0 to 1.
     pub sample_ratio: f64,
+}
+
+impl Telemetry {
+    /// The share of requests whose trace is exported; 0 without a collector.
+    #[must_use]
+    pub fn exported_ratio(&self) -> f64 {
+        if self.otlp_endpoint.is_some() { self.sample_ratio } else { 0.0 }
+    }
 }
 
 /// How log lines look.

@@ -6,6 +6,7 @@ mod folder;
 mod mail;
 mod origin;
 mod peers;
+mod proxies;
 
 use std::fmt;
 
@@ -78,6 +79,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
             findings.extend(database::check(&store).await);
             findings.extend(origin::check(settings).await);
             findings.extend(peers::check(&store, settings, &clock).await);
+            findings.push(proxies::check(&store, settings, &clock).await);
             store.close().await;
         }
         Err(error) => {

@@ -82,7 +82,7 @@ fn provider(settings: &Telemetry) -> anyhow::Result<Option<SdkTracerProvider>> {
         .build()
         .context("setting up the export of spans (telemetry.otlp_endpoint)")?;
     let about = Resource::builder().with_service_name("vellum").build();
-    // A trace that began elsewhere is exported if it is there: half a trace helps nobody.
+    // A trace that began elsewhere is sampled when its request comes in; its spans follow that.
     let sampler = Sampler::ParentBased(Box::new(Sampler::TraceIdRatioBased(settings.sample_ratio)));
     Ok(Some(
         SdkTracerProvider::builder()

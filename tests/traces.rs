@@ -103,3 +103,25 @@ async fn a_collector_that_is_away_holds_nothing_up() {
     let held = TcpListener::bind("127.0.0.1:0").await.unwrap();
     flush_in_a_trace(&format!("http://{}", held.local_addr().unwrap())).await;
 }
+
+#[tokio::test]
+async fn a_stranger_does_not_decide_what_is_exported() {
+    // The second is one that a share of all ids would always contain.
+    for trace in [TRACE, "00000000000000010000000000000001"] {
+        for (ratio, exported) in [("0.000001", false), ("1", true)] {
+            let (collector, address) = Collector::start().await;
+            let settings = [
+                ("VELLUM_TELEMETRY__OTLP_ENDPOINT", address.as_str()),
+                ("VELLUM_TELEMETRY__SAMPLE_RATIO", ratio),
+            ];
+            let mut node = TestNode::start_with(&settings).await;
+            let ask = plain_http().get(format!("{}/.well-known/parchment-server", node.process.origin()));
+            let ask = ask.header("traceparent", format!("00-{trace}-00f067aa0ba902b7-01"));
+            assert_eq!(ask.send().await.unwrap().status(), 200);
+            // The last spans are sent before it ends.
+            node.process.stop().await.unwrap();
+            let id = u128::from_str_radix(trace, 16).unwrap().to_be_bytes();
+            assert_eq!(collector.holds(&id), exported, "{trace} at {ratio}");
+        }
+    }
+}

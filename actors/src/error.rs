@@ -177,6 +177,9 @@ pub enum Error {
     /// The caller has as many devices as a user may have.
     #[error("a user has at most 100 devices")]
     TooManyDevices,
+    /// There is no such device of the caller.
+    #[error("there is no such device")]
+    DeviceNotFound,
     /// There is no such session of the caller.
     #[error("Session not found")]
     SessionNotFound,

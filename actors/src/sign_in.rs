@@ -80,6 +80,8 @@ pub struct Device {
     pub user_agent: Option<String>,
     /// Its address.
     pub ip: Option<String>,
+    /// The name that the device has chosen for itself, for its wrap secret.
+    pub device_id: Option<String>,
 }
 
 /// A session just opened. Only its holder ever sees the token.
@@ -217,23 +219,32 @@ pub(crate) async fn insert_session(
         expires_at: now.plus_millis(SESSION_MILLIS),
         user_agent: device.user_agent.map(|name| name.chars().take(LONGEST_USER_AGENT).collect()),
         ip: device.ip,
+        device_id: device.device_id,
     };
     sessions::insert(tx, &session, &token_hash(&token)).await?;
     Ok(Opened { token, user, session })
 }
 
-/// Who presents this token; `None` when the session has ended or never was. A session in its second half
-/// is prolonged.
+/// Who presents this token; `None` when the session has ended or never was.
 ///
 /// # Errors
 /// Only what the database says.
 pub async fn authenticate(node: &Node, token: &SecretString) -> Result<Option<Arc<Known>>, Error> {
+    Ok(node.store.session(&token_hash(token), node.clock.now()).await?)
+}
+
+/// Prolongs a session that is in its second half; gives it with its new end. `None`: it is in its
+/// first.
+///
+/// # Errors
+/// Only what the database says.
+pub async fn prolong(node: &Node, known: &Arc<Known>) -> Result<Option<Arc<Known>>, Error> {
     let now = node.clock.now();
-    let Some(known) = node.store.session(&token_hash(token), now).await? else { return Ok(None) };
     if known.session.expires_at.since(now) >= SESSION_MILLIS / 2 {
-        return Ok(Some(known));
+        return Ok(None);
     }
-    let mut known = Arc::unwrap_or_clone(known);
+    let mut known = Known::clone(known);
+    known.session.last_used_at = now;
     known.session.expires_at = now.plus_millis(SESSION_MILLIS);
     let Session { id, user_id, expires_at, .. } = known.session.clone();
     let prolonged: Result<(), StoreError> = node

@@ -37,6 +37,13 @@ impl TraceParent {
         Some(Self { trace, span: u64::try_from(span).ok()?, sampled: flags & 1 == 1 }).filter(|_| whole)
     }
 
+    /// The same place, in a trace that is exported here or is not. What a stranger's header says
+    /// about that decides nothing: it would fill the collector.
+    #[must_use]
+    pub fn with_sampled(self, sampled: bool) -> Self {
+        Self { sampled, ..self }
+    }
+
     /// The trace's id, as logs show it.
     #[must_use]
     pub fn trace_id(&self) -> String {

@@ -161,6 +161,7 @@ async fn signed_in(
         expires_at: now.plus_millis(SESSION_MILLIS),
         user_agent: Some("vellum bench".to_owned()),
         ip: None,
+        device_id: None,
     };
     sessions::insert(tx, &session, &Sha256::digest(token.as_bytes()).into()).await?;
     account.bearer = format!("Bearer {token}");

@@ -4,19 +4,21 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
 
+use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieAge};
 use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use vellum_actors::trace::TraceParent;
 use vellum_actors::{Asker, Origin, sign_in};
 use vellum_store::UserId;
 use vellum_store::sessions::{Known, Session};
 
 use super::App;
+use super::client_address::ClientAddress;
+use super::endpoint::GetHasEffects;
 use super::error::Problem;
-use super::limits;
 
 /// The session cookie.
 pub const COOKIE: &str = "auth_session";
@@ -96,37 +98,79 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     let Some(token) = presented(request, &app)? else {
         return Ok(None);
     };
-    let Some(known) = sign_in::authenticate(&app.node, &token).await? else { return Ok(None) };
+    let Some(mut known) = sign_in::authenticate(&app.node, &token).await? else { return Ok(None) };
     app.limiters.count_user(request, &known.session.user_id)?;
-    let ip = limits::client_address(request, &app.trusted_proxies).map(|address| address.to_string());
+    // A foreign page has its visitor's cookie, and never a token.
+    let may_have_effects = bearer(request).is_some() || !is_from_foreign_page(request, &app);
+    let may_prolong = *request.method() != Method::HEAD && may_have_effects;
+    if may_prolong && let Some(prolonged) = sign_in::prolong(&app.node, &known).await? {
+        known = prolonged;
+        if request.cookie(COOKIE).is_some_and(|cookie| cookie.value() == token.expose_secret()) {
+            let cookie = session_cookie(&app, &token, &known.session);
+            request.extensions_mut().insert(RenewedCookie(cookie));
+        }
+    }
+    let ip = ClientAddress::of(request).shown();
     let trace = request.extensions().get::<TraceParent>().copied();
     Ok(Some(Caller { known, ip, trace, token }))
 }
 
-/// The token that a request carries. One in the `Authorization` header is looked at first, and alone: a
-/// client that sends it means it.
+/// The session cookie with a later end, for the answer to this request.
+pub struct RenewedCookie(pub Cookie<'static>);
+
+/// The cookie that a browser keeps a session's token in, where no script can read it, until the
+/// session ends.
+pub fn session_cookie(app: &App, token: &SecretString, session: &Session) -> Cookie<'static> {
+    let seconds = session.expires_at.since(session.last_used_at) / 1000;
+    Cookie::build(COOKIE, token.expose_secret().to_owned())
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .secure(app.origin.is_https())
+        .path("/")
+        .max_age(CookieAge::seconds(seconds))
+        .finish()
+}
+
+/// The token that a request carries. A bearer token is looked at first, and alone: a client that
+/// sends it means it.
 fn presented(request: &HttpRequest, app: &App) -> Result<Option<SecretString>, Problem> {
-    if let Some(value) = request.headers().get(header::AUTHORIZATION) {
-        let bearer = value.to_str().ok().and_then(|text| text.strip_prefix("Bearer "));
-        return Ok(bearer.map(|token| SecretString::from(token.trim())));
+    if let bearer @ Some(_) = bearer(request) {
+        return Ok(bearer);
     }
     let Some(cookie) = request.cookie(COOKIE) else {
         return Ok(None);
     };
-    if !matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) {
-        refuse_foreign_origin(request, app)?;
+    match *request.method() {
+        Method::GET | Method::HEAD => {
+            if request.app_data::<GetHasEffects>().is_some() && is_from_foreign_page(request, app) {
+                return Err(foreign_page());
+            }
+        }
+        Method::OPTIONS => {}
+        _ if is_from_known_origin(request, app) => {}
+        _ => return Err(foreign_page()),
     }
     Ok(Some(SecretString::from(cookie.value())))
 }
 
-/// A browser sends the cookie along with a form of any site; it also says which site that is.
-fn refuse_foreign_origin(request: &HttpRequest, app: &App) -> Result<(), Problem> {
-    if is_from_known_origin(request, app) {
-        return Ok(());
-    }
-    Err(Problem::forbidden(
+/// The bearer token in the `Authorization` header; empty where it cannot be read. Another scheme is
+/// somebody else's business, such as a proxy's that asks for a password.
+fn bearer(request: &HttpRequest) -> Option<SecretString> {
+    request.headers().get_all(header::AUTHORIZATION).find_map(|value| {
+        let bytes = value.as_bytes();
+        let end = bytes.iter().position(u8::is_ascii_whitespace).unwrap_or(bytes.len());
+        let (scheme, token) = bytes.split_at(end);
+        let token = || SecretString::from(std::str::from_utf8(token).unwrap_or_default().trim());
+        scheme.eq_ignore_ascii_case(b"bearer").then(token)
+    })
+}
+
+/// A browser sends the cookie along with a request of any site's page; it also says which site that
+/// is.
+fn foreign_page() -> Problem {
+    Problem::forbidden(
         "A change that is authenticated by cookie must come from this node's origin or a configured client's.",
-    ))
+    )
 }
 
 /// Whether a request says that it comes from a page of this node or of a configured client.
@@ -146,10 +190,10 @@ pub fn is_from_foreign_page(request: &HttpRequest, app: &App) -> bool {
     matches!(site, Some(b"cross-site" | b"same-site"))
 }
 
-/// Whether whoever signs in with this request gets a session cookie. A client with a token of its own has no
-/// use for one; and a page of another site must not sign its visitor in to an account of its choosing.
+/// Whether whoever signs in with this request gets a session cookie. A client with a bearer token
+/// has no use for one; and a page of another site must not sign its visitor in to an account of its
+/// choosing.
 pub fn takes_cookie(request: &HttpRequest, app: &App) -> bool {
-    let headers = request.headers();
-    !headers.contains_key(header::AUTHORIZATION)
-        && (!headers.contains_key(header::ORIGIN) || is_from_known_origin(request, app))
+    bearer(request).is_none()
+        && (!request.headers().contains_key(header::ORIGIN) || is_from_known_origin(request, app))
 }

@@ -22,7 +22,9 @@ const LONGEST_SHORT: usize = 200;
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
         Endpoint::at("/device-transfer").post(docs::begin(), begin),
-        Endpoint::at("/device-transfer/{id}").get(docs::fetch(), fetch).delete(docs::cancel(), cancel),
+        Endpoint::at("/device-transfer/{id}")
+            .get_with_effects(docs::fetch(), fetch)
+            .delete(docs::cancel(), cancel),
         Endpoint::at("/device-transfer/{id}/upload").post(docs::upload(), upload),
     ]
 }

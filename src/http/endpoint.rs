@@ -1,5 +1,5 @@
-//! A path and its methods. HEAD goes with GET, OPTIONS tells what there is, and any other method is
-//! answered 405 with the same.
+//! A path and its methods. HEAD goes with GET unless GET changes something, OPTIONS tells what
+//! there is, and any other method is answered 405 with the same.
 
 use actix_web::http::{Method, header};
 use actix_web::web::{self, ServiceConfig};
@@ -13,12 +13,21 @@ pub struct Endpoint {
     path: String,
     resource: Resource,
     operations: Vec<(&'static str, Operation)>,
+    get_has_effects: bool,
 }
+
+/// Marks a path whose GET changes something: `caller` refuses it to the cookie of a foreign page.
+pub struct GetHasEffects;
 
 impl Endpoint {
     /// Begins with a path; `{name}` in it is a parameter.
     pub fn at(path: &str) -> Self {
-        Self { path: path.to_owned(), resource: web::resource(path), operations: Vec::new() }
+        Self {
+            path: path.to_owned(),
+            resource: web::resource(path),
+            operations: Vec::new(),
+            get_has_effects: false,
+        }
     }
 
     /// What GET and HEAD do.
@@ -31,6 +40,19 @@ impl Endpoint {
         let mut with_get = self.method("GET", operation, web::get().to(handler.clone()));
         with_get.resource = with_get.resource.route(web::head().to(handler));
         with_get
+    }
+
+    /// What GET does where it changes something. There is no HEAD then, since HEAD has no effects,
+    /// and a foreign page cannot have its visitor's cookie used for it.
+    pub fn get_with_effects<F, Args>(self, operation: Operation, handler: F) -> Self
+    where
+        F: Handler<Args>,
+        Args: FromRequest + 'static,
+        F::Output: Responder + 'static,
+    {
+        let with_get = self.method("GET", operation.refused(403, &["forbidden"]), web::get().to(handler));
+        let resource = with_get.resource.app_data(GetHasEffects);
+        Self { resource, get_has_effects: true, ..with_get }
     }
 
     /// What POST does.
@@ -106,7 +128,7 @@ impl Endpoint {
         let mut methods = Vec::new();
         for (name, _) in &self.operations {
             methods.push(*name);
-            if *name == "GET" {
+            if *name == "GET" && !self.get_has_effects {
                 methods.push("HEAD");
             }
         }

@@ -216,6 +216,7 @@ impl From<Error> for Problem {
                 return Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", error.to_string())
                     .after(retry_after.as_secs().max(1));
             }
+            Error::DeviceNotFound => (StatusCode::NOT_FOUND, "device_not_found"),
             Error::TooManyDevices => (StatusCode::CONFLICT, "too_many_devices"),
             Error::InvalidAlias => (StatusCode::BAD_REQUEST, "invalid_alias"),
             Error::AliasTaken => (StatusCode::CONFLICT, "alias_taken"),

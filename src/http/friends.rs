@@ -32,7 +32,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::at("/friends/invitations/{id}/accept").post(docs::accept(), accept),
         Endpoint::at("/friends/invitations/{id}/reject").post(docs::reject(), reject),
         Endpoint::at("/friends/invitations/{id}").delete(docs::cancel(), cancel),
-        Endpoint::at("/friends/resolve/{handle}").get(docs::resolve(), resolve),
+        Endpoint::at("/friends/resolve/{handle}").get_with_effects(docs::resolve(), resolve),
         Endpoint::at("/friends/{handle}").delete(docs::remove(), remove),
     ]
 }

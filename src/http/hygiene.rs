@@ -11,25 +11,29 @@ use actix_web::{HttpMessage, web};
 use tracing_actix_web::RequestId;
 
 use super::App;
+use super::caller::{COOKIE, RenewedCookie};
+use super::endpoint::Endpoint;
 use super::error::Problem;
+use super::openapi::Operation;
 use crate::config::Origin;
 
 /// How long a browser may keep a preflight's answer, in seconds.
 const PREFLIGHT_AGE: usize = 600;
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// Lets the configured clients' pages read answers and send cookies, and nobody else's.
-pub fn cross_origin(clients: &[Origin]) -> Cors {
+/// Lets the configured clients' pages read answers and send cookies, and nobody else's. They may
+/// send and read every header field that the OpenAPI document names.
+pub fn cross_origin(clients: &[Origin], endpoints: &[Endpoint]) -> Cors {
+    let operations = || endpoints.iter().flat_map(Endpoint::operations).map(|(_, operation)| operation);
     let cors = Cors::default()
         .allowed_methods([Method::GET, Method::POST, Method::PUT, Method::PATCH, Method::DELETE])
-        .allowed_headers([
-            header::AUTHORIZATION,
-            header::CONTENT_TYPE,
-            header::IF_MATCH,
-            header::IF_NONE_MATCH,
-        ])
-        .expose_headers([header::ETAG, header::RETRY_AFTER, REQUEST_ID])
+        // Part of every request with a session or a body, which the document says in other words;
+        // and what goes along with `traceparent`.
+        .allowed_headers(["authorization", "content-type", "tracestate"])
+        .allowed_headers(operations().flat_map(Operation::request_headers))
+        .expose_headers([header::RETRY_AFTER, REQUEST_ID])
         .expose_headers(["ratelimit", "ratelimit-policy"])
+        .expose_headers(operations().flat_map(Operation::answer_headers))
         .supports_credentials()
         // A page that is not known gets an answer without leave to read it; the handlers refuse its cookies.
         .block_on_origin_mismatch(false)
@@ -70,11 +74,13 @@ pub async fn headers(
         // The next request on this connection would find nobody.
         answer.response_mut().head_mut().set_connection_type(ConnectionType::Close);
     }
+    renew_cookie(&mut answer);
     let headers = answer.headers_mut();
     for (name, value) in [
         (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (header::REFERRER_POLICY, "no-referrer"),
         (header::X_FRAME_OPTIONS, "DENY"),
+        (header::CROSS_ORIGIN_OPENER_POLICY, "same-origin"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
     }
@@ -90,4 +96,16 @@ pub async fn headers(
         headers.insert(REQUEST_ID, id);
     }
     Ok(answer)
+}
+
+/// Sets the cookie of a session that this request has prolonged, unless the handler sets one
+/// itself.
+fn renew_cookie<B>(answer: &mut ServiceResponse<B>) {
+    let Some(RenewedCookie(cookie)) = answer.request().extensions_mut().remove() else { return };
+    if answer.response().cookies().any(|set| set.name() == COOKIE) {
+        return;
+    }
+    // Only a broken name or value could be refused; a token is hexadecimal.
+    let _ = answer.response_mut().add_cookie(&cookie);
+    answer.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
 }

@@ -19,13 +19,13 @@ use governor::clock::{Clock, DefaultClock};
 use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
-use ipnet::IpNet;
 use vellum_actors::inbox::SenderLimit;
 use vellum_protocol::Domain;
 use vellum_protocol::server_request::INBOX_PATH;
 use vellum_store::UserId;
 
 use super::App;
+use super::client_address::ClientAddress;
 use super::error::Problem;
 use crate::config::Limits;
 
@@ -179,14 +179,12 @@ impl Limiters {
         limit.map_or(Ok(()), |limit| note(request, limit.count(user)))
     }
 
-    fn count_address(&self, request: &HttpRequest, trusted: &[IpNet]) -> Result<(), Problem> {
+    fn count_address(&self, request: &HttpRequest) -> Result<(), Problem> {
         // As the router reads it: percent signs do not make another path of it.
         let path = request.match_info().as_str();
         let limit = self.0.as_ref().and_then(|kinds| kinds.by_address(request.method(), path));
-        match (limit, client_address(request, trusted)) {
-            (Some(limit), Some(address)) => note(request, limit.count(&one_client(address))),
-            _ => Ok(()),
-        }
+        let client = one_client(ClientAddress::of(request).counted());
+        limit.map_or(Ok(()), |limit| note(request, limit.count(&client)))
     }
 }
 
@@ -237,22 +235,6 @@ fn note(request: &HttpRequest, counted: Result<Standing, Standing>) -> Result<()
     counted.map(drop).map_err(|standing| Problem::too_many(standing.wait_seconds))
 }
 
-/// The client's address. What `X-Forwarded-For` says counts only when the connection comes from a
-/// configured proxy, and then its last entry that is not such a proxy: the others anybody can write.
-#[must_use]
-pub fn client_address(request: &HttpRequest, trusted: &[IpNet]) -> Option<IpAddr> {
-    let peer = request.peer_addr()?.ip().to_canonical();
-    let is_trusted = |address: &IpAddr| trusted.iter().any(|network| network.contains(address));
-    if !is_trusted(&peer) {
-        return Some(peer);
-    }
-    let forwarded = request.headers().get_all("x-forwarded-for").filter_map(|value| value.to_str().ok());
-    let mut hops: Vec<IpAddr> =
-        forwarded.flat_map(|line| line.split(',')).map_while(|hop| hop.trim().parse().ok()).collect();
-    hops.reverse();
-    Some(hops.into_iter().find(|hop| !is_trusted(hop)).unwrap_or(peer))
-}
-
 /// What is counted as one client: an IPv4 address, or the /64 network of an IPv6 address. Whoever has one
 /// address of such a network has all of them.
 fn one_client(address: IpAddr) -> IpAddr {
@@ -275,7 +257,7 @@ pub async fn limit(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
     let counted = match request.app_data::<web::Data<App>>() {
-        Some(app) => app.limiters.count_address(request.request(), &app.trusted_proxies),
+        Some(app) => app.limiters.count_address(request.request()),
         None => Ok(()),
     };
     let mut answer = match counted {
@@ -287,33 +269,4 @@ pub async fn limit(
         standing.write(answer.headers_mut());
     }
     Ok(answer)
-}
-
-#[cfg(test)]
-mod tests {
-    use actix_web::test::TestRequest;
-
-    use super::*;
-
-    fn address(peer: &str, forwarded: &str, trusted: &[&str]) -> String {
-        let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
-        let request = TestRequest::default()
-            .peer_addr(format!("{peer}:1").parse().unwrap())
-            .insert_header(("x-forwarded-for", forwarded))
-            .to_http_request();
-        client_address(&request, &trusted).unwrap().to_string()
-    }
-
-    #[test]
-    fn a_forwarded_address_counts_only_from_a_trusted_proxy() {
-        assert_eq!(address("9.9.9.9", "1.2.3.4", &[]), "9.9.9.9");
-        assert_eq!(address("10.0.0.1", "1.2.3.4", &["10.0.0.0/8"]), "1.2.3.4");
-        assert_eq!(
-            address("10.0.0.1", "6.6.6.6, 1.2.3.4", &["10.0.0.0/8"]),
-            "1.2.3.4",
-            "the first is the client's word"
-        );
-        assert_eq!(address("10.0.0.1", "1.2.3.4, 10.0.0.2", &["10.0.0.0/8"]), "1.2.3.4");
-        assert_eq!(address("10.0.0.1", "nonsense", &["10.0.0.0/8"]), "10.0.0.1");
-    }
 }

@@ -1,7 +1,8 @@
 //! `/metrics`: what the node counts and times, in the text form of Prometheus.
 //!
-//! It is for the networks of the settings, this machine's own unless said otherwise, and for those who may
-//! see the node's state. A request that a proxy has passed on without being trusted counts as from far away.
+//! It is for the networks of the settings, this machine's own unless said otherwise, and for those
+//! who may see the node's state. A request counts as from far away when a proxy that is not trusted
+//! has passed it on, and when a trusted one does not say for whom.
 
 use std::time::Instant;
 
@@ -12,11 +13,12 @@ use actix_web::{HttpRequest, HttpResponse, web};
 use metrics::{counter, histogram};
 use vellum_actors::measure;
 
+use super::App;
 use super::caller::MaybeCaller;
+use super::client_address::ClientAddress;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::openapi::metrics as docs;
-use super::{App, limits};
 use crate::telemetry;
 
 /// Paths of this file.
@@ -29,22 +31,12 @@ async fn scrape(
     request: HttpRequest,
     MaybeCaller(caller): MaybeCaller,
 ) -> Result<HttpResponse, Problem> {
-    if !is_near(&app, &request) {
+    if !ClientAddress::of(&request).is_near(&app.metrics_networks) {
         caller.ok_or_else(Problem::unauthorized)?.require("system:read")?;
     }
     measure::look(&app.node).await?;
     let text = telemetry::metrics().render();
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
-}
-
-fn is_near(app: &App, request: &HttpRequest) -> bool {
-    let passed_on = ["x-forwarded-for", "forwarded"].iter().any(|name| request.headers().contains_key(*name));
-    let connected = request.peer_addr().map(|address| address.ip().to_canonical());
-    let by_a_stranger = passed_on
-        && !connected.is_some_and(|ip| app.trusted_proxies.iter().any(|network| network.contains(&ip)));
-    let address = limits::client_address(request, &app.trusted_proxies);
-    !by_a_stranger
-        && address.is_some_and(|ip| app.metrics_networks.iter().any(|network| network.contains(&ip)))
 }
 
 /// Counts and times every request, by the pattern of its path.

@@ -7,6 +7,7 @@ mod admin_peers;
 mod admin_queue;
 mod body;
 mod caller;
+mod client_address;
 mod device_transfer;
 mod documentation;
 mod endpoint;
@@ -27,6 +28,7 @@ mod request_span;
 mod sessions;
 mod sharing;
 mod signed_fields;
+mod untrusted_proxy;
 mod users;
 mod users_me;
 mod users_me_audit;
@@ -56,6 +58,7 @@ use endpoint::Endpoint;
 use error::Problem;
 use ipnet::IpNet;
 use request_span::RequestSpan;
+use untrusted_proxy::UntrustedProxies;
 use users_me_revocations_events::OpenStreams;
 
 /// The longest body of an ordinary request.
@@ -71,6 +74,10 @@ pub struct App {
     pub client_origins: Vec<Origin>,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
+    /// When a peer was reported that forwards requests and is not trusted.
+    pub untrusted_proxies: UntrustedProxies,
+    /// The share of requests whose trace is exported; 0 where nothing is exported.
+    pub trace_sample_ratio: f64,
     /// Networks that `/metrics` is for without a session.
     pub metrics_networks: Vec<IpNet>,
     /// The longest body of a rotation and of a blob.
@@ -93,6 +100,8 @@ impl App {
             origin,
             client_origins: http.client_origins.clone(),
             trusted_proxies: http.trusted_proxies.clone(),
+            untrusted_proxies: UntrustedProxies::default(),
+            trace_sample_ratio: settings.telemetry.exported_ratio(),
             metrics_networks: http.metrics_networks.clone(),
             longest_upload: http.longest_upload,
             event_streams: OpenStreams::default(),
@@ -115,7 +124,8 @@ pub fn application(
     >,
 > {
     let longest_upload = app.longest_upload;
-    let cors = hygiene::cross_origin(&app.client_origins);
+    let endpoints = all_endpoints(longest_upload);
+    let cors = hygiene::cross_origin(&app.client_origins, &endpoints);
     actix_web::App::new()
         .app_data(app)
         .app_data(web::PayloadConfig::new(LONGEST_BODY))
@@ -125,7 +135,7 @@ pub fn application(
                 .error_handler(|_, _| Problem::not_found("There is nothing here.").into()),
         )
         .configure(|config| {
-            for endpoint in all_endpoints(longest_upload) {
+            for endpoint in endpoints {
                 endpoint.register(config);
             }
         })

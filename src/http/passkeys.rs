@@ -19,7 +19,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::passkeys as docs;
-use super::sessions::{device, signed_in};
+use super::sessions::{device, read_device_id, signed_in};
 use super::{App, shown};
 
 /// The cookie that holds a ceremony's ticket.
@@ -97,9 +97,11 @@ async fn sign_in_options(app: web::Data<App>, request: HttpRequest) -> Result<Ht
 
 async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
+    let device_id = read_device_id(&mut fields);
     let answer = read_sign_in(&mut fields)?;
     fields.finish()?;
-    let opened = passkeys::sign_in(&app.node, &ticket(&request), answer, device(&app, &request)).await?;
+    let device = device(&request, device_id);
+    let opened = passkeys::sign_in(&app.node, &ticket(&request), answer, device).await?;
     Ok(without_ticket(signed_in(&app, &request, &opened).await?))
 }
 

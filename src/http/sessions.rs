@@ -1,6 +1,6 @@
 //! `/auth/verify` and `/auth/sessions`: signing in with a code, the present session, signing out.
 
-use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieAge};
+use actix_web::cookie::{Cookie, time::Duration as CookieAge};
 use actix_web::http::header::{self, ContentEncoding};
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
@@ -12,13 +12,15 @@ use vellum_store::SessionId;
 use vellum_store::sessions::{self, Session};
 
 use super::body::Body;
-use super::caller::{COOKIE, Caller, MaybeCaller, takes_cookie};
+use super::caller::{COOKIE, Caller, MaybeCaller, session_cookie, takes_cookie};
+use super::client_address::ClientAddress;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::sessions as docs;
 use super::users_me::known_version;
-use super::{App, limits, shown};
+use super::users_me_devices::{DEVICE_ID_RULE, is_device_id};
+use super::{App, shown};
 
 /// The longest e-mail address.
 const LONGEST_EMAIL: usize = 254;
@@ -52,8 +54,10 @@ async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Resul
     let mut fields = Fields::of_body(&body)?;
     let email = read_email(&mut fields);
     let code = SecretString::from(fields.text("token"));
+    let device_id = read_device_id(&mut fields);
     fields.finish()?;
-    let opened = sign_in::sign_in_with_code(&app.node, &email, &code, device(&app, &request)).await?;
+    let device = device(&request, device_id);
+    let opened = sign_in::sign_in_with_code(&app.node, &email, &code, device).await?;
     signed_in(&app, &request, &opened).await
 }
 
@@ -68,8 +72,7 @@ pub(super) async fn signed_in(
     answer.insert_header((header::CACHE_CONTROL, "no-store"));
     answer.insert_header(ContentEncoding::Identity);
     if takes_cookie(request, app) {
-        // A browser keeps the token where no script can read it.
-        answer.cookie(session_cookie(app, opened));
+        answer.cookie(session_cookie(app, &opened.token, &opened.session));
     }
     Ok(answer.json(json!({
         "token": opened.token.expose_secret(),
@@ -165,24 +168,19 @@ pub(super) fn read_email(fields: &mut Fields) -> String {
     email
 }
 
-/// Where a request comes from, for the list of sessions.
-pub(super) fn device(app: &App, request: &HttpRequest) -> Device {
-    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    Device {
-        user_agent: user_agent.map(str::to_owned),
-        ip: limits::client_address(request, &app.trusted_proxies).map(|address| address.to_string()),
+/// Reads the name of the device that signs in, which may be left out.
+pub(super) fn read_device_id(fields: &mut Fields) -> Option<String> {
+    let device_id = fields.optional_text("deviceId");
+    if device_id.as_deref().is_some_and(|id| !is_device_id(id)) {
+        fields.wrong("deviceId", DEVICE_ID_RULE);
     }
+    device_id
 }
 
-fn session_cookie(app: &App, opened: &Opened) -> Cookie<'static> {
-    let seconds = opened.session.expires_at.since(opened.session.created_at) / 1000;
-    Cookie::build(COOKIE, opened.token.expose_secret().to_owned())
-        .http_only(true)
-        .same_site(SameSite::Lax)
-        .secure(app.origin.is_https())
-        .path("/")
-        .max_age(CookieAge::seconds(seconds))
-        .finish()
+/// Where a request comes from, for the list of sessions.
+pub(super) fn device(request: &HttpRequest, device_id: Option<String>) -> Device {
+    let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
+    Device { user_agent: user_agent.map(str::to_owned), ip: ClientAddress::of(request).shown(), device_id }
 }
 
 /// What existing clients open their features by; nothing is billed here (wire protocol, section 7).

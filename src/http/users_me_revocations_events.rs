@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, ContentEncoding};
 use actix_web::web::{self, Bytes};
-use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream::{self, Stream};
 use serde_json::{Value, json};
 use tokio::time::Instant;
@@ -36,7 +36,7 @@ const MOST_STREAMS: usize = 5;
 
 /// Paths of this file.
 pub fn endpoints() -> Vec<Endpoint> {
-    vec![Endpoint::at("/users/me/revocations/events").get(docs::events(), events)]
+    vec![Endpoint::at("/users/me/revocations/events").get_with_effects(docs::events(), events)]
 }
 
 /// How many streams each user has open.
@@ -73,16 +73,13 @@ impl Drop for Place {
     }
 }
 
-async fn events(app: web::Data<App>, request: HttpRequest, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn events(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
     let mut answer = HttpResponse::Ok();
     answer
         .content_type("text/event-stream")
         .insert_header((header::CACHE_CONTROL, "no-store"))
         // Compressed, an event would wait in a buffer for the next.
         .insert_header(ContentEncoding::Identity);
-    if request.method() == actix_web::http::Method::HEAD {
-        return Ok(answer.finish());
-    }
     let place = app.event_streams.enter(caller.user()).ok_or_else(|| {
         let detail = format!("You have {MOST_STREAMS} streams of events open already.");
         Problem::new(StatusCode::CONFLICT, "too_many_streams", detail)

@@ -4,6 +4,7 @@
 
 mod another_users_things;
 mod changed_key;
+mod client_address;
 mod code_guessing;
 mod cross_protocol;
 mod cross_site_requests;
@@ -11,6 +12,7 @@ mod deep_json;
 mod dns_rebinding;
 mod email_enumeration;
 mod flood_of_senders;
+mod foreign_pages;
 mod forged_points;
 mod header_smuggling;
 mod log_injection;

@@ -172,12 +172,15 @@ pub struct Row {
     pub shows: Vec<(&'static str, Vec<&'static str>)>,
     /// Whether the good request changes what is stored.
     pub changes: bool,
+    /// Whether there is a HEAD beside GET: there is none where GET has effects.
+    pub head: bool,
 }
 
 /// A row that needs a session, and nothing else unless it says so.
 pub fn row(method: Method, path: &'static str) -> Row {
     Row {
         number: 0,
+        head: method == Method::GET,
         changes: method != Method::GET,
         method,
         path,
@@ -262,6 +265,11 @@ impl Row {
     /// The good request changes something stored, or does not, unlike others with its method.
     pub fn changes(self, changes: bool) -> Self {
         Self { changes, ..self }
+    }
+
+    /// GET has effects, so there is no HEAD.
+    pub fn without_head(self) -> Self {
+        Self { head: false, ..self }
     }
 
     /// As it is called in a failure.

@@ -9,7 +9,7 @@ use vellum::node::FIRST_ADMINISTRATOR;
 use vellum_client::http::Method;
 use vellum_protocol::Handle;
 
-use super::row::{Access, Row};
+use super::row::{Access, Given, Row};
 use crate::support::{Database, Peer, PeerUser, Person, TestNode};
 
 /// The longest body of a blob and of a rotation on this node, in bytes.
@@ -134,6 +134,13 @@ impl Stage {
         let slot = json!({ "credentialId": credential, "wrappedKm": "AgE=", "slotSignature": "c2ln" });
         self.done(&self.me, Method::POST, "/users/me/wrapped-keys", slot).await;
         credential
+    }
+
+    /// A device of mine, as a parameter of a path.
+    pub async fn device(&self) -> Given {
+        let path = "/users/me/devices/device-1/wrap-secret";
+        self.done(&self.me, Method::GET, path, Value::Null).await;
+        Given::default().path("deviceId", "device-1")
     }
 
     /// The id of a share of `from`'s with `to`, who are friends on the node: on `from`'s side.

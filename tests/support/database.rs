@@ -133,6 +133,30 @@ impl Database {
             .execute(pool).await.map(drop).unwrap());
     }
 
+    /// Has somebody's sessions be so old that their next use prolongs them; gives when they end
+    /// then.
+    pub async fn age_sessions(&self, person: &Person) -> i64 {
+        let (id, end) = (id_of(person).await, now().plus_millis(86_400_000).0);
+        on!(self, pool => sqlx::query("update sessions set expires_at = $2 where user_id = $1")
+            .bind(id).bind(end).execute(pool).await.map(drop).unwrap());
+        // A node notices within a second what another program does to its database.
+        tokio::time::sleep(Duration::from_millis(1100)).await;
+        end
+    }
+
+    /// When the last of all sessions ends.
+    pub async fn last_session_end(&self) -> i64 {
+        let (end,): (i64,) = on!(self, pool => sqlx::query_as("select max(expires_at) from sessions")
+            .fetch_one(pool).await.unwrap());
+        end
+    }
+
+    /// Has every device have read its secret so long ago.
+    pub async fn age_devices(&self, millis: i64) {
+        on!(self, pool => sqlx::query("update wrap_secrets set last_used_at = last_used_at - $1")
+            .bind(millis).execute(pool).await.map(drop).unwrap());
+    }
+
     /// A node that was met once.
     pub async fn add_peer(&self, domain: &str, key: &str) {
         on!(self, pool => sqlx::query("insert into peers (domain, public_key) values ($1, $2)")

@@ -57,7 +57,7 @@ pub use share::{EndShare, Share, Shared};
 pub use signed::SignedFields;
 pub use slots::{DeleteSlot, MarkSlotUsed, PutSlot};
 pub use sync_keys::UpdateFriend;
-pub use wrap_secrets::{RotateWrapSecrets, WrapSecret};
+pub use wrap_secrets::{RemoveDevice, RotateWrapSecrets, WrapSecret};
 
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
@@ -127,6 +127,8 @@ pub enum Event {
     AllSessionsEnded,
     /// Every device wrap secret was made anew.
     WrapSecretsRotated,
+    /// A device was removed, with its wrap secret.
+    DeviceRemoved,
 }
 
 impl Event {
@@ -146,6 +148,7 @@ impl Event {
             Self::OtherSessionsEnded => "other_sessions_ended",
             Self::AllSessionsEnded => "all_sessions_ended",
             Self::WrapSecretsRotated => "wrap_secrets_rotated",
+            Self::DeviceRemoved => "device_removed",
         }
     }
 }

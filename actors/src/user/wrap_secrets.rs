@@ -3,8 +3,8 @@
 
 use futures_util::FutureExt;
 use rand::RngExt;
-use vellum_store::Tx;
 use vellum_store::wrap_secrets::{self, SealedSecret};
+use vellum_store::{StoreError, Tx, sessions};
 use zeroize::Zeroizing;
 
 use super::{Event, Scope, UserCommand};
@@ -12,6 +12,8 @@ use crate::Error;
 
 /// Devices that a user may have.
 const MOST_DEVICES: u64 = 100;
+/// How often at most the time of a device's use is written, in milliseconds.
+const USE_NOTED_EVERY: i64 = 24 * 3_600_000;
 
 /// Gives the secret of a device; it is made at the first call. Through the user's actor, so that racing
 /// first calls get the same one.
@@ -29,6 +31,14 @@ impl UserCommand for WrapSecret {
         // Most calls only read, and do not wait for the writer.
         let mut conn = scope.node.store.read().await?;
         if let Some(known) = wrap_secrets::find(&mut conn, &scope.user, &self.device_id).await? {
+            let session = scope.origin.session.as_ref();
+            let since = scope.now.plus_millis(-USE_NOTED_EVERY);
+            let noted =
+                wrap_secrets::is_use_noted(&mut conn, &scope.user, &self.device_id, session, since).await?;
+            drop(conn);
+            if !noted {
+                note_use(scope.clone(), self.device_id).await;
+            }
             return scope.node.wrapping.open(&known);
         }
         drop(conn);
@@ -43,7 +53,56 @@ impl UserCommand for WrapSecret {
                     if wrap_secrets::count(tx, &scope.user).await? >= MOST_DEVICES {
                         return Err(Error::TooManyDevices);
                     }
-                    make(tx, &scope, &self.device_id).await
+                    let secret = make(tx, &scope, &self.device_id).await?;
+                    note_use_in(tx, &scope, &self.device_id).await?;
+                    Ok(secret)
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
+/// Notes that a device has read its secret. A device gets its secret also where nothing can be
+/// written.
+async fn note_use(scope: Scope, device_id: String) {
+    let node = scope.node.clone();
+    let noted: Result<(), StoreError> =
+        node.store.write(move |tx| async move { note_use_in(tx, &scope, &device_id).await }.boxed()).await;
+    if let Err(error) = noted {
+        tracing::warn!(%error, "use of a device not noted");
+    }
+}
+
+/// Notes the time with the device, and the device with the session that asks.
+async fn note_use_in(tx: &mut Tx, scope: &Scope, device_id: &str) -> Result<(), StoreError> {
+    wrap_secrets::note_use(tx, &scope.user, device_id, scope.now).await?;
+    if let Some(session) = &scope.origin.session {
+        sessions::set_device(tx, &scope.user, session, device_id).await?;
+    }
+    Ok(())
+}
+
+/// Removes a device's secret, and so the device from the user's list.
+#[derive(Debug)]
+pub struct RemoveDevice {
+    /// Which device.
+    pub device_id: String,
+}
+
+impl UserCommand for RemoveDevice {
+    type Output = ();
+    const NAME: &'static str = "remove_device";
+
+    async fn run(self, scope: Scope) -> Result<(), Error> {
+        let node = scope.node.clone();
+        node.store
+            .write(move |tx| {
+                async move {
+                    if !wrap_secrets::delete(tx, &scope.user, &self.device_id).await? {
+                        return Err(Error::DeviceNotFound);
+                    }
+                    scope.audit(tx, Event::DeviceRemoved).await
                 }
                 .boxed()
             })

@@ -3,6 +3,7 @@
 //! is the business of the other modules of this crate.
 
 mod answer;
+mod devices;
 mod documents;
 mod error;
 mod friends;
@@ -13,6 +14,7 @@ mod revocations;
 mod sessions;
 mod token;
 
+pub use devices::Device;
 pub use error::{ClientError, FieldError, Problem};
 pub use friends::{Delivery, Direction, Friend, Invitation, KeySync};
 pub use identity::{Identity, Name, NameChange, ProfileChange, ProfileNames};

@@ -1,7 +1,14 @@
 //! What the processes on one database must have in common, as texts: the first to come states it.
+//! And what a running node tells `vellum doctor`.
+
+use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
-use crate::{StoreError, Tx};
+use crate::statement::Statement;
+use crate::{Conn, StoreError, Tx};
+
+/// The name of the fact about an untrusted proxy.
+const UNTRUSTED_PROXY: &str = "untrusted_proxy";
 
 /// States a fact if none of this name stands, and returns the one that stands now: the caller compares.
 pub async fn agree(tx: &mut Tx, name: &str, value: &str) -> Result<String, StoreError> {
@@ -10,4 +17,24 @@ pub async fn agree(tx: &mut Tx, name: &str, value: &str) -> Result<String, Store
     let (stands,): (String,) = on!(tx, c => sqlx::query_as("select value from node_facts where name = $1")
         .bind(name).fetch_one(c).await)?;
     Ok(stands)
+}
+
+/// Notes the address of a peer that sends forwarding headers and is no trusted proxy.
+pub async fn note_untrusted_proxy(tx: &mut Tx, address: &str, now: UnixMillis) -> Result<(), StoreError> {
+    let upsert = Statement::new(
+        "insert into node_facts (name, value) values ($1, $2)
+         on conflict (name) do update set value = excluded.value",
+    );
+    tx.change(upsert.bind(UNTRUSTED_PROXY).bind(format!("{} {address}", now.0))).await?;
+    Ok(())
+}
+
+/// The peer that was noted last, and when.
+pub async fn untrusted_proxy(conn: &mut Conn) -> Result<Option<(String, UnixMillis)>, StoreError> {
+    let select = Statement::new("select value from node_facts where name = $1");
+    let found: Option<(String,)> = conn.one(select.bind(UNTRUSTED_PROXY)).await?;
+    Ok(found.and_then(|(value,)| {
+        let (at, address) = value.split_once(' ')?;
+        Some((address.to_owned(), UnixMillis(at.parse().ok()?)))
+    }))
 }

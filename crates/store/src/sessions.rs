@@ -29,6 +29,8 @@ pub struct Session {
     pub user_agent: Option<String>,
     /// The address it signed in from.
     pub ip: Option<String>,
+    /// The device that it was last known to be on.
+    pub device_id: Option<String>,
 }
 
 /// A session with what its user may do.
@@ -49,13 +51,14 @@ struct SessionRow {
     expires_at: i64,
     user_agent: Option<String>,
     ip: Option<String>,
+    device_id: Option<String>,
 }
 
 /// The columns of a [`SessionRow`], of a session named `s`.
 macro_rules! session_columns {
     () => {
         "s.id as session_id, s.user_id as owner_id, s.created_at as signed_in_at, s.last_used_at, s.expires_at, \
-         s.user_agent, s.ip"
+         s.user_agent, s.ip, s.device_id"
     };
 }
 
@@ -69,6 +72,7 @@ impl From<SessionRow> for Session {
             expires_at: UnixMillis(row.expires_at),
             user_agent: row.user_agent,
             ip: row.ip,
+            device_id: row.device_id,
         }
     }
 }
@@ -105,12 +109,13 @@ impl KnownRow {
 /// Stores a new session under the hash of its token.
 pub async fn insert(tx: &mut Tx, session: &Session, token: &TokenHash) -> Result<(), StoreError> {
     let insert = Statement::new(
-        "insert into sessions (id, user_id, token_hash, user_agent, ip, created_at, last_used_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8)",
+        "insert into sessions (id, user_id, token_hash, user_agent, ip, created_at, last_used_at, expires_at, device_id)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
     );
     let insert = insert.bind(&session.id).bind(&session.user_id).bind(token);
     let insert = insert.bind(session.user_agent.as_deref()).bind(session.ip.as_deref());
-    tx.change(insert.bind(session.created_at).bind(session.last_used_at).bind(session.expires_at)).await?;
+    let insert = insert.bind(session.created_at).bind(session.last_used_at).bind(session.expires_at);
+    tx.change(insert.bind(session.device_id.as_deref())).await?;
     Ok(())
 }
 
@@ -144,6 +149,14 @@ pub async fn prolong(
     tx.touch(user, Part::Access);
     on!(tx, c => sqlx::query("update sessions set last_used_at = $2, expires_at = $3 where id = $1 and expires_at > $2")
         .bind(id).bind(now.0).bind(until.0).execute(c).await.map(Affected::from))?;
+    Ok(())
+}
+
+/// Notes which device a user's session is on.
+pub async fn set_device(tx: &mut Tx, user: &UserId, id: &SessionId, device: &str) -> Result<(), StoreError> {
+    tx.touch(user, Part::Access);
+    let update = Statement::new("update sessions set device_id = $3 where id = $1 and user_id = $2");
+    tx.change(update.bind(id).bind(user).bind(device)).await?;
     Ok(())
 }
 

@@ -5,7 +5,8 @@ use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
-use crate::{Conn, StoreError, Tx, UserId};
+use crate::statement::Statement;
+use crate::{Conn, SessionId, StoreError, Tx, UserId};
 
 /// A secret as it is stored.
 #[derive(Clone, PartialEq, Eq, FromRow)]
@@ -18,6 +19,74 @@ pub struct SealedSecret {
     pub sealed_secret: Vec<u8>,
     /// Which key it is encrypted with.
     pub key_id: String,
+}
+
+/// A device that has a secret.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// Its name.
+    pub id: String,
+    /// When its secret was first made.
+    pub created_at: UnixMillis,
+    /// When it last read its secret, to a day; `None` for never since that is noted.
+    pub last_used_at: Option<UnixMillis>,
+}
+
+#[derive(FromRow)]
+struct DeviceRow {
+    device_id: String,
+    created_at: i64,
+    last_used_at: Option<i64>,
+}
+
+/// The user's devices, oldest first.
+pub async fn devices_of(conn: &mut Conn, user: &UserId) -> Result<Vec<Device>, StoreError> {
+    let select = Statement::new(
+        "select device_id, created_at, last_used_at from wrap_secrets where user_id = $1
+         order by created_at, device_id",
+    );
+    let rows: Vec<DeviceRow> = conn.all(select.bind(user)).await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| Device {
+            id: row.device_id,
+            created_at: UnixMillis(row.created_at),
+            last_used_at: row.last_used_at.map(UnixMillis),
+        })
+        .collect())
+}
+
+/// Whether it is noted that the device has read its secret since then, and that this session is on
+/// it.
+pub async fn is_use_noted(
+    conn: &mut Conn,
+    user: &UserId,
+    device: &str,
+    session: Option<&SessionId>,
+    since: UnixMillis,
+) -> Result<bool, StoreError> {
+    let select = Statement::new(
+        "select w.device_id, w.created_at, w.last_used_at from wrap_secrets w
+         where w.user_id = $1 and w.device_id = $2 and w.last_used_at > $3 and not exists
+             (select 1 from sessions s where s.id = $4 and coalesce(s.device_id, '') <> w.device_id)",
+    );
+    let select = select.bind(user).bind(device).bind(since).bind(session.map(SessionId::as_str));
+    let found: Option<DeviceRow> = conn.one(select).await?;
+    Ok(found.is_some())
+}
+
+/// Notes that the device has read its secret.
+pub async fn note_use(tx: &mut Tx, user: &UserId, device: &str, now: UnixMillis) -> Result<(), StoreError> {
+    let update =
+        Statement::new("update wrap_secrets set last_used_at = $3 where user_id = $1 and device_id = $2");
+    tx.change(update.bind(user).bind(device).bind(now)).await?;
+    Ok(())
+}
+
+/// Removes a device's secret. Tells whether there was one.
+pub async fn delete(tx: &mut Tx, user: &UserId, device: &str) -> Result<bool, StoreError> {
+    let delete = Statement::new("delete from wrap_secrets where user_id = $1 and device_id = $2");
+    Ok(tx.change(delete.bind(user).bind(device)).await? == 1)
 }
 
 /// The secret of one device.

@@ -13,6 +13,8 @@ use utoipa::openapi::response::{Response, ResponseBuilder};
 use utoipa::openapi::security::SecurityRequirement;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required};
 
+use vellum_actors::trace::HEADER as TRACE_HEADER;
+
 use super::samples;
 use super::shape::{Shape, read_schema, text};
 
@@ -221,6 +223,19 @@ impl Operation {
         self.body.iter().map(|(shape, _)| shape).chain(answers)
     }
 
+    /// Header fields that a request may have, beside those of sessions and bodies.
+    pub fn request_headers(&self) -> impl Iterator<Item = &'static str> {
+        let own = self.parameters.iter().filter(|(place, ..)| *place == ParameterIn::Header);
+        own.map(|(_, name, ..)| *name).chain([TRACE_HEADER])
+    }
+
+    /// Header fields that an answer may have and a page may read.
+    pub fn answer_headers(&self) -> impl Iterator<Item = &'static str> {
+        let all = self.answers.iter().flat_map(|answer| &answer.headers).map(|(name, _)| *name);
+        // Browsers show it to no script.
+        all.filter(|name| *name != "Set-Cookie")
+    }
+
     /// utoipa's form of it.
     pub fn describe(&self, method: &str, path: &str) -> Described {
         let samples = samples::of(&self.request(method, path));
@@ -229,7 +244,7 @@ impl Operation {
             .operation_id(Some(self.id))
             .summary(Some(self.summary))
             .description(Some(self.full_description()))
-            .parameters(Some(self.parameters.iter().map(describe_parameter)));
+            .parameters(Some(self.parameters.iter().map(describe_parameter).chain([trace_parameter()])));
         if let Some((shape, required)) = &self.body {
             let content =
                 ContentBuilder::new().schema(Some(shape.schema())).example(Some(shape.example().clone()));
@@ -302,6 +317,14 @@ impl Operation {
         }
         samples::Request { method: method.to_owned(), path: url, headers, body }
     }
+}
+
+/// What every operation takes: its place in a trace.
+fn trace_parameter() -> Parameter {
+    let about =
+        "the trace that the request is part of (W3C Trace Context); it is in the log, and decides nothing";
+    let example = text("00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-00");
+    describe_parameter(&(ParameterIn::Header, TRACE_HEADER, about, example, false))
 }
 
 fn describe_parameter(

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::operation::Operation;
 use super::sessions;
 use super::shape::{Shape, foreign_object, id, list, number, object, success, text, time, truth, word};
+use super::users_me_devices::device_id;
 
 const TAG: &str = "Passkeys";
 
@@ -126,6 +127,7 @@ pub fn sign_in() -> Operation {
         ("rawId", base64url("kDq3Zk1x")),
         ("authenticatorAttachment", text("platform")),
         ("response", response),
+        ("deviceId", device_id().optional().described("the device that signs in, if it has a name")),
     ]))
     .answer(201, "You are signed in.", sessions::signed_in())
     .answer_header("Set-Cookie", "`auth_session`, for browsers")

@@ -3,6 +3,7 @@
 use super::operation::Operation;
 use super::shape::{Shape, encryption_key, id, km_version, list, object, signing_key, text, time, truth};
 use super::users_me::with_known_version;
+use super::users_me_devices::device_id;
 
 const TAG: &str = "Signing in";
 
@@ -70,12 +71,13 @@ pub fn sign_in() -> Operation {
         TAG,
         "signIn",
         "Change a code into a session",
-        "Opens a session. Without an `Authorization` header field the answer also sets the cookie `auth_session`.",
+        "Opens a session. Without a bearer token in the request the answer also sets the cookie `auth_session`.",
     )
     .body(object(vec![
         ("method", text("otp").described("not looked at: the token is always the code").at_times()),
         ("email", email()),
         ("token", text("12345678").up_to(4096).described("the code from the letter")),
+        ("deviceId", device_id().optional().described("the device that signs in, if it has a name")),
     ]))
     .answer(201, "You are signed in.", signed_in())
     .answer_header("Set-Cookie", "`auth_session`, for browsers")
@@ -110,7 +112,7 @@ pub fn current() -> Operation {
         TAG,
         "currentSession",
         "Who is signed in",
-        "Clients poll this: 204 without a body when nobody is signed in. A session in its second half is prolonged by 30 days.",
+        "Clients poll this: 204 without a body when nobody is signed in. A session in its second half is prolonged by 30 days by any request but HEAD and those of foreign pages; a cookie is then set anew.",
     );
     with_known_version(operation.perhaps_signed_in())
         .answer(

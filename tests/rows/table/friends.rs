@@ -74,6 +74,7 @@ fn of_friends() -> Vec<Row> {
             .given(|stage| {
                 async move { Given::default().path("handle", stage.somebody().await.handle()) }.boxed()
             })
+            .without_head()
             .refuses_path("handle", "no handle", 400, "invalid_handle")
             .refuses_path("handle", "nobody@localhost:1", 502, "peer_unreachable")
             .answers(200, &["handle", "signingKey", "encryptionKey", "inbox", "name"]),

@@ -188,13 +188,22 @@ fn of_devices() -> Vec<Row> {
             .refuses_path("deviceId", "under_score", 422, "validation_failed")
             .refuses_path("deviceId", "%C3%BCmlaut-1", 422, "validation_failed")
             .answers(200, &["secret"])
+            .without_head()
             .changes(true),
+        row(Method::GET, "/users/me/devices")
+            .given(|stage| async move { stage.device().await }.boxed())
+            .answers(200, &["devices"])
+            .shows("/devices/0", &["deviceId", "createdAt", "lastUsedAt", "current"]),
+        row(Method::DELETE, "/users/me/devices/{deviceId}")
+            .given(|stage| async move { stage.device().await }.boxed())
+            .refuses_path("deviceId", "device-2", 404, "device_not_found")
+            .refuses_path("deviceId", "no", 404, "device_not_found")
+            .answers(204, &[]),
         row(Method::POST, "/users/me/device-wrap-secrets/rotate")
             .number(19)
             .given(|stage| {
                 async move {
-                    let path = "/users/me/devices/device-1/wrap-secret";
-                    stage.done(&stage.me, ClientMethod::GET, path, Value::Null).await;
+                    stage.device().await;
                     Given::default()
                 }
                 .boxed()

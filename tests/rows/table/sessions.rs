@@ -50,7 +50,9 @@ fn signing_in() -> Vec<Row> {
                 }
                 .boxed()
             })
-            .body(&[short("email", 254), text("token")])
+            .body(&[short("email", 254), text("token"), short("deviceId", 64).optional()])
+            .refuses_field("deviceId", json!("seven77"), 422, "validation_failed")
+            .refuses_field("deviceId", json!("under_score"), 422, "validation_failed")
             .refuses_field("email", json!("no address"), 422, "validation_failed")
             .refuses_field("email", json!("nobody@people.example"), 401, "wrong_code")
             .answers(201, &["token", "user"])

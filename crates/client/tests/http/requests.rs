@@ -94,6 +94,21 @@ async fn identity() {
 }
 
 #[tokio::test]
+async fn devices() {
+    let device = json!({
+        "deviceId": "phone-of-ann", "createdAt": "2026-09-21T14:13:20.000Z", "lastUsedAt": null, "current": true,
+    });
+    let (node, client) = node(vec![ok(&json!({ "devices": [device] })), ok(&Value::Null)]).await;
+    let devices = client.devices().await.unwrap();
+    assert_eq!((devices[0].device_id.as_str(), devices[0].current), ("phone-of-ann", true));
+    client.remove_device("phone-of-ann").await.unwrap();
+    assert_asked(
+        &node.requests().await,
+        &[("GET /users/me/devices", Value::Null), ("DELETE /users/me/devices/phone-of-ann", Value::Null)],
+    );
+}
+
+#[tokio::test]
 async fn revocations() {
     let bob = handle("bob@b.example:8443");
     let replies = vec![ok(&json!({"results": []})), ok(&json!({"success": true}))];

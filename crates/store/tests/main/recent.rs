@@ -24,6 +24,7 @@ async fn alice(db: &Db) -> (UserId, SessionId) {
         expires_at: t(1000),
         user_agent: None,
         ip: None,
+        device_id: None,
     };
     let (stored, user) = (session.clone(), alice.clone());
     db.write(move |tx| {

@@ -113,6 +113,7 @@ async fn open(db: &Db, user: &UserId, token: u8) -> Session {
         expires_at: t(1000),
         user_agent: Some("a test".into()),
         ip: None,
+        device_id: None,
     };
     let stored = session.clone();
     db.write(move |tx| async move { sessions::insert(tx, &stored, &[token; 32]).await }.boxed()).await;

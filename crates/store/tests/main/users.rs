@@ -122,6 +122,7 @@ async fn permissions_by_session(db: &Db, user: &UserId, token: u8) -> Vec<String
         expires_at: t(1000),
         user_agent: None,
         ip: None,
+        device_id: None,
     };
     db.write(move |tx| async move { sessions::insert(tx, &session, &[token; 32]).await }.boxed()).await;
     let found = sessions::by_token(&mut db.store.read().await.unwrap(), &[token; 32], t(1)).await.unwrap();
