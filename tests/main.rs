@@ -16,6 +16,7 @@ mod friends;
 mod hygiene;
 mod identity;
 mod inbox;
+mod lists;
 mod metrics;
 mod moving_house;
 mod operations;

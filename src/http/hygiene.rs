@@ -12,6 +12,7 @@ use tracing_actix_web::RequestId;
 
 use super::App;
 use super::error::Problem;
+use super::paging::TOTAL_COUNT;
 use crate::config::Origin;
 
 /// How long a browser may keep a preflight's answer, in seconds.
@@ -28,7 +29,7 @@ pub fn cross_origin(clients: &[Origin]) -> Cors {
             header::IF_MATCH,
             header::IF_NONE_MATCH,
         ])
-        .expose_headers([header::ETAG, header::RETRY_AFTER, REQUEST_ID])
+        .expose_headers([header::ETAG, header::RETRY_AFTER, REQUEST_ID, TOTAL_COUNT])
         .expose_headers(["ratelimit", "ratelimit-policy"])
         .supports_credentials()
         // A page that is not known gets an answer without leave to read it; the handlers refuse its cookies.

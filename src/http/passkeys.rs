@@ -19,6 +19,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::passkeys as docs;
+use super::paging::Slice;
 use super::sessions::{device, signed_in};
 use super::{App, shown};
 
@@ -145,9 +146,9 @@ async fn passkey_options(
 }
 
 /// Oldest first.
-async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     let found = of_user(&mut *app.node.store.read().await?, caller.user()).await?;
-    Ok(super::private(&found.iter().map(passkey_view).collect::<Vec<Value>>()))
+    Ok(slice.answer_bare(&found, passkey_view))
 }
 
 async fn rename(
