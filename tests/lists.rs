@@ -5,7 +5,8 @@ use vellum_client::http::Method;
 
 use crate::support::{Database, Peer, Person, TestNode, plain_http};
 
-/// A list, the member that it is in (none: the answer is the list), and what its members are told apart by.
+/// A list, the member that it is in (none: the answer is the list), and what its members are told
+/// apart by.
 struct List {
     path: &'static str,
     member: Option<&'static str>,

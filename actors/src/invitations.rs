@@ -1,7 +1,8 @@
 //! How many invitations may be open, and for how long.
 //!
-//! An invitation is open while its status is `pending` and it has not expired. What has expired is removed in
-//! the transaction that would otherwise find it, and by the housekeeping; lists leave it out until then.
+//! An invitation is open while its status is `pending` and it has not expired. What has expired is
+//! removed in the transaction that would otherwise find it, and by the housekeeping; lists leave it
+//! out until then.
 
 use vellum_protocol::UnixMillis;
 use vellum_store::invitations;
@@ -39,9 +40,9 @@ impl InvitationLimits {
         created_at.plus_millis(self.lifetime_millis)
     }
 
-    /// Makes room for one more invitation to `recipient` from `server` (in lower case). Where the recipient
-    /// has as many as they may, the oldest of the server that has most gives way; nobody is told. Tells
-    /// whether there is room: not when this server has as many as it may.
+    /// Makes room for one more invitation to `recipient` from `server` (in lower case). Where the
+    /// recipient has as many as they may, the oldest of the server that has most gives way; nobody
+    /// is told. Tells whether there is room: not when this server has as many as it may.
     ///
     /// # Errors
     /// Only what the database says.

@@ -153,7 +153,8 @@ async fn resolve(
     }
 }
 
-/// Compares every friend's keys, or confirms one of them: only a request that names the key does that.
+/// Compares every friend's keys, or confirms one of them: only a request that names the key does
+/// that.
 async fn sync_keys(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
     let fields = Fields::of_optional_body(&body)?;

@@ -1,5 +1,5 @@
-//! Parts of listings: `page` and `limit` of those that are made of pages, `limit` and `offset` of those that
-//! are whole unless a part is asked for.
+//! Parts of listings: `page` and `limit` of those that are made of pages, `limit` and `offset` of
+//! those that are whole unless a part is asked for.
 
 use std::future::{Ready, ready};
 

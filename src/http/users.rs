@@ -81,8 +81,8 @@ struct AliasQuery {
     alias: Option<String>,
 }
 
-/// Whether the caller could have an alias: not for one that breaks the grammar or that somebody else has shown
-/// with a key, and always for their own.
+/// Whether the caller could have an alias: not for one that breaks the grammar or that somebody
+/// else has shown with a key, and always for their own.
 async fn check_alias(
     app: web::Data<App>,
     caller: Caller,

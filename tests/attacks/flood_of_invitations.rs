@@ -1,6 +1,7 @@
-//! The attacker has users on a node of his, as many as he likes, or accounts on this one. He would fill somebody's list of
-//! invitations, so that honest ones are not found and the disk is. What stops him: so many open ones a recipient and
-//! sending server, so many a recipient; the oldest of the server that has most gives way, and all of them expire.
+//! The attacker has users on a node of his, as many as he likes, or accounts on this one. He would
+//! fill somebody's list of invitations, so that honest ones are not found and the disk is. What
+//! stops him: so many open ones a recipient and sending server, so many a recipient; the oldest of
+//! the server that has most gives way, and all of them expire.
 
 use serde_json::{Value, json};
 use vellum_client::http::{Direction, Method};

@@ -1,7 +1,8 @@
-//! The attacker runs, or has got into, the node of somebody's friend, and has that node show another key for the friend.
-//! He would speak for the friend: everything that he signs verifies with the key that the node shows. What stops him: the
-//! first message under another key marks the friendship in the same transaction; what is shared under that key is marked
-//! too, until the user has compared that very key and says so. No request without the key confirms anything.
+//! The attacker runs, or has got into, the node of somebody's friend, and has that node show
+//! another key for the friend. He would speak for the friend: everything that he signs verifies
+//! with the key that the node shows. What stops him: the first message under another key marks the
+//! friendship in the same transaction; what is shared under that key is marked too, until the user
+//! has compared that very key and says so. No request without the key confirms anything.
 
 use serde_json::{Value, json};
 use vellum_client::collection_share::SharedCiphertext;

@@ -1,6 +1,7 @@
-//! The attacker has an account on the node of somebody who has had an alias and given it up. He would take the old name,
-//! and speak for friendships that other nodes still keep under it. What stops him: an alias that was shown with a key
-//! belongs to whoever showed it, for good; they may take it back, and nobody else ever gets it.
+//! The attacker has an account on the node of somebody who has had an alias and given it up. He
+//! would take the old name, and speak for friendships that other nodes still keep under it. What
+//! stops him: an alias that was shown with a key belongs to whoever showed it, for good; they may
+//! take it back, and nobody else ever gets it.
 
 use serde_json::{Value, json};
 use vellum_client::http::Method;

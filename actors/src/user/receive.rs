@@ -97,7 +97,8 @@ impl Receive {
             Way::Outbox(row, lease) if outbox::is_leased(tx, row, lease).await? => false,
             Way::Outbox(..) => return Err(Error::NotQueued),
         };
-        // Whatever becomes of the message: who has signed it shows this key, and the signature proves it.
+        // Whatever becomes of the message: who has signed it shows this key, and the signature
+        // proves it.
         let key_changed = friendships::note_signing_key(tx, &scope.user, &self.sender, scope.now).await?;
         match self.once(tx, scope, key_changed).await {
             Ok(received) => Ok((Ok(received), probe)),
@@ -237,7 +238,8 @@ impl Receive {
         Ok(())
     }
 
-    /// Two that are friends agree already: an answer of ours was lost, or theirs to our invitation said it first.
+    /// Two that are friends agree already: an answer of ours was lost, or theirs to our invitation
+    /// said it first.
     async fn accepted_again(&self, tx: &mut Tx, scope: &Scope, key_changed: bool) -> Result<Received, Error> {
         let known = friendships::find(tx, &scope.user, &self.sender.handle).await?;
         let known = known.ok_or(Refusal::NoOriginalInvitation)?;

@@ -94,10 +94,10 @@ macro_rules! select_friendship {
 }
 
 /// Makes `user` a friend of `peer` from `now` on. An older friendship with the same handle is replaced:
-/// the new one has its own beginning and the keys of today. A mark stays, and a signing key that differs
-/// from the one kept before is marked: a renewed friendship says nothing of the key. `revocable_from` is
-/// the beginning by the peer's own clock, which stamps the peer's revocations too: those that are older do
-/// not end it.
+/// the new one has its own beginning and the keys of today. A mark stays, and a signing key that
+/// differs from the one kept before is marked: a renewed friendship says nothing of the key.
+/// `revocable_from` is the beginning by the peer's own clock, which stamps the peer's revocations
+/// too: those that are older do not end it.
 pub async fn establish(
     tx: &mut Tx,
     user: &UserId,
@@ -151,8 +151,8 @@ fn bind_peer(statement: Statement, peer: &Peer) -> Statement {
         .bind(peer.picture.as_deref())
 }
 
-/// Notes that the friend has signed with another key than the one kept: stores what they show today, and
-/// marks the change. Tells whether there is such a friend and the key is another one.
+/// Notes that the friend has signed with another key than the one kept: stores what they show
+/// today, and marks the change. Tells whether there is such a friend and the key is another one.
 pub async fn note_signing_key(
     tx: &mut Tx,
     user: &UserId,
@@ -168,8 +168,8 @@ pub async fn note_signing_key(
     Ok(tx.change(update).await? > 0)
 }
 
-/// The user has compared this key of the friend: the mark goes, if it is still the key that is kept. Tells
-/// whether it is.
+/// The user has compared this key of the friend: the mark goes, if it is still the key that is
+/// kept. Tells whether it is.
 pub async fn confirm_signing_key(
     tx: &mut Tx,
     user: &UserId,

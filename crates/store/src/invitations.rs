@@ -135,7 +135,8 @@ pub async fn insert(tx: &mut Tx, invitation: &Invitation) -> Result<(), StoreErr
     Ok(())
 }
 
-/// The user's open invitations that were made after `since`, oldest first; only one direction if it is given.
+/// The user's open invitations that were made after `since`, oldest first; only one direction if it
+/// is given.
 pub async fn pending_of_user(
     conn: &mut Conn,
     user: &UserId,
@@ -161,7 +162,8 @@ pub struct OpenIncoming {
     pub of_server: u64,
 }
 
-/// Counts the open invitations to a user: all of them, and those that came from `server` (in lower case).
+/// Counts the open invitations to a user: all of them, and those that came from `server` (in lower
+/// case).
 pub async fn count_incoming(
     conn: &mut Conn,
     user: &UserId,
@@ -177,7 +179,8 @@ pub async fn count_incoming(
     Ok(OpenIncoming { all: count(all), of_server: count(of_server) })
 }
 
-/// Removes so many of the open invitations to a user: each time the oldest of the server that has most.
+/// Removes so many of the open invitations to a user: each time the oldest of the server that has
+/// most.
 pub async fn displace_incoming(tx: &mut Tx, user: &UserId, count: u64) -> Result<(), StoreError> {
     // The oldest of the server that has most is the one with the most newer ones of its own server.
     let delete = Statement::new(

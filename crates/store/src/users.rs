@@ -241,7 +241,8 @@ pub async fn set_names(
 /// Gives the user an alias.
 ///
 /// # Errors
-/// [`StoreError::Duplicate`] when another user has it or has shown it with a key before, in whatever case.
+/// [`StoreError::Duplicate`] when another user has it or has shown it with a key before, in
+/// whatever case.
 pub async fn set_alias(tx: &mut Tx, id: &UserId, alias: &Alias, now: UnixMillis) -> Result<(), StoreError> {
     tx.touch(id, Part::Identity);
     // An earlier version of the node may have shown the present one without noting it.

@@ -156,7 +156,8 @@ impl Operation {
         self.answer_in(status, description, "application/json", shape)
     }
 
-    /// 200 with a list, of which a part may be asked for, in an object that says how many rows there are.
+    /// 200 with a list, of which a part may be asked for, in an object that says how many rows
+    /// there are.
     pub fn answer_list(self, description: &'static str, name: &str, row: Shape) -> Self {
         let members = vec![(name, list(row)), ("total", number(1).from(0).described("rows in all"))];
         self.sliced().answer(200, description, object(members))

@@ -28,7 +28,8 @@ pub struct Friend {
     pub friend_picture: Option<String>,
     /// `accepted`.
     pub status: String,
-    /// When a key was seen that differs from the one before, as long as the user has not confirmed it.
+    /// When a key was seen that differs from the one before, as long as the user has not confirmed
+    /// it.
     #[serde(default)]
     pub keys_changed_at: Option<Timestamp>,
     /// When the friendship began.
@@ -238,11 +239,12 @@ impl NodeClient {
         Ok(answer.results)
     }
 
-    /// Says that the user has compared this signing key with the friend: what it has signed is no longer marked.
+    /// Says that the user has compared this signing key with the friend: what it has signed is no
+    /// longer marked.
     ///
     /// # Errors
-    /// [`ClientError::Refused`] with status 409 when the key kept is another one by now, and with status 404 when
-    /// there is no such friend; otherwise as for every request.
+    /// [`ClientError::Refused`] with status 409 when the key kept is another one by now, and with
+    /// status 404 when there is no such friend; otherwise as for every request.
     pub async fn confirm_friend_key(&self, handle: &Handle, key: &SigningKey) -> Result<(), ClientError> {
         let request = ConfirmRequest { handle, signing_key: key };
         self.ask(Method::POST, "/friends/sync-keys", Some(&request)).await?;
