@@ -18,6 +18,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 
 use vellum_actors::delivery::RetryPolicy;
+use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::policy::Mode;
 
 use layers::{Raw, wrong};
@@ -81,6 +82,8 @@ pub struct Settings {
     pub federation: Federation,
     /// Rate limits.
     pub limits: Limits,
+    /// Bounds of open invitations.
+    pub invitations: InvitationLimits,
     /// Letters.
     pub mail: Mail,
     /// Whether a code for an unknown address makes an account.
@@ -324,6 +327,9 @@ mod tests {
             ("VELLUM_TELEMETRY__SAMPLE_RATIO", "1.5", "telemetry.sample_ratio", "0 to 1"),
             ("VELLUM_LIMITS__ENABLED", "perhaps", "limits.enabled", "boolean"),
             ("VELLUM_LIMITS__INBOX_PER_MINUTE", "0", "limits.inbox_per_minute", "1 or more"),
+            ("VELLUM_INVITATIONS__PER_SERVER", "0", "invitations.per_server", "1 to 1000"),
+            ("VELLUM_INVITATIONS__PER_RECIPIENT", "19", "invitations.per_recipient", "per_server to 10000"),
+            ("VELLUM_INVITATIONS__DAYS", "0", "invitations.days", "1 to 3650"),
             ("VELLUM_MAIL__SMTP_URL", "ftp://mail.example", "mail.smtp_url", "smtps://"),
             ("VELLUM_HTTP__LISTNE", "127.0.0.1:1", "listne", "listen"),
         ] {

@@ -103,6 +103,7 @@ impl Built {
                 federation_mode: settings.federation.mode,
                 retry: settings.federation.retry,
                 sign_in: SignInSettings { open_registration: settings.open_registration, code_key },
+                invitations: settings.invitations,
             },
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles.clone(), in_flight),

@@ -16,6 +16,7 @@ use zeroize::Zeroizing;
 
 use crate::delivery::RetryPolicy;
 use crate::directory::Directory;
+use crate::invitations::InvitationLimits;
 use crate::node::{Node, NodeParts, NodeSettings};
 use crate::peer::policy::Mode;
 use crate::peer::{Answer, Peers, Transport, TransportError};
@@ -82,6 +83,7 @@ impl Alone {
                 federation_mode: Mode::default(),
                 retry: RetryPolicy::default(),
                 sign_in: SignInSettings { open_registration: false, code_key },
+                invitations: InvitationLimits::default(),
             },
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles, 4),

@@ -67,6 +67,15 @@ pub enum Error {
     /// An invitation stands.
     #[error("Invitation already sent")]
     AlreadyInvited,
+    /// The person has as many open invitations from this node as they may.
+    #[error("Too many invitations")]
+    TooManyInvitations,
+    /// A friend's key is another one than the user has compared.
+    #[error("this friend's signing key is another one by now: compare it again")]
+    KeyChanged,
+    /// There is no such friend whose key could be confirmed.
+    #[error("there is no such friend")]
+    FriendNotFound,
     /// A share for another node holds nothing.
     #[error("a share with somebody on another node needs encryptedData and nonce")]
     PayloadRequired,

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use vellum_protocol::Domain;
 use vellum_store::{
-    StoreError, applied_envelopes, device_transfers, displaced_leases, one_time_codes, passkey_ceremonies,
-    peers, sessions, transport_nonces,
+    StoreError, applied_envelopes, device_transfers, displaced_leases, invitations, one_time_codes,
+    passkey_ceremonies, peers, sessions, transport_nonces,
 };
 
 use crate::node::Node;
@@ -26,6 +26,7 @@ pub async fn sweep(node: &Arc<Node>) -> Result<(), StoreError> {
     let peers = node.peers.sweep(now);
     node.reports.sweep();
     node.withdrawals.sweep();
+    let expired_until = node.settings.invitations.expired_until(now);
     let an_hour_ago = now.plus_millis(-HOUR_MILLIS);
     let (forgotten, changed_keys) = node
         .store
@@ -37,7 +38,8 @@ pub async fn sweep(node: &Arc<Node>) -> Result<(), StoreError> {
                     + device_transfers::purge(tx, now, an_hour_ago).await?
                     + transport_nonces::purge(tx, now).await?
                     + applied_envelopes::purge(tx, now).await?
-                    + displaced_leases::purge(tx, now).await?;
+                    + displaced_leases::purge(tx, now).await?
+                    + invitations::purge(tx, expired_until).await?;
                 let changed_keys = peers::take_changed_keys(tx, an_hour_ago, KEYS_A_ROUND, now).await?;
                 Ok::<_, StoreError>((forgotten, changed_keys))
             }

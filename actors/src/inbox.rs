@@ -96,6 +96,9 @@ pub enum Refusal {
     /// An invitation between the two is open.
     #[error("Invitation already exists")]
     InvitationExists,
+    /// The recipient has as many open invitations from the sending server as they may.
+    #[error("Too many invitations")]
+    TooManyInvitations,
     /// There is no outgoing invitation to accept.
     #[error("Original invitation not found")]
     NoOriginalInvitation,

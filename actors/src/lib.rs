@@ -15,6 +15,7 @@
 //! - [`housekeeping`]: forgetting what is over its time.
 //! - [`inbox`]: the checks that an inbound envelope passes before it becomes a message to a user.
 //! - [`friends`]: what needs another node's answer before the user's actor can be asked.
+//! - [`invitations`]: how many may be open, and for how long.
 //! - [`measure`]: what is counted and timed.
 //! - [`operators`]: what operators decide about the queue and about peers.
 //! - [`passkeys`]: WebAuthn ceremonies.
@@ -36,6 +37,7 @@ mod error;
 pub mod friends;
 pub mod housekeeping;
 pub mod inbox;
+pub mod invitations;
 pub mod measure;
 pub mod node;
 pub mod operators;

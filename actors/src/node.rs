@@ -13,6 +13,7 @@ use vellum_store::{OutboxId, Store, UserId};
 
 use crate::delivery::{Failing, OutcomeBoard, RetryPolicy, RevocationDelivery, Wake, Withdraw};
 use crate::directory::Directory;
+use crate::invitations::InvitationLimits;
 use crate::peer::policy::{Mode, Policy};
 use crate::peer::{Peers, Transport};
 use crate::sign_in::{Mailer, SignInSettings};
@@ -36,6 +37,8 @@ pub struct NodeSettings {
     pub retry: RetryPolicy,
     /// How signing in works.
     pub sign_in: SignInSettings,
+    /// Bounds of open invitations.
+    pub invitations: InvitationLimits,
 }
 
 /// What a node is made from.

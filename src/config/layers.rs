@@ -8,9 +8,12 @@ use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use vellum_actors::delivery::RetryPolicy;
+use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::policy::Mode;
 
 use super::{Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError, Telemetry};
+
+const DAY_MILLIS: i64 = 86_400_000;
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -23,6 +26,7 @@ pub(super) struct Raw {
     server: RawServer,
     federation: RawFederation,
     limits: Limits,
+    invitations: RawInvitations,
     mail: RawMail,
     auth: RawAuth,
     log: RawLog,
@@ -65,6 +69,14 @@ struct RawFederation {
     retry_longest_ms: u64,
     retry_multiplier: f64,
     retry_randomization: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawInvitations {
+    per_server: u32,
+    per_recipient: u32,
+    days: i64,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +127,7 @@ impl Raw {
             wrapping_keys: raw.server.wrapping_keys,
             federation: check_federation(&raw.federation)?,
             limits: check_limits(raw.limits)?,
+            invitations: check_invitations(&raw.invitations)?,
             mail: check_mail(raw.mail)?,
             open_registration: match raw.auth.registration.as_str() {
                 "invite" => false,
@@ -244,6 +257,20 @@ fn check_limits(limits: Limits) -> Result<Limits, SettingsError> {
         Some((name, _)) => Err(wrong(name, 0, "1 or more; limits.enabled = false switches all of them off")),
         None => Ok(limits),
     }
+}
+
+fn check_invitations(raw: &RawInvitations) -> Result<InvitationLimits, SettingsError> {
+    let RawInvitations { per_server, per_recipient, days } = *raw;
+    if !(1..=1000).contains(&per_server) {
+        return Err(wrong("invitations.per_server", per_server, "1 to 1000"));
+    }
+    if !(per_server..=10_000).contains(&per_recipient) {
+        return Err(wrong("invitations.per_recipient", per_recipient, "per_server to 10000"));
+    }
+    if !(1..=3650).contains(&days) {
+        return Err(wrong("invitations.days", days, "1 to 3650"));
+    }
+    Ok(InvitationLimits { per_server, per_recipient, lifetime_millis: days * DAY_MILLIS })
 }
 
 fn check_mail(raw: RawMail) -> Result<Mail, SettingsError> {

@@ -34,9 +34,13 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 async fn list(app: web::Data<App>, caller: Caller, page: Paging) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
-    let found = peers::list(&mut *app.node.store.read().await?, page.limit, page.offset()).await?;
+    let mut conn = app.node.store.read().await?;
+    let found = peers::list(&mut conn, page.limit, page.offset()).await?;
+    let total = peers::count(&mut conn).await?;
     let found: Vec<Value> = found.iter().map(shown::peer).collect();
-    Ok(super::private(&json!({ "data": found, "page": page.page, "limit": page.limit })))
+    Ok(super::private(&json!({
+        "data": found, "total": total, "page": page.page, "limit": page.limit,
+    })))
 }
 
 async fn show(app: web::Data<App>, caller: Caller, name: web::Path<String>) -> Result<HttpResponse, Problem> {

@@ -59,6 +59,7 @@ async fn list(
     let selection = Selection { id: None, peer_domain: peer.map(|peer| peer.to_ascii_lowercase()), state };
     let mut conn = app.node.store.read().await?;
     let rows = overview::rows(&mut conn, &selection, page.limit, page.offset()).await?;
+    let total = overview::count(&mut conn, &selection).await?;
     let depths = overview::depths(&mut conn).await?;
     let paused = node_state::deliveries_paused(&mut conn).await?;
     let rows: Vec<Value> = rows.iter().map(shown::queue_row).collect();
@@ -68,7 +69,8 @@ async fn list(
     };
     let depths: Vec<Value> = depths.iter().map(depth).collect();
     Ok(super::private(&json!({
-        "data": rows, "depths": depths, "paused": paused, "page": page.page, "limit": page.limit,
+        "data": rows, "total": total, "depths": depths, "paused": paused, "page": page.page,
+        "limit": page.limit,
     })))
 }
 

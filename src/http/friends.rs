@@ -5,11 +5,12 @@ use actix_web::web;
 use serde_json::{Map, Value, json};
 use vellum_actors::Error;
 use vellum_actors::friends::{self, Notice};
-use vellum_actors::user::{CancelInvitation, Reject};
-use vellum_protocol::Handle;
+use vellum_actors::invitations::InvitationLimits;
+use vellum_actors::user::{CancelInvitation, ConfirmKey, Reject};
+use vellum_protocol::{Handle, SigningKey};
 use vellum_store::InvitationId;
 use vellum_store::friendships::{self, Friendship};
-use vellum_store::invitations::{self, Direction, Invitation};
+use vellum_store::invitations::{self, Direction, Invitation, Status};
 
 use super::body::Body;
 use super::caller::Caller;
@@ -17,6 +18,7 @@ use super::endpoint::Endpoint;
 use super::error::{FieldError, Problem};
 use super::fields::Fields;
 use super::openapi::friends as docs;
+use super::paging::Slice;
 use super::{App, shown, signed_fields, well_known};
 
 const READ: &str = "social:read";
@@ -37,12 +39,11 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
     let mut conn = app.node.store.read().await?;
     let friends = friendships::of_user(&mut conn, caller.user()).await?;
-    let friends: Vec<Value> = friends.iter().map(friendship_view).collect();
-    Ok(super::private(&json!({ "friends": friends })))
+    Ok(slice.answer("friends", &friends, friendship_view))
 }
 
 #[derive(serde::Deserialize)]
@@ -53,6 +54,7 @@ struct InvitationsQuery {
 async fn invitations(
     app: web::Data<App>,
     caller: Caller,
+    slice: Slice,
     query: web::Query<InvitationsQuery>,
 ) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
@@ -63,10 +65,11 @@ async fn invitations(
             Problem::validation(vec![FieldError { field: "direction".into(), message }])
         })?),
     };
+    let limits = &app.node.settings.invitations;
+    let since = limits.expired_until(app.node.clock.now());
     let mut conn = app.node.store.read().await?;
-    let found = invitations::pending_of_user(&mut conn, caller.user(), direction).await?;
-    let found: Vec<Value> = found.iter().map(invitation_view).collect();
-    Ok(super::private(&json!({ "invitations": found })))
+    let found = invitations::pending_of_user(&mut conn, caller.user(), direction, since).await?;
+    Ok(slice.answer("invitations", &found, |invitation| invitation_view(limits, invitation)))
 }
 
 async fn invite(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
@@ -77,7 +80,8 @@ async fn invite(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpR
     fields.finish()?;
     let handle = Handle::parse(&handle).map_err(Error::from)?;
     let invitation = friends::invite(&app.node, caller.user(), &handle, signed).await?;
-    Ok(super::private(&json!({ "invitation": invitation_view(&invitation) })))
+    let view = invitation_view(&app.node.settings.invitations, &invitation);
+    Ok(super::private(&json!({ "invitation": view })))
 }
 
 async fn accept(
@@ -149,8 +153,14 @@ async fn resolve(
     }
 }
 
-async fn sync_keys(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+/// Compares every friend's keys, or confirms one of them: only a request that names the key does
+/// that.
+async fn sync_keys(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
+    let fields = Fields::of_optional_body(&body)?;
+    if fields.has("handle") || fields.has("signingKey") {
+        return confirm_key(&app, &caller, fields).await;
+    }
     let synced = friends::sync_keys(&app.node, caller.user()).await?;
     let results: Vec<Value> = synced
         .into_iter()
@@ -160,6 +170,17 @@ async fn sync_keys(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, 
         })
         .collect();
     Ok(super::private(&json!({ "results": results })))
+}
+
+async fn confirm_key(app: &App, caller: &Caller, mut fields: Fields) -> Result<HttpResponse, Problem> {
+    let (handle, key) = (fields.text("handle"), fields.text("signingKey"));
+    fields.finish()?;
+    let friend = Handle::parse(&handle).map_err(Error::from)?;
+    let invalid = |reason| Error::InvalidKey { field: "signingKey", reason };
+    let signing_key = SigningKey::parse(&key).map_err(invalid)?;
+    app.node.ask(caller, ConfirmKey { friend: friend.clone(), signing_key }).await?;
+    let result = json!({ "handle": friend, "updated": false, "confirmed": true });
+    Ok(super::private(&json!({ "results": [result] })))
 }
 
 fn notice_word(notice: Notice) -> &'static str {
@@ -189,7 +210,8 @@ fn friendship_view(friendship: &Friendship) -> Value {
     })
 }
 
-fn invitation_view(invitation: &Invitation) -> Value {
+fn invitation_view(limits: &InvitationLimits, invitation: &Invitation) -> Value {
+    let expires_at = limits.expires_at(invitation.created_at);
     json!({
         "id": invitation.id,
         "localUserId": invitation.local_user_id,
@@ -200,6 +222,6 @@ fn invitation_view(invitation: &Invitation) -> Value {
         "originServer": invitation.origin_server,
         "signature": invitation.signature,
         "createdAt": shown(invitation.created_at),
-        "expiresAt": null,
+        "expiresAt": (invitation.status == Status::Pending).then(|| shown(expires_at)),
     })
 }

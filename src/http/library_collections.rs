@@ -14,6 +14,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::library_collections as docs;
+use super::paging::Slice;
 use super::{App, shown};
 
 /// Existing clients hold this permission also for reading (wire protocol, section 7).
@@ -30,11 +31,11 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
     let mut conn = app.node.store.read().await?;
     let found = collections::list(&mut conn, caller.user()).await?;
-    Ok(super::private(&found.iter().map(collection_view).collect::<Vec<Value>>()))
+    Ok(slice.answer_bare(&found, collection_view))
 }
 
 async fn create(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {

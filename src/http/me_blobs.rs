@@ -17,6 +17,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::me_blobs as docs;
+use super::paging::Slice;
 use super::{App, shown};
 
 const READ: &str = "library:read";
@@ -50,12 +51,11 @@ fn parse_type(text: String) -> Result<String, Problem> {
     Err(Problem::new(StatusCode::BAD_REQUEST, "invalid_blob_type", detail))
 }
 
-async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
     let mut conn = app.node.store.read().await?;
     let found = blobs::list(&mut conn, caller.user()).await?;
-    let found: Vec<Value> = found.iter().map(info_view).collect();
-    Ok(super::private(&json!({ "blobs": found })))
+    Ok(slice.answer("blobs", &found, info_view))
 }
 
 /// 204 when there is none.

@@ -20,6 +20,7 @@ use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::passkeys as docs;
 use super::sessions::{device, read_device_id, signed_in};
+use super::paging::Slice;
 use super::{App, shown};
 
 /// The cookie that holds a ceremony's ticket.
@@ -147,9 +148,9 @@ async fn passkey_options(
 }
 
 /// Oldest first.
-async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     let found = of_user(&mut *app.node.store.read().await?, caller.user()).await?;
-    Ok(super::private(&found.iter().map(passkey_view).collect::<Vec<Value>>()))
+    Ok(slice.answer_bare(&found, passkey_view))
 }
 
 async fn rename(

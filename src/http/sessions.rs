@@ -18,6 +18,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::sessions as docs;
+use super::paging::Slice;
 use super::users_me::known_version;
 use super::users_me_devices::{DEVICE_ID_RULE, is_device_id};
 use super::{App, shown};
@@ -133,7 +134,7 @@ fn signed_out() -> HttpResponse {
 }
 
 /// Newest first.
-async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     let now = app.node.clock.now();
     let mut conn = app.node.store.read().await?;
     let found = sessions::of_user(&mut conn, caller.user(), now).await?;
@@ -148,7 +149,7 @@ async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Probl
             "current": session.id == caller.session().id,
         })
     };
-    Ok(super::private(&found.iter().map(view).collect::<Vec<Value>>()))
+    Ok(slice.answer_bare(&found, view))
 }
 
 async fn end(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {

@@ -19,6 +19,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::sharing as docs;
+use super::paging::Slice;
 use super::{App, shown};
 
 const READ: &str = "sharing:read";
@@ -128,39 +129,45 @@ async fn drop_incoming(
     Ok(super::private(&json!({ "success": true })))
 }
 
-async fn outgoing(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    list(&app, &caller, Direction::Outgoing, |_| true).await
+async fn outgoing(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
+    list(&app, &caller, slice, Direction::Outgoing, |_| true).await
 }
 
 async fn outgoing_of_resource(
     app: web::Data<App>,
     caller: Caller,
+    slice: Slice,
     resource: web::Path<(String, String)>,
 ) -> Result<HttpResponse, Problem> {
     let (kind, id) = resource.into_inner();
-    list(&app, &caller, Direction::Outgoing, |share| share.resource.kind == kind && share.resource.id == id)
-        .await
+    let wanted = |share: &StoredShare| share.resource.kind == kind && share.resource.id == id;
+    list(&app, &caller, slice, Direction::Outgoing, wanted).await
 }
 
-async fn incoming(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    list(&app, &caller, Direction::Incoming, |_| true).await
+async fn incoming(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
+    list(&app, &caller, slice, Direction::Incoming, |_| true).await
 }
 
-async fn incoming_pending(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    list(&app, &caller, Direction::Incoming, |share| share.status == Status::Pending).await
+async fn incoming_pending(
+    app: web::Data<App>,
+    caller: Caller,
+    slice: Slice,
+) -> Result<HttpResponse, Problem> {
+    list(&app, &caller, slice, Direction::Incoming, |share| share.status == Status::Pending).await
 }
 
 async fn list(
     app: &App,
     caller: &Caller,
+    slice: Slice,
     direction: Direction,
     wanted: impl Fn(&StoredShare) -> bool,
 ) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
     let mut conn = app.node.store.read().await?;
-    let found = shares::of_user(&mut conn, caller.user(), direction).await?;
-    let found: Vec<Value> = found.iter().filter(|share| wanted(share)).map(share_view).collect();
-    Ok(super::private(&json!({ "shares": found })))
+    let mut found = shares::of_user(&mut conn, caller.user(), direction).await?;
+    found.retain(wanted);
+    Ok(slice.answer("shares", &found, share_view))
 }
 
 fn read_target(fields: &mut Fields) -> (String, Resource) {
@@ -220,6 +227,7 @@ fn share_view(share: &StoredShare) -> Value {
         }
         Direction::Incoming => {
             view["senderHandle"] = json!(share.peer_handle);
+            view["keyChanged"] = json!(share.unverified_key.is_some());
         }
     }
     view

@@ -15,7 +15,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::users as docs;
-use super::paging::Paging;
+use super::paging::{Paging, Slice};
 use super::sessions::read_email;
 use super::{App, shown};
 
@@ -81,33 +81,33 @@ struct AliasQuery {
     alias: Option<String>,
 }
 
-/// Whether the caller could have an alias: not for one that breaks the grammar, and always for their own.
+/// Whether the caller could have an alias: not for one that breaks the grammar or that somebody
+/// else has shown with a key, and always for their own.
 async fn check_alias(
     app: web::Data<App>,
     caller: Caller,
     query: web::Query<AliasQuery>,
 ) -> Result<HttpResponse, Problem> {
     let available = match Alias::parse(query.alias.as_deref().unwrap_or_default()) {
-        Ok(alias) => app.node.user_by_alias(&alias).await?.is_none_or(|user| user.id == *caller.user()),
+        Ok(alias) => users::is_alias_free(&mut *app.node.store.read().await?, caller.user(), &alias).await?,
         Err(_) => false,
     };
     Ok(super::private(&json!({ "available": available })))
 }
 
-async fn all_roles(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn all_roles(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     caller.require("roles:read")?;
     let mut conn = app.node.store.read().await?;
     let found = roles::all(&mut conn).await?;
     let view = |role: &Role| json!({ "id": role.id, "name": role.name, "description": role.description, "isDefault": role.is_default });
-    Ok(super::private(&found.iter().map(view).collect::<Vec<Value>>()))
+    Ok(slice.answer_bare(&found, view))
 }
 
-async fn all_permissions(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn all_permissions(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     caller.require("permissions:read")?;
     let mut conn = app.node.store.read().await?;
     let found = roles::all_permissions(&mut conn).await?;
-    let found: Vec<Value> = found.iter().map(|one| json!({ "id": one.id, "name": one.name })).collect();
-    Ok(super::private(&found))
+    Ok(slice.answer_bare(&found, |one| json!({ "id": one.id, "name": one.name })))
 }
 
 fn view(user: &User, roles: &[Role]) -> Value {

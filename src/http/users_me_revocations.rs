@@ -15,6 +15,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::users_me_revocations as docs;
+use super::paging::Slice;
 use super::{App, shown, signed_fields};
 
 /// Items that one flush may have.
@@ -31,11 +32,10 @@ pub fn endpoints() -> Vec<Endpoint> {
     ]
 }
 
-async fn pending(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn pending(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     let mut conn = app.node.store.read().await?;
     let rows = outbox::pending_of_user(&mut conn, caller.user()).await?;
-    let rows: Vec<Value> = rows.iter().map(pending_view).collect();
-    Ok(super::private(&json!({ "revocations": rows })))
+    Ok(slice.answer("revocations", &rows, pending_view))
 }
 
 async fn flush(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {

@@ -12,6 +12,7 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::users_me_wrapped_keys as docs;
+use super::paging::Slice;
 use super::{App, shown};
 
 /// What a slot is sealed with where the client does not say.
@@ -43,11 +44,10 @@ pub(super) fn read_slot(fields: &mut Fields) -> Wrapped {
     }
 }
 
-async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     let mut conn = app.node.store.read().await?;
     let found = slots::list(&mut conn, caller.user()).await?;
-    let found: Vec<Value> = found.iter().map(slot_view).collect();
-    Ok(super::private(&json!({ "slots": found })))
+    Ok(slice.answer("slots", &found, slot_view))
 }
 
 async fn put(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {

@@ -127,6 +127,18 @@ impl Database {
         u64::try_from(count).unwrap()
     }
 
+    /// Every row of a table, as text.
+    pub async fn rows_of(&self, table: &str) -> Vec<String> {
+        self.rows(table).await
+    }
+
+    /// Makes every invitation this much older.
+    pub async fn age_invitations(&self, millis: i64) {
+        on!(self, pool => sqlx::query("update invitations set created_at = created_at - $1")
+            .bind(millis)
+            .execute(pool).await.map(drop).unwrap());
+    }
+
     /// Has every lease be over.
     pub async fn age_leases(&self) {
         on!(self, pool => sqlx::query("update outbox set lease_until = 0 where state = 'delivering'")

@@ -57,6 +57,11 @@ pub struct PeerUser {
 }
 
 impl PeerUser {
+    /// The signing key, base64.
+    pub fn key(&self) -> String {
+        self.secret.public().to_base64()
+    }
+
     /// Base64 signature over any bytes.
     pub fn sign(&self, bytes: &[u8]) -> String {
         self.secret.sign(bytes).to_base64()
@@ -103,7 +108,7 @@ impl Peer {
         self.state.domain.clone()
     }
 
-    /// Adds somebody.
+    /// Adds somebody; under an alias that somebody has, the same person with new keys.
     pub fn user(&self, alias: &str) -> PeerUser {
         let seed = MasterSeed::generate(&mut rand::rng());
         let handle = Handle::new(Alias::parse(alias).unwrap(), self.domain());

@@ -70,10 +70,13 @@ pub(super) async fn open_incoming(
     scope: &Scope,
     id: &InvitationId,
 ) -> Result<Invitation, Error> {
+    let expired_until = scope.node.settings.invitations.expired_until(scope.now);
     invitations::by_id(tx, &scope.user, id)
         .await?
         .filter(|invitation| {
-            invitation.direction == Direction::Incoming && invitation.status == Status::Pending
+            invitation.direction == Direction::Incoming
+                && invitation.status == Status::Pending
+                && invitation.created_at > expired_until
         })
         .ok_or(Error::InvitationNotFound)
 }

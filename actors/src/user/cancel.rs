@@ -34,9 +34,12 @@ impl UserCommand for CancelInvitation {
 impl CancelInvitation {
     /// Returns the outbox row of an invitation that may not have left the node yet.
     async fn cancel(self, tx: &mut Tx, scope: &Scope) -> Result<Option<Withdrawal>, Error> {
+        let expired_until = scope.node.settings.invitations.expired_until(scope.now);
         let invitation = invitations::by_id(tx, &scope.user, &self.id)
             .await?
-            .filter(|invitation| invitation.status == Status::Pending)
+            .filter(|invitation| {
+                invitation.status == Status::Pending && invitation.created_at > expired_until
+            })
             .ok_or(Error::InvitationNotFound)?;
         invitations::delete(tx, &invitation.id).await?;
         let peer = invitation.peer_handle();

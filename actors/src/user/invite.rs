@@ -50,6 +50,10 @@ impl Invite {
         if friendships::find(tx, &me.id, to).await?.is_some() {
             return Err(Error::AlreadyFriends);
         }
+        let limits = &scope.node.settings.invitations;
+        for user in [Some(&me.id), self.local.as_ref()].into_iter().flatten() {
+            invitations::expire_of_user(tx, user, limits.expired_until(scope.now)).await?;
+        }
         if invitations::with_peer(tx, &me.id, Direction::Outgoing, to).await?.is_some() {
             return Err(Error::AlreadyInvited);
         }
@@ -62,14 +66,19 @@ impl Invite {
         let mut invitation = self.row(&scope, Direction::Outgoing, &from, signature);
         match (&self.local, envelope) {
             (Some(other), envelope) => {
+                let me_as_peer = scope.node.as_peer(&me)?;
+                friendships::note_signing_key(tx, other, &me_as_peer, scope.now).await?;
                 let mine = signed_at(envelope.as_ref(), scope.now);
                 if let Some(theirs) = invitations::with_peer(tx, &me.id, Direction::Incoming, to).await? {
                     let begin = Beginnings { mine, theirs: theirs.revocable_from };
                     become_friends_here(tx, &scope, &me, other, &self.peer, begin).await?;
                     invitation.status = Status::Accepted;
                 } else {
+                    if !limits.make_room(tx, other, &scope.node.domain.folded()).await? {
+                        return Err(Error::TooManyInvitations);
+                    }
                     invitations::insert(tx, &invitation).await?;
-                    let mirrored = mirrored(&invitation, other, scope.node.as_peer(&me)?, mine);
+                    let mirrored = mirrored(&invitation, other, me_as_peer, mine);
                     invitations::insert(tx, &mirrored).await?;
                 }
                 Ok(Invited { invitation, reports: None })

@@ -97,7 +97,10 @@ impl Receive {
             Way::Outbox(row, lease) if outbox::is_leased(tx, row, lease).await? => false,
             Way::Outbox(..) => return Err(Error::NotQueued),
         };
-        match self.once(tx, scope).await {
+        // Whatever becomes of the message: who has signed it shows this key, and the signature
+        // proves it.
+        let key_changed = friendships::note_signing_key(tx, &scope.user, &self.sender, scope.now).await?;
+        match self.once(tx, scope, key_changed).await {
             Ok(received) => Ok((Ok(received), probe)),
             Err(Error::Message(refusal)) => Ok((Err(refusal), probe)),
             Err(other) => Err(other),
@@ -105,7 +108,7 @@ impl Receive {
     }
 
     /// Carries the message out, if it has not been before. What it refuses, it refuses before it changes anything.
-    async fn once(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+    async fn once(&self, tx: &mut Tx, scope: &Scope, key_changed: bool) -> Result<Received, Error> {
         let sender = self.sender.handle.as_str();
         if let Some(earlier) = applied_envelopes::find(tx, sender, &self.nonce).await? {
             // The same envelope again: the sender may have missed our answer, so it is given once more. A friendship that
@@ -121,8 +124,8 @@ impl Receive {
             };
         }
         let received = match self.message_type {
-            MessageType::FriendInvite => self.invited(tx, scope).await?,
-            MessageType::FriendAccept => self.accepted(tx, scope).await?,
+            MessageType::FriendInvite => self.invited(tx, scope, key_changed).await?,
+            MessageType::FriendAccept => self.accepted(tx, scope, key_changed).await?,
             MessageType::FriendReject => self.rejected(tx, scope).await?,
             MessageType::RelationshipRevoke => self.revoked(tx, scope).await?,
             MessageType::ResourceShare => self.shared(tx, scope).await?,
@@ -158,8 +161,10 @@ impl Receive {
         self.signed_at.min(now)
     }
 
-    async fn invited(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+    async fn invited(&self, tx: &mut Tx, scope: &Scope, key_changed: bool) -> Result<Received, Error> {
         let (me, peer) = (&scope.user, &self.sender);
+        let limits = &scope.node.settings.invitations;
+        invitations::expire_of_user(tx, me, limits.expired_until(scope.now)).await?;
         if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await?.is_some() {
             if self.is_overtaken(tx).await? {
                 return Err(Refusal::InvitationExists.into());
@@ -169,7 +174,7 @@ impl Receive {
             return Ok(Received { applied: true, friends: true });
         }
         if let Some(friendship) = friendships::find(tx, me, &peer.handle).await?
-            && friendship.friend.signing_key == peer.signing_key
+            && !key_changed
             && self.signed_at <= friendship.revocable_from
         {
             // The other half of two crossing invitations, which are a friendship since.
@@ -178,6 +183,9 @@ impl Receive {
         }
         if invitations::with_peer(tx, me, Direction::Incoming, &peer.handle).await?.is_some() {
             return Err(Refusal::InvitationExists.into());
+        }
+        if !limits.make_room(tx, me, &peer.handle.domain().folded()).await? {
+            return Err(Refusal::TooManyInvitations.into());
         }
         let invitation = Invitation {
             id: InvitationId::generate(),
@@ -203,10 +211,12 @@ impl Receive {
         Ok(applied_envelopes::revoked_after_signing(tx, sender, to, self.signed_at).await?)
     }
 
-    async fn accepted(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+    async fn accepted(&self, tx: &mut Tx, scope: &Scope, key_changed: bool) -> Result<Received, Error> {
         let (me, peer) = (&scope.user, &self.sender);
+        let expired_until = scope.node.settings.invitations.expired_until(scope.now);
+        invitations::expire_of_user(tx, me, expired_until).await?;
         let Some(ours) = invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await? else {
-            return self.accepted_again(tx, scope).await;
+            return self.accepted_again(tx, scope, key_changed).await;
         };
         if self.is_overtaken(tx).await? {
             return Err(Refusal::NoOriginalInvitation.into());
@@ -228,18 +238,15 @@ impl Receive {
         Ok(())
     }
 
-    /// Two that are friends agree already: an answer of ours was lost, or theirs to our invitation said it first. A key that
-    /// is another one by now is taken note of, and marked like any change of a friend's key.
-    async fn accepted_again(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
+    /// Two that are friends agree already: an answer of ours was lost, or theirs to our invitation
+    /// said it first.
+    async fn accepted_again(&self, tx: &mut Tx, scope: &Scope, key_changed: bool) -> Result<Received, Error> {
         let known = friendships::find(tx, &scope.user, &self.sender.handle).await?;
         let known = known.ok_or(Refusal::NoOriginalInvitation)?;
-        let changed = known.friend.signing_key != self.sender.signing_key;
-        if changed {
-            friendships::update_peer(tx, &scope.user, &self.sender, Some(scope.now)).await?;
-        } else {
+        if !key_changed {
             self.date_back(tx, scope, &known).await?;
         }
-        Ok(Received { applied: changed, friends: true })
+        Ok(Received { applied: key_changed, friends: true })
     }
 
     async fn rejected(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
@@ -261,9 +268,8 @@ impl Receive {
         if !RESOURCE_TYPES.contains(&kind) || id.chars().count() > LONGEST_RESOURCE_ID {
             return Err(Refusal::UnknownResource.into());
         }
-        if friendships::find(tx, &scope.user, &self.sender.handle).await?.is_none() {
-            return Err(Refusal::NotAFriend.into());
-        }
+        let friendship = friendships::find(tx, &scope.user, &self.sender.handle).await?;
+        let friendship = friendship.ok_or(Refusal::NotAFriend)?;
         let share = Share {
             id: ShareId::generate(),
             user_id: scope.user.clone(),
@@ -277,6 +283,7 @@ impl Receive {
             status: ShareStatus::Pending,
             created_at: scope.now,
             accepted_at: None,
+            unverified_key: friendship.keys_changed_at.map(|_| self.sender.signing_key),
         };
         shares::put(tx, &share, self.by_peers_clock(scope.now)).await?;
         Ok(Received { applied: true, friends: false })

@@ -96,6 +96,7 @@ impl Share {
             status: if accepted { Status::Accepted } else { Status::Pending },
             created_at: scope.now,
             accepted_at: accepted.then_some(scope.now),
+            unverified_key: None,
         }
     }
 
@@ -118,7 +119,8 @@ impl Share {
     }
 }
 
-/// The row of a recipient on the same node.
+/// The row of a recipient on the same node. Marked like one that comes from another node, where the
+/// recipient has yet to confirm the key of whoever shares.
 async fn mirror(
     tx: &mut Tx,
     scope: &Scope,
@@ -126,11 +128,16 @@ async fn mirror(
     share: &StoredShare,
     other: &UserId,
 ) -> Result<(), Error> {
+    let me_as_peer = scope.node.as_peer(me)?;
+    friendships::note_signing_key(tx, other, &me_as_peer, scope.now).await?;
+    let theirs = friendships::find(tx, other, &me_as_peer.handle).await?;
+    let is_unverified = theirs.is_some_and(|friendship| friendship.keys_changed_at.is_some());
     let mirrored = StoredShare {
         id: ShareId::generate(),
         user_id: other.clone(),
         direction: Direction::Incoming,
-        peer_handle: scope.node.handle_of_user(me)?,
+        unverified_key: is_unverified.then_some(me_as_peer.signing_key),
+        peer_handle: me_as_peer.handle,
         peer_user_id: Some(me.id.clone()),
         ..share.clone()
     };

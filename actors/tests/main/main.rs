@@ -10,6 +10,7 @@ mod flushing;
 mod friendship;
 mod friendship_dates;
 mod identity;
+mod invitations;
 mod known_keys;
 mod order;
 mod overtaking;

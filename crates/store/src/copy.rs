@@ -32,8 +32,9 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Table {
 }
 
 /// Every table, after those that it refers to.
-const TABLES: [Table; 26] = [
+const TABLES: [Table; 27] = [
     table("users", &["id"]),
+    table("published_aliases", &["alias_folded"]),
     table("preferences", &["user_id"]),
     table("permissions", &["id"]),
     table("roles", &["id"]),

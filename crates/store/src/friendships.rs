@@ -94,8 +94,10 @@ macro_rules! select_friendship {
 }
 
 /// Makes `user` a friend of `peer` from `now` on. An older friendship with the same handle is replaced:
-/// the new one has its own beginning and the keys of today. `revocable_from` is the beginning by the
-/// peer's own clock, which stamps the peer's revocations too: those that are older do not end it.
+/// the new one has its own beginning and the keys of today. A mark stays, and a signing key that
+/// differs from the one kept before is marked: a renewed friendship says nothing of the key.
+/// `revocable_from` is the beginning by the peer's own clock, which stamps the peer's revocations
+/// too: those that are older do not end it.
 pub async fn establish(
     tx: &mut Tx,
     user: &UserId,
@@ -103,27 +105,22 @@ pub async fn establish(
     now: UnixMillis,
     revocable_from: UnixMillis,
 ) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
+    let id = FriendshipId::generate();
+    let upsert = Statement::new(
         "insert into friendships (id, user_id, friend_handle, friend_signing_key, friend_encryption_key,
              friend_name, friend_picture, established_at, revocable_from, created_at)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8)
          on conflict (user_id, friend_handle) do update set
+             keys_changed_at = case
+                 when friendships.friend_signing_key = excluded.friend_signing_key then friendships.keys_changed_at
+                 else excluded.established_at end,
              friend_signing_key = excluded.friend_signing_key,
              friend_encryption_key = excluded.friend_encryption_key,
              friend_name = excluded.friend_name, friend_picture = excluded.friend_picture,
-             keys_changed_at = null, established_at = excluded.established_at,
-             revocable_from = excluded.revocable_from"
-    )
-    .bind(FriendshipId::generate())
-    .bind(user)
-    .bind(peer.handle.as_str())
-    .bind(peer.signing_key.to_base64())
-    .bind(peer.encryption_key.map(|key| key.to_base64()))
-    .bind(&peer.name)
-    .bind(&peer.picture)
-    .bind(now.0)
-    .bind(revocable_from.0)
-    .execute(c).await.map(Affected::from))?;
+             established_at = excluded.established_at, revocable_from = excluded.revocable_from",
+    );
+    let upsert = bind_peer(upsert.bind(id.as_str()).bind(user), peer).bind(now).bind(revocable_from);
+    tx.change(upsert).await?;
     Ok(())
 }
 
@@ -141,6 +138,49 @@ pub async fn find(conn: &mut Conn, user: &UserId, friend: &Handle) -> Result<Opt
     let select = Statement::new(select_friendship!("where user_id = $1 and friend_handle = $2"));
     let row: Option<FriendshipRow> = conn.one(select.bind(user).bind(friend)).await?;
     row.map(Friendship::try_from).transpose()
+}
+
+/// The parameters of a peer, from the handle on.
+fn bind_peer(statement: Statement, peer: &Peer) -> Statement {
+    let encryption_key = peer.encryption_key.map(|key| key.to_base64());
+    statement
+        .bind(&peer.handle)
+        .bind(peer.signing_key.to_base64())
+        .bind(encryption_key.as_deref())
+        .bind(peer.name.as_deref())
+        .bind(peer.picture.as_deref())
+}
+
+/// Notes that the friend has signed with another key than the one kept: stores what they show
+/// today, and marks the change. Tells whether there is such a friend and the key is another one.
+pub async fn note_signing_key(
+    tx: &mut Tx,
+    user: &UserId,
+    peer: &Peer,
+    now: UnixMillis,
+) -> Result<bool, StoreError> {
+    let update = Statement::new(
+        "update friendships set friend_signing_key = $3, friend_encryption_key = $4, friend_name = $5,
+             friend_picture = $6, keys_changed_at = $7
+         where user_id = $1 and friend_handle = $2 and friend_signing_key <> $3",
+    );
+    let update = bind_peer(update.bind(user), peer).bind(now);
+    Ok(tx.change(update).await? > 0)
+}
+
+/// The user has compared this key of the friend: the mark goes, if it is still the key that is
+/// kept. Tells whether it is.
+pub async fn confirm_signing_key(
+    tx: &mut Tx,
+    user: &UserId,
+    friend: &Handle,
+    key: &SigningKey,
+) -> Result<bool, StoreError> {
+    let update = Statement::new(
+        "update friendships set keys_changed_at = null
+         where user_id = $1 and friend_handle = $2 and friend_signing_key = $3",
+    );
+    Ok(tx.change(update.bind(user).bind(friend).bind(key.to_base64())).await? > 0)
 }
 
 /// Stores what the friend shows today. Differing keys are marked, so that nobody takes them for verified;

@@ -135,18 +135,78 @@ pub async fn insert(tx: &mut Tx, invitation: &Invitation) -> Result<(), StoreErr
     Ok(())
 }
 
-/// The user's open invitations, oldest first; only one direction if it is given.
+/// The user's open invitations that were made after `since`, oldest first; only one direction if it
+/// is given.
 pub async fn pending_of_user(
     conn: &mut Conn,
     user: &UserId,
     direction: Option<Direction>,
+    since: UnixMillis,
 ) -> Result<Vec<Invitation>, StoreError> {
-    let rows: Vec<InvitationRow> = on!(conn, c => sqlx::query_as(select_invitation!(
+    let select = Statement::new(select_invitation!(
         "where local_user_id = $1 and status = 'pending' and direction = coalesce($2, direction)
+           and created_at > $3
          order by created_at, id"
-    ))
-    .bind(user).bind(direction.map(Direction::as_str)).fetch_all(c).await)?;
+    ));
+    let select = select.bind(user).bind(direction.map(Direction::as_str)).bind(since);
+    let rows: Vec<InvitationRow> = conn.all(select).await?;
     rows.into_iter().map(Invitation::try_from).collect()
+}
+
+/// How many open invitations to a user there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct OpenIncoming {
+    /// Of all servers.
+    pub all: u64,
+    /// Of the server that was asked about.
+    pub of_server: u64,
+}
+
+/// Counts the open invitations to a user: all of them, and those that came from `server` (in lower
+/// case).
+pub async fn count_incoming(
+    conn: &mut Conn,
+    user: &UserId,
+    server: &str,
+) -> Result<OpenIncoming, StoreError> {
+    let select = Statement::new(
+        "select count(*), cast(coalesce(sum(case when lower(origin_server) = $2 then 1 else 0 end), 0) as bigint)
+         from invitations where local_user_id = $1 and direction = 'incoming' and status = 'pending'",
+    );
+    let counted: Option<(i64, i64)> = conn.one(select.bind(user).bind(server)).await?;
+    let (all, of_server) = counted.unwrap_or_default();
+    let count = |number: i64| u64::try_from(number).unwrap_or(0);
+    Ok(OpenIncoming { all: count(all), of_server: count(of_server) })
+}
+
+/// Removes so many of the open invitations to a user: each time the oldest of the server that has
+/// most.
+pub async fn displace_incoming(tx: &mut Tx, user: &UserId, count: u64) -> Result<(), StoreError> {
+    // The oldest of the server that has most is the one with the most newer ones of its own server.
+    let delete = Statement::new(
+        "delete from invitations where id in (
+             select ranked.id from (
+                 select id, created_at, row_number() over (
+                     partition by lower(origin_server) order by created_at desc, id desc) as place
+                 from invitations where local_user_id = $1 and direction = 'incoming' and status = 'pending'
+             ) as ranked order by ranked.place desc, ranked.created_at, ranked.id limit $2)",
+    );
+    tx.change(delete.bind(user).bind(i64::try_from(count).unwrap_or(i64::MAX))).await?;
+    Ok(())
+}
+
+/// Removes the user's open invitations that were not made after `since`: they have expired.
+pub async fn expire_of_user(tx: &mut Tx, user: &UserId, since: UnixMillis) -> Result<u64, StoreError> {
+    let delete = Statement::new(
+        "delete from invitations where local_user_id = $1 and status = 'pending' and created_at <= $2",
+    );
+    tx.change(delete.bind(user).bind(since)).await
+}
+
+/// The same for everybody. One whose acceptance is on its way is not open.
+pub async fn purge(tx: &mut Tx, since: UnixMillis) -> Result<u64, StoreError> {
+    let delete = Statement::new("delete from invitations where status = 'pending' and created_at <= $1");
+    tx.change(delete.bind(since)).await
 }
 
 /// The user's invitation with this id, whatever its status.

@@ -123,6 +123,13 @@ pub async fn list(conn: &mut Conn, limit: u32, offset: u32) -> Result<Vec<PeerNo
     rows.into_iter().map(PeerNode::try_from).collect()
 }
 
+/// How many peers there are.
+pub async fn count(conn: &mut Conn) -> Result<u64, StoreError> {
+    let (count,) =
+        conn.one::<(i64,)>(Statement::new("select count(*) from peers")).await?.unwrap_or_default();
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 /// The peers about which an operator has decided something.
 pub async fn with_standing(conn: &mut Conn) -> Result<Vec<PeerNode>, StoreError> {
     let rows: Vec<PeerRow> = on!(conn, c => sqlx::query_as(select_peers!("where standing <> 'neutral' order by domain"))

@@ -3,11 +3,11 @@
 //! on resources of this node: it is a letter, not a key.
 
 use sqlx::FromRow;
-use vellum_protocol::{Handle, UnixMillis};
+use vellum_protocol::{Handle, SigningKey, UnixMillis};
 
 use crate::conn::{Affected, on};
 pub use crate::relations::{Direction, Status};
-use crate::row::{read, read_word};
+use crate::row::{read, read_optional, read_word};
 use crate::statement::Statement;
 use crate::{Conn, ShareId, StoreError, Tx, UserId};
 
@@ -73,6 +73,8 @@ pub struct Share {
     pub created_at: UnixMillis,
     /// When the recipient said yes.
     pub accepted_at: Option<UnixMillis>,
+    /// The key that signed it, where the recipient has yet to confirm that key as the friend's.
+    pub unverified_key: Option<SigningKey>,
 }
 
 #[derive(FromRow)]
@@ -90,6 +92,7 @@ struct ShareRow {
     status: String,
     created_at: i64,
     accepted_at: Option<i64>,
+    unverified_key: Option<String>,
 }
 
 impl TryFrom<ShareRow> for Share {
@@ -109,6 +112,11 @@ impl TryFrom<ShareRow> for Share {
             status: read_word("shares.status", &row.status, Status::parse)?,
             created_at: UnixMillis(row.created_at),
             accepted_at: row.accepted_at.map(UnixMillis),
+            unverified_key: read_optional(
+                "shares.unverified_key",
+                row.unverified_key.as_deref(),
+                SigningKey::parse,
+            )?,
         })
     }
 }
@@ -117,7 +125,7 @@ macro_rules! select_share {
     ($rest:literal) => {
         concat!(
             "select id, user_id, direction, peer_handle, peer_user_id, resource_type, resource_id, ",
-            "encrypted_data, nonce, role, status, created_at, accepted_at from shares ",
+            "encrypted_data, nonce, role, status, created_at, accepted_at, unverified_key from shares ",
             $rest
         )
     };
@@ -129,12 +137,12 @@ macro_rules! select_share {
 pub async fn put(tx: &mut Tx, share: &Share, revocable_from: UnixMillis) -> Result<ShareId, StoreError> {
     let (id,): (ShareId,) = on!(tx, c => sqlx::query_as(
         "insert into shares (id, user_id, direction, peer_handle, peer_user_id, resource_type, resource_id,
-             encrypted_data, nonce, role, status, created_at, accepted_at, revocable_from)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
+             encrypted_data, nonce, role, status, created_at, accepted_at, revocable_from, unverified_key)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
          on conflict (user_id, direction, peer_handle, resource_type, resource_id) do update set
              encrypted_data = excluded.encrypted_data, nonce = excluded.nonce, role = excluded.role,
              status = case when shares.status = 'accepted' then shares.status else excluded.status end,
-             revocable_from = excluded.revocable_from
+             revocable_from = excluded.revocable_from, unverified_key = excluded.unverified_key
          returning id"
     )
     .bind(&share.id)
@@ -151,6 +159,7 @@ pub async fn put(tx: &mut Tx, share: &Share, revocable_from: UnixMillis) -> Resu
     .bind(share.created_at.0)
     .bind(share.accepted_at.map(|at| at.0))
     .bind(revocable_from.0)
+    .bind(share.unverified_key.map(|key| key.to_base64()))
     .fetch_one(c)
     .await)?;
     Ok(id)
@@ -193,6 +202,21 @@ pub async fn with_peer(
     .bind(user).bind(direction.as_str()).bind(peer.as_str()).bind(&resource.kind).bind(&resource.id)
     .fetch_optional(c).await)?;
     row.map(Share::try_from).transpose()
+}
+
+/// The user has confirmed this key of a friend: what it signed is not marked any more.
+pub async fn confirm_key(
+    tx: &mut Tx,
+    user: &UserId,
+    peer: &Handle,
+    key: &SigningKey,
+) -> Result<(), StoreError> {
+    let update = Statement::new(
+        "update shares set unverified_key = null
+         where user_id = $1 and direction = 'incoming' and peer_handle = $2 and unverified_key = $3",
+    );
+    tx.change(update.bind(user).bind(peer).bind(key.to_base64())).await?;
+    Ok(())
 }
 
 /// Marks a share as accepted. Tells whether it was there and pending.

@@ -241,12 +241,42 @@ pub async fn set_names(
 /// Gives the user an alias.
 ///
 /// # Errors
-/// [`StoreError::Duplicate`] when another user has it, in whatever case.
+/// [`StoreError::Duplicate`] when another user has it or has shown it with a key before, in
+/// whatever case.
 pub async fn set_alias(tx: &mut Tx, id: &UserId, alias: &Alias, now: UnixMillis) -> Result<(), StoreError> {
     tx.touch(id, Part::Identity);
-    on!(tx, c => sqlx::query("update users set alias = $2, alias_folded = $3, updated_at = $4 where id = $1")
-        .bind(id).bind(alias.as_str()).bind(alias.folded()).bind(now.0).execute(c).await.map(Affected::from))?;
+    // An earlier version of the node may have shown the present one without noting it.
+    publish_alias(tx, id, now).await?;
+    let update = Statement::new(
+        "update users set alias = $2, alias_folded = $3, updated_at = $4 where id = $1 and not exists (
+             select 1 from published_aliases p where p.alias_folded = $3 and p.user_id <> $1)",
+    );
+    if tx.change(update.bind(id).bind(alias.as_str()).bind(alias.folded()).bind(now)).await? == 0 {
+        return Err(StoreError::Duplicate("published_aliases".into()));
+    }
+    publish_alias(tx, id, now).await
+}
+
+/// Notes that the user's alias is shown with a key, if it is: from then on nobody else gets it.
+async fn publish_alias(tx: &mut Tx, id: &UserId, now: UnixMillis) -> Result<(), StoreError> {
+    let insert = Statement::new(
+        "insert into published_aliases (alias_folded, user_id, first_at)
+         select alias_folded, id, $2 from users
+         where id = $1 and alias_folded is not null and signing_key is not null
+         on conflict (alias_folded) do nothing",
+    );
+    tx.change(insert.bind(id).bind(now)).await?;
     Ok(())
+}
+
+/// Whether the user may have this alias: nobody else has it or has shown it with a key before.
+pub async fn is_alias_free(conn: &mut Conn, id: &UserId, alias: &Alias) -> Result<bool, StoreError> {
+    let select = Statement::new(
+        "select id from users where alias_folded = $2 and id <> $1
+         union all select user_id from published_aliases where alias_folded = $2 and user_id <> $1",
+    );
+    let others: Vec<(UserId,)> = conn.all(select.bind(id).bind(alias.folded())).await?;
+    Ok(others.is_empty())
 }
 
 /// Keys that have been swapped.
@@ -274,16 +304,24 @@ pub async fn swap_keys(
     let swap = Statement::new(
         "update users set signing_key = $3, encryption_key = $4, km_version = $5, updated_at = $6
          where id = $1 and km_version = $2
-         returning cast(case when exists (select 1 from outbox where user_id = $1) then 1 else 0 end as bigint)",
+         returning cast(case when exists (select 1 from outbox where user_id = $1) then 1 else 0 end as bigint),
+             cast(case when alias_folded is null or exists (
+                 select 1 from published_aliases p where p.alias_folded = users.alias_folded)
+             then 0 else 1 end as bigint)",
     );
     let swap = swap.bind(id).bind(expected).bind(keys.signing.to_base64()).bind(keys.encryption.to_base64());
-    let swapped: Vec<(i64,)> = tx.change_returning(swap.bind(next).bind(now)).await?;
-    Ok(swapped.first().map(|(queued,)| Swapped { anything_queued: *queued != 0 }))
+    let swapped: Vec<(i64, i64)> = tx.change_returning(swap.bind(next).bind(now)).await?;
+    let Some((queued, unpublished)) = swapped.first() else { return Ok(None) };
+    if *unpublished != 0 {
+        publish_alias(tx, id, now).await?;
+    }
+    Ok(Some(Swapped { anything_queued: *queued != 0 }))
 }
 
 /// Clears the keys and sets the version back to the first: the user's part of a reset.
 pub async fn clear_keys(tx: &mut Tx, id: &UserId, now: UnixMillis) -> Result<(), StoreError> {
     tx.touch(id, Part::Identity);
+    publish_alias(tx, id, now).await?;
     on!(tx, c => sqlx::query(
         "update users set signing_key = null, encryption_key = null, km_version = 1, updated_at = $2 where id = $1"
     )

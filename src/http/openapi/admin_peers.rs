@@ -51,6 +51,7 @@ pub fn list() -> Operation {
             "A page.",
             object(vec![
                 ("data", list_of(peer())),
+                ("total", number(7).from(0)),
                 ("page", number(1).from(1)),
                 ("limit", number(25).from(1).to(100)),
             ]),

@@ -53,6 +53,7 @@ pub fn list() -> Operation {
         "A page.",
         object(vec![
             ("data", list_of(queue_row())),
+            ("total", number(7).from(0)),
             ("depths", list_of(depth)),
             ("paused", truth(false)),
             ("page", number(1).from(1)),

@@ -22,7 +22,7 @@ fn invitation() -> Shape {
         ("originServer", text("node.example")),
         ("signature", text("pH0y…").or_null()),
         ("createdAt", time()),
-        ("expiresAt", null()),
+        ("expiresAt", time().or_null().described("null once it was accepted")),
     ])
     .named("Invitation")
 }
@@ -43,17 +43,17 @@ pub fn list_friends() -> Operation {
         ("status", word(&["accepted"])),
         (
             "keysChangedAt",
-            time().here_null().described("when a changed key was seen: compare safety numbers again"),
+            time()
+                .here_null()
+                .described("when a changed key was seen: compare safety numbers again, then confirm the key"),
         ),
         ("establishedAt", time()),
         ("revokedAt", null()),
         ("createdAt", time()),
     ]);
-    Operation::new(TAG, "listFriends", "Your friends", "On this node and on others.").permitted(READ).answer(
-        200,
-        "The friends.",
-        object(vec![("friends", list(friend.named("Friend")))]),
-    )
+    Operation::new(TAG, "listFriends", "Your friends", "On this node and on others.")
+        .permitted(READ)
+        .answer_list("The friends.", "friends", friend.named("Friend"))
 }
 
 pub fn invitations() -> Operation {
@@ -65,7 +65,7 @@ pub fn invitations() -> Operation {
     )
     .permitted(READ)
     .query("direction", "only these", word(&["incoming", "outgoing"]))
-    .answer(200, "The invitations.", object(vec![("invitations", list(invitation()))]))
+    .answer_list("The invitations.", "invitations", invitation())
 }
 
 pub fn invite() -> Operation {
@@ -79,6 +79,7 @@ pub fn invite() -> Operation {
     .body(object(vec![("handle", text("bob@peer.example").up_to(4096))]).and(perhaps_signed()))
     .answer(200, "The invitation.", object(vec![("invitation", invitation())]))
     .refused(400, &["invalid_handle", "self", "already_friends", "already_invited", "user_not_found"])
+    .refused(400, &["too_many_invitations"])
     .refused(400, &REFUSALS)
     .refused(403, &["peer_not_admitted"])
     .refused(502, &["peer_unreachable"])
@@ -163,13 +164,21 @@ pub fn sync_keys() -> Operation {
         ("handle", handle("bob@peer.example")),
         ("updated", truth(false)),
         ("error", text("not reachable").at_times()),
+        ("confirmed", truth(true).at_times().described("you have confirmed the key")),
     ]);
     Operation::new(
         TAG,
         "syncKeys",
         "Compare friends' keys with today's",
-        "A changed key is stored and marked (`keysChangedAt`), so that you can compare safety numbers again.",
+        "A changed key is stored and marked (`keysChangedAt`), so that you can compare safety numbers again. With `handle` and `signingKey` nothing is looked up: you confirm that this key is the friend's, and what it has signed is no longer marked.",
     )
     .permitted(WRITE)
+    .optional_body(object(vec![
+        ("handle", text("bob@peer.example").up_to(4096).optional()),
+        ("signingKey", signing_key().optional().described("the key that you have compared")),
+    ]))
+    .refused(400, &["invalid_handle", "invalid_key"])
+    .refused(404, &["friend_not_found"])
+    .refused(409, &["key_changed"])
     .answer(200, "What was found.", object(vec![("results", list(result))]))
 }

@@ -54,7 +54,7 @@ pub fn list_collections() -> Operation {
         "Every account has one from the start, with null metadata.",
     )
     .permitted(WRITE)
-    .answer(200, "The collections.", list(collection()))
+    .answer_bare_list("The collections.", collection())
 }
 
 pub fn create() -> Operation {

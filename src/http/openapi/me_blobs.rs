@@ -1,7 +1,7 @@
 //! The document's part on `/me/blobs`.
 
 use super::operation::Operation;
-use super::shape::{Shape, km_version, list, object, success, text, time};
+use super::shape::{Shape, km_version, object, success, text, time};
 
 const TAG: &str = "Blobs";
 
@@ -38,7 +38,7 @@ pub fn list_blobs() -> Operation {
         "Which there are, and the version of the keys that each was sealed under.",
     )
     .permitted("library:read")
-    .answer(200, "The blobs.", object(vec![("blobs", list(info.named("BlobInfo")))]))
+    .answer_list("The blobs.", "blobs", info.named("BlobInfo"))
 }
 
 pub fn read() -> Operation {

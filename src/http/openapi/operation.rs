@@ -16,7 +16,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, Required};
 use vellum_actors::trace::HEADER as TRACE_HEADER;
 
 use super::samples;
-use super::shape::{Shape, read_schema, text};
+use super::shape::{Shape, list, number, object, read_schema, text};
 
 /// Whom an operation is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,9 +103,18 @@ impl Operation {
         self.refused(422, &["validation_failed"])
     }
 
+    /// `limit` and `offset`.
+    fn sliced(self) -> Self {
+        let limit = number(100).from(1).to(1000);
+        self.query("limit", "so many rows; all unless said otherwise", limit).query(
+            "offset",
+            "so many rows come before them",
+            number(0).from(0).to(1_000_000),
+        )
+    }
+
     /// `page` and `limit`.
     pub fn paged(self) -> Self {
-        use super::shape::number;
         self.query("page", "from 1 on", number(1).from(1).to(1_000_000)).query(
             "limit",
             "rows on a page; 25 unless said otherwise",
@@ -147,6 +156,18 @@ impl Operation {
     /// An answer with JSON.
     pub fn answer(self, status: u16, description: &'static str, shape: Shape) -> Self {
         self.answer_in(status, description, "application/json", shape)
+    }
+
+    /// 200 with a list, of which a part may be asked for, in an object that says how many rows
+    /// there are.
+    pub fn answer_list(self, description: &'static str, name: &str, row: Shape) -> Self {
+        let members = vec![(name, list(row)), ("total", number(1).from(0).described("rows in all"))];
+        self.sliced().answer(200, description, object(members))
+    }
+
+    /// The same where the answer is the list itself.
+    pub fn answer_bare_list(self, description: &'static str, row: Shape) -> Self {
+        self.sliced().answer(200, description, list(row)).answer_header("X-Total-Count", "rows in all")
     }
 
     /// An answer with a text of another type.

@@ -164,7 +164,7 @@ pub fn passkey_options() -> Operation {
 pub fn list_passkeys() -> Operation {
     Operation::new(TAG, "listPasskeys", "Your passkeys", "All of them, without their keys, oldest first.")
         .signed_in()
-        .answer(200, "The passkeys.", list(passkey()))
+        .answer_bare_list("The passkeys.", passkey())
 }
 
 pub fn rename() -> Operation {

@@ -97,7 +97,7 @@ pub fn list_sessions() -> Operation {
     ]);
     Operation::new(TAG, "listSessions", "Your sessions", "Every session that has not ended, newest first.")
         .signed_in()
-        .answer(200, "The sessions.", list(row.named("SessionRow")))
+        .answer_bare_list("The sessions.", row.named("SessionRow"))
 }
 
 pub fn current() -> Operation {

@@ -1,7 +1,7 @@
 //! The document's part on `/sharing`.
 
 use super::operation::Operation;
-use super::shape::{Shape, handle, id, list, null, object, success, text, time, word};
+use super::shape::{Shape, handle, id, null, object, success, text, time, truth, word};
 use super::signed::REFUSALS;
 
 const TAG: &str = "Sharing";
@@ -30,11 +30,10 @@ fn outgoing_share() -> Shape {
 }
 
 fn incoming_share() -> Shape {
-    object(members()).and(vec![("senderHandle", handle("bob@peer.example"))]).named("IncomingShare")
-}
-
-fn shares(row: Shape) -> Shape {
-    object(vec![("shares", list(row))])
+    let key_changed = truth(false)
+        .described("it was signed with a key of the sender that you have not confirmed since it changed");
+    let more = vec![("senderHandle", handle("bob@peer.example")), ("keyChanged", key_changed)];
+    object(members()).and(more).named("IncomingShare")
 }
 
 fn role() -> Shape {
@@ -136,11 +135,9 @@ pub fn end() -> Operation {
 }
 
 pub fn outgoing() -> Operation {
-    Operation::new(TAG, "outgoingShares", "What you share", "With whom, and as what.").permitted(READ).answer(
-        200,
-        "The shares.",
-        shares(outgoing_share()),
-    )
+    Operation::new(TAG, "outgoingShares", "What you share", "With whom, and as what.")
+        .permitted(READ)
+        .answer_list("The shares.", "shares", outgoing_share())
 }
 
 pub fn outgoing_of_resource() -> Operation {
@@ -153,13 +150,13 @@ pub fn outgoing_of_resource() -> Operation {
     .permitted(READ)
     .path("type", "what kind of thing", text("collection").at_least(1))
     .path("id", "which one", text("c3k9w0a7x2m5q8r1t4v6y0zb").at_least(1))
-    .answer(200, "The shares.", shares(outgoing_share()))
+    .answer_list("The shares.", "shares", outgoing_share())
 }
 
 pub fn incoming() -> Operation {
     Operation::new(TAG, "incomingShares", "What is shared with you", "Accepted or not.")
         .permitted(READ)
-        .answer(200, "The shares.", shares(incoming_share()))
+        .answer_list("The shares.", "shares", incoming_share())
 }
 
 pub fn incoming_pending() -> Operation {
@@ -170,7 +167,7 @@ pub fn incoming_pending() -> Operation {
         "Shares from other nodes wait for your word.",
     )
     .permitted(READ)
-    .answer(200, "The shares.", shares(incoming_share()))
+    .answer_list("The shares.", "shares", incoming_share())
 }
 
 pub fn accept() -> Operation {

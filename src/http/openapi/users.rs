@@ -78,16 +78,14 @@ pub fn all_roles() -> Operation {
         ("description", text("Everyone with an account")),
         ("isDefault", truth(true)),
     ]);
-    Operation::new(TAG, "listRoles", "All roles", "Lowest first.").permitted("roles:read").answer(
-        200,
-        "The roles.",
-        list(role.named("Role")),
-    )
+    Operation::new(TAG, "listRoles", "All roles", "Lowest first.")
+        .permitted("roles:read")
+        .answer_bare_list("The roles.", role.named("Role"))
 }
 
 pub fn all_permissions() -> Operation {
     let permission = object(vec![("id", text("users:read")), ("name", text("See users"))]);
     Operation::new(TAG, "listPermissions", "All permissions", "What roles are made of.")
         .permitted("permissions:read")
-        .answer(200, "The permissions.", list(permission.named("Permission")))
+        .answer_bare_list("The permissions.", permission.named("Permission"))
 }

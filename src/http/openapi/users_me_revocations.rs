@@ -29,7 +29,7 @@ pub fn pending() -> Operation {
         "Relationships that have ended, and whose other side has not confirmed it. Oldest first.",
     )
     .signed_in()
-    .answer(200, "The revocations.", object(vec![("revocations", list(row.named("PendingRevocation")))]))
+    .answer_list("The revocations.", "revocations", row.named("PendingRevocation"))
 }
 
 pub fn flush() -> Operation {

@@ -1,7 +1,7 @@
 //! The document's part on `/users/me/wrapped-keys`.
 
 use super::operation::Operation;
-use super::shape::{Shape, km_version, list, object, success, text, time};
+use super::shape::{Shape, km_version, object, success, text, time};
 
 const TAG: &str = "Passkey slots";
 
@@ -40,7 +40,7 @@ pub fn list_slots() -> Operation {
         "The seed, sealed for each of your passkeys. Oldest first.",
     )
     .signed_in()
-    .answer(200, "The slots.", object(vec![("slots", list(slot.named("Slot")))]))
+    .answer_list("The slots.", "slots", slot.named("Slot"))
 }
 
 pub fn put() -> Operation {

@@ -61,7 +61,7 @@ fn of_queue() -> Vec<Row> {
             .may(READ)
             .refuses_query("state=lost")
             .refuses_query("page=0")
-            .answers(200, &["data", "depths", "paused", "page", "limit"]),
+            .answers(200, &["data", "total", "depths", "paused", "page", "limit"]),
         waiting(Method::GET, "/admin/queue/{id}").may(READ).answers(200, &QUEUE_ROW),
         waiting(Method::DELETE, "/admin/queue/{id}").answers(200, &["success"]),
         row(Method::POST, "/admin/queue/{id}/retry")
@@ -90,7 +90,7 @@ fn of_peers() -> Vec<Row> {
         row(Method::GET, "/admin/peers")
             .may(READ)
             .refuses_query("limit=0")
-            .answers(200, &["data", "page", "limit"]),
+            .answers(200, &["data", "total", "page", "limit"]),
         row(Method::GET, "/admin/peers/{domain}")
             .may(READ)
             .given(|stage| async move { Given::default().path("domain", stage.known_peer().await) }.boxed())

@@ -57,7 +57,8 @@ fn of_friends() -> Vec<Row> {
                 }
                 .boxed()
             })
-            .answers(200, &["friends"])
+            .refuses_query("limit=0")
+            .answers(200, &["friends", "total"])
             .shows("/friends/0", &FRIEND),
         row(Method::DELETE, "/friends/{handle}")
             .may(WRITE)
@@ -87,6 +88,8 @@ fn of_friends() -> Vec<Row> {
                 }
                 .boxed()
             })
+            .optional_body(&[text("handle").optional(), text("signingKey").optional()])
+            .refuses_field("handle", json!("nobody@peer.example"), 422, "validation_failed")
             .answers(200, &["results"])
             .shows("/results/0", &["handle", "updated"])
             .changes(false),
@@ -111,7 +114,8 @@ fn of_invitations() -> Vec<Row> {
             })
             .refuses_query("direction=sideways")
             .refuses_query("direction=incoming&direction=outgoing")
-            .answers(200, &["invitations"])
+            .refuses_query("offset=x")
+            .answers(200, &["invitations", "total"])
             .shows("/invitations/0", &INVITATION),
         row(Method::POST, "/friends/invite")
             .may(WRITE)

@@ -143,7 +143,8 @@ fn of_revocations() -> Vec<Row> {
                 }
                 .boxed()
             })
-            .answers(200, &["revocations"])
+            .refuses_query("limit=1001")
+            .answers(200, &["revocations", "total"])
             .shows("/revocations/0", &pending),
         row(Method::POST, "/users/me/revocations/flush")
             .number(8)

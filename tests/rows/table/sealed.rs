@@ -78,7 +78,8 @@ fn of_blobs() -> Vec<Row> {
                 }
                 .boxed()
             })
-            .answers(200, &["blobs"])
+            .refuses_query("limit=0")
+            .answers(200, &["blobs", "total"])
             .shows("/blobs/0", &["blobType", "kmVersion", "updatedAt"]),
         refuses_types(row(Method::GET, "/me/blobs/{type}").may("library:read"))
             .given(|stage| {
@@ -138,7 +139,8 @@ fn of_slots() -> Vec<Row> {
                 }
                 .boxed()
             })
-            .answers(200, &["slots"])
+            .refuses_query("offset=-1")
+            .answers(200, &["slots", "total"])
             .shows("/slots/0", &members),
         row(Method::POST, "/users/me/wrapped-keys")
             .given(|stage| {

@@ -25,7 +25,7 @@ const OUTGOING: [&str; 13] = [
     "recipientHandle",
     "recipientUserId",
 ];
-const INCOMING: [&str; 12] = [
+const INCOMING: [&str; 13] = [
     "id",
     "userId",
     "resourceType",
@@ -38,6 +38,7 @@ const INCOMING: [&str; 12] = [
     "acceptedAt",
     "expiresAt",
     "senderHandle",
+    "keyChanged",
 ];
 const TARGET: [Field; 3] = [text("recipientHandle"), text("resourceType"), short("resourceId", 200)];
 const FEDERATION: [Field; 3] = [
@@ -90,7 +91,7 @@ fn of_sharer() -> Vec<Row> {
         row(Method::GET, "/sharing/outgoing")
             .may(READ)
             .given(shared)
-            .answers(200, &["shares"])
+            .answers(200, &["shares", "total"])
             .shows("/shares/0", &OUTGOING),
         row(Method::GET, "/sharing/outgoing/{type}/{id}")
             .may(READ)
@@ -101,7 +102,7 @@ fn of_sharer() -> Vec<Row> {
                 }
                 .boxed()
             })
-            .answers(200, &["shares"])
+            .answers(200, &["shares", "total"])
             .shows("/shares/0", &OUTGOING),
     ]
 }
@@ -148,9 +149,9 @@ fn of_recipient() -> Vec<Row> {
         row(Method::GET, "/sharing/incoming")
             .may(READ)
             .given(shared_with_me)
-            .answers(200, &["shares"])
+            .answers(200, &["shares", "total"])
             .shows("/shares/0", &INCOMING),
-        row(Method::GET, "/sharing/incoming/pending").may(READ).answers(200, &["shares"]),
+        row(Method::GET, "/sharing/incoming/pending").may(READ).answers(200, &["shares", "total"]),
         // A share on one node is accepted from the start.
         with_me(row(Method::POST, "/sharing/incoming/{id}/accept")).answers(200, &INCOMING).changes(false),
         with_me(row(Method::POST, "/sharing/incoming/{id}/reject")).answers(200, &["success"]),

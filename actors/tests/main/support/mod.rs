@@ -13,6 +13,7 @@ use secrecy::{ExposeSecret, SecretBox};
 use tempfile::TempDir;
 use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::directory::Directory;
+use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::Peers;
 use vellum_actors::peer::policy::Mode;
 use vellum_actors::sign_in::{CodeLetter, LetterPlace, Mailer, SignInSettings};
@@ -126,6 +127,7 @@ impl Site {
                     open_registration: false,
                     code_key: Arc::new(SecretBox::new(Box::new(rand::random()))),
                 },
+                invitations: InvitationLimits::default(),
             },
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles, 4),

@@ -102,7 +102,8 @@ impl Person {
 
     pub async fn invitations(&self, direction: Direction) -> Vec<Invitation> {
         let mut conn = self.node.store.read().await.unwrap();
-        invitations::pending_of_user(&mut conn, &self.id, Some(direction)).await.unwrap()
+        let since = self.node.settings.invitations.expired_until(self.node.clock.now());
+        invitations::pending_of_user(&mut conn, &self.id, Some(direction), since).await.unwrap()
     }
 
     /// The open invitation from somebody.

@@ -28,6 +28,10 @@ pub struct Friend {
     pub friend_picture: Option<String>,
     /// `accepted`.
     pub status: String,
+    /// When a key was seen that differs from the one before, as long as the user has not confirmed
+    /// it.
+    #[serde(default)]
+    pub keys_changed_at: Option<Timestamp>,
     /// When the friendship began.
     pub established_at: Timestamp,
 }
@@ -97,6 +101,14 @@ pub struct KeySync {
     pub updated: bool,
     /// Why not: no answer, or a key that changed and that the user has to look at.
     pub error: Option<String>,
+}
+
+/// A friend's key that the user has compared.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ConfirmRequest<'a> {
+    handle: &'a Handle,
+    signing_key: &'a SigningKey,
 }
 
 #[derive(Serialize)]
@@ -225,6 +237,18 @@ impl NodeClient {
     pub async fn sync_friend_keys(&self) -> Result<Vec<KeySync>, ClientError> {
         let answer: SyncAnswer = self.call(Method::POST, "/friends/sync-keys", None::<&()>).await?;
         Ok(answer.results)
+    }
+
+    /// Says that the user has compared this signing key with the friend: what it has signed is no
+    /// longer marked.
+    ///
+    /// # Errors
+    /// [`ClientError::Refused`] with status 409 when the key kept is another one by now, and with
+    /// status 404 when there is no such friend; otherwise as for every request.
+    pub async fn confirm_friend_key(&self, handle: &Handle, key: &SigningKey) -> Result<(), ClientError> {
+        let request = ConfirmRequest { handle, signing_key: key };
+        self.ask(Method::POST, "/friends/sync-keys", Some(&request)).await?;
+        Ok(())
     }
 }
 

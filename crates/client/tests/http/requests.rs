@@ -143,6 +143,7 @@ async fn friends() {
         ok(&json!({"success": true, "delivery": "queued"})),
         ok(&json!({"success": true, "delivery": "unsigned"})),
         ok(&json!({"results": []})),
+        ok(&json!({"results": [{"handle": bob, "updated": false, "confirmed": true}]})),
     ];
     let (node, client) = node(replies).await;
     let signed = signed();
@@ -154,6 +155,8 @@ async fn friends() {
     client.remove_friend(&bob, Some(&signed)).await.unwrap();
     client.remove_friend(&bob, None).await.unwrap();
     client.sync_friend_keys().await.unwrap();
+    let key = MasterSeed::from_bytes([7; 32]).signing_secret().public();
+    client.confirm_friend_key(&bob, &key).await.unwrap();
     let fields = serde_json::to_value(&signed).unwrap();
     let mut invite = fields.clone();
     invite["handle"] = json!("bob@b.example:8443");
@@ -168,6 +171,7 @@ async fn friends() {
             ("DELETE /friends/bob%40b.example%3A8443", fields),
             ("DELETE /friends/bob%40b.example%3A8443", Value::Null),
             ("POST /friends/sync-keys", Value::Null),
+            ("POST /friends/sync-keys", json!({ "handle": bob, "signingKey": key })),
         ],
     );
 }

@@ -6,6 +6,7 @@ use vellum_protocol::UnixMillis;
 use super::{Removed, RemovedRow, State};
 use crate::conn::{Affected, on};
 use crate::row::read_word;
+use crate::statement::Statement;
 use crate::{Conn, OutboxId, StoreError, Tx, UserId};
 
 /// A row, without its envelope.
@@ -106,6 +107,20 @@ pub async fn rows(
     .fetch_all(c)
     .await)?;
     rows.into_iter().map(QueueRow::try_from).collect()
+}
+
+/// How many rows a selection has.
+pub async fn count(conn: &mut Conn, wanted: &Selection) -> Result<u64, StoreError> {
+    let select = Statement::new(
+        "select count(*) from outbox
+         where ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2) and ($3 = '' or state = $3)",
+    );
+    let select = select
+        .bind(wanted.id.as_ref().map_or("", OutboxId::as_str))
+        .bind(wanted.peer_domain.as_deref().unwrap_or_default())
+        .bind(wanted.state.map_or("", State::as_str));
+    let (count,) = conn.one::<(i64,)>(select).await?.unwrap_or_default();
+    Ok(u64::try_from(count).unwrap_or(0))
 }
 
 /// How many rows there are in a state, and since when the oldest is there.

@@ -112,12 +112,118 @@ async fn a_friendship_made_anew_has_its_own_beginning() {
     establish(&db, &alice, BOB, 900, 900).await;
     let anew = friends(&db, &alice).await;
     assert_eq!(anew.len(), 1, "one friendship a handle");
-    assert_eq!((anew[0].keys_changed_at, anew[0].established_at), (None, t(900)));
+    assert_eq!(anew[0].established_at, t(900));
+    assert_eq!(
+        anew[0].keys_changed_at,
+        Some(t(900)),
+        "the key is another one again, and nobody has compared it"
+    );
+    establish(&db, &alice, BOB, 901, 901).await;
+    assert_eq!(friends(&db, &alice).await[0].keys_changed_at, Some(t(900)), "still");
     let user = alice.clone();
     let ended = db
         .write(move |tx| async move { friendships::end(tx, &user, &handle(BOB), t(899)).await }.boxed())
         .await;
     assert_eq!(ended, 0, "an older revocation does not reach it");
+}
+
+#[tokio::test]
+async fn a_key_that_signs_is_noted_when_it_is_another_one_and_confirmed_while_it_is_the_same() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    establish(&db, &alice, BOB, 10, 10).await;
+    let note = async |friend: &'static str, seed: u8, at: i64| {
+        let user = alice.clone();
+        db.write(move |tx| {
+            async move { friendships::note_signing_key(tx, &user, &peer(friend, seed), t(at)).await }.boxed()
+        })
+        .await
+    };
+    let confirm = async |seed: u8| {
+        let user = alice.clone();
+        db.write(move |tx| {
+            let key = peer(BOB, seed).signing_key;
+            async move { friendships::confirm_signing_key(tx, &user, &handle(BOB), &key).await }.boxed()
+        })
+        .await
+    };
+    assert!(!note(BOB, 2, 20).await, "the same");
+    assert!(!note("bob@elsewhere.example", 3, 20).await, "no friend");
+    assert_eq!(friends(&db, &alice).await[0].keys_changed_at, None);
+    assert!(note(BOB, 3, 30).await);
+    assert!(!note(BOB, 3, 40).await);
+    let changed = friends(&db, &alice).await.remove(0);
+    assert_eq!((changed.friend, changed.keys_changed_at), (peer(BOB, 3), Some(t(30))));
+    assert_eq!((changed.established_at, changed.revocable_from), (t(10), t(10)));
+    assert!(!confirm(2).await);
+    assert_eq!(friends(&db, &alice).await[0].keys_changed_at, Some(t(30)));
+    assert!(confirm(3).await);
+    assert_eq!(friends(&db, &alice).await[0].keys_changed_at, None);
+}
+
+#[tokio::test]
+async fn the_oldest_of_the_server_that_has_most_gives_way_however_the_server_is_spelled() {
+    let db = Db::new().await;
+    let (alice, amy) = (db.user("alice@example.org").await, db.user("amy@example.org").await);
+    let from =
+        |who: &str, at: i64| Invitation { created_at: t(at), ..invitation(&alice, Direction::Incoming, who) };
+    for (who, at) in [
+        ("first@quiet.example", 1),
+        ("loud1@loud.example", 2),
+        ("loud2@LOUD.example", 3),
+        ("loud3@Loud.Example", 4),
+        ("second@quiet.example", 5),
+        ("one@other.example", 6),
+    ] {
+        insert(&db, &from(who, at)).await.unwrap();
+    }
+    let accepted = Invitation { status: Status::Accepted, ..from("waits@loud.example", 0) };
+    insert(&db, &accepted).await.unwrap();
+    insert(&db, &invitation(&alice, Direction::Outgoing, "out@loud.example")).await.unwrap();
+    insert(&db, &invitation(&amy, Direction::Incoming, "amys@loud.example")).await.unwrap();
+    let mut conn = db.store.read().await.unwrap();
+    let counted = invitations::count_incoming(&mut conn, &alice, "loud.example").await.unwrap();
+    assert_eq!((counted.all, counted.of_server), (6, 3));
+    drop(conn);
+    let left = async |count: u64| {
+        let user = alice.clone();
+        db.write(move |tx| async move { invitations::displace_incoming(tx, &user, count).await }.boxed())
+            .await;
+        let mut conn = db.store.read().await.unwrap();
+        let open = invitations::pending_of_user(&mut conn, &alice, Some(Direction::Incoming), t(0));
+        let open = open.await.unwrap();
+        open.into_iter().map(|open| open.from.alias().to_string()).collect::<Vec<_>>()
+    };
+    assert_eq!(left(1).await, ["first", "loud2", "loud3", "second", "one"]);
+    assert_eq!(left(3).await, ["second", "one"], "first, loud2, and of three equals the oldest");
+    let mut conn = db.store.read().await.unwrap();
+    assert!(invitations::by_id(&mut conn, &alice, &accepted.id).await.unwrap().is_some(), "not open");
+    let others = invitations::count_incoming(&mut conn, &amy, "loud.example").await.unwrap();
+    assert_eq!(others.all, 1, "somebody else's");
+}
+
+#[tokio::test]
+async fn open_invitations_expire_and_accepted_ones_do_not() {
+    let db = Db::new().await;
+    let (alice, amy) = (db.user("alice@example.org").await, db.user("amy@example.org").await);
+    for user in [&alice, &amy] {
+        for (who, at, status) in [
+            ("old@peer.example", 9, Status::Pending),
+            ("new@peer.example", 11, Status::Pending),
+            ("waits@peer.example", 1, Status::Accepted),
+        ] {
+            let made = invitation(user, Direction::Incoming, who);
+            insert(&db, &Invitation { created_at: t(at), status, ..made }).await.unwrap();
+        }
+    }
+    let user = alice.clone();
+    let expire =
+        db.write(move |tx| async move { invitations::expire_of_user(tx, &user, t(10)).await }.boxed());
+    assert_eq!(expire.await, 1);
+    assert_eq!(db.write(|tx| async move { invitations::purge(tx, t(10)).await }.boxed()).await, 1, "amy's");
+    for user in [&alice, &amy] {
+        assert_eq!(whom_to_tell(&db, user).await, ["new@peer.example", "waits@peer.example"].map(handle));
+    }
 }
 
 #[tokio::test]
@@ -149,7 +255,7 @@ async fn an_accepted_invitation_is_out_of_sight_and_can_be_opened_again() {
         assert_eq!(done, changed);
         let mut conn = db.store.read().await.unwrap();
         let listed =
-            invitations::pending_of_user(&mut conn, &alice, Some(Direction::Incoming)).await.unwrap();
+            invitations::pending_of_user(&mut conn, &alice, Some(Direction::Incoming), t(-1)).await.unwrap();
         assert_eq!(listed.len(), visible);
         assert!(invitations::by_id(&mut conn, &alice, &stored.id).await.unwrap().is_some());
     }

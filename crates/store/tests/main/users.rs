@@ -54,6 +54,55 @@ async fn an_alias_belongs_to_one_user_however_it_is_spelled() {
     set_alias(&db, &alice, "ALICE").await.expect("one's own alias can be spelled anew");
 }
 
+#[tokio::test]
+async fn an_alias_that_was_shown_with_keys_is_never_another_users() {
+    let db = Db::new().await;
+    let (alice, bob) = (db.user("alice@example.org").await, db.user("bob@example.org").await);
+    let is_free = async |user: &UserId, alias: &str| {
+        let alias = Alias::parse(alias).unwrap();
+        users::is_alias_free(&mut db.store.read().await.unwrap(), user, &alias).await.unwrap()
+    };
+    set_alias(&db, &alice, "unseen").await.unwrap();
+    set_alias(&db, &alice, "Alice").await.unwrap();
+    set_alias(&db, &bob, "unseen").await.expect("without keys nobody was shown it");
+    assert!(swap(&db, &alice, 1, 7).await, "now it is shown");
+    set_alias(&db, &alice, "alicia").await.unwrap();
+    for taken in ["alice", "ALICIA"] {
+        assert!(matches!(set_alias(&db, &bob, taken).await, Err(StoreError::Duplicate(_))), "{taken}");
+        assert!(!is_free(&bob, taken).await && is_free(&alice, taken).await, "{taken}");
+    }
+    assert_eq!(load(&db, &bob).await.identity.alias.unwrap().as_str(), "unseen");
+    set_alias(&db, &alice, "alice").await.expect("her own");
+    assert!(swap(&db, &alice, 2, 8).await, "showing it once more is no matter");
+}
+
+#[tokio::test]
+async fn the_step_of_the_history_takes_in_the_aliases_that_are_shown_already() {
+    use sqlx::{ConnectOptions, Connection};
+    let mut old = sqlx::sqlite::SqliteConnectOptions::new().in_memory(true).connect().await.unwrap();
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations/sqlite");
+    let mut steps: Vec<_> = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()).collect();
+    steps.sort();
+    for step in steps {
+        if step.to_string_lossy().ends_with("0014_identity_continuity.sql") {
+            sqlx::raw_sql(
+                "insert into users (id, email, email_folded, alias, alias_folded, signing_key, created_at, updated_at)
+                 values ('a', 'a', 'a', 'Ann', 'ann', 'key', 1, 2), ('b', 'b', 'b', 'Ben', 'ben', null, 1, 2),
+                        ('c', 'c', 'c', null, null, 'key', 1, 2)",
+            )
+            .execute(&mut old)
+            .await
+            .unwrap();
+        }
+        let text = std::fs::read_to_string(step).unwrap();
+        sqlx::raw_sql(sqlx::AssertSqlSafe(text)).execute(&mut old).await.unwrap();
+    }
+    let taken: Vec<(String, String, i64)> =
+        sqlx::query_as("select * from published_aliases").fetch_all(&mut old).await.unwrap();
+    assert_eq!(taken, [("ann".to_owned(), "a".to_owned(), 2)]);
+    old.close().await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_sixteen_swaps_that_expect_the_same_version_exactly_one_happens() {
     let db = Db::new().await;
