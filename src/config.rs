@@ -19,6 +19,7 @@ use serde::Deserialize;
 
 use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::peer::policy::Mode;
+use vellum_store::usage::Usage;
 
 use layers::{Raw, wrong};
 
@@ -81,6 +82,8 @@ pub struct Settings {
     pub federation: Federation,
     /// Rate limits.
     pub limits: Limits,
+    /// What each user may store.
+    pub quotas: Usage,
     /// Letters.
     pub mail: Mail,
     /// Whether a code for an unknown address makes an account.
@@ -272,6 +275,7 @@ mod tests {
                 && !settings.open_registration
         );
         assert_eq!(settings.federation.flush_wait, Duration::from_secs(10));
+        assert_eq!(settings.quotas, vellum_actors::user::DEFAULT_QUOTAS);
     }
 
     #[test]
@@ -324,6 +328,7 @@ mod tests {
             ("VELLUM_TELEMETRY__SAMPLE_RATIO", "1.5", "telemetry.sample_ratio", "0 to 1"),
             ("VELLUM_LIMITS__ENABLED", "perhaps", "limits.enabled", "boolean"),
             ("VELLUM_LIMITS__INBOX_PER_MINUTE", "0", "limits.inbox_per_minute", "1 or more"),
+            ("VELLUM_QUOTAS__BLOBS", "0", "quotas.blobs", "1 or more"),
             ("VELLUM_MAIL__SMTP_URL", "ftp://mail.example", "mail.smtp_url", "smtps://"),
             ("VELLUM_HTTP__LISTNE", "127.0.0.1:1", "listne", "listen"),
         ] {

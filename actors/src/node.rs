@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::Addr;
 use vellum_protocol::{Alias, Domain, Handle, SigningSecret};
 use vellum_store::friendships::Peer;
+use vellum_store::usage::Usage;
 use vellum_store::users::User;
 use vellum_store::{OutboxId, Store, UserId};
 
@@ -36,6 +37,8 @@ pub struct NodeSettings {
     pub retry: RetryPolicy,
     /// How signing in works.
     pub sign_in: SignInSettings,
+    /// What each user may store.
+    pub quotas: Usage,
 }
 
 /// What a node is made from.

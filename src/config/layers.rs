@@ -9,6 +9,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::peer::policy::Mode;
+use vellum_store::usage::Usage;
 
 use super::{Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError, Telemetry};
 
@@ -23,6 +24,7 @@ pub(super) struct Raw {
     server: RawServer,
     federation: RawFederation,
     limits: Limits,
+    quotas: RawQuotas,
     mail: RawMail,
     auth: RawAuth,
     log: RawLog,
@@ -65,6 +67,16 @@ struct RawFederation {
     retry_longest_ms: u64,
     retry_multiplier: f64,
     retry_randomization: f64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawQuotas {
+    bytes: u64,
+    blobs: u64,
+    collections: u64,
+    slots: u64,
+    shares: u64,
 }
 
 #[derive(Deserialize)]
@@ -115,6 +127,7 @@ impl Raw {
             wrapping_keys: raw.server.wrapping_keys,
             federation: check_federation(&raw.federation)?,
             limits: check_limits(raw.limits)?,
+            quotas: check_quotas(&raw.quotas)?,
             mail: check_mail(raw.mail)?,
             open_registration: match raw.auth.registration.as_str() {
                 "invite" => false,
@@ -243,6 +256,21 @@ fn check_limits(limits: Limits) -> Result<Limits, SettingsError> {
     match named.into_iter().find(|(_, rate)| *rate == 0) {
         Some((name, _)) => Err(wrong(name, 0, "1 or more; limits.enabled = false switches all of them off")),
         None => Ok(limits),
+    }
+}
+
+fn check_quotas(raw: &RawQuotas) -> Result<Usage, SettingsError> {
+    let RawQuotas { bytes, blobs, collections, slots, shares } = *raw;
+    let named = [
+        ("quotas.bytes", bytes),
+        ("quotas.blobs", blobs),
+        ("quotas.collections", collections),
+        ("quotas.slots", slots),
+        ("quotas.shares", shares),
+    ];
+    match named.into_iter().find(|(_, quota)| *quota == 0) {
+        Some((name, _)) => Err(wrong(name, 0, "1 or more")),
+        None => Ok(Usage { bytes, blobs, collections, slots, shares }),
     }
 }
 

@@ -46,6 +46,12 @@ impl Caller {
         &self.known.session
     }
 
+    /// The session, with what is known of it.
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
     /// Whose session it is.
     #[must_use]
     pub fn user(&self) -> &UserId {

@@ -1,16 +1,17 @@
 //! `/users/me/…`: the caller's identity: alias, keys, version, reset.
 
+use actix_web::http::Method;
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 use vellum_actors::Error;
 use vellum_actors::user::{self, ChangeProfile, NameChange, RegisterKeys, ResetIdentity, SetAlias};
 use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey};
-use vellum_store::users::Keys;
+use vellum_store::users::{Identity, Keys};
 
 use super::App;
 use super::body::Body;
-use super::caller::Caller;
+use super::caller::{Caller, is_from_foreign_page};
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
@@ -41,7 +42,7 @@ async fn identity(
     request: HttpRequest,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    let identity = user::identity(&app.node, caller.user(), known_version(&request)).await?;
+    let identity = show_identity(&app, &request, &caller).await?;
     Ok(super::private(&json!({
         "handle": identity.alias.as_ref().map(|alias| app.node.handle_of(alias)),
         "alias": identity.alias,
@@ -50,6 +51,21 @@ async fn identity(
         "domain": app.node.domain,
         "kmVersion": identity.km_version,
     })))
+}
+
+/// The caller's identity, of which the session is noted to know the keys from now on. Not so with
+/// HEAD, whose answer has none of them, nor for a page of another site, which must not change
+/// anything by a GET.
+pub(super) async fn show_identity(
+    app: &App,
+    request: &HttpRequest,
+    caller: &Caller,
+) -> Result<Identity, Problem> {
+    let identity = user::identity(&app.node, caller.user(), known_version(request)).await?;
+    if *request.method() == Method::GET && !is_from_foreign_page(request, app) {
+        user::show_keys(&app.node, caller.known(), &identity).await?;
+    }
+    Ok(identity)
 }
 
 /// Which version of the keys the client says that it knows. What is no version is nobody's knowledge of one.

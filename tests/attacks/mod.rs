@@ -11,6 +11,7 @@ mod cross_site_requests;
 mod deep_json;
 mod dns_rebinding;
 mod email_enumeration;
+mod filling_the_disk;
 mod flood_of_senders;
 mod foreign_pages;
 mod forged_points;
@@ -24,6 +25,7 @@ mod session_fixation;
 mod slow_loris;
 mod speaking_for_others;
 mod ssrf;
+mod stale_device;
 mod stolen_session;
 mod zip_bomb;
 
