@@ -1,6 +1,5 @@
 //! `/users/me/…`: the caller's identity: alias, keys, version, reset.
 
-use actix_web::http::Method;
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
@@ -11,7 +10,7 @@ use vellum_store::users::{Identity, Keys};
 
 use super::App;
 use super::body::Body;
-use super::caller::{Caller, is_from_foreign_page};
+use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
@@ -53,16 +52,15 @@ async fn identity(
     })))
 }
 
-/// The caller's identity, of which the session is noted to know the keys from now on. Not so with
-/// HEAD, whose answer has none of them, nor for a page of another site, which must not change
-/// anything by a GET.
+/// The caller's identity, of which the session is noted to know the keys from now on, if the
+/// request may have effects.
 pub(super) async fn show_identity(
     app: &App,
     request: &HttpRequest,
     caller: &Caller,
 ) -> Result<Identity, Problem> {
     let identity = user::identity(&app.node, caller.user(), known_version(request)).await?;
-    if *request.method() == Method::GET && !is_from_foreign_page(request, app) {
+    if caller.may_have_effects() {
         user::show_keys(&app.node, caller.known(), &identity).await?;
     }
     Ok(identity)
