@@ -20,6 +20,7 @@ use serde::Deserialize;
 use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::policy::Mode;
+use vellum_store::usage::Usage;
 
 use layers::{Raw, wrong};
 
@@ -84,6 +85,8 @@ pub struct Settings {
     pub limits: Limits,
     /// Bounds of open invitations.
     pub invitations: InvitationLimits,
+    /// What each user may store.
+    pub quotas: Usage,
     /// Letters.
     pub mail: Mail,
     /// Whether a code for an unknown address makes an account.
@@ -275,6 +278,7 @@ mod tests {
                 && !settings.open_registration
         );
         assert_eq!(settings.federation.flush_wait, Duration::from_secs(10));
+        assert_eq!(settings.quotas, vellum_actors::user::DEFAULT_QUOTAS);
     }
 
     #[test]
@@ -330,6 +334,7 @@ mod tests {
             ("VELLUM_INVITATIONS__PER_SERVER", "0", "invitations.per_server", "1 to 1000"),
             ("VELLUM_INVITATIONS__PER_RECIPIENT", "19", "invitations.per_recipient", "per_server to 10000"),
             ("VELLUM_INVITATIONS__DAYS", "0", "invitations.days", "1 to 3650"),
+            ("VELLUM_QUOTAS__BLOBS", "0", "quotas.blobs", "1 or more"),
             ("VELLUM_MAIL__SMTP_URL", "ftp://mail.example", "mail.smtp_url", "smtps://"),
             ("VELLUM_HTTP__LISTNE", "127.0.0.1:1", "listne", "listen"),
         ] {

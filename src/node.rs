@@ -102,6 +102,7 @@ impl Built {
                 in_flight_per_peer: in_flight,
                 federation_mode: settings.federation.mode,
                 retry: settings.federation.retry,
+                quotas: settings.quotas,
                 sign_in: SignInSettings { open_registration: settings.open_registration, code_key },
                 invitations: settings.invitations,
             },

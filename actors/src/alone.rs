@@ -82,6 +82,7 @@ impl Alone {
                 in_flight_per_peer: 4,
                 federation_mode: Mode::default(),
                 retry: RetryPolicy::default(),
+                quotas: crate::user::DEFAULT_QUOTAS,
                 sign_in: SignInSettings { open_registration: false, code_key },
                 invitations: InvitationLimits::default(),
             },

@@ -33,7 +33,7 @@ pub enum Error {
     #[error("data is sealed under the present keys; send expectedKmVersion, or rotate with a commit")]
     RotationRequired,
     /// The keys have been changed since the caller looked.
-    #[error("the keys are at version {current}, not at the one expected")]
+    #[error("the keys were changed since you read them, and are at version {current}")]
     RotationConflict {
         /// The version now.
         current: KmVersion,
@@ -123,6 +123,25 @@ pub enum Error {
         /// The version now.
         current: KmVersion,
     },
+    /// The keys were changed since the session was shown them.
+    #[error("your keys were changed since this device read them; read your identity again first")]
+    StaleKmVersion {
+        /// The version now.
+        current: KmVersion,
+    },
+    /// The user would store more than one may.
+    #[error("this would exceed the quota of {limit} for {quota}; {used} are in use")]
+    QuotaExceeded {
+        /// Which quota, as the API names it.
+        quota: &'static str,
+        /// What is in use.
+        used: u64,
+        /// What may be.
+        limit: u64,
+    },
+    /// The session ended while its request was under way.
+    #[error("your session has ended")]
+    SessionEnded,
     /// The blob is not what the caller believes it to be.
     #[error("the blob has been changed since you read it")]
     BlobChanged,

@@ -8,6 +8,7 @@ use std::time::Duration;
 use actix::Addr;
 use vellum_protocol::{Alias, Domain, Handle, SigningSecret};
 use vellum_store::friendships::Peer;
+use vellum_store::usage::Usage;
 use vellum_store::users::User;
 use vellum_store::{OutboxId, Store, UserId};
 
@@ -39,6 +40,8 @@ pub struct NodeSettings {
     pub sign_in: SignInSettings,
     /// Bounds of open invitations.
     pub invitations: InvitationLimits,
+    /// What each user may store.
+    pub quotas: Usage,
 }
 
 /// What a node is made from.

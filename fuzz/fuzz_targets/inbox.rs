@@ -125,7 +125,8 @@ impl Site {
                     in_flight_per_peer: 4,
                     federation_mode: Mode::default(),
                     retry: RetryPolicy::default(),
-                    sign_in: SignInSettings {
+                    quotas: vellum_actors::user::DEFAULT_QUOTAS,
+                sign_in: SignInSettings {
                         open_registration: false,
                         code_key: Arc::new(SecretBox::new(Box::new([5; 32]))),
                     },

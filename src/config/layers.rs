@@ -10,6 +10,7 @@ use serde::Deserialize;
 use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::policy::Mode;
+use vellum_store::usage::Usage;
 
 use super::{Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError, Telemetry};
 
@@ -27,6 +28,7 @@ pub(super) struct Raw {
     federation: RawFederation,
     limits: Limits,
     invitations: RawInvitations,
+    quotas: RawQuotas,
     mail: RawMail,
     auth: RawAuth,
     log: RawLog,
@@ -81,6 +83,16 @@ struct RawInvitations {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
+struct RawQuotas {
+    bytes: u64,
+    blobs: u64,
+    collections: u64,
+    slots: u64,
+    shares: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
 struct RawMail {
     smtp_url: Option<SecretString>,
     from: String,
@@ -128,6 +140,7 @@ impl Raw {
             federation: check_federation(&raw.federation)?,
             limits: check_limits(raw.limits)?,
             invitations: check_invitations(&raw.invitations)?,
+            quotas: check_quotas(&raw.quotas)?,
             mail: check_mail(raw.mail)?,
             open_registration: match raw.auth.registration.as_str() {
                 "invite" => false,
@@ -271,6 +284,21 @@ fn check_invitations(raw: &RawInvitations) -> Result<InvitationLimits, SettingsE
         return Err(wrong("invitations.days", days, "1 to 3650"));
     }
     Ok(InvitationLimits { per_server, per_recipient, lifetime_millis: days * DAY_MILLIS })
+}
+
+fn check_quotas(raw: &RawQuotas) -> Result<Usage, SettingsError> {
+    let RawQuotas { bytes, blobs, collections, slots, shares } = *raw;
+    let named = [
+        ("quotas.bytes", bytes),
+        ("quotas.blobs", blobs),
+        ("quotas.collections", collections),
+        ("quotas.slots", slots),
+        ("quotas.shares", shares),
+    ];
+    match named.into_iter().find(|(_, quota)| *quota == 0) {
+        Some((name, _)) => Err(wrong(name, 0, "1 or more")),
+        None => Ok(Usage { bytes, blobs, collections, slots, shares }),
+    }
 }
 
 fn check_mail(raw: RawMail) -> Result<Mail, SettingsError> {

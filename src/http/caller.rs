@@ -27,6 +27,7 @@ pub const COOKIE: &str = "auth_session";
 #[derive(Debug, Clone)]
 pub struct Caller {
     known: Arc<Known>,
+    may_have_effects: bool,
     /// The address of this request.
     ip: Option<String>,
     /// Its place in a trace.
@@ -44,6 +45,19 @@ impl Caller {
     #[must_use]
     pub fn session(&self) -> &Session {
         &self.known.session
+    }
+
+    /// The session, with what is known of it.
+    #[must_use]
+    pub fn known(&self) -> &Known {
+        &self.known
+    }
+
+    /// Whether a request that only reads may leave something behind. HEAD may not, nor may a page
+    /// of another site, which has its visitor's cookie.
+    #[must_use]
+    pub fn may_have_effects(&self) -> bool {
+        self.may_have_effects
     }
 
     /// Whose session it is.
@@ -101,9 +115,9 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     let Some(mut known) = sign_in::authenticate(&app.node, &token).await? else { return Ok(None) };
     app.limiters.count_user(request, &known.session.user_id)?;
     // A foreign page has its visitor's cookie, and never a token.
-    let may_have_effects = bearer(request).is_some() || !is_from_foreign_page(request, &app);
-    let may_prolong = *request.method() != Method::HEAD && may_have_effects;
-    if may_prolong && let Some(prolonged) = sign_in::prolong(&app.node, &known).await? {
+    let is_own = bearer(request).is_some() || !is_from_foreign_page(request, &app);
+    let may_have_effects = *request.method() != Method::HEAD && is_own;
+    if may_have_effects && let Some(prolonged) = sign_in::prolong(&app.node, &known).await? {
         known = prolonged;
         if request.cookie(COOKIE).is_some_and(|cookie| cookie.value() == token.expose_secret()) {
             let cookie = session_cookie(&app, &token, &known.session);
@@ -112,7 +126,7 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     }
     let ip = ClientAddress::of(request).shown();
     let trace = request.extensions().get::<TraceParent>().copied();
-    Ok(Some(Caller { known, ip, trace, token }))
+    Ok(Some(Caller { known, may_have_effects, ip, trace, token }))
 }
 
 /// The session cookie with a later end, for the answer to this request.

@@ -191,6 +191,16 @@ impl From<Error> for Problem {
                 return Self::new(StatusCode::BAD_REQUEST, "invalid_km_version", error.to_string())
                     .with("currentKmVersion", json!(current.get()));
             }
+            Error::StaleKmVersion { current } => {
+                return Self::new(StatusCode::CONFLICT, "stale_km_version", error.to_string())
+                    .with("currentKmVersion", json!(current.get()));
+            }
+            Error::QuotaExceeded { quota, used, limit } => {
+                return Self::new(StatusCode::PAYLOAD_TOO_LARGE, "quota_exceeded", error.to_string())
+                    .with("quota", json!(quota))
+                    .with("used", json!(used))
+                    .with("limit", json!(limit));
+            }
             Error::BlobChanged => (StatusCode::PRECONDITION_FAILED, "blob_changed"),
             Error::CollectionNotFound => (StatusCode::NOT_FOUND, "collection_not_found"),
             Error::NotAFriend => (StatusCode::BAD_REQUEST, "not_a_friend"),
@@ -247,7 +257,7 @@ impl From<Error> for Problem {
             Error::SessionNotFound => (StatusCode::NOT_FOUND, "session_not_found"),
             Error::WrongCode => (StatusCode::UNAUTHORIZED, "wrong_code"),
             Error::EmailTaken => (StatusCode::CONFLICT, "email_taken"),
-            Error::NoSuchUser => return Self::unauthorized(),
+            Error::NoSuchUser | Error::SessionEnded => return Self::unauthorized(),
         };
         Self::new(status, code, error.to_string())
     }

@@ -37,6 +37,7 @@ mod users_me_km_version;
 mod users_me_preferences;
 mod users_me_revocations;
 mod users_me_revocations_events;
+mod users_me_usage;
 mod users_me_wrapped_keys;
 mod well_known;
 
@@ -176,6 +177,7 @@ fn all_endpoints(longest_upload: usize) -> Vec<Endpoint> {
         users::endpoints(),
         users_me_audit::endpoints(),
         users_me_devices::endpoints(),
+        users_me_usage::endpoints(),
         users_me_preferences::endpoints(),
         users_me_wrapped_keys::endpoints(),
         me_blobs::endpoints(longest_upload),

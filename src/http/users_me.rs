@@ -6,7 +6,7 @@ use serde_json::json;
 use vellum_actors::Error;
 use vellum_actors::user::{self, ChangeProfile, NameChange, RegisterKeys, ResetIdentity, SetAlias};
 use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey};
-use vellum_store::users::Keys;
+use vellum_store::users::{Identity, Keys};
 
 use super::App;
 use super::body::Body;
@@ -41,7 +41,7 @@ async fn identity(
     request: HttpRequest,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    let identity = user::identity(&app.node, caller.user(), known_version(&request)).await?;
+    let identity = show_identity(&app, &request, &caller).await?;
     Ok(super::private(&json!({
         "handle": identity.alias.as_ref().map(|alias| app.node.handle_of(alias)),
         "alias": identity.alias,
@@ -50,6 +50,20 @@ async fn identity(
         "domain": app.node.domain,
         "kmVersion": identity.km_version,
     })))
+}
+
+/// The caller's identity, of which the session is noted to know the keys from now on, if the
+/// request may have effects.
+pub(super) async fn show_identity(
+    app: &App,
+    request: &HttpRequest,
+    caller: &Caller,
+) -> Result<Identity, Problem> {
+    let identity = user::identity(&app.node, caller.user(), known_version(request)).await?;
+    if caller.may_have_effects() {
+        user::show_keys(&app.node, caller.known(), &identity).await?;
+    }
+    Ok(identity)
 }
 
 /// Which version of the keys the client says that it knows. What is no version is nobody's knowledge of one.

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
-use vellum_actors::user::{self, Commit, Committed, ResealedBlob, ResealedCollection};
+use vellum_actors::user::{Commit, Committed, ResealedBlob, ResealedCollection};
 use vellum_protocol::KmVersion;
 use vellum_store::CollectionId;
 
@@ -17,7 +17,7 @@ use super::error::Problem;
 use super::fields::Fields;
 use super::me_blobs::is_blob_type;
 use super::openapi::users_me_km_version as docs;
-use super::users_me::{known_version, parse_keys};
+use super::users_me::{parse_keys, show_identity};
 use super::users_me_wrapped_keys::read_slot;
 
 /// Items of one kind that a rotation may bring.
@@ -36,7 +36,7 @@ async fn km_version(
     request: HttpRequest,
     caller: Caller,
 ) -> Result<HttpResponse, Problem> {
-    let version = user::identity(&app.node, caller.user(), known_version(&request)).await?.km_version;
+    let version = show_identity(&app, &request, &caller).await?.km_version;
     Ok(super::private(&json!({ "kmVersion": version })))
 }
 

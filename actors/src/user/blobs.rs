@@ -2,9 +2,12 @@
 
 use futures_util::FutureExt;
 use vellum_protocol::KmVersion;
-use vellum_store::blobs;
+use vellum_store::usage::Usage;
+use vellum_store::{Tx, blobs};
 
-use super::{Scope, UserCommand, load, rolled_back_or};
+use super::key_generation::load_as_shown;
+use super::quotas::{Growth, bytes};
+use super::{Scope, UserCommand, rolled_back_or};
 use crate::Error;
 
 /// What the client believes to be stored, where it says so: two devices do not overwrite each other
@@ -41,7 +44,9 @@ pub struct PutBlob {
     pub encrypted_blob: String,
     /// A nonce beside it, for old clients.
     pub nonce: String,
-    /// The version of the keys that it is sealed under; `None`: the present one.
+    /// The version of the keys that it is sealed under, as the client says; `None`: the present
+    /// one. What a session writes is of the present one in any case: that is what it was shown, and
+    /// old clients always say 1.
     pub sealed_under: Option<KmVersion>,
     /// What the client believes to be stored.
     pub expected: Expectation,
@@ -53,31 +58,37 @@ impl UserCommand for PutBlob {
     const NAME: &'static str = "put_blob";
 
     async fn run(self, scope: Scope) -> Result<i64, Error> {
-        let Scope { user, now, node, .. } = scope;
-        node.store
-            .write(move |tx| {
-                async move {
-                    let current = load(tx, &user).await?.identity.km_version;
-                    let sealed_under = self.sealed_under.unwrap_or(current);
-                    if sealed_under > current {
-                        let future = Error::FutureKmVersion { current };
-                        return Err(rolled_back_or(tx, sealed_under, current, future).await?);
-                    }
-                    let stored =
-                        blobs::find(tx, &user, &self.blob_type).await?.map(|blob| blob.info.revision);
-                    if !self.expected.holds(stored) {
-                        return Err(Error::BlobChanged);
-                    }
-                    let PutBlob { blob_type, encrypted_blob, nonce, .. } = &self;
-                    Ok(blobs::put(tx, &user, blob_type, encrypted_blob, nonce, sealed_under, now).await?)
-                }
-                .boxed()
-            })
-            .await
+        let node = scope.node.clone();
+        node.store.write(move |tx| async move { self.put(tx, &scope).await }.boxed()).await
     }
 }
 
-/// Removes a blob; it may be gone already.
+impl PutBlob {
+    async fn put(self, tx: &mut Tx, scope: &Scope) -> Result<i64, Error> {
+        let user = &scope.user;
+        let current = load_as_shown(tx, scope).await?.identity.km_version;
+        let said = self.sealed_under.unwrap_or(current);
+        if said > current {
+            let future = Error::FutureKmVersion { current };
+            return Err(rolled_back_or(tx, said, current, future).await?);
+        }
+        let sealed_under = if scope.origin.session.is_some() { current } else { said };
+        let stored = blobs::find(tx, user, &self.blob_type).await?.map(|blob| blob.info.revision);
+        if !self.expected.holds(stored) {
+            return Err(Error::BlobChanged);
+        }
+        let growth = Growth::begin(tx, user).await?;
+        let PutBlob { blob_type, encrypted_blob, nonce, .. } = &self;
+        let revision =
+            blobs::put(tx, user, blob_type, encrypted_blob, nonce, sealed_under, scope.now).await?;
+        let most = Usage { blobs: 1, bytes: bytes(encrypted_blob), ..Usage::default() };
+        growth.check(tx, scope, &most).await?;
+        Ok(revision)
+    }
+}
+
+/// Removes a blob; it may be gone already. A device with older keys removes nothing: what it cannot
+/// open it may take for broken.
 #[derive(Debug)]
 pub struct DeleteBlob {
     /// Which.
@@ -91,10 +102,11 @@ impl UserCommand for DeleteBlob {
     const NAME: &'static str = "delete_blob";
 
     async fn run(self, scope: Scope) -> Result<(), Error> {
-        let Scope { user, node, .. } = scope;
+        let node = scope.node.clone();
         node.store
             .write(move |tx| {
                 async move {
+                    let user = load_as_shown(tx, &scope).await?.id;
                     let stored =
                         blobs::find(tx, &user, &self.blob_type).await?.map(|blob| blob.info.revision);
                     if !self.expected.holds(stored) {

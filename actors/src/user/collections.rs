@@ -5,8 +5,11 @@ use rand::RngExt;
 use rand::distr::Alphanumeric;
 use vellum_protocol::{KmVersion, UnixMillis};
 use vellum_store::collections::{self, Collection};
-use vellum_store::{CollectionId, StoreError, UserId};
+use vellum_store::usage::Usage;
+use vellum_store::{CollectionId, UserId};
 
+use super::key_generation::load_as_shown;
+use super::quotas::{Growth, bytes};
 use super::{Scope, UserCommand, load};
 use crate::Error;
 
@@ -48,6 +51,15 @@ pub(crate) fn empty(user: &UserId, sealed_under: KmVersion, now: UnixMillis) -> 
 }
 
 impl CollectionChange {
+    /// Whether it has anything that is sealed under the user's keys.
+    fn seals(&self) -> bool {
+        self.metadata_encrypted.is_some() || self.metadata_key_version.is_some()
+    }
+
+    fn most_bytes(&self) -> u64 {
+        self.metadata_encrypted.as_deref().map_or(0, bytes)
+    }
+
     fn apply_to(self, collection: &mut Collection, current: KmVersion, now: UnixMillis) {
         if let Some(metadata) = self.metadata_encrypted {
             collection.metadata_encrypted = Some(metadata);
@@ -75,14 +87,18 @@ impl UserCommand for CreateCollection {
     const NAME: &'static str = "create_collection";
 
     async fn run(self, scope: Scope) -> Result<Collection, Error> {
-        let Scope { user, now, node, .. } = scope;
+        let node = scope.node.clone();
         node.store
             .write(move |tx| {
                 async move {
-                    let current = load(tx, &user).await?.identity.km_version;
-                    let mut collection = empty(&user, current, now);
+                    let (user, now) = (&scope.user, scope.now);
+                    let current = load_as_shown(tx, &scope).await?.identity.km_version;
+                    let most = Usage { collections: 1, bytes: self.0.most_bytes(), ..Usage::default() };
+                    let mut collection = empty(user, current, now);
                     self.0.apply_to(&mut collection, current, now);
+                    let growth = Growth::begin(tx, user).await?;
                     collections::put(tx, &collection).await?;
+                    growth.check(tx, &scope, &most).await?;
                     Ok(collection)
                 }
                 .boxed()
@@ -105,15 +121,24 @@ impl UserCommand for UpdateCollection {
     const NAME: &'static str = "update_collection";
 
     async fn run(self, scope: Scope) -> Result<Collection, Error> {
-        let Scope { user, now, node, .. } = scope;
+        let node = scope.node.clone();
         node.store
             .write(move |tx| {
                 async move {
-                    let found = collections::find(tx, &user, &self.id).await?;
+                    let (user, now) = (&scope.user, scope.now);
+                    // Who may read it is for any device to say.
+                    let me = if self.change.seals() {
+                        load_as_shown(tx, &scope).await?
+                    } else {
+                        load(tx, user).await?
+                    };
+                    let found = collections::find(tx, user, &self.id).await?;
                     let mut collection = found.ok_or(Error::CollectionNotFound)?;
-                    let current = load(tx, &user).await?.identity.km_version;
-                    self.change.apply_to(&mut collection, current, now);
+                    let most = Usage { bytes: self.change.most_bytes(), ..Usage::default() };
+                    self.change.apply_to(&mut collection, me.identity.km_version, now);
+                    let growth = Growth::begin(tx, user).await?;
                     collections::put(tx, &collection).await?;
+                    growth.check(tx, &scope, &most).await?;
                     Ok(collection)
                 }
                 .boxed()
@@ -122,7 +147,8 @@ impl UserCommand for UpdateCollection {
     }
 }
 
-/// Removes a collection of the user's.
+/// Removes a collection of the user's. A device with older keys removes nothing: what it cannot
+/// open it may take for broken.
 #[derive(Debug)]
 pub struct DeleteCollection {
     /// Which.
@@ -134,11 +160,16 @@ impl UserCommand for DeleteCollection {
     const NAME: &'static str = "delete_collection";
 
     async fn run(self, scope: Scope) -> Result<(), Error> {
-        let Scope { user, node, .. } = scope;
-        let deleted: Result<bool, StoreError> = node
-            .store
-            .write(move |tx| async move { collections::delete(tx, &user, &self.id).await }.boxed())
-            .await;
-        if deleted? { Ok(()) } else { Err(Error::CollectionNotFound) }
+        let node = scope.node.clone();
+        node.store
+            .write(move |tx| {
+                async move {
+                    load_as_shown(tx, &scope).await?;
+                    let deleted = collections::delete(tx, &scope.user, &self.id).await?;
+                    if deleted { Ok(()) } else { Err(Error::CollectionNotFound) }
+                }
+                .boxed()
+            })
+            .await
     }
 }

@@ -8,9 +8,12 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use vellum_protocol::KmVersion;
 use vellum_store::slots::{self, Wrapped};
+use vellum_store::usage::Usage;
 use vellum_store::users::{self, Keys};
 use vellum_store::{CollectionId, Tx, UserId, blobs, collections, outbox};
 
+use super::key_generation::knows_its_own;
+use super::quotas::{Growth, bytes};
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
 use crate::delivery::lapsed;
@@ -103,6 +106,11 @@ impl Commit {
             let conflict = Error::RotationConflict { current };
             return Err(rolled_back_or(tx, self.expected, current, conflict).await?);
         };
+        // The version alone does not tell: it begins anew with a reset.
+        if !knows_its_own(tx, scope, swapped.generation.previous(), swapped.generation).await? {
+            return Err(Error::RotationConflict { current: self.expected });
+        }
+        let growth = Growth::begin(tx, &scope.user).await?;
         for credential in &self.drop_slots {
             slots::delete(tx, &scope.user, credential).await?;
         }
@@ -114,9 +122,10 @@ impl Commit {
         }
         let sealed: Vec<_> =
             self.blobs.iter().map(|blob| (blob.blob_type.as_str(), blob.encrypted_blob.as_str())).collect();
-        blobs::put_all(tx, &scope.user, &sealed, "", next, scope.now).await?;
+        let revisions = blobs::put_all(tx, &scope.user, &sealed, "", next, scope.now).await?;
         let ignored_collections = self.reseal_collections(tx, scope, next).await?;
         let ignored_slots = self.refill_slots(tx, scope, next).await?;
+        growth.check_rotation(tx, scope, &self.most_added(&revisions)).await?;
         // What the old key signed verifies nowhere any more.
         if swapped.anything_queued {
             for message in outbox::withdraw_signatures(tx, &scope.user).await? {
@@ -125,6 +134,20 @@ impl Commit {
         }
         scope.audit(tx, Event::Rotated).await?;
         Ok(Committed { km_version: next, ignored_collections, ignored_slots })
+    }
+
+    /// What it adds at most. `revisions` are those that the blobs have now.
+    fn most_added(&self, revisions: &[i64]) -> Usage {
+        let blobs = self.blobs.iter().map(|blob| bytes(&blob.encrypted_blob));
+        let collections = self.collections.iter().map(|one| bytes(&one.metadata_encrypted));
+        let slots = self.slots.iter().map(|slot| bytes(&slot.wrapped_km));
+        let count = |items: usize| u64::try_from(items).unwrap_or(u64::MAX);
+        Usage {
+            bytes: blobs.chain(collections).chain(slots).sum(),
+            blobs: count(revisions.iter().filter(|revision| **revision == 1).count()),
+            slots: count(self.slots.len()),
+            ..Usage::default()
+        }
     }
 
     async fn reseal_collections(

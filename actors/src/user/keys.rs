@@ -2,9 +2,10 @@
 
 use futures_util::FutureExt;
 use vellum_protocol::KmVersion;
-use vellum_store::users::{self, Keys};
+use vellum_store::users::{self, KeyGeneration, Keys};
 use vellum_store::{bound_to_keys, outbox};
 
+use super::key_generation::knows_its_own;
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
 use crate::delivery::lapsed;
@@ -34,6 +35,8 @@ impl UserCommand for RegisterKeys {
                     let bound = bound_to_keys::of_user(tx, &user).await?.ok_or(Error::NoSuchUser)?;
                     let current = bound.km_version;
                     if bound.keys == Some(keys) {
+                        // Whoever has the present keys has not missed them.
+                        knows_its_own(tx, &scope, KeyGeneration::NONE, bound.key_generation).await?;
                         return Ok(current);
                     }
                     if let Some(expected) = expected
@@ -53,6 +56,11 @@ impl UserCommand for RegisterKeys {
                             current: load(tx, &user).await?.identity.km_version,
                         });
                     };
+                    // The version alone does not tell: it begins anew with a reset.
+                    let from = expected.map_or(KeyGeneration::NONE, |_| swapped.generation.previous());
+                    if !knows_its_own(tx, &scope, from, swapped.generation).await? && expected.is_some() {
+                        return Err(Error::RotationConflict { current });
+                    }
                     if bound.keys.is_some() && swapped.anything_queued {
                         // What the old key signed verifies nowhere any more.
                         for message in outbox::withdraw_signatures(tx, &user).await? {

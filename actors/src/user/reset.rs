@@ -1,11 +1,13 @@
 //! Erasing everything that was sealed under the old seed (`POST /users/me/identity/reset`).
 
 use futures_util::FutureExt;
+use vellum_store::users::KeyGeneration;
 use vellum_store::{
     blobs, collections, friendships, invitations, outbox, shares, slots, users, wrap_secrets,
 };
 
-use super::{Event, Scope, UserCommand};
+use super::key_generation::knows_its_own;
+use super::{Event, Scope, UserCommand, load};
 use crate::Error;
 
 /// Resets the user's identity. Alias, sessions, passkeys, roles and preferences stay.
@@ -39,6 +41,8 @@ impl UserCommand for ResetIdentity {
                     slots::wipe(tx, &user).await?;
                     wrap_secrets::wipe(tx, &user).await?;
                     users::clear_keys(tx, &user, now).await?;
+                    let generation = load(tx, &user).await?.identity.key_generation;
+                    knows_its_own(tx, &scope, KeyGeneration::NONE, generation).await?;
                     scope.audit(tx, Event::Reset).await?;
                     Ok(outbox::count_pending(tx, &user).await?)
                 }

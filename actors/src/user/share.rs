@@ -10,10 +10,13 @@ use vellum_protocol::{Handle, Json, JsonObject, MessageType};
 use vellum_store::friendships;
 use vellum_store::invitations::Direction;
 use vellum_store::shares::{self, Resource, Role, Share as StoredShare, Status};
+use vellum_store::usage::Usage;
 use vellum_store::users::{self, User};
 use vellum_store::{ShareId, Tx, UserId, outbox};
 
 use super::invite::send;
+use super::key_generation::load_as_shown;
+use super::quotas::{Growth, bytes};
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
 use crate::delivery::Reports;
@@ -57,7 +60,7 @@ impl UserCommand for Share {
 
 impl Share {
     async fn share(self, tx: &mut Tx, scope: &Scope) -> Result<Shared, Error> {
-        let me = load(tx, &scope.user).await?;
+        let me = load_as_shown(tx, scope).await?;
         scope.node.handle_of_user(&me)?;
         if friendships::find(tx, &me.id, &self.recipient).await?.is_none() {
             return Err(Error::NotAFriend);
@@ -68,7 +71,10 @@ impl Share {
             None
         };
         let mut share = self.row(scope, local.clone());
+        let growth = Growth::begin(tx, &me.id).await?;
         share.id = shares::put(tx, &share, scope.now).await?;
+        let data = share.encrypted_data.as_deref().map_or(0, bytes);
+        growth.check(tx, scope, &Usage { shares: 1, bytes: data, ..Usage::default() }).await?;
         let reports = match local {
             Some(other) => {
                 mirror(tx, scope, &me, &share, &other).await?;

@@ -2,9 +2,12 @@
 
 use futures_util::FutureExt;
 use vellum_store::slots::{self, Wrapped};
+use vellum_store::usage::Usage;
 use vellum_store::{StoreError, passkeys};
 
-use super::{Event, Scope, UserCommand, load};
+use super::key_generation::load_as_shown;
+use super::quotas::{Growth, bytes};
+use super::{Event, Scope, UserCommand};
 use crate::Error;
 
 /// Fills the slot of a passkey, anew or again.
@@ -27,8 +30,11 @@ impl UserCommand for PutSlot {
                     if !passkeys.contains(&self.wrapped.credential_id) {
                         return Err(Error::UnknownCredential);
                     }
-                    let version = load(tx, &scope.user).await?.identity.km_version;
+                    let version = load_as_shown(tx, &scope).await?.identity.km_version;
+                    let growth = Growth::begin(tx, &scope.user).await?;
                     slots::put(tx, &scope.user, &self.wrapped, version, scope.now).await?;
+                    let most = Usage { slots: 1, bytes: bytes(&self.wrapped.wrapped_km), ..Usage::default() };
+                    growth.check(tx, &scope, &most).await?;
                     scope.audit(tx, Event::SlotPut).await
                 }
                 .boxed()
@@ -37,7 +43,9 @@ impl UserCommand for PutSlot {
     }
 }
 
-/// Empties a slot; it may be empty already.
+/// Empties a slot; it may be empty already. A device with older keys empties none: it may take a
+/// signature of the new ones for forged. (Removing the passkey itself empties its slot from any
+/// device.)
 #[derive(Debug)]
 pub struct DeleteSlot {
     /// The passkey's credential.
@@ -53,6 +61,7 @@ impl UserCommand for DeleteSlot {
         node.store
             .write(move |tx| {
                 async move {
+                    load_as_shown(tx, &scope).await?;
                     if slots::delete(tx, &scope.user, &self.credential_id).await? {
                         scope.audit(tx, Event::SlotDeleted).await?;
                     }

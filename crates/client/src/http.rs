@@ -13,6 +13,7 @@ mod path;
 mod revocations;
 mod sessions;
 mod token;
+mod usage;
 
 pub use devices::Device;
 pub use error::{ClientError, FieldError, Problem};
@@ -23,3 +24,4 @@ pub use reqwest::Method;
 pub use revocations::{FlushItem, FlushResult, PendingRevocation, RevocationState};
 pub use sessions::{CurrentSession, Role, Session, SignedIn, Subscription, User};
 pub use token::{BadToken, SessionToken};
+pub use usage::{Quota, Usage};

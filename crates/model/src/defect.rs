@@ -1,7 +1,7 @@
-//! Mistakes that the model can be built with, one at a time. Each one takes a single rule away, and the
-//! tests show which promise it breaks: a promise that no mistake can break says nothing. What the rules
-//! are stands where they are kept (`sender`, `receiver`, `identity`, `friendship`), not here. Which of the mistakes
-//! the node makes today is in `docs/model.md`.
+//! Mistakes that the model can be built with, one at a time. Each one takes a single rule away, and
+//! the tests show which promise it breaks: a promise that no mistake can break says nothing. What
+//! the rules are stands where they are kept (`sender`, `receiver`, `identity`, `friendship`), not
+//! here. How the node keeps those about versions is in `docs/model.md`.
 
 /// A rule that is left out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

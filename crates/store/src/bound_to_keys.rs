@@ -5,7 +5,7 @@ use vellum_protocol::KmVersion;
 
 use crate::row::km_version;
 use crate::statement::Statement;
-use crate::users::{self, Keys};
+use crate::users::{self, KeyGeneration, Keys};
 use crate::{Conn, StoreError, UserId};
 
 /// What a change of keys begins with.
@@ -13,8 +13,10 @@ use crate::{Conn, StoreError, UserId};
 pub struct BoundToKeys {
     /// The keys, once registered.
     pub keys: Option<Keys>,
-    /// Their generation.
+    /// Their version.
     pub km_version: KmVersion,
+    /// How often they were changed.
+    pub key_generation: KeyGeneration,
     /// Whether there is anything that nobody could read without them: blobs, metadata of collections, slots.
     pub anything_sealed: bool,
 }
@@ -24,13 +26,14 @@ struct BoundRow {
     signing_key: Option<String>,
     encryption_key: Option<String>,
     km_version: i64,
+    key_generation: i64,
     sealed: i64,
 }
 
 /// Looks at all of it at once: each statement is a trip to the connection's thread. `None` where there is no such user.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Option<BoundToKeys>, StoreError> {
     let look = Statement::new(
-        "select signing_key, encryption_key, km_version,
+        "select signing_key, encryption_key, km_version, key_generation,
                 cast(case when exists (select 1 from blobs where user_id = $1)
                             or exists (select 1 from collections where user_id = $1 and metadata_encrypted <> '')
                             or exists (select 1 from slots where user_id = $1) then 1 else 0 end as bigint) as sealed
@@ -40,6 +43,7 @@ pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Option<BoundToKey
     Ok(Some(BoundToKeys {
         keys: users::keys(row.signing_key.as_deref(), row.encryption_key.as_deref())?,
         km_version: km_version("users.km_version", row.km_version)?,
+        key_generation: KeyGeneration(row.key_generation),
         anything_sealed: row.sealed != 0,
     }))
 }

@@ -8,7 +8,8 @@ use crate::UserId;
 /// What a change concerns, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Concern {
-    /// An account, but for the ways into it.
+    /// An account, but for the ways into it; what a session was shown of the account's keys belongs
+    /// to the account.
     User(UserId),
     /// Whoever signs in with this e-mail address, folded.
     Address(String),

@@ -50,6 +50,7 @@ pub mod shares;
 pub mod signals;
 pub mod slots;
 pub mod transport_nonces;
+pub mod usage;
 pub mod users;
 pub mod wrap_secrets;
 

@@ -6,7 +6,7 @@ use vellum_protocol::UnixMillis;
 use crate::conn::{Affected, on};
 use crate::recent::Part;
 use crate::statement::Statement;
-use crate::users::{User, UserRow, user_columns};
+use crate::users::{KeyGeneration, User, UserRow, user_columns};
 use crate::{Conn, SessionId, StoreError, Tx, UserId};
 
 /// SHA-256 of a session token.
@@ -40,6 +40,9 @@ pub struct Known {
     pub session: Session,
     /// What the user's roles allow, in alphabetical order.
     pub permissions: Vec<String>,
+    /// The newest generation of the user's keys that the session was shown. It may have been shown
+    /// a newer one since.
+    pub known_generation: KeyGeneration,
 }
 
 #[derive(FromRow)]
@@ -82,6 +85,7 @@ struct KnownRow {
     #[sqlx(flatten)]
     session: SessionRow,
     permissions: Option<String>,
+    known_generation: i64,
     #[sqlx(flatten)]
     user: UserRow,
 }
@@ -102,15 +106,18 @@ impl KnownRow {
         let mut permissions: Vec<_> =
             self.permissions.iter().flat_map(|held| held.split(' ')).map(str::to_owned).collect();
         permissions.sort_unstable();
-        (Known { session: self.session.into(), permissions }, SessionUser(self.user))
+        let known_generation = KeyGeneration(self.known_generation);
+        (Known { session: self.session.into(), permissions, known_generation }, SessionUser(self.user))
     }
 }
 
-/// Stores a new session under the hash of its token.
+/// Stores a new session under the hash of its token. Whoever signs in is shown the present
+/// generation of the user's keys.
 pub async fn insert(tx: &mut Tx, session: &Session, token: &TokenHash) -> Result<(), StoreError> {
     let insert = Statement::new(
-        "insert into sessions (id, user_id, token_hash, user_agent, ip, created_at, last_used_at, expires_at, device_id)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        "insert into sessions (id, user_id, token_hash, user_agent, ip, created_at, last_used_at, expires_at, device_id,
+             known_generation)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, (select key_generation from users where id = $2))",
     );
     let insert = insert.bind(&session.id).bind(&session.user_id).bind(token);
     let insert = insert.bind(session.user_agent.as_deref()).bind(session.ip.as_deref());
@@ -130,12 +137,41 @@ pub async fn by_token(
         session_columns!(),
         ", (select string_agg(held.permission_id, ' ') from
                   (select distinct p.permission_id from role_permissions p join user_roles r on r.role_id = p.role_id
-                   where r.user_id = s.user_id) as held) as permissions, ",
+                   where r.user_id = s.user_id) as held) as permissions, s.known_generation, ",
         user_columns!(),
         " from sessions s join users u on u.id = s.user_id where s.token_hash = $1 and s.expires_at > $2"
     ));
     let row: Option<KnownRow> = conn.one(select.bind(token).bind(now)).await?;
     Ok(row.map(KnownRow::read))
+}
+
+/// Notes that a session is shown this generation of its user's keys, if it was shown an older one
+/// before, but at least `from`. Tells whether that is so. What it knows never goes back.
+pub async fn show_generation(
+    tx: &mut Tx,
+    user: &UserId,
+    id: &SessionId,
+    from: KeyGeneration,
+    generation: KeyGeneration,
+) -> Result<bool, StoreError> {
+    tx.touch(user, Part::Access);
+    let show = Statement::new(
+        "update sessions set known_generation = $4
+         where id = $1 and user_id = $2 and known_generation >= $3 and known_generation < $4",
+    );
+    Ok(tx.change(show.bind(id).bind(user).bind(from).bind(generation)).await? == 1)
+}
+
+/// The newest generation of its user's keys that a session was shown; `None` when the session is
+/// over.
+pub async fn known_generation(
+    conn: &mut Conn,
+    user: &UserId,
+    id: &SessionId,
+) -> Result<Option<KeyGeneration>, StoreError> {
+    let select = Statement::new("select known_generation from sessions where id = $1 and user_id = $2");
+    let row: Option<(i64,)> = conn.one(select.bind(id).bind(user)).await?;
+    Ok(row.map(|(generation,)| KeyGeneration(generation)))
 }
 
 /// Moves the end of a user's session that still runs at `now`.

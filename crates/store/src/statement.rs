@@ -12,6 +12,7 @@ use sqlx::sqlite::SqliteRow;
 use sqlx::{AssertSqlSafe, Database, FromRow, Type};
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
+use crate::users::KeyGeneration;
 use crate::{AuditId, CollectionId, OutboxId, SessionId, StoreError, UserId};
 
 /// A row that can be read from either engine's.
@@ -146,6 +147,12 @@ impl From<UnixMillis> for Value {
 impl From<KmVersion> for Value {
     fn from(version: KmVersion) -> Self {
         version.get().into()
+    }
+}
+
+impl From<KeyGeneration> for Value {
+    fn from(generation: KeyGeneration) -> Self {
+        generation.0.into()
     }
 }
 

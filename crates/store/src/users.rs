@@ -19,6 +19,22 @@ pub struct Keys {
     pub encryption: EncryptionKey,
 }
 
+/// Counts the changes of a user's keys, resets included. It never goes back, unlike the version
+/// that clients see, which a reset sets to the first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct KeyGeneration(pub(crate) i64);
+
+impl KeyGeneration {
+    /// Earlier than every other.
+    pub const NONE: Self = Self(0);
+
+    /// The one before.
+    #[must_use]
+    pub fn previous(self) -> Self {
+        Self(self.0 - 1)
+    }
+}
+
 /// What the network knows of a user.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Identity {
@@ -28,6 +44,8 @@ pub struct Identity {
     pub keys: Option<Keys>,
     /// Which generation of keys the user's data is sealed under.
     pub km_version: KmVersion,
+    /// How often the keys were changed: nothing that the network is told.
+    pub key_generation: KeyGeneration,
 }
 
 /// An account.
@@ -91,6 +109,7 @@ pub(crate) struct UserRow {
     signing_key: Option<String>,
     encryption_key: Option<String>,
     km_version: i64,
+    key_generation: i64,
     created_at: i64,
     updated_at: i64,
 }
@@ -103,6 +122,7 @@ impl TryFrom<UserRow> for User {
             alias: read_optional("users.alias", row.alias.as_deref(), Alias::parse)?,
             keys: keys(row.signing_key.as_deref(), row.encryption_key.as_deref())?,
             km_version: km_version("users.km_version", row.km_version)?,
+            key_generation: KeyGeneration(row.key_generation),
         };
         Ok(Self {
             id: row.id,
@@ -130,7 +150,7 @@ pub(crate) fn keys(signing: Option<&str>, encryption: Option<&str>) -> Result<Op
 macro_rules! user_columns {
     () => {
         "u.id, u.email, u.first_name, u.last_name, u.picture, u.alias, u.signing_key, u.encryption_key, \
-         u.km_version, u.created_at, u.updated_at"
+         u.km_version, u.key_generation, u.created_at, u.updated_at"
     };
 }
 pub(crate) use user_columns;
@@ -284,6 +304,8 @@ pub async fn is_alias_free(conn: &mut Conn, id: &UserId, alias: &Alias) -> Resul
 pub struct Swapped {
     /// Whether anything waits in the outbox that the old ones have signed or were to sign.
     pub anything_queued: bool,
+    /// The generation that the new ones are.
+    pub generation: KeyGeneration,
 }
 
 /// Compare-and-swap of the keys: they become `keys` and the version `next` only if the version is still
@@ -302,29 +324,34 @@ pub async fn swap_keys(
         expected = by_id(tx, id).await?.map_or(expected, |user| user.identity.km_version);
     }
     let swap = Statement::new(
-        "update users set signing_key = $3, encryption_key = $4, km_version = $5, updated_at = $6
+        "update users set signing_key = $3, encryption_key = $4, km_version = $5, updated_at = $6,
+             key_generation = key_generation + 1
          where id = $1 and km_version = $2
          returning cast(case when exists (select 1 from outbox where user_id = $1) then 1 else 0 end as bigint),
+             key_generation,
              cast(case when alias_folded is null or exists (
                  select 1 from published_aliases p where p.alias_folded = users.alias_folded)
              then 0 else 1 end as bigint)",
     );
     let swap = swap.bind(id).bind(expected).bind(keys.signing.to_base64()).bind(keys.encryption.to_base64());
-    let swapped: Vec<(i64, i64)> = tx.change_returning(swap.bind(next).bind(now)).await?;
-    let Some((queued, unpublished)) = swapped.first() else { return Ok(None) };
+    let swapped: Vec<(i64, i64, i64)> = tx.change_returning(swap.bind(next).bind(now)).await?;
+    let Some((queued, generation, unpublished)) = swapped.first() else { return Ok(None) };
     if *unpublished != 0 {
         publish_alias(tx, id, now).await?;
     }
-    Ok(Some(Swapped { anything_queued: *queued != 0 }))
+    Ok(Some(Swapped { anything_queued: *queued != 0, generation: KeyGeneration(*generation) }))
 }
 
-/// Clears the keys and sets the version back to the first: the user's part of a reset.
+/// Clears the keys and sets the version back to the first: the user's part of a reset. That there
+/// are none counts as a generation.
 pub async fn clear_keys(tx: &mut Tx, id: &UserId, now: UnixMillis) -> Result<(), StoreError> {
     tx.touch(id, Part::Identity);
     publish_alias(tx, id, now).await?;
-    on!(tx, c => sqlx::query(
-        "update users set signing_key = null, encryption_key = null, km_version = 1, updated_at = $2 where id = $1"
-    )
-    .bind(id).bind(now.0).execute(c).await.map(Affected::from))?;
+    let clear = Statement::new(
+        "update users set signing_key = null, encryption_key = null, km_version = 1, updated_at = $2,
+             key_generation = key_generation + 1
+         where id = $1",
+    );
+    tx.change(clear.bind(id).bind(now)).await?;
     Ok(())
 }

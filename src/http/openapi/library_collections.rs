@@ -67,6 +67,8 @@ pub fn create() -> Operation {
     .permitted(WRITE)
     .body(object(vec![("metadataEncrypted", text(""))]).and(change()))
     .answer(200, "The collection.", collection())
+    .refused(409, &["stale_km_version"])
+    .refused(413, &["quota_exceeded"])
 }
 
 pub fn read() -> Operation {
@@ -83,9 +85,12 @@ pub fn update() -> Operation {
     one(Operation::new(TAG, "updateCollection", "Change a collection", "What is left out stays."))
         .body(object(vec![("metadataEncrypted", text("AgEv…").optional())]).and(change()))
         .answer(200, "The collection.", collection())
+        .refused(409, &["stale_km_version"])
+        .refused(413, &["quota_exceeded"])
 }
 
 pub fn delete() -> Operation {
     one(Operation::new(TAG, "deleteCollection", "Delete a collection", "Shares of it end."))
         .empty_answer(204, "It is gone.")
+        .refused(409, &["stale_km_version"])
 }

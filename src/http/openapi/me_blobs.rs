@@ -79,7 +79,8 @@ pub fn write() -> Operation {
     .answer(200, "It is stored.", success())
     .answer_header("ETag", "the blob's new revision")
     .refused(400, &["invalid_km_version"])
-    .refused(409, &["server_rolled_back"])
+    .refused(409, &["server_rolled_back", "stale_km_version"])
+    .refused(413, &["quota_exceeded"])
 }
 
 pub fn delete() -> Operation {
@@ -88,4 +89,5 @@ pub fn delete() -> Operation {
         "library:write",
     ))
     .answer(200, "It is gone.", success())
+    .refused(409, &["stale_km_version"])
 }

@@ -30,6 +30,7 @@ pub mod users_me_km_version;
 pub mod users_me_preferences;
 pub mod users_me_revocations;
 pub mod users_me_revocations_events;
+pub mod users_me_usage;
 pub mod users_me_wrapped_keys;
 pub mod well_known;
 

@@ -78,6 +78,8 @@ fn sharing(operation: Operation) -> Operation {
     operation
         .permitted(WRITE)
         .answer(200, "The share.", outgoing_share())
+        .refused(409, &["stale_km_version"])
+        .refused(413, &["quota_exceeded"])
         .refused(
             400,
             &[

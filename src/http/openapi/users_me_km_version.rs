@@ -53,5 +53,6 @@ pub fn commit() -> Operation {
     )
     .refused(400, &["invalid_key"])
     .refused(409, &["rotation_conflict", "incomplete_rotation", "server_rolled_back"])
+    .refused(413, &["quota_exceeded"])
     .limited()
 }

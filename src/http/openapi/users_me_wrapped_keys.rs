@@ -54,14 +54,14 @@ pub fn put() -> Operation {
     .body(object(slot_members()))
     .answer(201, "It is filled.", success())
     .refused(400, &["unknown_credential"])
+    .refused(409, &["stale_km_version"])
+    .refused(413, &["quota_exceeded"])
 }
 
 pub fn delete() -> Operation {
-    credential_id(Operation::new(TAG, "emptySlot", "Empty a slot", "It may be empty already.")).answer(
-        200,
-        "It is empty.",
-        success(),
-    )
+    credential_id(Operation::new(TAG, "emptySlot", "Empty a slot", "It may be empty already."))
+        .answer(200, "It is empty.", success())
+        .refused(409, &["stale_km_version"])
 }
 
 pub fn used() -> Operation {

@@ -38,6 +38,16 @@ impl Keys {
     }
 }
 
+/// A second device of somebody, which stayed signed in and hears nothing of what the first one
+/// does.
+struct SecondDevice {
+    client: NodeClient,
+    /// The keys that it has read last.
+    seen: Option<Keys>,
+    /// Whether the next blob is its turn.
+    is_next: bool,
+}
+
 /// All that the node is to keep for somebody, apart from relationships.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct State {
@@ -80,6 +90,7 @@ pub struct Person {
     state: State,
     possible: Vec<State>,
     ended: Vec<SessionToken>,
+    second: Option<SecondDevice>,
 }
 
 impl Person {
@@ -122,6 +133,7 @@ impl Person {
             state,
             possible: Vec::new(),
             ended: Vec::new(),
+            second: None,
         })
     }
 
@@ -163,16 +175,65 @@ impl Person {
         self.settle(world, "a change of the name", fate, next);
     }
 
-    /// Writes a blob, sealed under the present keys.
+    /// Writes a blob, sealed under the present keys. Where there are two devices they take turns.
     pub async fn write(&mut self, world: &World, blob: usize, content: String) {
         let Some(keys) = self.state.keys.clone() else { return };
         let blob = BLOBS[blob % BLOBS.len()];
         let Ok(sealed) = self.seal(&keys, blob, &content) else { return };
         let body = json!({ "encryptedBlob": sealed, "kmVersion": keys.version.get() });
-        let fate = self.ask(world, Method::PUT, &format!("/me/blobs/{blob}"), Some(&body)).await;
+        let path = format!("/me/blobs/{blob}");
+        let turn = self.second.as_mut().is_some_and(|second| {
+            second.is_next = !second.is_next;
+            !second.is_next
+        });
+        let fate = match self.second.take_if(|_| turn) {
+            Some(second) => self.write_by_second(world, second, &keys, &path, &body).await,
+            None => self.ask(world, Method::PUT, &path, Some(&body)).await,
+        };
         let mut next = self.state.clone();
         next.blobs.insert(blob, content);
         self.settle(world, "a blob", fate, next);
+    }
+
+    /// The second device writes. If it has missed a change of the keys it must be stopped; it reads
+    /// them, then, and goes on.
+    async fn write_by_second(
+        &mut self,
+        world: &World,
+        mut second: SecondDevice,
+        keys: &Keys,
+        path: &str,
+        body: &Value,
+    ) -> Fate<Value> {
+        let missed = second.seen.as_ref() != Some(keys);
+        let mut fate = Self::ask_by(&second.client, world, Method::PUT, path, Some(body)).await;
+        if missed {
+            let stopped = match &fate {
+                Fate::Refused(why) => why.is("stale_km_version"),
+                Fate::Done(_) => false,
+                Fate::Unknown => true,
+            };
+            world.ledger.check(Invariant::NoMixedKeys, stopped, || {
+                format!(
+                    "p{}: a device that had missed a change of the keys was answered {fate:?}",
+                    self.index
+                )
+            });
+            if matches!(fate, Fate::Refused(_)) {
+                // Without an answer it is not used any more: what its session was shown is not
+                // known.
+                let Some(identity) = Fate::of(second.client.identity().await, &world.ledger).done() else {
+                    return Fate::Unknown;
+                };
+                world.ledger.check(Invariant::NothingLost, identity.km_version == keys.version, || {
+                    format!("p{}: the second device reads version {}", self.index, identity.km_version)
+                });
+                fate = Self::ask_by(&second.client, world, Method::PUT, path, Some(body)).await;
+                second.seen = Some(keys.clone());
+            }
+        }
+        self.second = Some(second);
+        fate
     }
 
     /// Rotates on one device. Tells whether the keys are other ones now, or may be.
@@ -241,12 +302,22 @@ impl Person {
     pub async fn renew_session(&mut self, world: &World) {
         let Some(token) = self.client.token().cloned() else { return };
         self.changed = true;
+        if self.second.is_none() && self.index.is_multiple_of(2) {
+            // The device that was used until now stays signed in beside the new one.
+            let (client, seen) = (self.client.clone(), self.state.keys.clone());
+            self.second = Some(SecondDevice { client, seen, is_next: true });
+            return self.sign_in(world).await;
+        }
         match Fate::of(self.client.sign_out().await, &world.ledger) {
             Fate::Done(()) => self.ended.push(token),
             Fate::Refused(why) => self.refused(world, "signing out", &why),
             // The old session is not used any more; whether it lives is not known.
             Fate::Unknown => {}
         }
+        self.sign_in(world).await;
+    }
+
+    async fn sign_in(&mut self, world: &World) {
         self.client.set_token(None);
         // Without a session nothing can be done; the end of the round tries again.
         let signed_in = sign_in(world, self.node, &self.letters, &mut self.client, &self.email).await;
@@ -328,7 +399,17 @@ impl Person {
 
     /// Makes a request, and gives the answer.
     pub async fn ask(&self, world: &World, method: Method, path: &str, body: Option<&Value>) -> Fate<Value> {
-        match self.client.request_json(method, path, body).await {
+        Self::ask_by(&self.client, world, method, path, body).await
+    }
+
+    async fn ask_by(
+        client: &NodeClient,
+        world: &World,
+        method: Method,
+        path: &str,
+        body: Option<&Value>,
+    ) -> Fate<Value> {
+        match client.request_json(method, path, body).await {
             Ok((200..300, answer)) => Fate::Done(answer),
             Ok((status @ 400..500, answer)) if status != TOO_SLOW => {
                 let code = answer["code"].as_str().map(str::to_owned);

@@ -78,6 +78,9 @@ fn of_identity() -> Vec<Row> {
             .refuses_field("unitSystem", json!("cubits"), 422, "validation_failed")
             .refuses_field("unitSystem", json!("Metric"), 422, "validation_failed")
             .answers(200, &["language", "unitSystem"]),
+        row(Method::GET, "/users/me/usage")
+            .answers(200, &["bytes", "blobs", "collections", "slots", "shares"])
+            .shows("/bytes", &["used", "limit"]),
         row(Method::GET, "/users/me/audit")
             .refuses_query("page=0")
             .refuses_query("limit=101")

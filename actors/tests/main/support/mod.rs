@@ -123,6 +123,7 @@ impl Site {
                 in_flight_per_peer: 4,
                 federation_mode: Mode::default(),
                 retry: RetryPolicy::default(),
+                quotas: vellum_actors::user::DEFAULT_QUOTAS,
                 sign_in: SignInSettings {
                     open_registration: false,
                     code_key: Arc::new(SecretBox::new(Box::new(rand::random()))),

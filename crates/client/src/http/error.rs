@@ -58,6 +58,13 @@ impl ClientError {
         self.code() == Some("server_rolled_back")
     }
 
+    /// Whether the keys were changed since this device read them. It reads the identity again
+    /// before it writes anything that is sealed.
+    #[must_use]
+    pub fn is_stale(&self) -> bool {
+        self.code() == Some("stale_km_version")
+    }
+
     pub(crate) fn from_transport(error: reqwest::Error) -> Self {
         if error.is_timeout() { Self::TimedOut } else { Self::Unreachable(error.without_url()) }
     }

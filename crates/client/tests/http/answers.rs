@@ -41,6 +41,19 @@ async fn an_identity_with_nothing_set() {
 }
 
 #[tokio::test]
+async fn what_is_stored() {
+    let quota = |used, limit| json!({ "used": used, "limit": limit });
+    let answer = json!({
+        "bytes": quota(18_230, 67_108_864), "blobs": quota(3, 200), "collections": quota(1, 1000),
+        "slots": quota(0, 100), "shares": quota(2, 2000), "of the future": quota(1, 1),
+    });
+    let (_node, client) = node(vec![Reply::json(200, &answer)]).await;
+    let usage = client.usage().await.unwrap();
+    assert_eq!((usage.bytes.used, usage.bytes.limit), (18_230, 67_108_864));
+    assert_eq!((usage.blobs.used, usage.slots.limit, usage.shares.used), (3, 100, 2));
+}
+
+#[tokio::test]
 async fn revocations() {
     let pending = json!({"revocations": [
         {"id": "r1", "peerHandle": "bob@b.example:8443", "createdAt": "2026-11-23T10:00:00.000Z",

@@ -4,6 +4,7 @@
 
 mod abreast;
 mod database;
+mod key_generations;
 mod outbox;
 mod outbox_leasing;
 mod passkeys;
@@ -13,5 +14,6 @@ mod relationships;
 mod sign_in;
 mod support;
 mod transactions;
+mod usage;
 mod users;
 mod writer;

@@ -1,0 +1,67 @@
+//! What a user stores, counted.
+
+use futures_util::FutureExt;
+use vellum_protocol::KmVersion;
+use vellum_store::invitations::Direction;
+use vellum_store::shares::{self, Resource, Role, Share, Status};
+use vellum_store::slots::{self, Wrapped};
+use vellum_store::usage::{self, Usage};
+use vellum_store::{ShareId, UserId, blobs};
+
+use crate::support::{Db, T0, handle};
+
+async fn stored(db: &Db, user: &UserId) -> Usage {
+    usage::of_user(&mut db.store.read().await.unwrap(), user).await.unwrap()
+}
+
+async fn put_blob(db: &Db, user: &UserId, blob: &str, content: &str) {
+    let (user, blob, content) = (user.clone(), blob.to_owned(), content.to_owned());
+    db.write(move |tx| {
+        async move { blobs::put(tx, &user, &blob, &content, "nonce", KmVersion::FIRST, T0).await }.boxed()
+    })
+    .await;
+}
+
+async fn put_share(db: &Db, user: &UserId, direction: Direction, resource: &str, data: Option<&str>) {
+    let share = Share {
+        id: ShareId::generate(),
+        user_id: user.clone(),
+        direction,
+        peer_handle: handle("bob@b.example"),
+        peer_user_id: None,
+        resource: Resource { kind: "collection".into(), id: resource.into() },
+        encrypted_data: data.map(str::to_owned),
+        nonce: None,
+        role: Role::Viewer,
+        status: Status::Pending,
+        created_at: T0,
+        accepted_at: None,
+    };
+    db.write(move |tx| async move { shares::put(tx, &share, T0).await }.boxed()).await;
+}
+
+#[tokio::test]
+async fn what_a_user_stores_is_counted_in_bytes_and_items_and_nothing_of_others() {
+    let db = Db::new().await;
+    let (alice, bob) = (db.user("alice@example.org").await, db.user("bob@example.org").await);
+    assert_eq!(stored(&db, &alice).await, Usage::default());
+    put_blob(&db, &alice, "one", &"x".repeat(100_000)).await;
+    put_blob(&db, &alice, "two", "ü").await;
+    put_blob(&db, &bob, "one", "not hers").await;
+    let wrapped = Wrapped {
+        credential_id: "c1".into(),
+        wrapped_km: "12345".into(),
+        wrap_algo: "a".into(),
+        slot_signature: "s".into(),
+    };
+    let her = alice.clone();
+    db.write(move |tx| async move { slots::put(tx, &her, &wrapped, KmVersion::FIRST, T0).await }.boxed())
+        .await;
+    put_share(&db, &alice, Direction::Outgoing, "r1", Some("1234567")).await;
+    put_share(&db, &alice, Direction::Outgoing, "r2", None).await;
+    put_share(&db, &alice, Direction::Incoming, "r3", Some("from somebody else")).await;
+    let expected = Usage { bytes: 100_000 + 2 + 5 + 7, blobs: 2, collections: 0, slots: 1, shares: 2 };
+    assert_eq!(stored(&db, &alice).await, expected, "a letter of two bytes counts as two");
+    put_blob(&db, &alice, "one", "short").await;
+    assert_eq!(stored(&db, &alice).await.bytes, 5 + 2 + 5 + 7);
+}
