@@ -102,7 +102,11 @@ impl Built {
                 in_flight_per_peer: in_flight,
                 federation_mode: settings.federation.mode,
                 retry: settings.federation.retry,
-                sign_in: SignInSettings { open_registration: settings.open_registration, code_key },
+                sign_in: SignInSettings {
+                    open_registration: settings.open_registration,
+                    code_key,
+                    bounds: settings.code_bounds,
+                },
             },
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles.clone(), in_flight),

@@ -19,7 +19,7 @@ use crate::directory::Directory;
 use crate::node::{Node, NodeParts, NodeSettings};
 use crate::peer::policy::Mode;
 use crate::peer::{Answer, Peers, Transport, TransportError};
-use crate::sign_in::{LetterPlace, Mailer, SignInSettings};
+use crate::sign_in::{CodeBounds, LetterPlace, Mailer, SignInSettings};
 use crate::wrapping::{WrappingKey, WrappingKeys};
 use crate::{Clock, accounts};
 
@@ -81,7 +81,7 @@ impl Alone {
                 in_flight_per_peer: 4,
                 federation_mode: Mode::default(),
                 retry: RetryPolicy::default(),
-                sign_in: SignInSettings { open_registration: false, code_key },
+                sign_in: SignInSettings { open_registration: false, code_key, bounds: CodeBounds::default() },
             },
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles, 4),

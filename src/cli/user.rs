@@ -127,7 +127,7 @@ fn row(user: &User, roles: &[String]) -> serde_json::Value {
 }
 
 async fn session(context: &Context, store: &Store, email: &str) -> anyhow::Result<()> {
-    let device = Device { user_agent: Some("vellum user session".into()), ip: None };
+    let device = Device { user_agent: Some("vellum user session".into()), ..Device::default() };
     let opened = sign_in::open_session_for(store, &Clock::system(), email, device).await?;
     let token = opened.token.expose_secret();
     let printed = json!({ "token": token, "userId": opened.user.id, "expiresAt": opened.session.expires_at.to_rfc3339() });

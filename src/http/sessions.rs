@@ -6,7 +6,7 @@ use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use vellum_actors::sign_in::{self, Device, Opened, Profile};
+use vellum_actors::sign_in::{self, Device, KNOWN_MILLIS, Opened, Profile};
 use vellum_actors::user::{self, EndAllSessions, EndOtherSessions, EndSession};
 use vellum_store::SessionId;
 use vellum_store::sessions::{self, Session};
@@ -20,6 +20,8 @@ use super::openapi::sessions as docs;
 use super::users_me::known_version;
 use super::{App, limits, shown};
 
+/// The cookie that a browser is known by when it signs in again.
+const DEVICE_COOKIE: &str = "auth_device";
 /// The longest e-mail address.
 const LONGEST_EMAIL: usize = 254;
 
@@ -70,6 +72,9 @@ pub(super) async fn signed_in(
     if takes_cookie(request, app) {
         // A browser keeps the token where no script can read it.
         answer.cookie(session_cookie(app, opened));
+        if let Some(cookie) = &opened.device_cookie {
+            answer.cookie(device_cookie(app, cookie));
+        }
     }
     Ok(answer.json(json!({
         "token": opened.token.expose_secret(),
@@ -171,6 +176,10 @@ pub(super) fn device(app: &App, request: &HttpRequest) -> Device {
     Device {
         user_agent: user_agent.map(str::to_owned),
         ip: limits::client_address(request, &app.trusted_proxies).map(|address| address.to_string()),
+        cookie: takes_cookie(request, app).then(|| {
+            let presented = request.cookie(DEVICE_COOKIE);
+            sign_in::device_cookie(presented.as_ref().map(Cookie::value))
+        }),
     }
 }
 
@@ -182,6 +191,18 @@ fn session_cookie(app: &App, opened: &Opened) -> Cookie<'static> {
         .secure(app.origin.is_https())
         .path("/")
         .max_age(CookieAge::seconds(seconds))
+        .finish()
+}
+
+/// Outlives sessions: by it a browser is known to the accounts that it has signed in to. It signs
+/// nobody in.
+fn device_cookie(app: &App, value: &SecretString) -> Cookie<'static> {
+    Cookie::build(DEVICE_COOKIE, value.expose_secret().to_owned())
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .secure(app.origin.is_https())
+        .path("/auth/")
+        .max_age(CookieAge::milliseconds(KNOWN_MILLIS))
         .finish()
 }
 

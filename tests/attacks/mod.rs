@@ -19,6 +19,7 @@ mod mass_assignment;
 mod path_tricks;
 mod replays;
 mod session_fixation;
+mod sign_in_flood;
 mod slow_loris;
 mod speaking_for_others;
 mod ssrf;
