@@ -20,6 +20,7 @@ use serde::Deserialize;
 use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::policy::Mode;
+use vellum_actors::sign_in::CodeBounds;
 use vellum_store::usage::Usage;
 
 use layers::{Raw, wrong};
@@ -91,6 +92,8 @@ pub struct Settings {
     pub mail: Mail,
     /// Whether a code for an unknown address makes an account.
     pub open_registration: bool,
+    /// Bounds on sign-in codes, by account.
+    pub code_bounds: CodeBounds,
     /// Logs.
     pub log: Log,
     /// Traces.
@@ -324,6 +327,9 @@ mod tests {
             ("VELLUM_HTTP__ORIGIN", "https://me@node.example", "http.origin", "https://node.example"),
             ("VELLUM_DATABASE__URL", "mysql://x", "database.url", "sqlite://"),
             ("VELLUM_AUTH__REGISTRATION", "maybe", "auth.registration", "\"open\""),
+            ("VELLUM_AUTH__WRONG_CODES_PER_DAY", "0", "auth.wrong_codes_per_day", "1 to 1000000"),
+            ("VELLUM_AUTH__EMAILS_AT_ONCE", "0", "auth.emails_at_once", "1 to 10000"),
+            ("VELLUM_AUTH__EMAIL_INTERVAL_SECONDS", "90000", "auth.email_interval_seconds", "1 to 86400"),
             ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "999999", "federation.flush_wait_ms", "60000"),
             ("VELLUM_HTTP__DRAIN_MS", "60000", "http.drain_ms", "3000"),
             ("VELLUM_LOG__FORMAT", "xml", "log.format", "\"json\""),

@@ -1,7 +1,9 @@
-//! Letters: by SMTP where it is set up, else into files that the operator can read.
+//! Emails: by SMTP where it is set up, else into files that the operator can read.
 //!
-//! A letter in the outbox folder is one `.eml` file; by name the newest is last. The code stands alone on
-//! a line of the text part, so that a script can find it.
+//! An email in the outbox folder is one `.eml` file; by name the newest is last. Each form of the
+//! code stands alone on a line of the text part, so that a script can find it. Nobody can read mail
+//! to `@localhost`, the address of the first administrator, so nothing is sent there by SMTP: the
+//! server would pass a code on to whoever takes it.
 
 pub mod queue;
 
@@ -74,14 +76,17 @@ impl Post {
     async fn send(&self, letter: &CodeLetter) -> anyhow::Result<()> {
         let message = self.compose(letter)?;
         match &self.way {
+            Way::Smtp(_) if is_at_localhost(&letter.to) => {
+                tracing::warn!(to = letter.to, "email not sent: nobody can receive mail at localhost");
+            }
             Way::Smtp(transport) => {
-                transport.send(message).await.context("handing a letter to the mail server")?;
+                transport.send(message).await.context("handing an email to the mail server")?;
             }
             Way::Folder(folder) => {
                 let text = String::from_utf8_lossy(&message.formatted()).replace("\r\n", "\n");
                 let path = write_letter(folder, letter.sent_at, text.as_bytes())
-                    .with_context(|| format!("writing a letter into {}", folder.display()))?;
-                tracing::info!(letter = %path.display(), "wrote a letter; set mail.smtp_url to have it sent");
+                    .with_context(|| format!("writing an email into {}", folder.display()))?;
+                tracing::info!(letter = %path.display(), "wrote an email; set mail.smtp_url to have it sent");
             }
         }
         Ok(())
@@ -89,9 +94,13 @@ impl Post {
 
     fn compose(&self, letter: &CodeLetter) -> anyhow::Result<Message> {
         let code = letter.code.expose_secret();
-        let Words { subject, before, after } = Words::in_language(&letter.language, &self.node);
-        let text = format!("{before}\n\n{code}\n\n{after}\n");
-        let html = format!("<p>{before}</p><p style=\"font-size:1.6em\"><b>{code}</b></p><p>{after}</p>");
+        let long_code = letter.long_code.expose_secret();
+        let Words { subject, before, between, after } = Words::in_language(&letter.language, &self.node);
+        let text = format!("{before}\n\n{code}\n\n{between}\n\n{long_code}\n\n{after}\n");
+        let html = format!(
+            "<p>{before}</p><p style=\"font-size:1.6em\"><b>{code}</b></p><p>{between}</p>\
+             <p><b>{long_code}</b></p><p>{after}</p>"
+        );
         Ok(Message::builder()
             .from(self.from.clone())
             .to(letter.to.parse()?)
@@ -100,10 +109,11 @@ impl Post {
     }
 }
 
-/// A letter's words, in one language.
+/// An email's words, in one language.
 struct Words {
     subject: String,
     before: String,
+    between: String,
     after: String,
 }
 
@@ -115,6 +125,7 @@ impl Words {
             return Self {
                 subject: format!("Tu código para {node}"),
                 before: format!("Tu código para entrar en {node} es"),
+                between: "Si no se acepta, escribe en su lugar, en el mismo campo, estas letras:".to_owned(),
                 after: format!(
                     "Sirve una sola vez, durante {minutes} minutos. Si no lo has pedido, alguien ha escrito tu \
                      dirección; no tienes que hacer nada."
@@ -124,12 +135,18 @@ impl Words {
         Self {
             subject: format!("Your code for {node}"),
             before: format!("Your code to sign in at {node} is"),
+            between: "If it is not accepted, enter these letters in the same field instead:".to_owned(),
             after: format!(
                 "It works once, within {minutes} minutes. If you did not ask for it, somebody typed your address; \
                  you need not do anything."
             ),
         }
     }
+}
+
+/// Whether an address is at `localhost`.
+fn is_at_localhost(address: &str) -> bool {
+    address.trim().rsplit_once('@').is_some_and(|(_, domain)| domain.eq_ignore_ascii_case("localhost"))
 }
 
 fn write_letter(folder: &Path, at: UnixMillis, content: &[u8]) -> std::io::Result<PathBuf> {
@@ -158,6 +175,7 @@ mod tests {
             let letter = CodeLetter {
                 to: "a@b.example".into(),
                 code: code.into(),
+                long_code: "ABCDEFGHIJKLMNOPQRST".into(),
                 language: "en-US".into(),
                 sent_at: UnixMillis(at),
             };
@@ -168,6 +186,20 @@ mod tests {
         files.sort();
         assert_eq!(files.len(), 2);
         let newest = std::fs::read_to_string(&files[1]).unwrap();
-        assert!(newest.lines().any(|line| line == "89012345"), "{newest}");
+        for code in ["89012345", "ABCDEFGHIJKLMNOPQRST"] {
+            assert!(newest.lines().any(|line| line == code), "{newest}");
+        }
+    }
+
+    #[test]
+    fn an_address_at_localhost_is_recognised_however_it_is_written() {
+        for (address, local) in [
+            ("admin@localhost", true),
+            (" Ann@LocalHost ", true),
+            ("admin@localhost.example", false),
+            ("localhost@people.example", false),
+        ] {
+            assert_eq!(is_at_localhost(address), local, "{address}");
+        }
     }
 }

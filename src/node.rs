@@ -103,7 +103,11 @@ impl Built {
                 federation_mode: settings.federation.mode,
                 retry: settings.federation.retry,
                 quotas: settings.quotas,
-                sign_in: SignInSettings { open_registration: settings.open_registration, code_key },
+                sign_in: SignInSettings {
+                    open_registration: settings.open_registration,
+                    code_key,
+                    bounds: settings.code_bounds,
+                },
                 invitations: settings.invitations,
             },
             directory: Directory::new(handles.clone()),

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use futures_util::StreamExt;
 use futures_util::future::join_all;
 use rand::RngExt;
 use serde_json::{Value, json};
@@ -454,4 +455,49 @@ async fn ask_until(origin: &str, token: &str, n: usize, done: &AtomicBool) -> (u
         }
     }
     (good, bad)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nodes_share_the_bounds_on_codes() {
+    let Some(server) = shared_server() else { return };
+    let email = "ann@people.example";
+    let replicas = Replicas::start(server, 2, &[("VELLUM_AUTH__WRONG_CODES_PER_DAY", "40")]).await;
+    replicas.nodes[0].user("ann").await;
+    let post = async |node: usize, path: &str, code: &str| {
+        let body = json!({ "method": "otp", "email": email, "token": code });
+        plain_http()
+            .post(format!("{}{path}", replicas.address(node)))
+            .json(&body)
+            .send()
+            .await
+            .unwrap()
+            .status()
+    };
+    let emails = || replicas.nodes.iter().map(|node| node.process.letters().len()).sum::<usize>();
+    for n in 0..2 {
+        assert_eq!(post(n, "/auth/verify", "").await, 201);
+        eventually("the email comes", || async { (emails() == n + 1).then_some(()) }).await;
+    }
+    let code = replicas.nodes[1].process.newest_code(0).await.unwrap();
+    for n in 0..2 {
+        assert_eq!(post(n, "/auth/verify", "").await, 201, "nothing is sent, on whichever node");
+    }
+    // Both nodes at once, until each has said that it was wrong more often than the bound.
+    let guesses = (0..120).map(|n| {
+        let (post, code) = (&post, &code);
+        async move {
+            let guess = format!("{:08}", (code.parse::<u32>().unwrap() + 1 + n) % 100_000_000);
+            let status = post(usize::try_from(n % 2).unwrap(), "/auth/sessions", &guess).await;
+            assert!([401, 503].contains(&status.as_u16()), "{status}");
+            status == 401
+        }
+    });
+    let wrong =
+        futures_util::stream::iter(guesses).buffer_unordered(12).filter(|wrong| std::future::ready(*wrong));
+    assert!(wrong.count().await >= 40);
+    assert_eq!(Database::of(&replicas.nodes[0]).await.count_wrong_codes(email).await, 40);
+    for n in 0..2 {
+        assert_eq!(post(n, "/auth/sessions", &code).await, 401, "node {n} takes no digits any more");
+    }
+    assert_eq!(emails(), 2);
 }

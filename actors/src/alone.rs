@@ -20,7 +20,7 @@ use crate::invitations::InvitationLimits;
 use crate::node::{Node, NodeParts, NodeSettings};
 use crate::peer::policy::Mode;
 use crate::peer::{Answer, Peers, Transport, TransportError};
-use crate::sign_in::{LetterPlace, Mailer, SignInSettings};
+use crate::sign_in::{CodeBounds, LetterPlace, Mailer, SignInSettings};
 use crate::wrapping::{WrappingKey, WrappingKeys};
 use crate::{Clock, accounts};
 
@@ -83,7 +83,7 @@ impl Alone {
                 federation_mode: Mode::default(),
                 retry: RetryPolicy::default(),
                 quotas: crate::user::DEFAULT_QUOTAS,
-                sign_in: SignInSettings { open_registration: false, code_key },
+                sign_in: SignInSettings { open_registration: false, code_key, bounds: CodeBounds::default() },
                 invitations: InvitationLimits::default(),
             },
             directory: Directory::new(handles.clone()),

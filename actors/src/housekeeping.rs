@@ -5,11 +5,12 @@ use std::sync::Arc;
 use futures_util::FutureExt;
 use vellum_protocol::Domain;
 use vellum_store::{
-    StoreError, applied_envelopes, device_transfers, displaced_leases, invitations, one_time_codes,
-    passkey_ceremonies, peers, sessions, transport_nonces,
+    StoreError, applied_envelopes, code_emails, device_transfers, displaced_leases, invitations,
+    known_sources, passkey_ceremonies, peers, sessions, sign_in_codes, transport_nonces, wrong_codes,
 };
 
 use crate::node::Node;
+use crate::sign_in::KNOWN_MILLIS;
 
 /// Peers with a changed key that are looked at in one round.
 const KEYS_A_ROUND: u32 = 20;
@@ -33,7 +34,10 @@ pub async fn sweep(node: &Arc<Node>) -> Result<(), StoreError> {
         .write(move |tx| {
             async move {
                 let forgotten = sessions::purge(tx, now).await?
-                    + one_time_codes::purge(tx, now).await?
+                    + sign_in_codes::purge(tx, now).await?
+                    + wrong_codes::purge(tx, now).await?
+                    + code_emails::purge(tx, now).await?
+                    + known_sources::purge(tx, now.plus_millis(-KNOWN_MILLIS)).await?
                     + passkey_ceremonies::purge(tx, now).await?
                     + device_transfers::purge(tx, now, an_hour_ago).await?
                     + transport_nonces::purge(tx, now).await?

@@ -32,7 +32,7 @@ use webauthn_rs::prelude::{
 };
 
 use crate::node::Node;
-use crate::sign_in::{self, Device, Opened};
+use crate::sign_in::{self, Device, Opened, Sources};
 use crate::user::AddPasskey;
 use crate::{Asker, Error};
 use ticket::Challenge;
@@ -247,6 +247,7 @@ async fn open_session(
     device: Device,
 ) -> Result<Opened, Error> {
     let now = node.clock.now();
+    let sources = Sources::of(&node.settings.sign_in, &device);
     node.store
         .write(move |tx| {
             async move {
@@ -254,6 +255,7 @@ async fn open_session(
                 if !passkeys::keep_use(tx, &used, checked_against).await? {
                     return Err(Error::PasskeyRefused);
                 }
+                sources.remember(tx, &user.id, now).await?;
                 Ok(sign_in::insert_session(tx, user, device, now).await?)
             }
             .boxed()

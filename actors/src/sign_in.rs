@@ -1,8 +1,17 @@
-//! Signing in: one-time codes by mail, and sessions.
+//! Signing in: one-time codes by email, and sessions.
 //!
-//! These do not pass through a user's actor, since it is not known yet who the user is; the database is
-//! the guard (a code has a few tries and works once). Codes and tokens are kept as hashes only. Whether an
-//! address has an account is not told: the answers are the same, and so is the work behind them.
+//! These do not pass through a user's actor, since it is not known yet who the user is; the
+//! database is the guard (a code works once, and wrong ones are counted by account:
+//! [`CodeBounds`]). Codes and tokens are kept as hashes only. Whether an address has an account is
+//! not told: the answers are the same, and so is the work behind them.
+
+mod bounds;
+mod code;
+mod source;
+
+pub use bounds::CodeBounds;
+pub use code::code_hash;
+pub use source::{KNOWN_MILLIS, device_cookie};
 
 use std::sync::Arc;
 
@@ -10,24 +19,25 @@ use futures_util::FutureExt;
 use rand::RngExt;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::{Digest, Sha256};
-use subtle::ConstantTimeEq;
 use vellum_protocol::UnixMillis;
 use vellum_store::sessions::{Known, Session, TokenHash};
 use vellum_store::users::{self, NewUser, User};
 use vellum_store::{
-    Concern, SessionId, StoreError, Tx, UserId, one_time_codes, preferences, roles, sessions,
+    Concern, SessionId, StoreError, Tx, UserId, code_emails, preferences, roles, sessions, sign_in_codes,
+    wrong_codes,
 };
 
 use crate::accounts;
 use crate::node::Node;
 use crate::{Clock, Error};
+use bounds::MOST_LIVE_CODES;
+use code::{NewCode, Presented, keyed_hash};
+pub(crate) use source::Sources;
 
 /// How long a code works.
 pub const CODE_MILLIS: i64 = 15 * 60_000;
-/// How often a code may be tried.
-const CODE_TRIES: u32 = 5;
-/// Codes have 8 digits.
-const CODES: u32 = 100_000_000;
+/// Names that the addresses without an account share in the tables of bounds.
+const SHARED_NAMES: u16 = 16_384;
 /// How long a session lasts; used in its second half, it begins anew.
 const SESSION_MILLIS: i64 = 30 * 24 * 3_600_000;
 /// The longest name of a client that is kept.
@@ -40,23 +50,28 @@ pub struct SignInSettings {
     pub open_registration: bool,
     /// What the hashes of codes are keyed with: eight digits alone would be found by trying them all.
     pub code_key: Arc<SecretBox<[u8; 32]>>,
+    /// How often codes are sent and may be wrong.
+    pub bounds: CodeBounds,
 }
 
 impl std::fmt::Debug for SignInSettings {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("SignInSettings")
             .field("open_registration", &self.open_registration)
+            .field("bounds", &self.bounds)
             .finish_non_exhaustive()
     }
 }
 
-/// A letter with a one-time code.
+/// An email with a one-time code.
 #[derive(Debug)]
 pub struct CodeLetter {
     /// The address.
     pub to: String,
     /// The code: eight digits.
     pub code: SecretString,
+    /// The same code as twenty letters.
+    pub long_code: SecretString,
     /// The language that its reader prefers: a BCP 47 tag.
     pub language: String,
     /// When it was made.
@@ -82,6 +97,8 @@ pub struct Device {
     pub ip: Option<String>,
     /// The name that the device has chosen for itself, for its wrap secret.
     pub device_id: Option<String>,
+    /// The device cookie of a browser (see [`device_cookie`]).
+    pub cookie: Option<SecretString>,
 }
 
 /// A session just opened. Only its holder ever sees the token.
@@ -92,80 +109,140 @@ pub struct Opened {
     pub user: User,
     /// The session.
     pub session: Session,
+    /// The device cookie of a browser, which the account knows from now on.
+    pub device_cookie: Option<SecretString>,
 }
 
-/// Sends a one-time code to the address, if it has an account or registration is open. Does the same
-/// otherwise, but for the letter: it takes a place among the letters and stores a code that nobody knows.
-/// So neither the answer nor its time tells the two apart.
+/// Sends a one-time code to the address, if it has an account or registration is open, and its
+/// allowance of emails is not used up: then nothing is sent and no code is made, so the codes sent
+/// before go on working. Does the same for other addresses, but for the email: it takes a place
+/// among the emails and stores a code that nobody knows. So neither the answer nor its time tells
+/// the two apart.
 ///
 /// # Errors
 /// [`Error::TooManyLetters`], whoever's address it is; what the database says.
 pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
     let place = node.mailer.place().ok_or(Error::TooManyLetters)?;
-    let now = node.clock.now();
+    let (now, settings) = (node.clock.now(), &node.settings.sign_in);
     let mut conn = node.store.read().await?;
     let known = users::by_email(&mut conn, email).await?;
     let language = preferences::of_address(&mut conn, email).await?.language;
     drop(conn);
-    let folded = users::fold_email(email);
-    let code = SecretString::from(format!("{:08}", rand::rng().random_range(0..CODES)));
-    let hash = code_hash(&node.settings.sign_in, &folded, &code);
-    let stored: Result<(), StoreError> = node
+    let (folded, bounds) = (users::fold_email(email), settings.bounds);
+    let account = account_name(settings, &folded, known.is_some());
+    let code = NewCode::generate();
+    let hashes = code.hashes(settings, &folded);
+    let made: Result<bool, StoreError> = node
         .store
         .write(move |tx| {
             async move {
-                one_time_codes::replace(tx, &folded, &hash, CODE_TRIES, now, now.plus_millis(CODE_MILLIS))
-                    .await
+                let full_at = code_emails::full_at(tx, &account).await?;
+                let Some(full_at) = bounds.take_email(full_at, now) else { return Ok(false) };
+                code_emails::set_full_at(tx, &account, full_at).await?;
+                let until = now.plus_millis(CODE_MILLIS);
+                sign_in_codes::insert(tx, &folded, &hashes, MOST_LIVE_CODES, now, until).await?;
+                Ok(true)
             }
             .boxed()
         })
         .await;
-    stored?;
+    let made = made?;
     // To the account's own address: what was typed may be somebody else's that only folds into it.
     let to = known.map(|user| user.email);
-    let to = to.or_else(|| node.settings.sign_in.open_registration.then(|| email.trim().to_owned()));
-    if let Some(to) = to {
-        place(CodeLetter { to, code, language, sent_at: now });
+    let to = to.or_else(|| settings.open_registration.then(|| email.trim().to_owned()));
+    if let Some(to) = to.filter(|_| made) {
+        place(CodeLetter { to, code: code.digits, long_code: code.letters, language, sent_at: now });
     }
     Ok(())
+}
+
+/// The name under which the bounds of an address are kept. Addresses without an account share a
+/// fixed number of names, so that requests for made-up ones make a bounded number of rows.
+fn account_name(settings: &SignInSettings, folded: &str, has_account: bool) -> String {
+    let [first, second, ..] = keyed_hash(settings, "vellum shared name v1", &[folded]);
+    let shared = u16::from_be_bytes([first, second]) % SHARED_NAMES;
+    // Every address has an @, so none is equal to a shared name.
+    if has_account { folded.to_owned() } else { format!("shared {shared}") }
 }
 
 /// Opens a session for whoever has the code that was sent to the address.
 ///
 /// # Errors
-/// [`Error::WrongCode`]: wrong, used, over its time, or no such account.
+/// [`Error::WrongCode`]: wrong, used, over its time, no such account, or too many wrong ones
+/// before.
 pub async fn sign_in_with_code(
     node: &Node,
     email: &str,
     code: &SecretString,
     device: Device,
 ) -> Result<Opened, Error> {
-    let now = node.clock.now();
+    let (now, settings) = (node.clock.now(), &node.settings.sign_in);
+    let known = users::by_email(&mut *node.store.read().await?, email).await?;
     let folded = users::fold_email(email);
-    let hash = code_hash(&node.settings.sign_in, &folded, code);
-    let open = node.settings.sign_in.open_registration;
-    let email = email.trim().to_owned();
-    // A wrong code is an answer and not an error here: the try that it used up must be committed.
-    let opened: Result<_, Error> = node
-        .store
-        .write_for(Concern::Address(folded.clone()), move |tx| {
-            async move {
-                let Some(stored) = one_time_codes::spend_try(tx, &folded, now).await? else {
-                    return Ok(None);
-                };
-                if !bool::from(stored.ct_eq(&hash)) {
-                    return Ok(None);
-                }
-                one_time_codes::delete(tx, &folded).await?;
-                let Some(user) = user_or_new(tx, &email, open, now).await? else {
-                    return Ok(None);
-                };
-                Ok(Some(insert_session(tx, user, device, now).await?))
+    let attempt = Attempt {
+        account: account_name(settings, &folded, known.is_some()),
+        code: Presented::read(settings, &folded, code),
+        sources: Sources::of(settings, &device),
+        bounds: settings.bounds,
+        open_registration: settings.open_registration,
+        email: email.trim().to_owned(),
+        folded,
+        device,
+    };
+    let concern = Concern::Address(attempt.account.clone());
+    let opened =
+        node.store.write_for(concern, move |tx| async move { attempt.run(tx, now).await }.boxed()).await?;
+    opened.ok_or(Error::WrongCode)
+}
+
+/// One try to sign in with a code.
+#[derive(Clone)]
+struct Attempt {
+    /// What its tries are counted under.
+    account: String,
+    email: String,
+    folded: String,
+    code: Presented,
+    device: Device,
+    sources: Sources,
+    bounds: CodeBounds,
+    open_registration: bool,
+}
+
+impl Attempt {
+    /// Compares the code, and counts it if it is wrong. A wrong code is `None` and not an error:
+    /// its count must be committed.
+    async fn run(self, tx: &mut Tx, now: UnixMillis) -> Result<Option<Opened>, Error> {
+        let live = sign_in_codes::live(tx, &self.folded, now).await?;
+        let spent = wrong_codes::spent(tx, &self.account, now).await?;
+        let known = self.sources.known_to(tx, &self.folded).await?;
+        // Nobody guesses twenty letters: they need no bound, and so the owner is never locked out.
+        let counter = self.bounds.counter(&spent, &known);
+        let counts = self.code.is_letters || counter.is_some();
+        match self.code.find_in(&live) {
+            Some(code) if counts => self.open(tx, &code.id, now).await,
+            // Without a live code there is nothing to guess, and nothing to count.
+            None if !self.code.is_letters
+                && !live.is_empty()
+                && let Some(counter) = counter =>
+            {
+                wrong_codes::count(tx, &self.account, counter, now).await?;
+                Ok(None)
             }
-            .boxed()
-        })
-        .await;
-    opened?.ok_or(Error::WrongCode)
+            _ => Ok(None),
+        }
+    }
+
+    async fn open(self, tx: &mut Tx, code: &str, now: UnixMillis) -> Result<Option<Opened>, Error> {
+        if !sign_in_codes::take(tx, code).await? {
+            return Ok(None);
+        }
+        let Some(user) = user_or_new(tx, &self.email, self.open_registration, now).await? else {
+            return Ok(None);
+        };
+        self.sources.remember(tx, &user.id, now).await?;
+        Ok(Some(insert_session(tx, user, self.device, now).await?))
+    }
 }
 
 async fn user_or_new(tx: &mut Tx, email: &str, open: bool, now: UnixMillis) -> Result<Option<User>, Error> {
@@ -222,7 +299,7 @@ pub(crate) async fn insert_session(
         device_id: device.device_id,
     };
     sessions::insert(tx, &session, &token_hash(&token)).await?;
-    Ok(Opened { token, user, session })
+    Ok(Opened { token, user, session, device_cookie: device.cookie })
 }
 
 /// Who presents this token; `None` when the session has ended or never was.
@@ -281,18 +358,6 @@ pub async fn profile(node: &Node, user: &UserId) -> Result<Profile, Error> {
 
 fn token_hash(token: &SecretString) -> TokenHash {
     Sha256::digest(token.expose_secret().as_bytes()).into()
-}
-
-/// What is kept of the code that was sent to an address. `email` is folded (`users::fold_email`).
-#[must_use]
-pub fn code_hash(settings: &SignInSettings, email: &str, code: &SecretString) -> one_time_codes::CodeHash {
-    let mut hash = Sha256::new();
-    hash.update(b"vellum one-time code v1\0");
-    hash.update(settings.code_key.expose_secret());
-    hash.update(email.as_bytes());
-    hash.update(b"\0");
-    hash.update(code.expose_secret().as_bytes());
-    hash.finalize().into()
 }
 
 fn hex(bytes: &[u8]) -> String {

@@ -19,7 +19,7 @@ use vellum_actors::directory::Directory;
 use vellum_actors::inbox::{self, Inbound};
 use vellum_actors::peer::policy::Mode;
 use vellum_actors::peer::{Answer, Peers, Transport, TransportError};
-use vellum_actors::sign_in::{CodeLetter, LetterPlace, Mailer, SignInSettings};
+use vellum_actors::sign_in::{CodeBounds, CodeLetter, LetterPlace, Mailer, SignInSettings};
 use vellum_actors::user::{RegisterKeys, SetAlias};
 use vellum_actors::wrapping::{WrappingKey, WrappingKeys};
 use vellum_actors::{Clock, Error, Node, NodeParts, NodeSettings};
@@ -129,6 +129,7 @@ impl Site {
                 sign_in: SignInSettings {
                         open_registration: false,
                         code_key: Arc::new(SecretBox::new(Box::new([5; 32]))),
+                        bounds: CodeBounds::default(),
                     },
                 },
                 directory: Directory::new(arbiters.clone()),

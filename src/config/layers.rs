@@ -10,6 +10,7 @@ use serde::Deserialize;
 use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::policy::Mode;
+use vellum_actors::sign_in::CodeBounds;
 use vellum_store::usage::Usage;
 
 use super::{Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError, Telemetry};
@@ -102,6 +103,11 @@ struct RawMail {
 #[serde(deny_unknown_fields)]
 struct RawAuth {
     registration: String,
+    wrong_codes_per_day: u32,
+    wrong_codes_per_known_source: u32,
+    wrong_codes_of_known_sources: u32,
+    emails_at_once: u32,
+    email_interval_seconds: u32,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +148,7 @@ impl Raw {
             invitations: check_invitations(&raw.invitations)?,
             quotas: check_quotas(&raw.quotas)?,
             mail: check_mail(raw.mail)?,
+            code_bounds: check_code_bounds(&raw.auth)?,
             open_registration: match raw.auth.registration.as_str() {
                 "invite" => false,
                 "open" => true,
@@ -299,6 +306,28 @@ fn check_quotas(raw: &RawQuotas) -> Result<Usage, SettingsError> {
         Some((name, _)) => Err(wrong(name, 0, "1 or more")),
         None => Ok(Usage { bytes, blobs, collections, slots, shares }),
     }
+}
+
+fn check_code_bounds(raw: &RawAuth) -> Result<CodeBounds, SettingsError> {
+    let wrong_codes = "1 to 1000000; the default keeps the chance to guess a code below 1 in 100000 a day";
+    for (name, number, most, allowed) in [
+        ("auth.wrong_codes_per_day", raw.wrong_codes_per_day, 1_000_000, wrong_codes),
+        ("auth.wrong_codes_per_known_source", raw.wrong_codes_per_known_source, 1_000_000, wrong_codes),
+        ("auth.wrong_codes_of_known_sources", raw.wrong_codes_of_known_sources, 1_000_000, wrong_codes),
+        ("auth.emails_at_once", raw.emails_at_once, 10_000, "1 to 10000"),
+        ("auth.email_interval_seconds", raw.email_interval_seconds, 86_400, "1 to 86400"),
+    ] {
+        if !(1..=most).contains(&number) {
+            return Err(wrong(name, number, allowed));
+        }
+    }
+    Ok(CodeBounds {
+        wrong_codes_per_day: raw.wrong_codes_per_day,
+        wrong_codes_per_known_source: raw.wrong_codes_per_known_source,
+        wrong_codes_of_known_sources: raw.wrong_codes_of_known_sources,
+        emails_at_once: raw.emails_at_once,
+        email_interval_millis: i64::from(raw.email_interval_seconds) * 1000,
+    })
 }
 
 fn check_mail(raw: RawMail) -> Result<Mail, SettingsError> {

@@ -4,7 +4,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::num::NonZeroU32;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,6 +19,7 @@ use governor::clock::{Clock, DefaultClock};
 use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::state::keyed::DefaultKeyedStateStore;
 use governor::{Quota, RateLimiter};
+use ipnet::Ipv6Net;
 use vellum_actors::inbox::SenderLimit;
 use vellum_protocol::Domain;
 use vellum_protocol::server_request::INBOX_PATH;
@@ -78,6 +79,36 @@ impl<K: Hash + Eq + Clone> Limit<K> {
     }
 }
 
+/// A limit by client address. An IPv6 address counts in three networks around it, since whoever has
+/// one address of such a network often has all of them; the larger ones take more requests.
+struct AddressLimit([(u8, Limit<IpAddr>); 3]);
+
+impl AddressLimit {
+    fn new(name: &'static str, per_minute: u32) -> Self {
+        let limit = |prefix, times| (prefix, Limit::new(name, per_minute.saturating_mul(times)));
+        Self([limit(64, 1), limit(56, 4), limit(48, 16)])
+    }
+
+    /// Counts a request in each network, the smallest first. One that is refused there is not
+    /// counted in the larger ones, so a single network does not use up what others of a larger one
+    /// have.
+    fn count(&self, address: IpAddr) -> Result<Standing, Standing> {
+        let [(smallest, limit), larger @ ..] = &self.0;
+        let address = address.to_canonical();
+        let standing = limit.count(&one_client(address, *smallest))?;
+        if address.is_ipv6() {
+            for (prefix, limit) in larger {
+                limit.count(&one_client(address, *prefix))?;
+            }
+        }
+        Ok(standing)
+    }
+
+    fn sweep(&self) {
+        self.0.iter().for_each(|(_, limit)| limit.sweep());
+    }
+}
+
 fn remaining(snapshot: &StateSnapshot) -> u32 {
     snapshot.remaining_burst_capacity()
 }
@@ -99,10 +130,10 @@ impl Standing {
 pub struct Limiters(Option<Kinds>);
 
 struct Kinds {
-    sign_in: Limit<IpAddr>,
-    inbox: Limit<IpAddr>,
+    sign_in: AddressLimit,
+    inbox: AddressLimit,
     senders: Senders,
-    documents: Limit<IpAddr>,
+    documents: AddressLimit,
     wrap_secrets: Limit<UserId>,
     wrap_secret_rotations: Limit<UserId>,
     commits: Limit<UserId>,
@@ -111,7 +142,7 @@ struct Kinds {
 
 impl Kinds {
     /// Which limit by address a request falls under.
-    fn by_address(&self, method: &Method, path: &str) -> Option<&Limit<IpAddr>> {
+    fn by_address(&self, method: &Method, path: &str) -> Option<&AddressLimit> {
         match path {
             INBOX_PATH => Some(&self.inbox),
             "/auth/verify"
@@ -144,10 +175,10 @@ impl Limiters {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self(limits.enabled.then(|| Kinds {
-            sign_in: Limit::new("sign-in", limits.sign_in_per_minute),
-            inbox: Limit::new("inbox", limits.inbox_per_minute),
+            sign_in: AddressLimit::new("sign-in", limits.sign_in_per_minute),
+            inbox: AddressLimit::new("inbox", limits.inbox_per_minute),
             senders: Senders::new(limits.inbox_per_server_per_minute),
-            documents: Limit::new("documents", limits.documents_per_minute),
+            documents: AddressLimit::new("documents", limits.documents_per_minute),
             wrap_secrets: Limit::new("wrap-secrets", limits.wrap_secrets_per_minute),
             wrap_secret_rotations: Limit::new(
                 "wrap-secret-rotations",
@@ -183,8 +214,8 @@ impl Limiters {
         // As the router reads it: percent signs do not make another path of it.
         let path = request.match_info().as_str();
         let limit = self.0.as_ref().and_then(|kinds| kinds.by_address(request.method(), path));
-        let client = one_client(ClientAddress::of(request).counted());
-        limit.map_or(Ok(()), |limit| note(request, limit.count(&client)))
+        let address = ClientAddress::of(request).counted();
+        limit.map_or(Ok(()), |limit| note(request, limit.count(address)))
     }
 }
 
@@ -235,14 +266,11 @@ fn note(request: &HttpRequest, counted: Result<Standing, Standing>) -> Result<()
     counted.map(drop).map_err(|standing| Problem::too_many(standing.wait_seconds))
 }
 
-/// What is counted as one client: an IPv4 address, or the /64 network of an IPv6 address. Whoever has one
-/// address of such a network has all of them.
-fn one_client(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        IpAddr::V6(address) => {
-            let [a, b, c, d, ..] = address.segments();
-            IpAddr::V6(Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0))
-        }
+/// The address that a client is counted under: an IPv4 address itself, or the network of an IPv6
+/// address.
+fn one_client(address: IpAddr, prefix: u8) -> IpAddr {
+    match address {
+        IpAddr::V6(address) => Ipv6Net::new_assert(address, prefix).network().into(),
         v4 @ IpAddr::V4(_) => v4,
     }
 }

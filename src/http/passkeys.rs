@@ -101,7 +101,7 @@ async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Resul
     let device_id = read_device_id(&mut fields);
     let answer = read_sign_in(&mut fields)?;
     fields.finish()?;
-    let device = device(&request, device_id);
+    let device = device(&app, &request, device_id);
     let opened = passkeys::sign_in(&app.node, &ticket(&request), answer, device).await?;
     Ok(without_ticket(signed_in(&app, &request, &opened).await?))
 }

@@ -1,12 +1,12 @@
 //! `/auth/verify` and `/auth/sessions`: signing in with a code, the present session, signing out.
 
-use actix_web::cookie::{Cookie, time::Duration as CookieAge};
+use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieAge};
 use actix_web::http::header::{self, ContentEncoding};
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
-use vellum_actors::sign_in::{self, Device, Opened, Profile};
+use vellum_actors::sign_in::{self, Device, KNOWN_MILLIS, Opened, Profile};
 use vellum_actors::user::{self, EndAllSessions, EndOtherSessions, EndSession};
 use vellum_store::SessionId;
 use vellum_store::sessions::{self, Session};
@@ -23,6 +23,8 @@ use super::users_me::known_version;
 use super::users_me_devices::{DEVICE_ID_RULE, is_device_id};
 use super::{App, shown};
 
+/// The cookie that a browser is known by when it signs in again.
+const DEVICE_COOKIE: &str = "auth_device";
 /// The longest e-mail address.
 const LONGEST_EMAIL: usize = 254;
 
@@ -57,7 +59,7 @@ async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Resul
     let code = SecretString::from(fields.text("token"));
     let device_id = read_device_id(&mut fields);
     fields.finish()?;
-    let device = device(&request, device_id);
+    let device = device(&app, &request, device_id);
     let opened = sign_in::sign_in_with_code(&app.node, &email, &code, device).await?;
     signed_in(&app, &request, &opened).await
 }
@@ -74,6 +76,9 @@ pub(super) async fn signed_in(
     answer.insert_header(ContentEncoding::Identity);
     if takes_cookie(request, app) {
         answer.cookie(session_cookie(app, &opened.token, &opened.session));
+        if let Some(cookie) = &opened.device_cookie {
+            answer.cookie(device_cookie(app, cookie));
+        }
     }
     Ok(answer.json(json!({
         "token": opened.token.expose_secret(),
@@ -179,9 +184,29 @@ pub(super) fn read_device_id(fields: &mut Fields) -> Option<String> {
 }
 
 /// Where a request comes from, for the list of sessions.
-pub(super) fn device(request: &HttpRequest, device_id: Option<String>) -> Device {
+pub(super) fn device(app: &App, request: &HttpRequest, device_id: Option<String>) -> Device {
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    Device { user_agent: user_agent.map(str::to_owned), ip: ClientAddress::of(request).shown(), device_id }
+    Device {
+        user_agent: user_agent.map(str::to_owned),
+        ip: ClientAddress::of(request).shown(),
+        device_id,
+        cookie: takes_cookie(request, app).then(|| {
+            let presented = request.cookie(DEVICE_COOKIE);
+            sign_in::device_cookie(presented.as_ref().map(Cookie::value))
+        }),
+    }
+}
+
+/// Outlives sessions: by it a browser is known to the accounts that it has signed in to. It signs
+/// nobody in.
+fn device_cookie(app: &App, value: &SecretString) -> Cookie<'static> {
+    Cookie::build(DEVICE_COOKIE, value.expose_secret().to_owned())
+        .http_only(true)
+        .same_site(SameSite::Lax)
+        .secure(app.origin.is_https())
+        .path("/auth/")
+        .max_age(CookieAge::milliseconds(KNOWN_MILLIS))
+        .finish()
 }
 
 /// What existing clients open their features by; nothing is billed here (wire protocol, section 7).

@@ -78,6 +78,43 @@ async fn an_unknown_address_costs_the_node_the_same_writes_as_a_known_one() {
 }
 
 #[tokio::test]
+async fn used_up_emails_and_tries_cost_the_same_for_known_and_unknown_addresses() {
+    for registration in ["invite", "open"] {
+        let settings =
+            [("VELLUM_AUTH__REGISTRATION", registration), ("VELLUM_AUTH__WRONG_CODES_PER_DAY", "2")];
+        let node = TestNode::start_with(&settings).await;
+        node.user("ann").await;
+        let database = Database::of(&node).await;
+        // The answers to four requests for a code and four wrong ones, and the rows that each of
+        // them changed.
+        let work = async |email: &str| {
+            let mut steps = Vec::new();
+            for path in ["/auth/verify", "/auth/sessions"] {
+                for _ in 0..4 {
+                    let before = database.snapshot().await;
+                    let body = json!({ "method": "otp", "email": email, "token": "no code" });
+                    let (status, _, mut answer) = post(&node, path, &body).await;
+                    if let Some(problem) = answer.as_object_mut() {
+                        problem.remove("instance");
+                    }
+                    // The node's run gives itself a new name now and then.
+                    let changes = before.difference(&database.snapshot().await);
+                    let changes = changes.iter().filter_map(|line| line.split(':').next());
+                    let tables: Vec<String> =
+                        changes.filter(|table| !table.ends_with(" epochs")).map(str::to_owned).collect();
+                    steps.push((status, answer, tables));
+                }
+            }
+            steps
+        };
+        let (known, unknown) = (work(KNOWN).await, work(UNKNOWN).await);
+        assert_eq!(known, unknown, "registration: {registration}");
+        let changed: Vec<bool> = known.iter().map(|(_, _, tables)| !tables.is_empty()).collect();
+        assert_eq!(changed, [true, true, false, false, true, true, false, false], "{known:?}");
+    }
+}
+
+#[tokio::test]
 async fn options_to_sign_in_with_a_passkey_name_nobodys_passkeys() {
     const APP: &str = "https://app.example";
     let node = TestNode::start_with(&[("VELLUM_HTTP__CLIENT_ORIGINS", APP)]).await;

@@ -24,6 +24,7 @@ mod new_keys_of_friends;
 mod path_tricks;
 mod replays;
 mod session_fixation;
+mod sign_in_flood;
 mod slow_loris;
 mod speaking_for_others;
 mod ssrf;

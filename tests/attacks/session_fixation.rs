@@ -11,6 +11,8 @@ use serde_json::{Value, json};
 use crate::support::{TestNode, plain_http};
 
 const APP: &str = "https://app.example";
+/// The tests sign in to one account more than twice.
+const EMAILS: (&str, &str) = ("VELLUM_AUTH__EMAILS_AT_ONCE", "10");
 
 async fn sign_in(node: &TestNode, name: &str, headers: &[(&str, &str)]) -> Response {
     let email = format!("{name}@people.example");
@@ -39,7 +41,7 @@ async fn whose(node: &TestNode, token: &str) -> Value {
 
 #[tokio::test]
 async fn a_planted_cookie_never_becomes_the_session_of_whoever_signs_in_over_it() {
-    let node = TestNode::start().await;
+    let node = TestNode::start_with(&[EMAILS]).await;
     let (ann, mallory) = (node.user("ann").await, node.user("mallory").await);
     drop(ann);
     let mallorys = mallory.client.token().unwrap().expose().to_owned();
@@ -59,7 +61,7 @@ async fn a_planted_cookie_never_becomes_the_session_of_whoever_signs_in_over_it(
 
 #[tokio::test]
 async fn every_signing_in_makes_another_token_and_none_is_taken_from_the_request() {
-    let node = TestNode::start().await;
+    let node = TestNode::start_with(&[EMAILS]).await;
     node.user("ann").await;
     let mut seen = Vec::new();
     for _ in 0..3 {
@@ -72,7 +74,7 @@ async fn every_signing_in_makes_another_token_and_none_is_taken_from_the_request
 
 #[tokio::test]
 async fn a_page_of_another_site_cannot_sign_its_visitor_in_to_the_attackers_account() {
-    let node = TestNode::start_with(&[("VELLUM_HTTP__CLIENT_ORIGINS", APP)]).await;
+    let node = TestNode::start_with(&[EMAILS, ("VELLUM_HTTP__CLIENT_ORIGINS", APP)]).await;
     node.user("mallory").await;
     for origin in ["https://evil.example", "null", "https://app.example.evil.example"] {
         let answer = sign_in(&node, "mallory", &[(ORIGIN.as_str(), origin)]).await;

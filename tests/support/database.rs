@@ -139,6 +139,14 @@ impl Database {
             .execute(pool).await.map(drop).unwrap());
     }
 
+    /// How many wrong sign-in codes were counted for an account, whatever the source.
+    pub async fn count_wrong_codes(&self, account: &str) -> i64 {
+        let sum = "select cast(coalesce(sum(tries), 0) as bigint) from wrong_codes where account = $1";
+        let (count,): (i64,) =
+            on!(self, pool => sqlx::query_as(sum).bind(account).fetch_one(pool).await.unwrap());
+        count
+    }
+
     /// Has every lease be over.
     pub async fn age_leases(&self) {
         on!(self, pool => sqlx::query("update outbox set lease_until = 0 where state = 'delivering'")

@@ -2,9 +2,12 @@
 
 use secrecy::SecretString;
 use vellum_actors::sign_in::{self, Device};
-use vellum_actors::{Clock, Error};
+use vellum_actors::{Clock, Error, housekeeping};
+use vellum_store::{code_emails, sign_in_codes, wrong_codes};
 
 use crate::support::{Site, T0, Wire};
+
+const HOUR: i64 = 3_600_000;
 
 async fn site() -> (Site, Clock) {
     let clock = Clock::steered(T0);
@@ -36,16 +39,67 @@ async fn the_code_in_the_letter_signs_in_once() {
 }
 
 #[actix::test]
-async fn five_wrong_codes_use_up_the_right_one() {
-    let (site, _) = site().await;
+async fn two_hundred_wrong_codes_use_up_a_day() {
+    let (site, clock) = site().await;
     site.account("alice").await;
     let code = code_by_letter(&site, "alice@mail.example").await;
-    for _ in 0..5 {
+    for _ in 0..200 {
         assert!(matches!(enter(&site, "alice@mail.example", &wrong(&code)).await, Err(Error::WrongCode)));
     }
     assert!(matches!(enter(&site, "alice@mail.example", &code).await, Err(Error::WrongCode)));
+    // Counts are kept by the hour.
+    clock.advance(24 * HOUR - 1);
     let code = code_by_letter(&site, "alice@mail.example").await;
-    enter(&site, "alice@mail.example", &code).await.expect("a new letter helps");
+    assert!(matches!(enter(&site, "alice@mail.example", &code).await, Err(Error::WrongCode)), "within 24 h");
+    clock.advance(HOUR + 1);
+    let code = code_by_letter(&site, "alice@mail.example").await;
+    enter(&site, "alice@mail.example", &code).await.expect("25 h later all tries are there again");
+}
+
+#[actix::test]
+async fn two_emails_at_once_then_one_each_quarter_of_an_hour() {
+    let (site, clock) = site().await;
+    site.account("alice").await;
+    let sent = async || {
+        sign_in::request_code(&site.node, "alice@mail.example").await.unwrap();
+        site.letters.lock().unwrap().len()
+    };
+    assert_eq!([sent().await, sent().await, sent().await], [1, 2, 2]);
+    let newest = site.letters.lock().unwrap().last().unwrap().1.clone();
+    clock.advance(sign_in::CODE_MILLIS - 1);
+    assert_eq!(sent().await, 2);
+    enter(&site, "alice@mail.example", &newest).await.expect("requests that send nothing void nothing");
+    clock.advance(1);
+    assert_eq!([sent().await, sent().await], [3, 3]);
+    clock.advance(2 * sign_in::CODE_MILLIS);
+    assert_eq!([sent().await, sent().await, sent().await], [4, 5, 5]);
+}
+
+#[actix::test]
+async fn what_strangers_leave_behind_is_bounded_and_goes_with_time() {
+    let (site, clock) = site().await;
+    site.account("alice").await;
+    for n in 0..50 {
+        let email = format!("nobody{n}@mail.example");
+        sign_in::request_code(&site.node, &email).await.unwrap();
+        assert!(matches!(enter(&site, &email, "12345678").await, Err(Error::WrongCode)));
+    }
+    let rows = async || {
+        let mut conn = site.node.store.read().await.unwrap();
+        let mut left = 0;
+        for n in 0..50 {
+            let email = format!("nobody{n}@mail.example");
+            left += sign_in_codes::live(&mut conn, &email, T0).await.unwrap().len();
+            // Their counts are under names that they share, of which there is a fixed number.
+            assert!(code_emails::full_at(&mut conn, &email).await.unwrap().is_none());
+            assert!(wrong_codes::spent(&mut conn, &email, T0).await.unwrap().is_empty());
+        }
+        left
+    };
+    assert_eq!(rows().await, 50);
+    clock.advance(sign_in::CODE_MILLIS);
+    housekeeping::sweep(&site.node).await.unwrap();
+    assert_eq!(rows().await, 0);
 }
 
 #[actix::test]

@@ -32,7 +32,7 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Table {
 }
 
 /// Every table, after those that it refers to.
-const TABLES: [Table; 27] = [
+const TABLES: [Table; 31] = [
     table("users", &["id"]),
     table("published_aliases", &["alias_folded"]),
     table("preferences", &["user_id"]),
@@ -42,6 +42,10 @@ const TABLES: [Table; 27] = [
     table("user_roles", &["user_id", "role_id"]),
     table("sessions", &["id"]),
     table("one_time_codes", &["email_folded"]),
+    table("sign_in_codes", &["id"]),
+    table("wrong_codes", &["account", "source", "hour"]),
+    table("code_emails", &["account"]),
+    table("known_sources", &["user_id", "source"]),
     table("passkeys", &["credential_id"]),
     table("passkey_ceremonies", &["challenge_hash"]),
     table("device_transfers", &["id"]),

@@ -1,12 +1,13 @@
-//! `signin`: a code is changed into a session. The codes are written into the database beforehand, as if letters with
-//! them had been sent; each works once, so the run ends when they are used up.
+//! `signin`: a code is changed into a session. The codes are written into the database beforehand,
+//! as if emails with them had been sent; each works once, so the run ends when they are used up.
 
 use futures_util::FutureExt;
 use secrecy::{SecretBox, SecretString};
 use std::sync::Arc;
 use vellum_actors::Clock;
-use vellum_actors::sign_in::{CODE_MILLIS, SignInSettings, code_hash};
-use vellum_store::{StoreError, one_time_codes};
+use vellum_actors::sign_in::{CODE_MILLIS, CodeBounds, SignInSettings, code_hash};
+use vellum_store::StoreError;
+use vellum_store::sign_in_codes::{self, CodeHashes};
 
 use super::{Bench, Figures, Ground, Scenario, Script, driven, share_of};
 use crate::bench::connection::{Answer, write_request};
@@ -36,19 +37,23 @@ impl Script for SigningIn {
 /// Writes a code for every account, and makes a script a connection.
 pub(super) async fn prepare(ground: &Ground, connections: usize) -> anyhow::Result<Vec<Box<dyn Script>>> {
     let key: SecretBox<[u8; 32]> = code_key(&ground.identity()?);
-    let settings = SignInSettings { open_registration: false, code_key: Arc::new(key) };
+    let settings =
+        SignInSettings { open_registration: false, code_key: Arc::new(key), bounds: CodeBounds::default() };
     let code = SecretString::from(CODE);
     let hashes: Vec<_> = ground
         .accounts
         .iter()
-        .map(|account| (account.email.clone(), code_hash(&settings, &account.email, &code)))
+        .map(|account| {
+            let digits = code_hash(&settings, &account.email, &code);
+            (account.email.clone(), CodeHashes { digits, letters: [0; 32] })
+        })
         .collect();
     let (store, now) = (ground.store().await?, Clock::system().now());
     let written: Result<(), StoreError> = store
         .write(move |tx| {
             async move {
                 for (email, hash) in &hashes {
-                    one_time_codes::replace(tx, email, hash, 1, now, now.plus_millis(CODE_MILLIS)).await?;
+                    sign_in_codes::insert(tx, email, hash, 1, now, now.plus_millis(CODE_MILLIS)).await?;
                 }
                 Ok(())
             }

@@ -58,11 +58,11 @@ pub fn send_code() -> Operation {
     Operation::new(
         TAG,
         "sendCode",
-        "Send a one-time code by mail",
-        "Sends a code of 8 digits that works once, for 15 minutes, with 5 tries; a new one replaces the old. The answer is the same whether the address has an account or not.",
+        "Send a one-time code by email",
+        "Sends a code that works once, for 15 minutes, as 8 digits and as 20 letters. Up to three codes of an address work at the same time; a further one replaces the oldest. An address gets two emails at once and then one each 15 minutes; further requests answer the same and send nothing. The answer is the same whether the address has an account or not.",
     )
     .body(object(vec![("email", email())]))
-    .empty_answer(201, "If the address may sign in, a letter is on its way.")
+    .empty_answer(201, "If the address may sign in and its emails are not used up, an email is on its way.")
     .limited()
 }
 
@@ -71,16 +71,16 @@ pub fn sign_in() -> Operation {
         TAG,
         "signIn",
         "Change a code into a session",
-        "Opens a session. Without a bearer token in the request the answer also sets the cookie `auth_session`.",
+        "Opens a session. Without a bearer token in the request the answer also sets the cookies `auth_session` and `auth_device`. After 200 wrong codes in 24 hours, 8 digits count only from a network or browser that has signed in to the account before, and anything else is `wrong_code`; the 20 letters always count. White space, hyphens and the case of letters do not matter.",
     )
     .body(object(vec![
         ("method", text("otp").described("not looked at: the token is always the code").at_times()),
         ("email", email()),
-        ("token", text("12345678").up_to(4096).described("the code from the letter")),
+        ("token", text("12345678").up_to(4096).described("the code from the email: its 8 digits or its 20 letters")),
         ("deviceId", device_id().optional().described("the device that signs in, if it has a name")),
     ]))
     .answer(201, "You are signed in.", signed_in())
-    .answer_header("Set-Cookie", "`auth_session`, for browsers")
+    .answer_header("Set-Cookie", "`auth_session` and `auth_device`, for browsers")
     .refused(401, &["wrong_code"])
     .limited()
 }

@@ -21,7 +21,7 @@ pub async fn sign_in(
     Ok(client.sign_in_with_code(email, &code).await?.id)
 }
 
-/// Waits for the letter; an older one to the same address is no good any more, and goes with it.
+/// Waits for the email; older ones to the same address go with it.
 async fn code_for(
     world: &World,
     node: usize,

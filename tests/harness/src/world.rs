@@ -245,6 +245,7 @@ impl Node {
             .with("VELLUM_HTTP__DRAIN_MS", "0")
             .with("VELLUM_LIMITS__ENABLED", "false")
             .with("VELLUM_AUTH__REGISTRATION", "open")
+            .with("VELLUM_AUTH__EMAILS_AT_ONCE", "10000")
             .with("VELLUM_FEDERATION__FLUSH_WAIT_MS", "100")
             .with("VELLUM_FEDERATION__RETRY_FIRST_MS", "20")
             .with("VELLUM_FEDERATION__RETRY_LONGEST_MS", "150")

@@ -16,7 +16,7 @@ use vellum_actors::directory::Directory;
 use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::Peers;
 use vellum_actors::peer::policy::Mode;
-use vellum_actors::sign_in::{CodeLetter, LetterPlace, Mailer, SignInSettings};
+use vellum_actors::sign_in::{CodeBounds, CodeLetter, LetterPlace, Mailer, SignInSettings};
 use vellum_actors::wrapping::{Ring, WrappingKey, WrappingKeys};
 use vellum_actors::{Clock, Node, NodeParts, NodeSettings};
 use vellum_protocol::{Domain, SigningSecret, UnixMillis};
@@ -127,6 +127,7 @@ impl Site {
                 sign_in: SignInSettings {
                     open_registration: false,
                     code_key: Arc::new(SecretBox::new(Box::new(rand::random()))),
+                    bounds: CodeBounds::default(),
                 },
                 invitations: InvitationLimits::default(),
             },

@@ -3,71 +3,145 @@
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use vellum_protocol::UnixMillis;
-use vellum_store::one_time_codes::{self, CodeHash};
 use vellum_store::sessions::{self, Session};
+use vellum_store::sign_in_codes::{self, CodeHashes};
 use vellum_store::transport_nonces::{self, TransportNonce};
-use vellum_store::{SessionId, UserId};
+use vellum_store::{SessionId, UserId, code_emails, known_sources, wrong_codes};
 
 use crate::support::{Db, T0, t};
 
 const CODE_LIFE: i64 = 900_000;
 
-async fn replace(db: &Db, email: &'static str, code: CodeHash, now: UnixMillis) {
+async fn add(db: &Db, email: &'static str, code: u8, now: UnixMillis) {
+    let hashes = CodeHashes { digits: [code; 32], letters: [code + 100; 32] };
     let until = now.plus_millis(CODE_LIFE);
-    db.write(move |tx| async move { one_time_codes::replace(tx, email, &code, 5, now, until).await }.boxed())
+    db.write(move |tx| async move { sign_in_codes::insert(tx, email, &hashes, 3, now, until).await }.boxed())
         .await;
 }
 
-async fn spend(db: &Db, email: &'static str, now: UnixMillis) -> Option<CodeHash> {
-    db.write(move |tx| async move { one_time_codes::spend_try(tx, email, now).await }.boxed()).await
+async fn live(db: &Db, email: &str, now: UnixMillis) -> Vec<u8> {
+    let codes = sign_in_codes::live(&mut db.store.read().await.unwrap(), email, now).await.unwrap();
+    codes.iter().for_each(|code| assert_eq!(code.hashes.letters[0], code.hashes.digits[0] + 100));
+    codes.iter().map(|code| code.hashes.digits[0]).collect()
 }
 
 #[tokio::test]
-async fn a_code_can_be_tried_five_times_however_fast() {
+async fn of_an_addresss_codes_the_newest_three_are_live_until_their_time_is_over() {
     let db = Db::new().await;
-    replace(&db, "a@example.org", [1; 32], T0).await;
-    let tries = join_all((0..20).map(|_| spend(&db, "a@example.org", t(1)))).await;
-    assert_eq!(tries.iter().filter(|hash| **hash == Some([1; 32])).count(), 5);
-    assert_eq!(tries.iter().filter(|hash| hash.is_none()).count(), 15);
-}
-
-#[tokio::test]
-async fn a_code_works_until_its_time_is_over_and_not_then() {
-    let db = Db::new().await;
-    replace(&db, "a@example.org", [1; 32], T0).await;
-    assert_eq!(spend(&db, "a@example.org", t(CODE_LIFE)).await, None);
-    assert_eq!(spend(&db, "a@example.org", t(CODE_LIFE - 1)).await, Some([1; 32]));
-}
-
-#[tokio::test]
-async fn a_new_code_takes_the_place_of_the_old_one_with_tries_of_its_own() {
-    let db = Db::new().await;
-    replace(&db, "a@example.org", [1; 32], T0).await;
-    replace(&db, "b@example.org", [9; 32], T0).await;
-    for _ in 0..5 {
-        spend(&db, "a@example.org", t(1)).await;
+    add(&db, "b@example.org", 9, T0).await;
+    for code in 1..=5 {
+        // Some of one millisecond.
+        add(&db, "a@example.org", code, t(i64::from(code / 2))).await;
     }
-    replace(&db, "a@example.org", [2; 32], t(2)).await;
-    for _ in 0..5 {
-        assert_eq!(spend(&db, "a@example.org", t(3)).await, Some([2; 32]));
-    }
-    assert_eq!(spend(&db, "a@example.org", t(3)).await, None);
-    assert_eq!(spend(&db, "b@example.org", t(3)).await, Some([9; 32]), "another address's code stays");
+    assert_eq!(live(&db, "a@example.org", t(3)).await, [5, 4, 3]);
+    assert_eq!(live(&db, "a@example.org", t(CODE_LIFE + 1)).await, [5, 4]);
+    assert_eq!(live(&db, "b@example.org", t(3)).await, [9], "another address's code stays");
+    assert_eq!(purge_codes(&db, t(CODE_LIFE + 1)).await, 2);
+    assert_eq!(purge_codes(&db, t(CODE_LIFE + 2)).await, 2);
 }
 
-#[tokio::test]
-async fn a_used_code_is_gone_and_an_old_one_is_forgotten() {
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_many_that_take_a_code_at_once_one_gets_it() {
     let db = Db::new().await;
-    replace(&db, "a@example.org", [1; 32], T0).await;
-    replace(&db, "b@example.org", [2; 32], t(10)).await;
-    db.write(|tx| async move { one_time_codes::delete(tx, "a@example.org").await }.boxed()).await;
-    assert_eq!(spend(&db, "a@example.org", t(11)).await, None);
-    assert_eq!(purge_codes(&db, t(CODE_LIFE)).await, 0, "a is gone already");
-    assert_eq!(purge_codes(&db, t(CODE_LIFE + 10)).await, 1);
+    add(&db, "a@example.org", 1, T0).await;
+    add(&db, "a@example.org", 2, T0).await;
+    let codes = sign_in_codes::live(&mut db.store.read().await.unwrap(), "a@example.org", T0).await.unwrap();
+    let takes = (0..16).map(|_| {
+        let id = codes[0].id.clone();
+        db.write(move |tx| async move { sign_in_codes::take(tx, &id).await }.boxed())
+    });
+    assert_eq!(join_all(takes).await.into_iter().filter(|taken| *taken).count(), 1);
+    assert_eq!(live(&db, "a@example.org", T0).await, [1]);
 }
 
 async fn purge_codes(db: &Db, now: UnixMillis) -> u64 {
-    db.write(move |tx| async move { one_time_codes::purge(tx, now).await }.boxed()).await
+    db.write(move |tx| async move { sign_in_codes::purge(tx, now).await }.boxed()).await
+}
+
+/// Counts a wrong code where fewer than `most` are counted, as somebody who signs in does. Returns
+/// whether it was.
+async fn count(db: &Db, source: &'static str, most: u32, now: UnixMillis) -> bool {
+    db.write(move |tx| {
+        async move {
+            let spent = wrong_codes::spent(tx, "a@example.org", now).await?;
+            let tries = spent.iter().find(|spent| spent.source == source).map_or(0, |spent| spent.tries);
+            if tries < most {
+                wrong_codes::count(tx, "a@example.org", source, now).await?;
+            }
+            Ok(tries < most)
+        }
+        .boxed()
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn wrong_codes_at_once_are_counted_one_by_one() {
+    let db = Db::new().await;
+    let counted = join_all((0..20).map(|_| count(&db, "", 5, T0))).await;
+    assert_eq!(counted.into_iter().filter(|counted| *counted).count(), 5);
+}
+
+#[tokio::test]
+async fn wrong_codes_are_summed_up_by_source_for_a_day_at_least() {
+    let db = Db::new().await;
+    const HOUR: i64 = 3_600_000;
+    for (source, at) in [("", 0), ("", HOUR), ("home", HOUR), ("", 20 * HOUR)] {
+        count(&db, source, 100, t(at)).await;
+    }
+    let spent = async |at| {
+        let mut conn = db.store.read().await.unwrap();
+        let spent = wrong_codes::spent(&mut conn, "a@example.org", t(at)).await.unwrap();
+        spent.into_iter().map(|spent| (spent.source, spent.tries)).collect::<Vec<_>>()
+    };
+    let of = |counts: &[(&str, u32)]| -> Vec<(String, u32)> {
+        counts.iter().map(|(source, tries)| ((*source).to_owned(), *tries)).collect()
+    };
+    assert_eq!(spent(24 * HOUR - 1).await, of(&[("", 3), ("home", 1)]));
+    assert_eq!(spent(26 * HOUR).await, of(&[("", 1)]), "an hour over a day later two are forgotten");
+    let purged = db.write(move |tx| async move { wrong_codes::purge(tx, t(26 * HOUR)).await }.boxed()).await;
+    assert_eq!(purged, 3);
+}
+
+#[tokio::test]
+async fn an_allowance_of_emails_is_kept_until_it_is_full() {
+    let db = Db::new().await;
+    for at in [5, 9] {
+        db.write(move |tx| async move { code_emails::set_full_at(tx, "a", t(at)).await }.boxed()).await;
+    }
+    let full_at =
+        async |account| code_emails::full_at(&mut db.store.read().await.unwrap(), account).await.unwrap();
+    assert_eq!((full_at("a").await, full_at("b").await), (Some(t(9)), None));
+    assert_eq!(db.write(|tx| async move { code_emails::purge(tx, t(8)).await }.boxed()).await, 0);
+    assert_eq!(db.write(|tx| async move { code_emails::purge(tx, t(9)).await }.boxed()).await, 1);
+}
+
+#[tokio::test]
+async fn an_account_knows_its_fifty_newest_sources_for_a_while() {
+    let db = Db::new().await;
+    let (alice, bob) = (db.user("alice@example.org").await, db.user("bob@example.org").await);
+    let see = async |user: &UserId, source: String, at| {
+        let user = user.clone();
+        db.write(move |tx| async move { known_sources::see(tx, &user, &source, t(at)).await }.boxed()).await;
+    };
+    for n in 0..50 {
+        see(&alice, format!("s{n}"), n).await;
+    }
+    see(&bob, "s1".to_owned(), 0).await;
+    see(&alice, "s0".to_owned(), 60).await;
+    see(&alice, "s50".to_owned(), 61).await;
+    let among = async |email, sources| {
+        let mut known =
+            known_sources::among(&mut db.store.read().await.unwrap(), email, sources).await.unwrap();
+        known.sort_unstable();
+        known
+    };
+    assert_eq!(among("alice@example.org", ["s0", "s1"]).await, ["s0"], "the one not seen for longest went");
+    assert_eq!(among("alice@example.org", ["s2", "s50"]).await, ["s2", "s50"]);
+    assert_eq!(among("bob@example.org", ["s1", "s2"]).await, ["s1"]);
+    assert!(among("nobody@example.org", ["s1", "s2"]).await.is_empty());
+    let purged = db.write(|tx| async move { known_sources::purge(tx, t(60)).await }.boxed()).await;
+    assert_eq!(purged, 49, "all of alice's but two, and bob's");
 }
 
 async fn remember(db: &Db, sender: &'static str, nonce: &'static str, now: i64) -> bool {

@@ -1,0 +1,100 @@
+//! Sign-in codes that were sent by email. Only keyed hashes are kept.
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use vellum_protocol::UnixMillis;
+
+use crate::row::read;
+use crate::statement::Statement;
+use crate::{Conn, StoreError, Tx};
+
+/// The keyed hash of a code.
+pub type CodeHash = [u8; 32];
+
+/// The two forms of one code. Using either uses up both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CodeHashes {
+    /// The hash of the eight digits.
+    pub digits: CodeHash,
+    /// The hash of the twenty letters.
+    pub letters: CodeHash,
+}
+
+/// A code that has not been used and has not expired.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LiveCode {
+    /// The row's id.
+    pub id: String,
+    /// Its two forms.
+    pub hashes: CodeHashes,
+}
+
+#[derive(FromRow)]
+struct CodeRow {
+    id: String,
+    digits_hash: Vec<u8>,
+    letters_hash: Vec<u8>,
+}
+
+impl TryFrom<CodeRow> for LiveCode {
+    type Error = StoreError;
+
+    fn try_from(row: CodeRow) -> Result<Self, StoreError> {
+        let hash = |column, bytes: Vec<u8>| {
+            read(column, bytes, |bytes| CodeHash::try_from(bytes).map_err(|_| "not 32 bytes"))
+        };
+        Ok(Self {
+            id: row.id,
+            hashes: CodeHashes {
+                digits: hash("sign_in_codes.digits_hash", row.digits_hash)?,
+                letters: hash("sign_in_codes.letters_hash", row.letters_hash)?,
+            },
+        })
+    }
+}
+
+/// Stores a code for an address until `until`, and removes the oldest codes of that address beyond
+/// `most`.
+pub async fn insert(
+    tx: &mut Tx,
+    email_folded: &str,
+    code: &CodeHashes,
+    most: u32,
+    now: UnixMillis,
+    until: UnixMillis,
+) -> Result<(), StoreError> {
+    let insert = Statement::new(
+        "insert into sign_in_codes (id, email_folded, digits_hash, letters_hash, created_at, expires_at)
+         values ($1, $2, $3, $4, $5, $6)",
+    );
+    let insert = insert.bind(Uuid::now_v7().to_string()).bind(email_folded);
+    tx.change(insert.bind(&code.digits).bind(&code.letters).bind(now).bind(until)).await?;
+    let trim = Statement::new(
+        "delete from sign_in_codes where email_folded = $1 and id not in
+             (select id from sign_in_codes where email_folded = $1 order by created_at desc, id desc limit $2)",
+    );
+    tx.change(trim.bind(email_folded).bind(i64::from(most))).await?;
+    Ok(())
+}
+
+/// The codes of an address that can be used at `now`, newest first.
+pub async fn live(conn: &mut Conn, email_folded: &str, now: UnixMillis) -> Result<Vec<LiveCode>, StoreError> {
+    let select = Statement::new(
+        "select id, digits_hash, letters_hash from sign_in_codes where email_folded = $1 and expires_at > $2
+         order by created_at desc, id desc",
+    );
+    let rows: Vec<CodeRow> = conn.all(select.bind(email_folded).bind(now)).await?;
+    rows.into_iter().map(LiveCode::try_from).collect()
+}
+
+/// Uses up a code. Returns false if it is gone: of any number of callers one gets true.
+pub async fn take(tx: &mut Tx, id: &str) -> Result<bool, StoreError> {
+    Ok(tx.change(Statement::new("delete from sign_in_codes where id = $1").bind(id)).await? == 1)
+}
+
+/// Removes expired codes, also those of the version before. Returns how many.
+pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
+    let ours = Statement::new("delete from sign_in_codes where expires_at <= $1").bind(now);
+    let theirs = Statement::new("delete from one_time_codes where expires_at <= $1").bind(now);
+    Ok(tx.change(ours).await? + tx.change(theirs).await?)
+}
