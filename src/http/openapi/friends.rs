@@ -81,6 +81,7 @@ pub fn invite() -> Operation {
     .refused(400, &["invalid_handle", "self", "already_friends", "already_invited", "user_not_found"])
     .refused(400, &REFUSALS)
     .refused(403, &["peer_not_admitted"])
+    .limited()
     .refused(502, &["peer_unreachable"])
 }
 
@@ -155,6 +156,7 @@ pub fn resolve() -> Operation {
         .refused(400, &["invalid_handle"])
         .refused(404, &["not_found"])
         .refused(403, &["peer_not_admitted"])
+        .limited()
         .refused(502, &["peer_unreachable"])
 }
 
@@ -162,7 +164,10 @@ pub fn sync_keys() -> Operation {
     let result = object(vec![
         ("handle", handle("bob@peer.example")),
         ("updated", truth(false)),
-        ("error", text("not reachable").at_times()),
+        (
+            "error",
+            text("later").at_times().described("why not; `later`: their node is asked in the background"),
+        ),
     ]);
     Operation::new(
         TAG,
@@ -172,4 +177,5 @@ pub fn sync_keys() -> Operation {
     )
     .permitted(WRITE)
     .answer(200, "What was found.", object(vec![("results", list(result))]))
+    .limited()
 }
