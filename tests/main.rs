@@ -18,6 +18,7 @@ mod friends;
 mod hygiene;
 mod identity;
 mod inbox;
+mod lookups;
 mod metrics;
 mod moving_house;
 mod operations;
