@@ -141,7 +141,7 @@ impl Peers {
             let mut table = self.lock();
             let started = !table.entries.contains_key(&domain.folded());
             let actor = self.find_or_start(&mut table, node.clock.now(), domain);
-            (actor, started.then_some(Started { peers: self, domain }))
+            (actor, started.then(|| Started { peers: self, domain }))
         };
         let ask = ResolveUser { node: Arc::clone(node), alias: handle.alias().clone(), why, place };
         let found = actor.send(ask).await.unwrap_or(Err(PeerError::Stopping));
