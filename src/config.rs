@@ -156,6 +156,14 @@ pub struct Limits {
     pub commits_per_minute: u32,
     /// Flushing revocations, by user.
     pub flushes_per_minute: u32,
+    /// Looking somebody up, by user.
+    pub resolves_per_minute: u32,
+    /// Inviting somebody, by user.
+    pub invites_per_minute: u32,
+    /// Comparing friends' keys, by user.
+    pub key_syncs_per_minute: u32,
+    /// Look-ups of people at one other node, because users have started them.
+    pub lookups_per_peer_per_minute: u32,
 }
 
 /// Settings `mail.*`.

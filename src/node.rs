@@ -89,6 +89,8 @@ impl Built {
         let arbiters: Vec<Arbiter> = (0..ARBITERS).map(|_| Arbiter::new()).collect();
         let handles: Vec<_> = arbiters.iter().map(Arbiter::handle).collect();
         let in_flight = settings.federation.in_flight_per_peer;
+        let limits = &settings.limits;
+        let lookups = limits.enabled.then_some(limits.lookups_per_peer_per_minute);
         let code_key = Arc::new(code_key(&identity));
         let post = Post::new(&settings.mail, folder.outbox(), origin.domain().as_str())?;
         let (letters, postman) = queue::open(post);
@@ -111,7 +113,7 @@ impl Built {
                 invitations: settings.invitations,
             },
             directory: Directory::new(handles.clone()),
-            peers: Peers::new(handles.clone(), in_flight),
+            peers: Peers::new(handles.clone(), in_flight).with_lookups_per_minute(lookups),
             transport: Box::new(HttpTransport::new(settings.federation.allow_private_peers)?),
             mailer: Box::new(letters),
             wrapping,

@@ -19,6 +19,7 @@ mod hygiene;
 mod identity;
 mod inbox;
 mod lists;
+mod lookups;
 mod metrics;
 mod moving_house;
 mod operations;

@@ -82,9 +82,29 @@ pub enum Error {
     /// Nobody has this handle.
     #[error("Could not find user")]
     UserNotFound,
-    /// The user's node could not be asked.
+    /// The user's node could not be asked. The text says no more than a user may know of other
+    /// networks.
     #[error("the node of this user could not be reached: {0}")]
     PeerUnreachable(String),
+    /// The user's node is asked no more for a while: it says so, or users have had it asked often
+    /// enough.
+    #[error("the node of this user was asked too often; try again later")]
+    LookupLimited {
+        /// When it may be asked again.
+        retry_after: Duration,
+    },
+    /// This node has as many look-ups at other nodes in flight as it makes at once.
+    #[error("too many look-ups at other nodes are in flight; try again later")]
+    TooManyLookups {
+        /// When to try again.
+        retry_after: Duration,
+    },
+    /// The node of a message's sender could not say now who that is.
+    #[error("the sender's node gave no answer in time; send the message again later")]
+    SenderUnavailable {
+        /// When to try again.
+        retry_after: Duration,
+    },
     /// An operator has decided that nothing is exchanged with the node of this user.
     #[error("this node does not federate with {0}")]
     PeerNotAdmitted(Domain),

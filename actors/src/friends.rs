@@ -5,6 +5,7 @@
 //! user does.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use vellum_protocol::{Handle, UnixMillis};
 use vellum_store::friendships::{self, Peer};
@@ -14,7 +15,13 @@ use vellum_store::{InvitationId, Tx, UserId, outbox, shares};
 use crate::Error;
 use crate::delivery::Report;
 use crate::node::Node;
+use crate::peer::LookupFor;
 use crate::user::{Accept, Invite, RemoveFriend, Removed, SignedFields, UpdateFriend};
+
+/// How often the keys of a friend are asked for in the background before that is given up.
+const TRIES_LATER: u32 = 20;
+/// How often what waits in the background looks at the clock.
+const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 
 /// Somebody as resolved just now.
 #[derive(Debug, Clone)]
@@ -47,12 +54,17 @@ pub struct Synced {
     pub outcome: Result<bool, Error>,
 }
 
-/// Looks somebody up: on this node, or by asking theirs.
+/// Looks somebody up for this user: on this node, or by asking theirs.
 ///
 /// # Errors
-/// [`Error::UserNotFound`], [`Error::HandleSpelling`] when they spell their handle in another way,
-/// [`Error::PeerUnreachable`].
-pub async fn resolve(node: &Arc<Node>, handle: &Handle) -> Result<Resolved, Error> {
+/// [`Error::UserNotFound`], [`Error::HandleSpelling`] when they spell their handle in
+/// another way, [`Error::PeerUnreachable`]; [`Error::LookupLimited`] and [`Error::TooManyLookups`]
+/// when it has to wait.
+pub async fn resolve(node: &Arc<Node>, user: &UserId, handle: &Handle) -> Result<Resolved, Error> {
+    look_up(node, handle, LookupFor::User(user.clone())).await
+}
+
+async fn look_up(node: &Arc<Node>, handle: &Handle, why: LookupFor) -> Result<Resolved, Error> {
     let resolved = if node.is_local(handle) {
         let user = node.user_by_alias(handle.alias()).await?.ok_or(Error::UserNotFound)?;
         if user.identity.keys.is_none() {
@@ -60,7 +72,10 @@ pub async fn resolve(node: &Arc<Node>, handle: &Handle) -> Result<Resolved, Erro
         }
         Resolved { peer: node.as_peer(&user)?, local: Some(user.id.clone()) }
     } else {
-        Resolved { peer: node.peers.resolve_user(node, handle, false).await?, local: None }
+        let found = node.peers.resolve_user(node, handle, why).await;
+        // A user is not told everything.
+        let found = found.inspect_err(|error| tracing::info!(%handle, %error, "look-up for a user failed"));
+        Resolved { peer: found?, local: None }
     };
     if resolved.peer.handle != *handle {
         return Err(Error::HandleSpelling(resolved.peer.handle.to_string()));
@@ -85,7 +100,7 @@ pub async fn invite(
     if !node.is_local(handle) && signed.is_none() {
         return Err(Error::EnvelopeRequired);
     }
-    let Resolved { peer, local } = resolve(node, handle).await?;
+    let Resolved { peer, local } = resolve(node, user, handle).await?;
     let invited = node.ask(user, Invite { peer, local, signed }).await?;
     let Some(reports) = invited.reports else {
         return Ok(invited.invitation);
@@ -116,9 +131,11 @@ pub async fn accept(
     let mut peer = None;
     if !node.is_local(&invitation.from) && signed.is_some() {
         // What was known when the invitation came serves while the inviter's node cannot be asked.
-        peer = match resolve(node, &invitation.from).await {
+        peer = match look_up(node, &invitation.from, LookupFor::Accept(user.clone())).await {
             Ok(resolved) => Some(resolved.peer),
-            Err(Error::PeerUnreachable(_)) => None,
+            Err(Error::PeerUnreachable(_) | Error::LookupLimited { .. } | Error::TooManyLookups { .. }) => {
+                None
+            }
             Err(other) => return Err(other),
         };
     }
@@ -151,7 +168,9 @@ pub async fn remove(
     })
 }
 
-/// Compares every friend's keys with what their node shows today.
+/// Compares every friend's keys with what their node shows today. Where a node may not be asked
+/// now, the outcome is [`Error::LookupLimited`] or [`Error::TooManyLookups`], and it is done in the
+/// background.
 ///
 /// # Errors
 /// Only when the list of friends cannot be read; a friend's own trouble is in that friend's outcome.
@@ -160,14 +179,59 @@ pub async fn sync_keys(node: &Arc<Node>, user: &UserId) -> Result<Vec<Synced>, E
     // Each friend's node answers in its own time; together they take as long as the slowest.
     let synced = friends.into_iter().map(|friendship| async move {
         let handle = friendship.friend.handle;
-        let outcome = async {
-            let resolved = resolve(node, &handle).await?;
-            node.ask(user, UpdateFriend { peer: resolved.peer }).await
+        let outcome = compare_keys(node, user, &handle, LookupFor::User(user.clone())).await;
+        if is_for_later(&outcome) {
+            compare_keys_later(node, user, &handle);
         }
-        .await;
         Synced { handle, outcome }
     });
     Ok(futures_util::future::join_all(synced).await)
+}
+
+async fn compare_keys(
+    node: &Arc<Node>,
+    user: &UserId,
+    friend: &Handle,
+    why: LookupFor,
+) -> Result<bool, Error> {
+    let resolved = look_up(node, friend, why).await?;
+    node.ask(user, UpdateFriend { peer: resolved.peer }).await
+}
+
+fn is_for_later(outcome: &Result<bool, Error>) -> bool {
+    matches!(outcome, Err(Error::LookupLimited { .. } | Error::TooManyLookups { .. }))
+}
+
+/// Compares a friend's keys when their node may be asked again: one friend of a node after another.
+fn compare_keys_later(node: &Arc<Node>, user: &UserId, friend: &Handle) {
+    if !node.peers.later.add(user.clone(), friend.clone()) {
+        return;
+    }
+    let (node, peer) = (Arc::clone(node), friend.domain().clone());
+    actix::spawn(async move {
+        while let Some((user, friend)) = node.peers.later.next(&peer) {
+            for _ in 0..TRIES_LATER {
+                let why = LookupFor::Background(user.clone());
+                let outcome = compare_keys(&node, &user, &friend, why).await;
+                if !is_for_later(&outcome) {
+                    break;
+                }
+                rest(&node, outcome).await;
+            }
+        }
+    });
+}
+
+/// Waits until a node may be asked again, by the clock that counts how often it was.
+async fn rest(node: &Node, outcome: Result<bool, Error>) {
+    let Err(Error::LookupLimited { retry_after } | Error::TooManyLookups { retry_after }) = outcome else {
+        return;
+    };
+    let wait = i64::try_from(retry_after.as_millis()).unwrap_or(i64::MAX);
+    let until = node.clock.now().plus_millis(wait);
+    while node.clock.now() < until {
+        tokio::time::sleep(LOOK_AT_CLOCK).await;
+    }
 }
 
 /// The user's side of a new friendship: the invitations that led to it are over, and a revocation that

@@ -32,7 +32,7 @@ use vellum_store::{Tx, UserId, peers, transport_nonces};
 use crate::Error;
 use crate::measure;
 use crate::node::{Node, REVOCATION_WINDOW_MILLIS};
-use crate::peer::PeerError;
+use crate::peer::{LookupFor, PeerError, is_pinned};
 use crate::user::{Receive, Received, Way};
 
 /// How long a transport nonce is remembered: twice the time in which its request is fresh.
@@ -285,8 +285,10 @@ async fn authenticate(
         return Err(auth("Timestamp outside acceptable skew"));
     }
     over_limit(limit.check(&server))?;
-    let manifest =
-        node.peers.introduce(node, &server).await.map_err(|error| unknown_server(&server, error))?;
+    let manifest = match node.peers.introduce(node, &server).await {
+        Ok(manifest) => manifest,
+        Err(error) => return Err(unknown_server(node, &server, &error).await),
+    };
     let signature =
         Signature::parse(signature).map_err(|_| auth(format!("Malformed server signature from {server}")))?;
     let request = ServerRequest {
@@ -307,16 +309,22 @@ async fn authenticate(
     Ok(server)
 }
 
-/// Nothing is known of who asks yet, so the answer does not tell how our request to that server went:
-/// that would be a way to probe networks that only this node can reach. The log has it.
-fn unknown_server(server: &Domain, error: PeerError) -> Error {
+/// Nothing is known of who asks yet, so the answer does not tell how our request to that server
+/// went: that would be a way to probe networks that only this node can reach. The log has it. A
+/// server that was met before is told when it is worth its while to come again.
+async fn unknown_server(node: &Node, server: &Domain, error: &PeerError) -> Error {
     tracing::info!(%server, %error, "a sending server could not be identified");
+    if let Some(ours) = error.ours() {
+        return ours;
+    }
     match error {
-        PeerError::Store(error) => Error::Store(error),
-        PeerError::TooManyStrangers => Error::TooManyStrangers,
         PeerError::NotAdmitted(_) => auth(format!("This server does not federate with {server}")),
         PeerError::PinMismatch(_) => auth(format!("The key of {server} has changed")),
-        _ => auth(format!("Could not fetch the manifest of {server}")),
+        other => {
+            let met = is_pinned(node, server).await.unwrap_or(false);
+            let passing = other.passing().filter(|_| met);
+            passing.unwrap_or_else(|| auth(format!("Could not fetch the manifest of {server}")))
+        }
     }
 }
 
@@ -346,28 +354,28 @@ fn in_time(message: &ReceivedMessage, at: UnixMillis, now: UnixMillis) -> bool {
     is_fresh(at, now) || (late_allowed && (0..=REVOCATION_WINDOW_MILLIS).contains(&age))
 }
 
-/// Resolves the sender and verifies the message with their key of today. Keys kept from a minute ago get
-/// a second chance: they are fetched anew once before a signature is called invalid.
+/// Resolves the sender and verifies the message with their key of today. Kept keys get a second
+/// chance: they are fetched anew once before a signature is called invalid.
 async fn verified(
     node: &Arc<Node>,
     message: &ReceivedMessage,
     from: &Handle,
 ) -> Result<(MessageType, Peer), Error> {
-    let sender = resolve_sender(node, from, false).await?;
+    let sender = resolve_sender(node, from, LookupFor::Message).await?;
     match message.verify(&sender.signing_key) {
         Ok(message_type) => return Ok((message_type, sender)),
         Err(MessageError::InvalidSignature) => {}
         Err(other) => return Err(Refusal::from(other).into()),
     }
-    let sender = resolve_sender(node, from, true).await?;
+    let sender = resolve_sender(node, from, LookupFor::MessageAgain).await?;
     let message_type = message.verify(&sender.signing_key).map_err(Refusal::from)?;
     Ok((message_type, sender))
 }
 
-async fn resolve_sender(node: &Arc<Node>, from: &Handle, anew: bool) -> Result<Peer, Error> {
-    let sender = node.peers.resolve_user(node, from, anew).await.map_err(|error| {
+async fn resolve_sender(node: &Arc<Node>, from: &Handle, why: LookupFor) -> Result<Peer, Error> {
+    let sender = node.peers.resolve_user(node, from, why).await.map_err(|error| {
         tracing::info!(%from, %error, "the sender of a message could not be resolved");
-        Refusal::UnresolvedSender
+        error.passing().unwrap_or_else(|| Refusal::UnresolvedSender.into())
     })?;
     // Another spelling would be another sender to every list that compares handles exactly.
     if sender.handle == *from { Ok(sender) } else { Err(Refusal::UnresolvedSender.into()) }

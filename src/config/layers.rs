@@ -272,6 +272,10 @@ fn check_limits(limits: Limits) -> Result<Limits, SettingsError> {
         ("limits.wrap_secret_rotations_per_minute", limits.wrap_secret_rotations_per_minute),
         ("limits.commits_per_minute", limits.commits_per_minute),
         ("limits.flushes_per_minute", limits.flushes_per_minute),
+        ("limits.resolves_per_minute", limits.resolves_per_minute),
+        ("limits.invites_per_minute", limits.invites_per_minute),
+        ("limits.key_syncs_per_minute", limits.key_syncs_per_minute),
+        ("limits.lookups_per_peer_per_minute", limits.lookups_per_peer_per_minute),
     ];
     match named.into_iter().find(|(_, rate)| *rate == 0) {
         Some((name, _)) => Err(wrong(name, 0, "1 or more; limits.enabled = false switches all of them off")),

@@ -166,6 +166,13 @@ impl From<Error> for Problem {
                 );
             }
             Error::TooManyEnvelopes { retry_after } => return Self::too_many(retry_after.as_secs() + 1),
+            Error::LookupLimited { retry_after } => {
+                return Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_requests", error.to_string())
+                    .after(retry_after.as_secs() + 1);
+            }
+            Error::TooManyLookups { retry_after } | Error::SenderUnavailable { retry_after } => {
+                return Self::unavailable(retry_after.as_secs().max(1), error.to_string());
+            }
             Error::TooManyStrangers => {
                 return Self::unavailable(10, "Too many unknown servers introduce themselves at once.");
             }

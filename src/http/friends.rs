@@ -146,7 +146,7 @@ async fn resolve(
 ) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
     let handle = Handle::parse(&handle).map_err(Error::from)?;
-    match friends::resolve(&app.node, &handle).await {
+    match friends::resolve(&app.node, caller.user(), &handle).await {
         Ok(found) => Ok(super::private(&well_known::document(&app, found.peer))),
         Err(Error::UserNotFound) => Err(Problem::not_found("Could not find user")),
         Err(other) => Err(other.into()),
@@ -166,7 +166,7 @@ async fn sync_keys(app: web::Data<App>, caller: Caller, body: Body) -> Result<Ht
         .into_iter()
         .map(|friend| match friend.outcome {
             Ok(updated) => json!({ "handle": friend.handle, "updated": updated }),
-            Err(error) => json!({ "handle": friend.handle, "updated": false, "error": error.to_string() }),
+            Err(error) => json!({ "handle": friend.handle, "updated": false, "error": sync_error(&error) }),
         })
         .collect();
     Ok(super::private(&json!({ "results": results })))
@@ -181,6 +181,14 @@ async fn confirm_key(app: &App, caller: &Caller, mut fields: Fields) -> Result<H
     app.node.ask(caller, ConfirmKey { friend: friend.clone(), signing_key }).await?;
     let result = json!({ "handle": friend, "updated": false, "confirmed": true });
     Ok(super::private(&json!({ "results": [result] })))
+}
+
+/// Why a friend's keys were not compared; `later` when that goes on in the background.
+fn sync_error(error: &Error) -> String {
+    match error {
+        Error::LookupLimited { .. } | Error::TooManyLookups { .. } => "later".to_owned(),
+        other => other.to_string(),
+    }
 }
 
 fn notice_word(notice: Notice) -> &'static str {

@@ -138,6 +138,9 @@ struct Kinds {
     wrap_secret_rotations: Limit<UserId>,
     commits: Limit<UserId>,
     flushes: Limit<UserId>,
+    resolves: Limit<UserId>,
+    invites: Limit<UserId>,
+    key_syncs: Limit<UserId>,
 }
 
 impl Kinds {
@@ -165,6 +168,9 @@ impl Kinds {
             "/users/me/device-wrap-secrets/rotate" => Some(&self.wrap_secret_rotations),
             "/users/me/km-version/commit" => Some(&self.commits),
             "/users/me/revocations/flush" => Some(&self.flushes),
+            "/friends/resolve/{handle}" => Some(&self.resolves),
+            "/friends/invite" => Some(&self.invites),
+            "/friends/sync-keys" => Some(&self.key_syncs),
             _ => None,
         }
     }
@@ -186,6 +192,9 @@ impl Limiters {
             ),
             commits: Limit::new("commits", limits.commits_per_minute),
             flushes: Limit::new("flushes", limits.flushes_per_minute),
+            resolves: Limit::new("resolves", limits.resolves_per_minute),
+            invites: Limit::new("invites", limits.invites_per_minute),
+            key_syncs: Limit::new("key-syncs", limits.key_syncs_per_minute),
         }))
     }
 
@@ -196,7 +205,15 @@ impl Limiters {
         for limit in [&kinds.sign_in, &kinds.inbox, &kinds.documents] {
             limit.sweep();
         }
-        for limit in [&kinds.wrap_secrets, &kinds.wrap_secret_rotations, &kinds.commits, &kinds.flushes] {
+        for limit in [
+            &kinds.wrap_secrets,
+            &kinds.wrap_secret_rotations,
+            &kinds.commits,
+            &kinds.flushes,
+            &kinds.resolves,
+            &kinds.invites,
+            &kinds.key_syncs,
+        ] {
             limit.sweep();
         }
     }

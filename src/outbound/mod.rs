@@ -3,18 +3,19 @@
 //! Handles, manifests and headers of strangers lead requests to hosts of their choosing, so: names are
 //! resolved by our own resolver, which leaves out addresses that no stranger may send us to; the address
 //! checked is the address dialled. No redirect is followed, no proxy is taken from the environment, an
-//! answer is read up to 64 KiB, and everything has a time limit.
+//! answer is read up to 64 KiB, packed or unpacked, and everything has a time limit.
 
 mod guard;
 
+use std::io::Read;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use actix_web::http::header::HttpDate;
+use flate2::read::MultiGzDecoder;
 use futures_util::future::BoxFuture;
 use futures_util::{FutureExt, StreamExt};
 use reqwest::{Client, RequestBuilder, Response, redirect};
-use tokio::sync::Semaphore;
 use vellum_actors::Clock;
 use vellum_actors::peer::{Answer, Transport, TransportError};
 use vellum_protocol::{Domain, UnixMillis};
@@ -39,17 +40,14 @@ const IDLE: Duration = Duration::from_secs(5);
 /// arrived, so it is less.
 const KEPT: usize = 4;
 const KEPT_FOR: Duration = Duration::from_secs(4);
-/// Requests under way at once, to all peers together.
-const AT_ONCE: usize = 512;
-/// How long a request waits for its place among them.
-const WAITS: Duration = Duration::from_secs(5);
+/// Longest name of a content encoding that an error repeats.
+const LONGEST_ENCODING: usize = 40;
 
-/// Speaks to other nodes over HTTP.
+/// Speaks to other nodes over HTTP. How many requests are in flight is bounded by its callers.
 #[derive(Debug)]
 pub struct HttpTransport {
     client: Client,
     guard: Guard,
-    places: Semaphore,
 }
 
 impl HttpTransport {
@@ -77,7 +75,7 @@ impl HttpTransport {
             .pool_idle_timeout(KEPT_FOR)
             .dns_resolver(Resolver { guard, lookup })
             .build()?;
-        Ok(Self { client, guard, places: Semaphore::new(AT_ONCE) })
+        Ok(Self { client, guard })
     }
 
     fn url(&self, domain: &Domain, path: &str) -> Result<reqwest::Url, TransportError> {
@@ -92,10 +90,9 @@ impl HttpTransport {
         Ok(url)
     }
 
-    /// Makes a request within its limit, once there is a place for it.
+    /// Makes a request within its limit.
     async fn ask(&self, request: RequestBuilder, limit: Duration) -> Result<Answer, TransportError> {
-        let place = tokio::time::timeout(WAITS, self.places.acquire()).await;
-        let _place = place.map_err(|_| TransportError::Busy)?;
+        let request = request.header("accept-encoding", "identity");
         let exchange = async {
             let response = request.send().await.map_err(|error| cause(&error))?;
             read(response).await
@@ -106,6 +103,10 @@ impl HttpTransport {
 }
 
 impl Transport for HttpTransport {
+    fn permits(&self, domain: &Domain) -> Result<(), TransportError> {
+        self.url(domain, "/").map(drop)
+    }
+
     fn get<'a>(&'a self, domain: &'a Domain, path: &'a str) -> BoxFuture<'a, Result<Answer, TransportError>> {
         async move {
             let url = self.url(domain, path)?;
@@ -137,6 +138,7 @@ async fn read(response: Response) -> Result<Answer, TransportError> {
     let header = |name: &str| response.headers().get(name).and_then(|value| value.to_str().ok());
     // A peer without a clock means ours.
     let sent = header("date").and_then(date).unwrap_or_else(|| Clock::system().now());
+    let packed = is_packed(&response)?;
     let mut answer = Answer {
         status: response.status().as_u16(),
         body: Vec::new(),
@@ -154,7 +156,34 @@ async fn read(response: Response) -> Result<Answer, TransportError> {
         }
         answer.body.extend_from_slice(&chunk);
     }
+    if packed {
+        answer.body = unpack(&answer.body)?;
+    }
     Ok(answer)
+}
+
+/// Whether the answer is packed by gzip, although nobody has asked for that.
+fn is_packed(response: &Response) -> Result<bool, TransportError> {
+    let named = response.headers().get_all("content-encoding").iter();
+    let names: Vec<_> =
+        named.map(|name| String::from_utf8_lossy(name.as_bytes()).trim().to_lowercase()).collect();
+    match names.join(", ").as_str() {
+        "" | "identity" => Ok(false),
+        "gzip" | "x-gzip" => Ok(true),
+        other => {
+            let name: String = other.chars().filter(|c| !c.is_control()).take(LONGEST_ENCODING).collect();
+            Err(TransportError::Packed(format!("its content encoding is {name}")))
+        }
+    }
+}
+
+/// Unpacks an answer, as far as an answer is read.
+fn unpack(packed: &[u8]) -> Result<Vec<u8>, TransportError> {
+    let mut body = Vec::new();
+    let most = u64::try_from(LONGEST_ANSWER).unwrap_or(u64::MAX);
+    let read = MultiGzDecoder::new(packed).take(most + 1).read_to_end(&mut body);
+    read.map_err(|error| TransportError::Packed(error.to_string()))?;
+    if body.len() > LONGEST_ANSWER { Err(TransportError::TooLong(LONGEST_ANSWER)) } else { Ok(body) }
 }
 
 fn max_age(text: &str) -> Option<Duration> {
@@ -188,7 +217,8 @@ fn cause(error: &reqwest::Error) -> TransportError {
     }
     let reason = words.pop().unwrap_or_else(|| "the connection failed".into());
     if error.is_timeout() {
-        return TransportError::TimedOut(CONNECT);
+        // The client has no other limit of its own.
+        return TransportError::ConnectTimedOut(CONNECT);
     }
     if reason.starts_with(guard::REFUSED) {
         return TransportError::Forbidden(reason);

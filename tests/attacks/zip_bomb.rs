@@ -1,6 +1,7 @@
-//! The attacker sends a few kilobytes that unpack to a thousand times as many, as a request or, being another node,
-//! as an answer. He would fill the node's memory. What stops him: packed requests are refused and not unpacked, and
-//! answers are neither asked for packed nor unpacked.
+//! The attacker sends a few kilobytes that unpack to a thousand times as many, as a request or,
+//! being another node, as an answer. He would fill the node's memory. What stops him: packed
+//! requests are refused and not unpacked, and answers are not asked for packed, and one that comes
+//! packed is unpacked up to the length that is read.
 
 use std::io::Write;
 
@@ -59,7 +60,7 @@ async fn a_packed_request_is_refused_and_not_unpacked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_packed_answer_of_another_node_is_not_asked_for_and_not_unpacked() {
+async fn a_packed_answer_of_another_node_is_not_asked_for_and_unpacked_up_to_its_limit() {
     let node = TestNode::start().await;
     let ann = node.person("ann").await;
     let manifest = |port: u16| {
@@ -70,7 +71,8 @@ async fn a_packed_answer_of_another_node_is_not_asked_for_and_not_unpacked() {
         .to_string()
     };
     let hostile = server(move |port, head| {
-        assert!(!head.to_ascii_lowercase().contains("accept-encoding"), "asked for a packed answer: {head}");
+        let head = head.to_ascii_lowercase();
+        assert!(head.contains("accept-encoding: identity\r\n"), "asked for a packed answer: {head}");
         let body = packed(&manifest(port), 60 << 20);
         let length = body.len();
         let head = format!(
@@ -84,8 +86,42 @@ async fn a_packed_answer_of_another_node_is_not_asked_for_and_not_unpacked() {
     let (status, answer) = ann.ask(Method::GET, &path, Value::Null).await;
     assert_eq!((status, &answer["code"]), (502, &json!("peer_unreachable")), "{answer}");
     assert_eq!(hostile.heads().len(), 1, "it was asked for its manifest and for nothing more");
+    assert!(answer.to_string().contains("65536"), "it says the limit: {answer}");
     let grown = peak_memory(&node) - before;
     assert!(grown < 40_000, "{grown} kB more, and the bomb is 60 MB");
+}
+
+/// What a node named `own` answers, packed by gzip, with a header that names this encoding.
+fn packed_document(own: &str, head: &str, encoding: &str) -> Vec<u8> {
+    let seed = vellum_client::MasterSeed::from_bytes([7; 32]);
+    let document = if head.contains("parchment-server") {
+        json!({
+            "server_id": own, "protocol_versions": [2], "capabilities": [],
+            "public_key": seed.signing_secret().public(),
+        })
+    } else {
+        json!({
+            "handle": format!("bob@{own}"), "signingKey": seed.signing_secret().public(),
+            "encryptionKey": seed.encryption_key(), "inbox": format!("http://{own}/federation/inbox"),
+        })
+    };
+    let head =
+        format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-encoding: {encoding}\r\n\r\n");
+    [head.as_bytes(), &packed(&document.to_string(), 0)].concat()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_honest_answer_that_comes_packed_unasked_is_read() {
+    let node = TestNode::start().await;
+    let ann = node.person("ann").await;
+    for (encoding, read) in [("gzip", true), ("X-Gzip", true), ("br", false), ("gzip, gzip", false)] {
+        let peer =
+            server(move |port, head| packed_document(&format!("localhost:{port}"), head, encoding)).await;
+        let path = format!("/friends/resolve/bob@localhost:{}", peer.port);
+        let (status, answer) = ann.ask(Method::GET, &path, Value::Null).await;
+        assert_eq!(status, if read { 200 } else { 502 }, "{encoding}: {answer}");
+        assert!(read || answer["message"].as_str().unwrap().ends_with(encoding), "it names it: {answer}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

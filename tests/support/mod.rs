@@ -13,7 +13,7 @@ pub use authenticator::Authenticator;
 pub use database::Database;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use node::TestNode;
-pub use peer::{Mood, Peer, PeerUser, Request};
+pub use peer::{Documents, Mood, Peer, PeerUser, Request};
 pub use person::{Person, fields};
 pub use post_office::PostOffice;
 pub use replicas::Replicas;

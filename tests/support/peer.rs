@@ -3,6 +3,7 @@
 //! protocol's own crate.
 
 use std::collections::HashMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -34,6 +35,19 @@ pub enum Mood {
     Hangs,
 }
 
+/// How the peer answers when it is asked for a user's document.
+#[derive(Debug, Clone, Copy)]
+pub enum Documents {
+    /// With the document.
+    Shown,
+    /// With the document, which may be kept for so many seconds.
+    KeptFor(u32),
+    /// A byte now and then, without end.
+    Drip,
+    /// With this status, and a pause of 7 s.
+    Refused(u16),
+}
+
 struct State {
     domain: Domain,
     secret: Mutex<SigningSecret>,
@@ -42,6 +56,8 @@ struct State {
     inbox: Mutex<Vec<Json>>,
     manifest_extra: Value,
     manifest_delay: Mutex<Duration>,
+    documents: Mutex<Documents>,
+    documents_asked: AtomicUsize,
 }
 
 /// The peer.
@@ -86,6 +102,8 @@ impl Peer {
             inbox: Mutex::default(),
             manifest_extra,
             manifest_delay: Mutex::default(),
+            documents: Mutex::new(Documents::Shown),
+            documents_asked: AtomicUsize::new(0),
         });
         let shared = web::Data::from(Arc::clone(&state));
         let server = HttpServer::new(move || {
@@ -119,6 +137,21 @@ impl Peer {
 
     pub fn set_mood(&self, mood: Mood) {
         *self.state.mood.lock().unwrap() = mood;
+    }
+
+    /// Answers so when it is asked for a user's document from now on.
+    pub fn set_documents(&self, documents: Documents) {
+        *self.state.documents.lock().unwrap() = documents;
+    }
+
+    /// How often it was asked for a user's document.
+    pub fn documents_asked(&self) -> usize {
+        self.state.documents_asked.load(Ordering::SeqCst)
+    }
+
+    /// Gives somebody here, who exists already, new keys.
+    pub fn renew(&self, user: &PeerUser) -> PeerUser {
+        self.user(user.handle.alias().as_str())
     }
 
     /// Takes so long to show its manifest from now on.
@@ -232,9 +265,16 @@ impl Request {
 
     /// Posts it: the status and the answer.
     pub async fn post(&self) -> (u16, Value) {
+        let answer = self.post_for_answer().await;
+        let status = answer.status().as_u16();
+        (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null))
+    }
+
+    /// Posts it: the answer with its headers.
+    pub async fn post_for_answer(&self) -> reqwest::Response {
         let signature = self.signature();
         let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
-        let answer = client
+        client
             .post(format!("http://{}{INBOX_PATH}", self.peer_server_id))
             .header("content-type", "application/json; charset=utf-8")
             .header(HEADER_SERVER_ID, &self.server_id)
@@ -245,9 +285,7 @@ impl Request {
             .body(self.body.clone())
             .send()
             .await
-            .unwrap();
-        let status = answer.status().as_u16();
-        (status, serde_json::from_slice(&answer.bytes().await.unwrap()).unwrap_or(Value::Null))
+            .unwrap()
     }
 }
 
@@ -266,9 +304,29 @@ async fn manifest(state: web::Data<State>) -> HttpResponse {
 }
 
 async fn user(state: web::Data<State>, alias: web::Path<String>) -> HttpResponse {
+    state.documents_asked.fetch_add(1, Ordering::SeqCst);
+    let documents = *state.documents.lock().unwrap();
+    let mut answer = HttpResponse::Ok();
+    match documents {
+        Documents::Shown => {}
+        Documents::KeptFor(seconds) => {
+            answer.insert_header(("cache-control", format!("public, max-age={seconds}")));
+        }
+        Documents::Drip => {
+            let drips = futures_util::stream::unfold((), |()| async {
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                Some((Ok::<_, actix_web::Error>(web::Bytes::from_static(b" ")), ()))
+            });
+            return answer.content_type("application/json").streaming(drips);
+        }
+        Documents::Refused(status) => {
+            let status = actix_web::http::StatusCode::from_u16(status).unwrap();
+            return HttpResponse::build(status).insert_header(("retry-after", "7")).finish();
+        }
+    }
     match state.users.lock().unwrap().get(alias.as_str()) {
         None => HttpResponse::NotFound().json(json!({ "message": "User not found" })),
-        Some(seed) => HttpResponse::Ok().json(json!({
+        Some(seed) => answer.json(json!({
             "handle": format!("{alias}@{}", state.domain),
             "signingKey": seed.signing_secret().public(),
             "encryptionKey": seed.encryption_key(),

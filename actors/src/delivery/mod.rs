@@ -428,7 +428,10 @@ async fn attempt(
             tracing::info!("delivered");
         }
         Verdict::Rejected { reason } => tracing::warn!(%reason, "refused for good"),
-        Verdict::Later { reason, .. } => tracing::info!(%reason, "to be tried again"),
+        Verdict::Later { reason, cause, .. } => {
+            let reason = cause.as_ref().unwrap_or(reason);
+            tracing::info!(%reason, "to be tried again");
+        }
     }
     match settle::settle(&node, leased.clone(), verdict, started).await {
         Ok(Some(report)) => node.reports.publish(&leased.id, report),

@@ -108,7 +108,13 @@ pub(super) async fn deliver_here(node: &Arc<Node>, leased: &Leased) -> Verdict {
         Err(Error::UserNotFound) => Verdict::Rejected { reason: "Recipient not found".into() },
         Err(error) => {
             let reason = error.to_string();
-            Verdict::Later { reason, pause: None, trouble: Trouble::Envelope, maybe_arrived: false }
+            Verdict::Later {
+                reason,
+                cause: None,
+                pause: None,
+                trouble: Trouble::Envelope,
+                maybe_arrived: false,
+            }
         }
     }
 }
@@ -143,7 +149,7 @@ fn outcome_of(retry: &RetryPolicy, leased: &Leased, verdict: &Verdict, now: Unix
         // Only a revocation has a list in which its owner sees a refusal; anything else just goes.
         Verdict::Rejected { .. } if !leased.subject.is_empty() => Outcome::Delivered,
         Verdict::Rejected { reason } => Outcome::Rejected { error: reason.clone() },
-        Verdict::Later { reason, pause, maybe_arrived, trouble } => {
+        Verdict::Later { reason, pause, maybe_arrived, trouble, .. } => {
             // Where the peer was not reached its own record makes the row wait; the row stays ready, for a
             // probe that comes early and for the peer's return.
             let refused = *trouble == Trouble::Envelope;
@@ -170,7 +176,7 @@ async fn note_on_peer(
     now: UnixMillis,
 ) -> Result<(), Error> {
     let domain = leased.peer_handle.domain().folded();
-    let Verdict::Later { reason, pause, trouble, .. } = verdict else {
+    let Verdict::Later { reason, cause, pause, trouble, .. } = verdict else {
         if matches!(verdict, Verdict::Delivered { .. }) {
             peers::note_delivery(tx, &domain, now).await?;
         }
@@ -183,7 +189,8 @@ async fn note_on_peer(
         if !counted {
             let failures = record.map_or(0, |peer| peer.failures).saturating_add(1);
             let retry_at = later(retry, now, retry.after(failures));
-            peers::note_failure(tx, &domain, failures, retry_at, reason, now).await?;
+            let cause = cause.as_ref().unwrap_or(reason);
+            peers::note_failure(tx, &domain, failures, retry_at, cause, now).await?;
         }
     }
     if let Some(pause) = pause {

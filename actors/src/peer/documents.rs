@@ -5,17 +5,19 @@
 //! refused until an operator decides (wire protocol, section 5).
 
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures_util::FutureExt;
-use tokio::sync::Mutex;
+use tokio::sync::Mutex as AsyncMutex;
 use vellum_protocol::server_request::INBOX_PATH;
 use vellum_protocol::{Alias, Domain, Json, Manifest, UnixMillis, UserDocument};
 use vellum_store::friendships::Peer;
 use vellum_store::{StoreError, outbox, peers};
 
 use super::PeerError;
+use super::bulkhead::Purpose;
+use super::lookups::LookupFor;
 use super::registry::is_pinned;
 use super::transport::Answer;
 use crate::delivery::window::SAFETY_MARGIN_MILLIS;
@@ -30,24 +32,28 @@ const MANIFEST_BOUNDS: (i64, i64) = (60_000, 3_600_000);
 const FAILURE_MILLIS: i64 = 5_000;
 /// The longest time for late revocations that is taken from a peer: nothing is carried for years.
 const LONGEST_WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);
-/// How long a user's keys serve before they are fetched again.
-const USER_MILLIS: i64 = 60_000;
+/// How long a user's keys serve for messages, at most: the peer may ask for less.
+const USER_MILLIS: i64 = 10_000;
+/// How long they serve where the peer refuses to show them again.
+const USER_REFUSED_MILLIS: i64 = 60_000;
 /// Users of one peer whose keys are kept; beyond that the table is emptied and filled anew.
 const USERS_KEPT: usize = 1_000;
 
 /// What is known of a peer for a short while.
 pub(super) struct Documents {
     domain: Domain,
-    /// Held while it is fetched, so that requests that arrive together fetch it once.
     manifest: Mutex<KnownManifest>,
+    /// How the last fetch for each purpose has failed. Held while the manifest is fetched, so that
+    /// requests that arrive together fetch it once; and no purpose waits for another's place.
+    fetching: [AsyncMutex<Option<Failed>>; Purpose::COUNT],
     users: Mutex<HashMap<Alias, Kept<Peer>>>,
 }
 
-/// How the last fetch has ended.
 #[derive(Default)]
 struct KnownManifest {
     kept: Option<Kept<Arc<Manifest>>>,
-    failed: Option<Failed>,
+    /// Raised when it is forgotten: a fetch that began before is not kept.
+    forgotten: u64,
 }
 
 struct Failed {
@@ -57,108 +63,117 @@ struct Failed {
     for_strangers_until: Option<UnixMillis>,
 }
 
+#[derive(Clone)]
 struct Kept<T> {
     value: T,
     since: UnixMillis,
     until: UnixMillis,
 }
 
-impl KnownManifest {
-    /// The answer to a question asked at `asked`, as far as it is known: a fetch that has failed since need not be
+impl Failed {
+    /// The answer to a question asked at `asked`: a fetch that has failed since need not be
     /// repeated.
-    fn answer(&self, now: UnixMillis, asked: Instant) -> Option<Result<Arc<Manifest>, PeerError>> {
-        if let Some(kept) = self.kept.as_ref().filter(|kept| now < kept.until) {
-            return Some(Ok(Arc::clone(&kept.value)));
-        }
-        self.failed.as_ref().filter(|failed| failed.at >= asked).map(|failed| Err(failed.error.clone()))
+    fn answer(&self, asked: Instant) -> Option<PeerError> {
+        (self.at >= asked).then(|| self.error.clone())
     }
 
     /// The failure that answers a stranger.
     fn refusal_for_stranger(&self, now: UnixMillis) -> Option<PeerError> {
-        let failed = self.failed.as_ref()?;
-        failed.for_strangers_until.filter(|until| now < *until).map(|_| failed.error.clone())
+        self.for_strangers_until.filter(|until| now < *until).map(|_| self.error.clone())
     }
 }
 
 impl Documents {
     pub fn new(domain: Domain) -> Self {
-        Self { domain, manifest: Mutex::default(), users: Mutex::default() }
+        Self { domain, manifest: Mutex::default(), fetching: Default::default(), users: Mutex::default() }
     }
 
     /// The peer's manifest, with its key compared to the pinned one. Whoever waits while it is fetched in vain
     /// shares that failure: ten thousand rows for a peer that hangs are one question to it.
-    pub async fn manifest(&self, node: &Node) -> Result<Arc<Manifest>, PeerError> {
-        let asked = Instant::now();
-        let mut known = self.manifest.lock().await;
-        if let Some(answer) = known.answer(node.clock.now(), asked) {
-            return answer;
-        }
-        self.learn_manifest(node, &mut known).await
+    pub async fn manifest(&self, node: &Node, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
+        self.known_or_learnt(node, purpose, false).await
     }
 
     /// The same for somebody who only says that they are this peer. Anybody can say so as often as they
     /// like, so a fetch that failed is not repeated for them at once: this node is no hammer. And servers that
     /// have never been met are asked a few at a time, whatever number of names a flood comes up with.
     pub async fn manifest_for_stranger(&self, node: &Node) -> Result<Arc<Manifest>, PeerError> {
+        self.known_or_learnt(node, Purpose::InboundLookup, true).await
+    }
+
+    async fn known_or_learnt(
+        &self,
+        node: &Node,
+        purpose: Purpose,
+        for_stranger: bool,
+    ) -> Result<Arc<Manifest>, PeerError> {
         let asked = Instant::now();
-        let mut known = self.manifest.lock().await;
-        let now = node.clock.now();
-        if let Some(answer) = known.answer(now, asked) {
-            return answer;
+        if let Some(manifest) = self.kept_manifest(node.clock.now()) {
+            return Ok(manifest);
         }
-        if let Some(error) = known.refusal_for_stranger(now) {
+        let mut failed = self.fetching[purpose as usize].lock().await;
+        let now = node.clock.now();
+        if let Some(manifest) = self.kept_manifest(now) {
+            return Ok(manifest);
+        }
+        if let Some(error) = failed.as_ref().and_then(|failed| failed.answer(asked)) {
             return Err(error);
         }
-        let _turn =
-            if is_pinned(node, &self.domain).await? { None } else { Some(node.peers.place_for_stranger()?) };
-        let learnt = self.learn_manifest(node, &mut known).await;
-        if let Some(failed) = &mut known.failed {
-            failed.for_strangers_until = Some(node.clock.now().plus_millis(FAILURE_MILLIS));
+        let mut _turn = None;
+        if for_stranger {
+            if let Some(error) = failed.as_ref().and_then(|failed| failed.refusal_for_stranger(now)) {
+                return Err(error);
+            }
+            if !is_pinned(node, &self.domain).await? {
+                _turn = Some(node.peers.place_for_stranger()?);
+            }
         }
+        let learnt = self.learn_manifest(node, purpose).await;
+        *failed = learnt.as_ref().err().map(|error| Failed {
+            error: error.clone(),
+            at: Instant::now(),
+            for_strangers_until: for_stranger.then(|| node.clock.now().plus_millis(FAILURE_MILLIS)),
+        });
         learnt
     }
 
-    async fn learn_manifest(
-        &self,
-        node: &Node,
-        known: &mut KnownManifest,
-    ) -> Result<Arc<Manifest>, PeerError> {
+    fn kept_manifest(&self, now: UnixMillis) -> Option<Arc<Manifest>> {
+        let known = lock(&self.manifest);
+        known.kept.as_ref().filter(|kept| now < kept.until).map(|kept| Arc::clone(&kept.value))
+    }
+
+    async fn learn_manifest(&self, node: &Node, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
         let since = node.clock.now();
-        let learnt = async {
-            let (manifest, age) = self.fetch_manifest(node).await?;
-            self.compare_with_pin(node, &manifest).await?;
-            Ok::<_, PeerError>((Arc::new(manifest), age))
-        };
-        match learnt.await {
-            Ok((manifest, age)) => {
-                let kept = Kept { value: Arc::clone(&manifest), since, until: since.plus_millis(age) };
-                *known = KnownManifest { kept: Some(kept), failed: None };
-                Ok(manifest)
-            }
-            Err(error) => {
-                let failed = Failed { error: error.clone(), at: Instant::now(), for_strangers_until: None };
-                *known = KnownManifest { kept: None, failed: Some(failed) };
-                Err(error)
-            }
+        let forgotten = lock(&self.manifest).forgotten;
+        let (manifest, age) = self.fetch_manifest(node, purpose).await?;
+        self.compare_with_pin(node, &manifest).await?;
+        let manifest = Arc::new(manifest);
+        let mut known = lock(&self.manifest);
+        if known.forgotten == forgotten {
+            known.kept = Some(Kept { value: Arc::clone(&manifest), since, until: since.plus_millis(age) });
         }
+        Ok(manifest)
     }
 
     /// Has the manifest fetched anew when it is needed next.
     pub async fn forget_manifest(&self) {
-        *self.manifest.lock().await = KnownManifest::default();
+        lock(&self.manifest).forget();
+        for failed in &self.fetching {
+            *failed.lock().await = None;
+        }
     }
 
     /// The same where the peer's answer makes it doubtful; but not more often than a manifest is fetched at all.
-    pub async fn doubt_manifest(&self, now: UnixMillis) {
-        let mut known = self.manifest.lock().await;
+    pub fn doubt_manifest(&self, now: UnixMillis) {
+        let mut known = lock(&self.manifest);
         if known.kept.as_ref().is_some_and(|kept| now.since(kept.since) >= MANIFEST_BOUNDS.0) {
-            *known = KnownManifest::default();
+            known.forget();
         }
     }
 
     /// The manifest, and for how many milliseconds it serves.
-    async fn fetch_manifest(&self, node: &Node) -> Result<(Manifest, i64), PeerError> {
-        let answer = node.transport.get(&self.domain, "/.well-known/parchment-server").await?;
+    async fn fetch_manifest(&self, node: &Node, purpose: Purpose) -> Result<(Manifest, i64), PeerError> {
+        let answer = self.get(node, purpose, "/.well-known/parchment-server").await?;
         let json = document(&answer, "its manifest")?;
         let manifest = Manifest::parse(&json).map_err(|error| PeerError::unusable(error.to_string()))?;
         if manifest.server_id.folded() != self.domain.folded() {
@@ -207,30 +222,55 @@ impl Documents {
         Err(PeerError::PinMismatch(self.domain.clone()))
     }
 
-    /// A user of the peer as their document shows them.
-    pub async fn user(&self, node: &Node, alias: &Alias, anew: bool) -> Result<Peer, PeerError> {
+    /// A user of the peer as their document shows them. A message may be verified with what was
+    /// fetched a moment ago, and with what is a little older while the peer refuses to be asked.
+    pub async fn user(&self, node: &Node, alias: &Alias, why: &LookupFor) -> Result<Peer, PeerError> {
         let now = node.clock.now();
-        if !anew
-            && let Some(kept) = self.users.lock().await.get(alias)
-            && now < kept.until
-        {
+        let kept = lock(&self.users).get(alias).filter(|_| why.takes_kept()).cloned();
+        let age = kept.as_ref().map_or(i64::MAX, |kept| now.since(kept.since));
+        if let Some(kept) = kept.as_ref().filter(|kept| age >= 0 && now < kept.until) {
             return Ok(kept.value.clone());
         }
+        let error = match self.fetch_user(node, alias, why.purpose(), now).await {
+            Ok(user) => return Ok(user),
+            Err(error) => error,
+        };
+        match kept {
+            Some(kept) if error.is_peers_refusal() && (0..=USER_REFUSED_MILLIS).contains(&age) => {
+                Ok(kept.value)
+            }
+            _ => Err(error),
+        }
+    }
+
+    async fn fetch_user(
+        &self,
+        node: &Node,
+        alias: &Alias,
+        purpose: Purpose,
+        now: UnixMillis,
+    ) -> Result<Peer, PeerError> {
         // A user's keys are worth what their server is worth.
-        self.manifest(node).await?;
-        let path = format!("/.well-known/user/{alias}");
-        let answer = node.transport.get(&self.domain, &path).await?;
+        self.manifest(node, purpose).await?;
+        let answer = self.get(node, purpose, &format!("/.well-known/user/{alias}")).await?;
         if answer.status == 404 {
+            lock(&self.users).remove(alias);
             return Err(PeerError::NoSuchUser);
         }
         let user = self.read_user(&document(&answer, "its user document")?)?;
-        let mut users = self.users.lock().await;
+        let mut users = lock(&self.users);
         if users.len() >= USERS_KEPT {
             users.clear();
         }
-        let until = now.plus_millis(USER_MILLIS);
+        let age = answer.max_age.and_then(|age| i64::try_from(age.as_millis()).ok()).unwrap_or(i64::MAX);
+        let until = now.plus_millis(age.min(USER_MILLIS));
         users.insert(alias.clone(), Kept { value: user.clone(), since: now, until });
         Ok(user)
+    }
+
+    async fn get(&self, node: &Node, purpose: Purpose, path: &str) -> Result<Answer, PeerError> {
+        let _place = node.peers.bulkheads.place(purpose, &self.domain).await?;
+        Ok(node.transport.get(&self.domain, path).await?)
     }
 
     fn read_user(&self, json: &Json) -> Result<Peer, PeerError> {
@@ -251,6 +291,17 @@ impl Documents {
     }
 }
 
+impl KnownManifest {
+    fn forget(&mut self) {
+        self.kept = None;
+        self.forgotten += 1;
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// For how many milliseconds a manifest serves whose peer asks for this age.
 fn serves(max_age: Option<Duration>) -> i64 {
     let (shortest, longest) = MANIFEST_BOUNDS;
@@ -268,7 +319,7 @@ fn inbox_is_at(inbox: &str, domain: &Domain) -> bool {
 fn document(answer: &Answer, what: &str) -> Result<Json, PeerError> {
     if answer.status != 200 {
         let reason = format!("it answered {} instead of {what}", answer.status);
-        return Err(PeerError::Unusable { reason, pause: answer.retry_after });
+        return Err(PeerError::Unusable { reason, status: Some(answer.status), pause: answer.retry_after });
     }
     Json::parse(&answer.body).map_err(|error| PeerError::unusable(format!("{what} is unreadable: {error}")))
 }

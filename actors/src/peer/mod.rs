@@ -10,13 +10,17 @@
 //! flight, its own record of failures. The handlers here interleave, since a peer takes several requests
 //! at once; what must happen once (fetching the manifest) is behind a lock of its own.
 
+mod bulkhead;
 mod documents;
+mod lookups;
 pub mod policy;
 mod registry;
 mod transport;
 pub mod verdict;
 
+pub(crate) use lookups::LookupFor;
 pub use registry::Peers;
+pub(crate) use registry::is_pinned;
 pub use transport::{Answer, Transport, TransportError};
 pub use verdict::{Trouble, Verdict};
 
@@ -30,7 +34,7 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::{AbortRegistration, Abortable};
 use rand::RngExt;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 use vellum_protocol::server_request::{
     HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
@@ -43,6 +47,7 @@ use vellum_store::friendships::Peer;
 use crate::Error;
 use crate::node::Node;
 use crate::trace::{self, TraceParent};
+use bulkhead::Purpose;
 use documents::Documents;
 
 /// Speaks to one peer node.
@@ -77,6 +82,8 @@ pub enum PeerError {
     Unusable {
         /// What it did instead.
         reason: String,
+        /// The HTTP status, where that was what made it unusable.
+        status: Option<u16>,
         /// The pause that it asked for.
         pause: Option<Duration>,
     },
@@ -89,18 +96,84 @@ pub enum PeerError {
     /// Nobody here has met it, and too many such nodes are asked who they are already.
     #[error("too many unknown nodes introduce themselves at once")]
     TooManyStrangers,
+    /// Users have had it asked as often as this node asks it.
+    #[error("it was asked often enough for now")]
+    Limited {
+        /// When it may be asked again.
+        retry_after: Duration,
+    },
     /// It is asked for a user that it does not have.
     #[error("there is no such user at that node")]
     NoSuchUser,
     /// Our own database failed.
     #[error(transparent)]
     Store(StoreError),
+    /// The node is stopping.
+    #[error("the node is stopping")]
+    Stopping,
 }
+
+/// When to ask again where nobody has said so.
+const RETRY_AFTER: Duration = Duration::from_secs(10);
+/// The same for a peer that says that it is asked too often; and the longest wait that is passed
+/// on.
+const LIMITED: Duration = Duration::from_secs(60);
+const LONGEST_WAIT: Duration = Duration::from_secs(3600);
 
 impl PeerError {
     fn unusable(reason: impl Into<String>) -> Self {
-        Self::Unusable { reason: reason.into(), pause: None }
+        Self::Unusable { reason: reason.into(), status: None, pause: None }
     }
+
+    /// Whether the peer says that it cannot answer now.
+    fn is_peers_refusal(&self) -> bool {
+        matches!(self, Self::Unusable { status: Some(429 | 500..), .. })
+    }
+
+    /// The answer to a message whose sender could not be looked up for a reason that will pass and
+    /// is no fault of the message; `None` where it says something of the sender.
+    pub(crate) fn passing(&self) -> Option<Error> {
+        Some(match self {
+            Self::Transport(TransportError::TimedOut(_) | TransportError::ConnectTimedOut(_)) => {
+                Error::SenderUnavailable { retry_after: RETRY_AFTER }
+            }
+            Self::Unusable { status: Some(429), pause, .. } => {
+                Error::LookupLimited { retry_after: limited(*pause) }
+            }
+            Self::Unusable { status: Some(500..), pause, .. } => {
+                Error::SenderUnavailable { retry_after: pause.unwrap_or(RETRY_AFTER).min(LONGEST_WAIT) }
+            }
+            other => return other.ours(),
+        })
+    }
+
+    /// The same where the reason is this node's own.
+    pub(crate) fn ours(&self) -> Option<Error> {
+        Some(match self {
+            Self::Transport(TransportError::Busy) => Error::TooManyLookups { retry_after: RETRY_AFTER },
+            Self::Limited { retry_after } => Error::LookupLimited { retry_after: *retry_after },
+            Self::TooManyStrangers => Error::TooManyStrangers,
+            Self::Store(error) => Error::Store(error.clone()),
+            Self::Stopping => Error::Stopping,
+            _ => return None,
+        })
+    }
+
+    /// What a user is told of a peer that could not be asked: one sentence for whatever kept it
+    /// from answering, since the user has chosen its name.
+    fn for_users(&self) -> String {
+        match self {
+            Self::Transport(error @ (TransportError::TooLong(_) | TransportError::Packed(_))) => {
+                error.to_string()
+            }
+            Self::Transport(_) => "it does not answer".into(),
+            other => other.to_string(),
+        }
+    }
+}
+
+fn limited(pause: Option<Duration>) -> Duration {
+    pause.unwrap_or(LIMITED).min(LONGEST_WAIT)
 }
 
 impl From<PeerError> for Error {
@@ -108,9 +181,10 @@ impl From<PeerError> for Error {
         match error {
             PeerError::NoSuchUser => Self::UserNotFound,
             PeerError::NotAdmitted(domain) => Self::PeerNotAdmitted(domain),
-            PeerError::Store(error) => Self::Store(error),
-            PeerError::TooManyStrangers => Self::TooManyStrangers,
-            other => Self::PeerUnreachable(other.to_string()),
+            PeerError::Unusable { status: Some(429), pause, .. } => {
+                Self::LookupLimited { retry_after: limited(pause) }
+            }
+            other => other.ours().unwrap_or_else(|| Self::PeerUnreachable(other.for_users())),
         }
     }
 }
@@ -148,11 +222,13 @@ impl Handler<ForgetManifest> for PeerActor {
     }
 }
 
-/// Asks for a user's document. It is kept for a short time unless `anew`.
+/// Asks for a user's document.
 pub(crate) struct ResolveUser {
     pub node: Arc<Node>,
     pub alias: Alias,
-    pub anew: bool,
+    pub why: LookupFor,
+    /// The user's place, held until the look-up is over, also when nobody waits for its answer.
+    pub place: Option<OwnedSemaphorePermit>,
 }
 
 impl Message for ResolveUser {
@@ -164,7 +240,10 @@ impl Handler<ResolveUser> for PeerActor {
 
     fn handle(&mut self, ask: ResolveUser, _: &mut Context<Self>) -> Self::Result {
         let documents = Arc::clone(&self.documents);
-        Box::pin(async move { documents.user(&ask.node, &ask.alias, ask.anew).await })
+        Box::pin(async move {
+            let ResolveUser { node, alias, why, place: _place } = ask;
+            documents.user(&node, &alias, &why).await
+        })
     }
 }
 
@@ -233,21 +312,23 @@ async fn attempt(
     request: Request<'_>,
 ) -> Verdict {
     let Request { envelope, repeated, trace, posted } = request;
-    let manifest = match documents.manifest(node).await {
+    let manifest = match documents.manifest(node, Purpose::Delivery).await {
         Ok(manifest) => manifest,
         Err(error) => return verdict::without_manifest(&error),
     };
     let (mut headers, body) =
         signed_request(&node.identity, &node.domain, &manifest.server_id, envelope, node.clock.now());
     headers.push((trace::HEADER, trace.to_string()));
+    let _place = match node.peers.bulkheads.place(Purpose::Delivery, domain).await {
+        Ok(place) => place,
+        Err(error) => return verdict::of_failure(&error),
+    };
     posted.store(true, Ordering::Relaxed);
     match node.transport.post(domain, INBOX_PATH, headers, body).await {
         Ok(answer) => {
             if answer.status == 401 {
-                // The peer may have a new manifest; a later attempt reads it again. This one is over: it does not wait
-                // for others who are reading it now.
-                let (documents, now) = (Arc::clone(documents), node.clock.now());
-                actix::spawn(async move { documents.doubt_manifest(now).await });
+                // The peer may have a new manifest; a later attempt reads it again.
+                documents.doubt_manifest(node.clock.now());
             }
             let verdict = verdict::of_answer(envelope.content.message_type, &answer, repeated);
             verdict.with_clock(&answer, node.clock.now())

@@ -13,9 +13,9 @@ use vellum_protocol::{Domain, Envelope, Handle, Manifest, UnixMillis};
 use vellum_store::friendships::Peer;
 use vellum_store::{StoreError, peers};
 
-use super::{
-    Deliver, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser, TransportError, Trouble, Verdict,
-};
+use super::bulkhead::Bulkheads;
+use super::lookups::{Allowance, Later, LookupFor};
+use super::{Deliver, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser, Verdict, verdict};
 use crate::node::Node;
 use crate::trace::TraceParent;
 
@@ -35,6 +35,9 @@ pub struct Peers {
     arbiters: Vec<ArbiterHandle>,
     in_flight: u32,
     strangers: Semaphore,
+    pub(super) bulkheads: Bulkheads,
+    allowance: Allowance,
+    pub(crate) later: Later,
     waiting: Arc<AtomicUsize>,
 }
 
@@ -61,6 +64,18 @@ impl Drop for Waiting {
     }
 }
 
+/// An actor that a look-up has started: it goes with the look-up, unless somebody has proven the name.
+struct Started<'a> {
+    peers: &'a Peers,
+    domain: &'a Domain,
+}
+
+impl Drop for Started<'_> {
+    fn drop(&mut self) {
+        self.peers.lock().remove_unproven(self.domain);
+    }
+}
+
 impl Peers {
     /// A table that starts its actors on `arbiters` in turn, each with at most `in_flight` requests at
     /// once.
@@ -72,8 +87,17 @@ impl Peers {
             arbiters,
             in_flight,
             strangers: Semaphore::new(STRANGERS_AT_ONCE),
+            bulkheads: Bulkheads::new(in_flight),
+            allowance: Allowance::default(),
+            later: Later::default(),
             waiting: Arc::default(),
         }
+    }
+
+    /// The same, with each peer asked at most so often a minute because a user looks somebody up.
+    #[must_use]
+    pub fn with_lookups_per_minute(self, most: Option<u32>) -> Self {
+        Self { allowance: Allowance::new(most), ..self }
     }
 
     /// The manifest of a peer that somebody says they are, with its key compared to the pinned one.
@@ -89,7 +113,7 @@ impl Peers {
             None if is_pinned(node, domain).await? => self.actor(node, domain),
             None => return Err(PeerError::TooManyStrangers),
         };
-        let manifest = actor.send(Introduce(Arc::clone(node))).await.unwrap_or_else(|_| Err(stopping()))?;
+        let manifest = actor.send(Introduce(Arc::clone(node))).await.unwrap_or(Err(PeerError::Stopping))?;
         self.prove(domain);
         Ok(manifest)
     }
@@ -99,16 +123,32 @@ impl Peers {
         self.strangers.try_acquire().map_err(|_| PeerError::TooManyStrangers)
     }
 
-    /// Somebody on another node, as their user document shows them. Kept for a minute unless `anew`.
+    /// Somebody on another node, as their user document shows them.
     pub(crate) async fn resolve_user(
         &self,
         node: &Arc<Node>,
         handle: &Handle,
-        anew: bool,
+        why: LookupFor,
     ) -> Result<Peer, PeerError> {
-        admitted(node, handle.domain())?;
-        let ask = ResolveUser { node: Arc::clone(node), alias: handle.alias().clone(), anew };
-        self.actor(node, handle.domain()).send(ask).await.unwrap_or_else(|_| Err(stopping()))
+        let domain = handle.domain();
+        admitted(node, domain)?;
+        let place = match why.user() {
+            Some(user) => Some(self.bulkheads.place_of_user(user).await?),
+            None => None,
+        };
+        self.allowance.count(domain, &why, node.clock.now())?;
+        let (actor, _started) = {
+            let mut table = self.lock();
+            let started = !table.entries.contains_key(&domain.folded());
+            let actor = self.find_or_start(&mut table, node.clock.now(), domain);
+            (actor, started.then(|| Started { peers: self, domain }))
+        };
+        let ask = ResolveUser { node: Arc::clone(node), alias: handle.alias().clone(), why, place };
+        let found = actor.send(ask).await.unwrap_or(Err(PeerError::Stopping));
+        if matches!(found, Ok(_) | Err(PeerError::NoSuchUser)) {
+            self.prove(domain);
+        }
+        found
     }
 
     /// Makes one attempt to deliver an envelope to its recipient's node; `None` when it was stopped.
@@ -123,9 +163,7 @@ impl Peers {
     ) -> Option<Verdict> {
         let domain = envelope.content.to.domain();
         if let Err(error) = admitted(node, domain) {
-            let reason = error.to_string();
-            let trouble = Trouble::Ours;
-            return Some(Verdict::Later { reason, pause: None, trouble, maybe_arrived: false });
+            return Some(verdict::without_manifest(&error));
         }
         let addr = self.actor(node, domain);
         let deliver = Deliver { node: Arc::clone(node), envelope, repeated, trace, stop, until };
@@ -212,12 +250,13 @@ impl Peers {
         admitted(node, domain)?;
         let actor = self.actor(node, domain);
         actor.do_send(ForgetManifest);
-        actor.send(Introduce(Arc::clone(node))).await.unwrap_or_else(|_| Err(stopping())).map(drop)
+        actor.send(Introduce(Arc::clone(node))).await.unwrap_or(Err(PeerError::Stopping)).map(drop)
     }
 
     /// Lets the actors of silent peers go; requests under way end first. Returns how many went.
     pub fn sweep(&self, now: UnixMillis) -> usize {
         let mut table = self.lock();
+        self.allowance.sweep(now);
         let before = table.entries.len();
         table.entries.retain(|_, entry| {
             let idle = if entry.proven { IDLE } else { IDLE_UNPROVEN };
@@ -238,23 +277,28 @@ impl Table {
             self.unproven -= 1;
         }
     }
+
+    fn remove_unproven(&mut self, domain: &Domain) {
+        if self.entries.get(&domain.folded()).is_some_and(|entry| !entry.proven) {
+            self.entries.remove(&domain.folded());
+            self.unproven -= 1;
+        }
+    }
 }
 
+/// Whether anything is exchanged with the domain, as far as that is known without asking anybody.
 fn admitted(node: &Node, domain: &Domain) -> Result<(), PeerError> {
+    node.transport.permits(domain)?;
     if node.policy.admits(domain) { Ok(()) } else { Err(PeerError::NotAdmitted(domain.clone())) }
 }
 
 /// Whether the server was met before.
-pub(super) async fn is_pinned(node: &Node, domain: &Domain) -> Result<bool, PeerError> {
+pub(crate) async fn is_pinned(node: &Node, domain: &Domain) -> Result<bool, PeerError> {
     let look = async {
         let peer = peers::find(&mut *node.store.read().await?, &domain.folded()).await?;
         Ok::<_, StoreError>(peer.is_some_and(|peer| peer.public_key.is_some()))
     };
     look.await.map_err(PeerError::Store)
-}
-
-fn stopping() -> PeerError {
-    PeerError::Transport(TransportError::Unreachable("the node is stopping".into()))
 }
 
 #[cfg(test)]
@@ -264,7 +308,7 @@ mod tests {
     use vellum_client::Signer;
     use vellum_protocol::{Alias, JsonObject, MessageType, SigningSecret};
 
-    use super::super::{Answer, Transport};
+    use super::super::{Answer, Transport, TransportError, Trouble};
     use super::*;
     use crate::alone::Alone;
 
@@ -303,6 +347,10 @@ mod tests {
             self.posted.fetch_add(1, Ordering::SeqCst);
             self.answer().boxed()
         }
+    }
+
+    fn for_a_user() -> LookupFor {
+        LookupFor::User("u".to_owned().into())
     }
 
     async fn send(node: &Arc<Node>, lasts: Duration) -> Option<Verdict> {
@@ -362,7 +410,9 @@ mod tests {
         let invented = Domain::parse("invented.example").unwrap();
         peers.introduce(node, &invented).await.unwrap_err();
         let known = Handle::new(Alias::parse("bob").unwrap(), Domain::parse("known.example").unwrap());
-        peers.resolve_user(node, &known, false).await.unwrap_err();
+        peers.resolve_user(node, &known, for_a_user()).await.unwrap_err();
+        assert_eq!(peers.len(), 1, "a look-up that a user started in vain leaves nothing");
+        peers.actor(node, known.domain());
         assert_eq!((peers.sweep(node.clock.now()), peers.len()), (0, 2));
         let later = |seconds: i64| node.clock.now().plus_millis(seconds * 1000);
         assert_eq!((peers.sweep(later(31)), peers.len()), (1, 1));
@@ -391,10 +441,10 @@ mod tests {
         let first = Domain::parse("n0.example").unwrap();
         assert!(matches!(peers.introduce(node, &first).await, Err(PeerError::Transport(_))));
         let known = Handle::new(Alias::parse("bob").unwrap(), one_more.clone());
-        let resolved = peers.resolve_user(node, &known, false).await;
+        let resolved = peers.resolve_user(node, &known, for_a_user()).await;
         assert!(matches!(resolved, Err(PeerError::Transport(_))), "what this node itself asks for has room");
         peers.sweep(node.clock.now().plus_millis(31_000));
-        assert_eq!(peers.len(), 2, "the one that was met, and the one that was asked for");
+        assert_eq!(peers.len(), 1, "the one that was met");
         assert!(matches!(peers.introduce(node, &first).await, Err(PeerError::Transport(_))));
     }
 }

@@ -29,6 +29,9 @@ pub enum TransportError {
     /// The connection broke before there was an answer.
     #[error("the connection broke: {0}")]
     Broken(String),
+    /// No connection could be made in time: nothing was sent.
+    #[error("not reachable: no connection within {} s", .0.as_secs())]
+    ConnectTimedOut(Duration),
     /// No answer in time.
     #[error("timed out after {} s", .0.as_secs())]
     TimedOut(Duration),
@@ -44,11 +47,36 @@ pub enum TransportError {
     /// The answer is longer than this node reads.
     #[error("the answer is longer than {0} bytes")]
     TooLong(usize),
+    /// The answer has a content encoding that this node does not read, or not in full.
+    #[error("the answer cannot be unpacked: {0}")]
+    Packed(String),
+}
+
+impl TransportError {
+    /// What a user of this node is told. The name is theirs to choose, so this does not tell
+    /// whether it has an address, which one, and what happens at a port of it: that would be a
+    /// probe of the networks that this node can reach.
+    #[must_use]
+    pub fn for_users(&self) -> String {
+        match self {
+            Self::Unreachable(_) | Self::ConnectTimedOut(_) | Self::Forbidden(_) => "not reachable".into(),
+            other => other.to_string(),
+        }
+    }
 }
 
 /// Speaks to other nodes. It follows no redirect, bounds time and length, and connects only where the
 /// node's settings allow.
 pub trait Transport: Send + Sync + 'static {
+    /// Whether a request to this domain is made at all, as far as its text tells: nothing is looked
+    /// up.
+    ///
+    /// # Errors
+    /// [`TransportError::Forbidden`].
+    fn permits(&self, domain: &Domain) -> Result<(), TransportError> {
+        domain.port().map(drop).map_err(|error| TransportError::Forbidden(error.to_string()))
+    }
+
     /// Fetches a document: `path` begins with `/.well-known/`.
     fn get<'a>(&'a self, domain: &'a Domain, path: &'a str) -> BoxFuture<'a, Result<Answer, TransportError>>;
 

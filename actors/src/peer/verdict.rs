@@ -29,6 +29,8 @@ pub enum Verdict {
     Later {
         /// Why, in words for the owner and the operator.
         reason: String,
+        /// The same for operators alone, where the owner is not told everything.
+        cause: Option<String>,
         /// The pause that the peer asks for.
         pause: Option<Duration>,
         /// Whose trouble it is.
@@ -117,10 +119,16 @@ pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool) -> 
 pub fn of_failure(error: &TransportError) -> Verdict {
     // A peer whose answer is too long, or which we may not connect to, does not become reachable by
     // waiting; but settings and peers change, so it is tried again until the window closes.
-    let unsent =
-        matches!(error, TransportError::Unreachable(_) | TransportError::Forbidden(_) | TransportError::Busy);
+    let unsent = matches!(
+        error,
+        TransportError::Unreachable(_)
+            | TransportError::ConnectTimedOut(_)
+            | TransportError::Forbidden(_)
+            | TransportError::Busy
+    );
     Verdict::Later {
-        reason: error.to_string(),
+        reason: error.for_users(),
+        cause: Some(error.to_string()),
         pause: None,
         trouble: of_transport(error),
         maybe_arrived: !unsent,
@@ -135,18 +143,24 @@ pub fn without_manifest(error: &PeerError) -> Verdict {
         PeerError::Unusable { pause, .. } => (Trouble::Peer, *pause),
         PeerError::PinMismatch(_) => (Trouble::Peer, None),
         PeerError::TooManyStrangers
+        | PeerError::Limited { .. }
         | PeerError::NotAdmitted(_)
         | PeerError::NoSuchUser
-        | PeerError::Store(_) => (Trouble::Ours, None),
+        | PeerError::Store(_)
+        | PeerError::Stopping => (Trouble::Ours, None),
     };
-    Verdict::Later { reason: error.to_string(), pause, trouble, maybe_arrived: false }
+    let reason = match error {
+        PeerError::Transport(error) => error.for_users(),
+        other => other.to_string(),
+    };
+    Verdict::Later { reason, cause: Some(error.to_string()), pause, trouble, maybe_arrived: false }
 }
 
 /// Judges an attempt that was not over when its lease was.
 #[must_use]
 pub fn overdue(maybe_arrived: bool) -> Verdict {
     let reason = "the attempt took longer than it may".to_owned();
-    Verdict::Later { reason, pause: None, trouble: Trouble::Ours, maybe_arrived }
+    Verdict::Later { reason, cause: None, pause: None, trouble: Trouble::Ours, maybe_arrived }
 }
 
 fn of_transport(error: &TransportError) -> Trouble {
@@ -156,7 +170,7 @@ fn of_transport(error: &TransportError) -> Trouble {
 fn later(reason: String, answer: &Answer, trouble: Trouble) -> Verdict {
     // A refusal says that nothing was done; anything else leaves it open.
     let maybe_arrived = !(400..500).contains(&answer.status);
-    Verdict::Later { reason, pause: answer.retry_after, trouble, maybe_arrived }
+    Verdict::Later { reason, cause: None, pause: answer.retry_after, trouble, maybe_arrived }
 }
 
 /// A peer's words, short and on one line: they end up in lists and logs.
@@ -240,12 +254,13 @@ mod tests {
     #[test]
     fn a_manifest_that_cannot_be_had_is_trouble_of_the_peer_and_its_pause_counts() {
         let pause = Some(Duration::from_secs(120));
-        let limited = PeerError::Unusable { reason: "it answered 429".into(), pause };
+        let limited = PeerError::Unusable { reason: "it answered 429".into(), status: Some(429), pause };
         let verdict = without_manifest(&limited);
         assert_eq!(
             verdict,
             Verdict::Later {
                 reason: "it answered 429".into(),
+                cause: Some("it answered 429".into()),
                 pause,
                 trouble: Trouble::Peer,
                 maybe_arrived: false
@@ -256,6 +271,25 @@ mod tests {
             matches!(busy, Verdict::Later { trouble: Trouble::Ours, .. }),
             "our own trouble is not the peer's"
         );
+    }
+
+    #[test]
+    fn an_owner_is_told_the_same_whatever_keeps_a_name_from_being_reached_and_operators_the_cause() {
+        for error in [
+            TransportError::Unreachable("no such host".into()),
+            TransportError::Unreachable("connection refused".into()),
+            TransportError::ConnectTimedOut(Duration::from_secs(5)),
+            TransportError::Forbidden("the address 10.0.0.1 is not on the public internet".into()),
+        ] {
+            for verdict in [of_failure(&error), without_manifest(&PeerError::Transport(error.clone()))] {
+                let Verdict::Later { reason, cause, trouble, maybe_arrived, .. } = verdict else {
+                    panic!("{error} is final")
+                };
+                assert_eq!(reason, "not reachable", "{error}");
+                assert_eq!(cause, Some(error.to_string()));
+                assert_eq!((trouble, maybe_arrived), (Trouble::Peer, false), "{error}: nothing was sent");
+            }
+        }
     }
 
     #[test]

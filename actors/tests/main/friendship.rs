@@ -60,11 +60,7 @@ async fn an_invitation_that_is_accepted_makes_both_friends_with_each_others_keys
 #[actix::test]
 async fn crossing_invitations_become_one_friendship_on_both_sides() {
     let (world, alice, bob) = World::with_two_people().await;
-    world.wire.set(&world.b.node, Mood::Down);
-    // Alice has resolved bob while he could be reached.
-    world.wire.set(&world.b.node, Mood::Up);
-    friends::resolve(&alice.node, &bob.handle).await.unwrap();
-    world.wire.set(&world.b.node, Mood::Down);
+    world.wire.set(&world.b.node, Mood::TakesNothing);
     alice.invite(&bob).await.unwrap();
     assert!(bob.invitation_of(&alice).await.is_none(), "alice's is still on its way");
     world.clock.advance(1_000);
@@ -134,8 +130,7 @@ async fn a_friendship_that_cannot_be_told_in_time_is_undone_and_can_be_accepted_
 #[actix::test]
 async fn an_invitation_that_cannot_be_told_in_time_is_gone() {
     let (world, alice, bob) = World::with_two_people().await;
-    friends::resolve(&alice.node, &bob.handle).await.unwrap();
-    world.wire.set(&world.b.node, Mood::Down);
+    world.wire.set(&world.b.node, Mood::TakesNothing);
     alice.invite(&bob).await.unwrap();
     assert!(alice.has_invited(&bob).await);
     world.advance(300_000);

@@ -95,10 +95,10 @@ async fn a_revocation_ends_what_crossing_invitations_began_on_a_device_whose_clo
     const BEHIND: i64 = -200_000;
     let (world, alice, mut bob) = World::with_two_people().await;
     for (inviter, invited) in [(&alice, &bob), (&bob, &alice)] {
-        friends::resolve(&inviter.node, &invited.handle).await.unwrap();
+        friends::resolve(&inviter.node, &inviter.id, &invited.handle).await.unwrap();
     }
-    world.wire.set(&world.a.node, Mood::Down);
-    world.wire.set(&world.b.node, Mood::Down);
+    world.wire.set(&world.a.node, Mood::TakesNothing);
+    world.wire.set(&world.b.node, Mood::TakesNothing);
     let at = world.clock.now().plus_millis(BEHIND);
     let signed = bob.signer.invite(&alice.handle, at, &mut rand::rng());
     friends::invite(&bob.node, &bob.id, &alice.handle, Some(fields(signed))).await.unwrap();
@@ -161,7 +161,7 @@ async fn accepting_what_a_revocation_is_about_to_end_is_not_taken_for_accepting_
     let (world, mut alice, bob) = World::with_two_people().await;
     alice.invite(&bob).await.unwrap();
     until("it has arrived", || async { bob.invitation_of(&alice).await.is_some() }).await;
-    world.wire.set(&world.b.node, Mood::Down);
+    world.wire.set(&world.b.node, Mood::TakesNothing);
     world.clock.advance(1_000);
     alice.reset().await;
     alice.renew_keys().await;

@@ -116,9 +116,9 @@ async fn an_acceptance_that_arrives_after_its_friendship_was_ended_is_to_be_take
 async fn an_answer_that_a_revocation_has_met_makes_no_friends_and_is_to_be_taken_back() {
     let (world, alice, bob) = World::with_two_people().await;
     for (inviter, invited) in [(&alice, &bob), (&bob, &alice)] {
-        friends::resolve(&inviter.node, &invited.handle).await.unwrap();
+        friends::resolve(&inviter.node, &inviter.id, &invited.handle).await.unwrap();
     }
-    world.wire.set(&world.a.node, Mood::Down);
+    world.wire.set(&world.a.node, Mood::TakesNothing);
     bob.invite(&alice).await.unwrap();
     let hang = Hang::new();
     world.wire.set(&world.b.node, Mood::Hangs(hang.clone()));

@@ -116,7 +116,7 @@ async fn a_peer_that_takes_fresh_envelopes_only_gets_none_that_is_not() {
     world.wire.set(&world.b.node, Mood::WithoutCapabilities);
     // What was known of it is older than a manifest is kept; its new one is read with this.
     world.clock.advance(3_600_000);
-    vellum_actors::friends::resolve(&alice.node, &bob.handle).await.unwrap();
+    vellum_actors::friends::resolve(&alice.node, &alice.id, &bob.handle).await.unwrap();
     world.wire.set(&world.b.node, Mood::Down);
     alice.flush(vec![alice.revocation(&bob.handle)]).await;
     world.advance(280_000);
@@ -137,7 +137,7 @@ async fn a_peer_that_takes_fresh_envelopes_only_gets_none_that_is_not() {
 #[actix::test]
 async fn a_late_revocation_arrives_and_a_newer_friendship_stands() {
     let (world, alice, bob) = after_a_reset().await;
-    world.wire.set(&world.b.node, Mood::Down);
+    world.wire.set(&world.b.node, Mood::TakesNothing);
     alice.flush(vec![alice.revocation(&bob.handle)]).await;
     // Before it arrives the two begin anew.
     world.clock.advance(30_000);

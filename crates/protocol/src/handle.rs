@@ -18,7 +18,7 @@ pub enum HandleError {
     #[error("a domain is a host name of letters, digits, dots and hyphens, with an optional port")]
     Domain,
     /// A port that no address has.
-    #[error("a port is at most 65535")]
+    #[error("a port is 1 to 65535")]
     Port,
     /// Not exactly one `@`.
     #[error("a handle is an alias and a domain with one @ between them")]
@@ -107,11 +107,15 @@ impl Domain {
     /// The port, if there is one.
     ///
     /// # Errors
-    /// [`HandleError::Port`] above 65535: the grammar takes such a domain, but nobody can connect to it.
+    /// [`HandleError::Port`] for 0 and above 65535: the grammar takes such a domain, but
+    /// nobody can connect to it.
     pub fn port(&self) -> Result<Option<u16>, HandleError> {
         match self.0.split_once(':') {
             None => Ok(None),
-            Some((_, port)) => port.parse().map(Some).map_err(|_| HandleError::Port),
+            Some((_, port)) => match port.parse() {
+                Ok(0) | Err(_) => Err(HandleError::Port),
+                Ok(port) => Ok(Some(port)),
+            },
         }
     }
 

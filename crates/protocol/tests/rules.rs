@@ -118,6 +118,7 @@ fn domains_tell_host_port_and_whether_they_are_this_machine() {
     assert_eq!(domain("b.example").port(), Ok(None));
     assert_eq!(domain("b.example:65535").port(), Ok(Some(65535)));
     assert_eq!(domain("b.example:65536").port(), Err(HandleError::Port));
+    assert_eq!(domain("b.example:0").port(), Err(HandleError::Port));
     assert_eq!(domain("b.example:99999999999999999999").port(), Err(HandleError::Port));
     for (text, loopback) in [
         ("LocalHost:5001", true),

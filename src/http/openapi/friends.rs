@@ -82,6 +82,7 @@ pub fn invite() -> Operation {
     .refused(400, &["too_many_invitations"])
     .refused(400, &REFUSALS)
     .refused(403, &["peer_not_admitted"])
+    .limited()
     .refused(502, &["peer_unreachable"])
 }
 
@@ -156,6 +157,7 @@ pub fn resolve() -> Operation {
         .refused(400, &["invalid_handle"])
         .refused(404, &["not_found"])
         .refused(403, &["peer_not_admitted"])
+        .limited()
         .refused(502, &["peer_unreachable"])
 }
 
@@ -163,7 +165,10 @@ pub fn sync_keys() -> Operation {
     let result = object(vec![
         ("handle", handle("bob@peer.example")),
         ("updated", truth(false)),
-        ("error", text("not reachable").at_times()),
+        (
+            "error",
+            text("later").at_times().described("why not; `later`: their node is asked in the background"),
+        ),
         ("confirmed", truth(true).at_times().described("you have confirmed the key")),
     ]);
     Operation::new(
@@ -181,4 +186,5 @@ pub fn sync_keys() -> Operation {
     .refused(404, &["friend_not_found"])
     .refused(409, &["key_changed"])
     .answer(200, "What was found.", object(vec![("results", list(result))]))
+    .limited()
 }

@@ -26,6 +26,8 @@ pub enum Mood {
     Up,
     /// Not at all: no document, no envelope.
     Down,
+    /// Its documents can be read, but no envelope gets there.
+    TakesNothing,
     /// Every request waits here before it arrives.
     Hangs(Hang),
     /// Envelopes arrive, but the answers are lost.
@@ -165,6 +167,9 @@ impl Transport for Wire {
             assert_eq!(path, INBOX_PATH);
             let json = Json::parse(body.as_bytes()).unwrap();
             let (node, mood) = self.connect(domain, |line| line.envelopes.push(json)).await?;
+            if matches!(mood, Mood::TakesNothing) {
+                return Err(unreachable("connection refused"));
+            }
             if let Mood::Answers(status, body) = mood {
                 return Ok(Answer {
                     status,
