@@ -18,6 +18,7 @@ mod friends;
 mod hygiene;
 mod identity;
 mod inbox;
+mod keys;
 mod lists;
 mod metrics;
 mod moving_house;

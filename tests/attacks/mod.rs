@@ -21,6 +21,7 @@ mod look_alikes;
 mod mass_assignment;
 mod new_keys_of_friends;
 mod path_tricks;
+mod planted_files;
 mod replays;
 mod session_fixation;
 mod slow_loris;
@@ -28,6 +29,8 @@ mod speaking_for_others;
 mod ssrf;
 mod stolen_session;
 mod taken_names;
+#[cfg(debug_assertions)] // A release's clock cannot be put wrong.
+mod wrong_clock;
 mod zip_bomb;
 
 use std::sync::{Arc, Mutex};
