@@ -134,7 +134,8 @@ impl DataDir {
         Ok(self.lock_files()?.put(name, content)?)
     }
 
-    /// Waits until nobody else changes files in the folder, and keeps others from it until the value is dropped.
+    /// Waits until nobody else changes files in the folder, and keeps others from it until the
+    /// value is dropped.
     fn lock_files(&self) -> anyhow::Result<Writing<'_>> {
         let path = self.0.join(LOCK_FILE);
         let locked = open_lock(&path).and_then(|file| file.lock().map(|()| file));
@@ -160,7 +161,8 @@ impl Writing<'_> {
                 fs::remove_file(entry.path())?;
             }
         }
-        // A name of its own, made exclusively: nothing that is there is opened, and no link is followed.
+        // A name of its own, made exclusively: nothing that is there is opened, and no link is
+        // followed.
         let mut draft: NamedTempFile = tempfile::Builder::new()
             .prefix(&prefix)
             .permissions(fs::Permissions::from_mode(0o600))

@@ -122,7 +122,8 @@ async fn a_node_that_was_suspended_does_not_send_what_another_has_sent_meanwhile
     peers[0].delay_manifest(Duration::from_secs(8));
     replicas.through(1, &ann).flush(&handles[0]).await;
     assert_eq!(ann.pending().await[0].state, RevocationState::Delivering);
-    // Two minutes go by, in which the second node is suspended: its lease is over, and the first takes the row.
+    // Two minutes go by, in which the second node is suspended: its lease is over, and the first
+    // takes the row.
     std::fs::write(&clock, "120000 120000").unwrap();
     assert_eq!(ann.ask(Method::PATCH, "/users/me/profile", json!({ "firstName": "Ann" })).await.0, 200);
     eventually("the first node sends it", || async { (sent() == 1).then_some(()) }).await;

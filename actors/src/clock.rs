@@ -1,6 +1,7 @@
 //! Where the time comes from: a parameter, so that a test can steer it.
 //!
-//! The wall clock dates things. It can be set, also by mistake. The boot clock measures how long something takes.
+//! The wall clock dates things. It can be set, also by mistake. The boot clock measures how long
+//! something takes.
 
 use std::ops::Add;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -77,7 +78,8 @@ impl std::fmt::Debug for Clock {
     }
 }
 
-/// Milliseconds since the machine started. Unlike [`std::time::Instant`] it goes on while the machine is suspended.
+/// Milliseconds since the machine started. Unlike [`std::time::Instant`] it goes on while the
+/// machine is suspended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct BootTime(i64);
 
@@ -102,8 +104,8 @@ const AGREEMENT_MILLIS: i64 = 5_000;
 /// How long they must have agreed before anything is forgotten by the wall clock.
 const AGREEMENT_LASTS: Duration = Duration::from_secs(3600);
 
-/// Compares wall clock and boot clock. A wall clock that somebody sets, or that was wrong when the machine
-/// started and is corrected, moves against the boot clock.
+/// Compares wall clock and boot clock. A wall clock that somebody sets, or that was wrong when the
+/// machine started and is corrected, moves against the boot clock.
 #[derive(Debug)]
 pub struct ClockWatch(Mutex<Agreement>);
 
@@ -168,9 +170,10 @@ fn system_boot() -> BootTime {
     )
 }
 
-/// How far a test has this process's wall clock and boot clock go wrong, in milliseconds: the two numbers in the file
-/// that the environment variable `TEST_CLOCK_FILE` names; the second may be left out. It is read at every look, so a
-/// test can have the clocks jump. A release has no such thing.
+/// How far a test has this process's wall clock and boot clock go wrong, in milliseconds: the two
+/// numbers in the file that the environment variable `TEST_CLOCK_FILE` names; the second may be
+/// left out. It is read at every look, so a test can have the clocks jump. A release has no such
+/// thing.
 #[cfg(debug_assertions)]
 fn shifts() -> (i64, i64) {
     use std::path::PathBuf;

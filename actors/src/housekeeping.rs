@@ -1,8 +1,8 @@
 //! Forgetting what is over its time, and letting idle actors go. Run once a minute.
 //!
-//! Rows are purged an hour after they ended, and only while the wall clock can be trusted: when it and the boot clock
-//! have agreed for an hour. A clock that is ahead for a while would end what is valid by the right time, such as
-//! the nonces that keep a captured request from being taken again.
+//! Rows are purged an hour after they ended, and only while the wall clock can be trusted: when it
+//! and the boot clock have agreed for an hour. A clock that is ahead for a while would end what is
+//! valid by the right time, such as the nonces that keep a captured request from being taken again.
 
 use std::sync::Arc;
 
@@ -17,9 +17,11 @@ use crate::node::Node;
 
 /// Peers with a changed key that are looked at in one round.
 const KEYS_A_ROUND: u32 = 20;
-/// For how long a device transfer counts against its user's limit, and how often a changed key is looked at.
+/// For how long a device transfer counts against its user's limit, and how often a changed key is
+/// looked at.
 const HOUR_MILLIS: i64 = 3_600_000;
-/// How long rows are kept beyond their end: by so much the clock may be ahead without being noticed.
+/// How long rows are kept beyond their end: by so much the clock may be ahead without being
+/// noticed.
 const MARGIN_MILLIS: i64 = HOUR_MILLIS;
 
 /// One round.
@@ -37,7 +39,8 @@ pub async fn sweep(node: &Arc<Node>) -> Result<(), StoreError> {
         .store
         .write(move |tx| {
             async move {
-                // What they hold is sealed to a device that waits a minute for it: nothing is lost with it.
+                // What they hold is sealed to a device that waits a minute for it: nothing is lost
+                // with it.
                 device_transfers::empty(tx, now).await?;
                 peers::take_changed_keys(tx, an_hour_ago, KEYS_A_ROUND, now).await
             }

@@ -190,8 +190,8 @@ fn request(received: &[u8]) -> Option<(String, usize)> {
     (received.len() >= whole).then_some((head, whole))
 }
 
-/// An envelope as a request to an inbox, signed by the sending server, with more headers: what a node does for each
-/// attempt, and what a proxy adds.
+/// An envelope as a request to an inbox, signed by the sending server, with more headers: what a
+/// node does for each attempt, and what a proxy adds.
 #[must_use]
 pub fn signed_request(
     secret: &SigningSecret,

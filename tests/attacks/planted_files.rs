@@ -1,7 +1,8 @@
-//! The attacker has an account on the operator's machine and may write into the folder that backups go to, such as /tmp.
-//! He has put something there under the name that the backup or its draft will have: a link to a file of the node's user, to have
-//! that overwritten, or a file that he can read, to have the backup written into it. What stops him: a backup is made
-//! in a folder of its own that nobody else can enter, and is given its name only if nothing has it.
+//! The attacker has an account on the operator's machine and may write into the folder that backups
+//! go to, such as /tmp. He has put something there under the name that the backup or its draft will
+//! have: a link to a file of the node's user, to have that overwritten, or a file that he can read,
+//! to have the backup written into it. What stops him: a backup is made in a folder of its own that
+//! nobody else can enter, and is given its name only if nothing has it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

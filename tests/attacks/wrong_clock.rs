@@ -1,7 +1,8 @@
-//! The attacker has captured a request between two nodes and can put the node's clock forward for a moment: by answers to
-//! its NTP client, or by waiting for a machine that starts with a wrong clock. He would have the node forget, as over its time, what it knows
-//! of the request, and carry it out again when the clock is right; or end everybody's sessions. What stops
-//! him: nothing is purged by a wall clock that has not agreed with the boot clock for an hour.
+//! The attacker has captured a request between two nodes and can put the node's clock forward for a
+//! moment: by answers to its NTP client, or by waiting for a machine that starts with a wrong
+//! clock. He would have the node forget, as over its time, what it knows of the request, and carry
+//! it out again when the clock is right; or end everybody's sessions. What stops him: nothing is
+//! purged by a wall clock that has not agreed with the boot clock for an hour.
 
 use vellum_client::http::Method;
 use vellum_protocol::{Domain, JsonObject, MessageType};

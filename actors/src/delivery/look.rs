@@ -61,7 +61,8 @@ pub(super) enum Next {
 
 impl Look {
     pub async fn run(self, node: Arc<Node>) -> Result<Scan, Error> {
-        // Read before the lease begins, and from the clock that goes on while the machine is suspended.
+        // Read before the lease begins, and from the clock that goes on while the machine is
+        // suspended.
         let until = node.clock.boot() + LEASE_HOLDS;
         let now = node.clock.now();
         let mut took = Duration::ZERO;

@@ -210,7 +210,8 @@ impl Handler<Deliver> for PeerActor {
             let checked = poll_fn(|cx| {
                 if clock.boot() < until { attempt.as_mut().poll(cx) } else { Poll::Ready(overdue()) }
             });
-            // This timer stands still while the machine is suspended; the look at the clock does not.
+            // This timer stands still while the machine is suspended; the look at the clock does
+            // not.
             timeout(until.since(clock.boot()), checked).await.unwrap_or_else(|_| overdue())
         };
         // Both here and not at the delivery's end: this future runs on although nobody waits for its answer.

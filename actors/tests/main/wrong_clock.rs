@@ -1,4 +1,5 @@
-//! A wall clock that was ahead for a while: what is valid by the right time is still there when it is right again.
+//! A wall clock that was ahead for a while: what is valid by the right time is still there when it
+//! is right again.
 
 use futures_util::FutureExt;
 use vellum_actors::housekeeping;

@@ -139,8 +139,9 @@ fn is_there(path: &Path) -> Result<bool, StoreError> {
     }
 }
 
-/// An empty file of mode 0600 in a new folder that nobody else can enter, beside the place that it is for. So nothing that
-/// others put there is opened, whatever its name. Both are removed with the value.
+/// An empty file of mode 0600 in a new folder that nobody else can enter, beside the place that it
+/// is for. So nothing that others put there is opened, whatever its name. Both are removed with the
+/// value.
 struct Draft {
     path: PathBuf,
     _folder: TempDir,
@@ -159,7 +160,8 @@ impl Draft {
         Ok(Self { path, _folder: folder })
     }
 
-    /// Gives the finished file its name, if nothing has that name by now. After a crash it is there whole or not at all.
+    /// Gives the finished file its name, if nothing has that name by now. After a crash it is there
+    /// whole or not at all.
     fn publish(self, target: &Path) -> Result<(), StoreError> {
         File::open(&self.path).and_then(|file| file.sync_all()).map_err(trouble(&self.path))?;
         let draft = TempPath::try_from_path(&self.path).map_err(trouble(&self.path))?;

@@ -144,7 +144,8 @@ pub async fn empty(tx: &mut Tx, now: UnixMillis) -> Result<(), StoreError> {
     Ok(())
 }
 
-/// Forgets transfers begun at or before `counted`, which count against no limit any more. Returns how many.
+/// Forgets transfers begun at or before `counted`, which count against no limit any more. Returns
+/// how many.
 pub async fn purge(tx: &mut Tx, counted: UnixMillis) -> Result<u64, StoreError> {
     let gone = on!(tx, c => sqlx::query("delete from device_transfers where created_at <= $1")
         .bind(counted.0).execute(c).await.map(Affected::from))?;

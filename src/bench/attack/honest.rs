@@ -1,5 +1,6 @@
-//! Honest people beside an attack: users who read their identity, and people of other nodes who send messages. Each request
-//! has a connection of its own and is due at its moment, whether or not earlier ones are answered.
+//! Honest people beside an attack: users who read their identity, and people of other nodes who
+//! send messages. Each request has a connection of its own and is due at its moment, whether or not
+//! earlier ones are answered.
 
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -59,7 +60,8 @@ impl<'a> Honest<'a> {
         Ok(Self { ground, peers, recipients, node: Domain::parse(&ground.node.domain())?, senders: 0 })
     }
 
-    /// Reads identities and sends messages for so long. Returns what came of the one and of the other.
+    /// Reads identities and sends messages for so long. Returns what came of the one and of the
+    /// other.
     ///
     /// # Errors
     /// When a request cannot be made.

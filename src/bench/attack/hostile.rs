@@ -90,7 +90,8 @@ impl Hostile {
         self.port
     }
 
-    /// A request with an invitation for the victim by one of this server's users, with a nonce of the attacker's choice.
+    /// A request with an invitation for the victim by one of this server's users, with a nonce of
+    /// the attacker's choice.
     pub fn invitation(&self, target: &Target, alias: &str, nonce: Option<&str>) -> Vec<u8> {
         let Ok(alias) = Alias::parse(alias) else { return Vec::new() };
         let from = Handle::new(alias, self.domain.clone());

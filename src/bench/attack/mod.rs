@@ -1,7 +1,8 @@
-//! Attacks on a node: what an attacker sends, on a thread of its own so that it takes no time from those who measure. What honest
-//! people notice of it is measured in [`super::scenarios`].
+//! Attacks on a node: what an attacker sends, on a thread of its own so that it takes no time from
+//! those who measure. What honest people notice of it is measured in [`super::scenarios`].
 //!
-//! Every attack has a bound on its connections and its rate, ends with its time, and stays on this machine.
+//! Every attack has a bound on its connections and its rate, ends with its time, and stays on this
+//! machine.
 
 mod honest;
 mod hostile;
@@ -301,7 +302,8 @@ impl Attacker {
         }
     }
 
-    /// Sends requests over so many connections, so many a second in all; without an end, as fast as they are answered.
+    /// Sends requests over so many connections, so many a second in all; without an end, as fast as
+    /// they are answered.
     async fn flood(
         self,
         lanes: usize,

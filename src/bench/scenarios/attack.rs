@@ -1,5 +1,6 @@
-//! `attack`: what honest people notice while somebody attacks the node, one attack after the other, and without one. The node
-//! has its limits on and stands behind a proxy on this machine, as one on the internet does.
+//! `attack`: what honest people notice while somebody attacks the node, one attack after the other,
+//! and without one. The node has its limits on and stands behind a proxy on this machine, as one on
+//! the internet does.
 
 use std::time::Duration;
 
@@ -14,7 +15,8 @@ use vellum_protocol::Handle;
 /// Accounts of the node that is attacked, and other nodes with honest people, at most.
 const MOST_USERS: usize = 1_000;
 const MOST_PEERS: usize = 8;
-/// What honest people may notice: how slow the slowest of 100 readings is, and how many messages are accepted in time.
+/// What honest people may notice: how slow the slowest of 100 readings is, and how many messages
+/// are accepted in time.
 const WANTED_P99_MS: f64 = 100.0;
 const WANTED_SHARE: f64 = 1.0;
 /// As a node behind a proxy has them. Whatever else is limited is so by default.

@@ -148,7 +148,8 @@ fn write_all(writers: &mut [(Writer, VecDeque<Vec<u8>>)], each: usize) -> anyhow
     Ok(())
 }
 
-/// Has the node know other nodes. Of those that it has not met, it asks only some at a time who they are.
+/// Has the node know other nodes. Of those that it has not met, it asks only some at a time who
+/// they are.
 pub(super) async fn meet(ground: &Ground, sinks: &Sinks) -> anyhow::Result<()> {
     let (store, now) = (ground.store().await?, Clock::system().now());
     let met: Vec<_> = sinks.alive.iter().map(|sink| (sink.domain.folded(), sink.secret.public())).collect();
@@ -168,8 +169,8 @@ pub(super) async fn meet(ground: &Ground, sinks: &Sinks) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Starts the peers, and has everybody on them send once. What the node learns of a sender it keeps for a minute, so
-/// asking for it is no part of the rate.
+/// Starts the peers, and has everybody on them send once. What the node learns of a sender it keeps
+/// for a minute, so asking for it is no part of the rate.
 pub(super) async fn senders(bench: &Bench) -> anyhow::Result<Sinks> {
     let sinks = Sinks::start(bench.options.peers, 0, Duration::ZERO).await?;
     meet(&bench.ground, &sinks).await?;
