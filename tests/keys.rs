@@ -21,11 +21,14 @@ async fn rotations_side_by_side_lose_no_key_and_leave_no_draft() {
     const ROTATIONS: usize = 8;
     let mut node = TestNode::start().await;
     let ann = node.person("ann").await;
-    let secret = async |device: usize| {
-        let path = format!("/users/me/devices/device-{device}/wrap-secret");
-        let (status, answer) = ann.ask(Method::GET, &path, Value::Null).await;
-        assert_eq!(status, 200, "device {device}: {answer}");
-        answer
+    let secret = |device: usize| {
+        let ann = &ann;
+        async move {
+            let path = format!("/users/me/devices/device-{device}/wrap-secret");
+            let (status, answer) = ann.ask(Method::GET, &path, Value::Null).await;
+            assert_eq!(status, 200, "device {device}: {answer}");
+            answer
+        }
     };
     let before = secret(0).await;
     let rotations = join_all((0..ROTATIONS).map(|_| node.process.run(&["secrets", "rotate"])));
@@ -57,7 +60,10 @@ async fn nodes_that_start_side_by_side_in_a_new_folder_have_one_server_key() {
     let mut nodes: Vec<TestNode> = (0..4)
         .map(|n| {
             let url = format!("sqlite://{}", elsewhere.path().join(format!("{n}.db")).display());
-            TestNode::prepared(&[("VELLUM_DATABASE__URL", &url), ("VELLUM_DATA_DIR", &folder)])
+            TestNode::prepared(&[
+                ("VELLUM_DATABASE__URL", url.as_str()),
+                ("VELLUM_DATA_DIR", folder.as_str()),
+            ])
         })
         .collect();
     for started in join_all(nodes.iter_mut().map(|node| node.process.start())).await {
@@ -65,13 +71,13 @@ async fn nodes_that_start_side_by_side_in_a_new_folder_have_one_server_key() {
     }
     let mut keys = HashSet::new();
     for node in &nodes {
-        keys.insert(node.client().manifest().await.unwrap().public_key);
+        keys.insert(node.client().manifest().await.unwrap().public_key.to_base64());
     }
     assert_eq!(keys.len(), 1, "they show different keys: {keys:?}");
     for node in &mut nodes {
         node.process.stop().await.unwrap();
         node.process.start().await.unwrap();
-        keys.insert(node.client().manifest().await.unwrap().public_key);
+        keys.insert(node.client().manifest().await.unwrap().public_key.to_base64());
     }
     assert_eq!(keys.len(), 1, "and another one after a restart: {keys:?}");
     assert_eq!(drafts(&home), Vec::<String>::new());
