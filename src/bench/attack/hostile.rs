@@ -18,10 +18,13 @@ use super::{DRIP, Target, any_address};
 use crate::bench::seed;
 use crate::bench::sinks::signed_request;
 
+/// Makes the document of the user with an alias.
+type Document = Box<dyn Fn(&str) -> String + Send + Sync>;
+
 /// What it shows of itself and of its users. `None`: it drips.
 struct Shows {
     manifest: Option<String>,
-    user: Option<Box<dyn Fn(&str) -> String + Send + Sync>>,
+    user: Option<Document>,
 }
 
 /// The server. It ends with the runtime that it was started on.
@@ -45,11 +48,11 @@ impl Hostile {
             .await
     }
 
-    /// A server whose users have names and pictures of 62 kB.
+    /// A server whose users have names and pictures of 30 kB.
     pub async fn with_large_users() -> anyhow::Result<Self> {
         Self::start(|domain, secret| {
             let (manifest, domain, keys) = (manifest(domain, secret)?, domain.clone(), seed::keys(1)?);
-            let large = "n".repeat(62_000);
+            let large = "n".repeat(30_000);
             let user = move |alias: &str| {
                 json!({
                     "handle": format!("{alias}@{domain}"), "signingKey": keys.signing,
