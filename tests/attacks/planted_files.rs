@@ -13,6 +13,9 @@ use vellum_test_database::{Engine, engine};
 
 use crate::support::TestNode;
 
+/// What is planted, and how: at the first path, aimed at the second.
+type Plant = (&'static str, fn(&Path, &Path));
+
 fn mode(path: &Path) -> u32 {
     fs::symlink_metadata(path).unwrap().permissions().mode() & 0o777
 }
@@ -43,7 +46,7 @@ async fn a_backup_is_written_into_nothing_that_is_there_already() {
         return;
     }
     let node = TestNode::start().await;
-    let plants: [(&str, fn(&Path, &Path)); 5] = [
+    let plants: [Plant; 5] = [
         ("a link", |at, victim| symlink(victim, at).unwrap()),
         ("a link that leads nowhere", |at, victim| symlink(victim.with_file_name("nobody"), at).unwrap()),
         ("a hard link", |at, victim| fs::hard_link(victim, at).unwrap()),
@@ -80,7 +83,7 @@ async fn a_backup_is_a_new_file_for_the_operator_alone_whatever_lies_where_its_d
         return;
     }
     let node = TestNode::start().await;
-    let plants: [(&str, fn(&Path, &Path)); 2] = [
+    let plants: [Plant; 2] = [
         ("a link", |at, victim| symlink(victim, at).unwrap()),
         ("a file that everybody may read", |at, _| {
             fs::write(at, "").unwrap();
