@@ -3,13 +3,15 @@
 
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, bail};
 use rand::RngExt;
+use rustix::fs::OFlags;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 use vellum_actors::wrapping::{Ring, WrappingKey, WrappingKeys};
 use vellum_protocol::{SigningSecret, base64};
 use zeroize::Zeroizing;
@@ -18,6 +20,8 @@ use zeroize::Zeroizing;
 const IDENTITY_FILE: &str = "server.key";
 /// Where the keys lie that device wrap secrets are encrypted with.
 const WRAPPING_FILE: &str = "wrap.keys";
+/// Locked by whoever changes a file in the folder: the node, and commands beside it.
+const LOCK_FILE: &str = "write.lock";
 
 /// A node's folder.
 #[derive(Debug, Clone)]
@@ -53,18 +57,15 @@ impl DataDir {
             return parse_seed(text.expose_secret()).context("the setting server.identity_key");
         }
         let path = self.0.join(IDENTITY_FILE);
-        match fs::read_to_string(&path) {
-            Ok(text) => {
-                parse_seed(text.trim()).with_context(|| format!("the server key in {}", path.display()))
-            }
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                let seed: [u8; 32] = rand::rng().random();
-                self.write_new(IDENTITY_FILE, base64::encode(&seed).as_bytes())
-                    .with_context(|| format!("writing the server key to {}", path.display()))?;
-                Ok(SigningSecret::from_seed(seed))
-            }
-            Err(error) => Err(error).with_context(|| format!("reading the server key in {}", path.display())),
+        if !path.exists() {
+            self.make(IDENTITY_FILE, || {
+                let seed = Zeroizing::new(rand::rng().random::<[u8; 32]>());
+                Zeroizing::new(base64::encode(seed.as_slice()))
+            })
+            .with_context(|| format!("writing the server key to {}", path.display()))?;
         }
+        let text = self.read_secret(IDENTITY_FILE)?.context("the server key is gone")?;
+        parse_seed(text.trim()).with_context(|| format!("the server key in {}", path.display()))
     }
 
     /// The keys that device wrap secrets are encrypted with: those in the settings, else those in the folder,
@@ -79,12 +80,12 @@ impl DataDir {
             return WrappingKeys::new(Box::new(read))
                 .map_err(|error| anyhow::anyhow!("the setting server.wrapping_keys: {error}"));
         }
-        if self.read_wrapping_file()?.is_none() {
-            self.add_wrapping_key()?;
+        if self.read_secret(WRAPPING_FILE)?.is_none() {
+            self.make(WRAPPING_FILE, new_wrapping_key).context("writing the wrapping keys")?;
         }
         let folder = self.clone();
         let read = move || {
-            let text = folder.read_wrapping_file().map_err(|error| format!("{error:#}"))?;
+            let text = folder.read_secret(WRAPPING_FILE).map_err(|error| format!("{error:#}"))?;
             parse_wrapping_keys(&text.unwrap_or_default()).map_err(|error| format!("{error:#}"))
         };
         WrappingKeys::new(Box::new(read)).map_err(|error| anyhow::anyhow!("the wrapping keys: {error}"))
@@ -95,15 +96,23 @@ impl DataDir {
     /// # Errors
     /// When the file cannot be read or written. It is as before then.
     pub fn add_wrapping_key(&self) -> anyhow::Result<()> {
-        let before = self.read_wrapping_file()?.unwrap_or_default();
-        let key = Zeroizing::new(rand::rng().random::<[u8; 32]>());
-        let line = format!("{} {}\n", uuid::Uuid::now_v7(), base64::encode(key.as_slice()));
-        let text = Zeroizing::new(line + before.as_str());
-        self.write_new(WRAPPING_FILE, text.as_bytes()).context("writing the wrapping keys")
+        let writing = self.lock_files()?;
+        let before = self.read_secret(WRAPPING_FILE)?.unwrap_or_default();
+        let text = Zeroizing::new(new_wrapping_key().to_string() + before.as_str());
+        writing.put(WRAPPING_FILE, text.as_bytes()).context("writing the wrapping keys")
     }
 
-    fn read_wrapping_file(&self) -> anyhow::Result<Option<Zeroizing<String>>> {
-        let path = self.0.join(WRAPPING_FILE);
+    /// Makes a file, unless another process has made it meanwhile.
+    fn make(&self, name: &str, content: impl FnOnce() -> Zeroizing<String>) -> anyhow::Result<()> {
+        let writing = self.lock_files()?;
+        if self.read_secret(name)?.is_none() {
+            writing.put(name, content().as_bytes())?;
+        }
+        Ok(())
+    }
+
+    fn read_secret(&self, name: &str) -> anyhow::Result<Option<Zeroizing<String>>> {
+        let path = self.0.join(name);
         match fs::read_to_string(&path) {
             Ok(text) => Ok(Some(Zeroizing::new(text))),
             Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -121,14 +130,61 @@ impl DataDir {
     ///
     /// # Errors
     /// When it cannot be written.
-    pub fn write_new(&self, name: &str, content: &[u8]) -> io::Result<()> {
-        let (draft, path) = (self.0.join(format!("{name}.new")), self.0.join(name));
-        let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&draft)?;
-        file.write_all(content)?;
-        file.sync_all()?;
-        fs::rename(&draft, &path)?;
-        File::open(&self.0)?.sync_all()
+    pub fn write_new(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        Ok(self.lock_files()?.put(name, content)?)
     }
+
+    /// Waits until nobody else changes files in the folder, and keeps others from it until the
+    /// value is dropped.
+    fn lock_files(&self) -> anyhow::Result<Writing<'_>> {
+        let path = self.0.join(LOCK_FILE);
+        let locked = open_lock(&path).and_then(|file| file.lock().map(|()| file));
+        let lock = locked.with_context(|| format!("locking {}", path.display()))?;
+        Ok(Writing { folder: self, _lock: lock })
+    }
+}
+
+/// The right to change files in the folder.
+struct Writing<'a> {
+    folder: &'a DataDir,
+    _lock: File,
+}
+
+impl Writing<'_> {
+    /// Replaces a file by a new one with this content.
+    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+        let folder = &self.folder.0;
+        // What a crash has left behind: nobody else has a draft while the lock is held.
+        let prefix = format!(".{name}.");
+        for entry in fs::read_dir(folder)?.flatten() {
+            if entry.file_name().as_encoded_bytes().starts_with(prefix.as_bytes()) {
+                fs::remove_file(entry.path())?;
+            }
+        }
+        // A name of its own, made exclusively: nothing that is there is opened, and no link is
+        // followed.
+        let mut draft: NamedTempFile = tempfile::Builder::new()
+            .prefix(&prefix)
+            .permissions(fs::Permissions::from_mode(0o600))
+            .tempfile_in(folder)?;
+        draft.write_all(content)?;
+        draft.as_file().sync_all()?;
+        draft.persist(folder.join(name))?;
+        File::open(folder)?.sync_all()
+    }
+}
+
+/// Opens a lock file, which is made if it is not there. A link in its place is refused.
+fn open_lock(path: &Path) -> io::Result<File> {
+    let flags = i32::try_from(OFlags::NOFOLLOW.bits()).unwrap_or_default();
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).custom_flags(flags).open(path)
+}
+
+/// A line with a new key.
+fn new_wrapping_key() -> Zeroizing<String> {
+    let key = Zeroizing::new(rand::rng().random::<[u8; 32]>());
+    let text = Zeroizing::new(base64::encode(key.as_slice()));
+    Zeroizing::new(format!("{} {}\n", uuid::Uuid::now_v7(), text.as_str()))
 }
 
 /// One key a line (or between commas), the newest first: its name, a space, and base64 of 32 bytes.
@@ -152,7 +208,8 @@ fn parse_wrapping_keys(text: &str) -> anyhow::Result<Ring> {
 pub fn lock(locked: &Path) -> anyhow::Result<File> {
     let mut path = locked.as_os_str().to_owned();
     path.push(".lock");
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path)?;
+    let file =
+        open_lock(Path::new(&path)).with_context(|| format!("opening {}", Path::new(&path).display()))?;
     if file.try_lock().is_err() {
         bail!("another node is running on {}", locked.display());
     }
@@ -192,6 +249,63 @@ mod tests {
         let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
         assert_eq!(mode(&path), 0o700);
         assert_eq!(mode(&path.join(IDENTITY_FILE)), 0o600);
+    }
+
+    /// Runs `work` on many threads at the same moment.
+    fn at_once<T: Send>(threads: usize, work: impl Fn() -> T + Sync) -> Vec<T> {
+        let start = std::sync::Barrier::new(threads);
+        let one = || {
+            start.wait();
+            work()
+        };
+        std::thread::scope(|scope| {
+            let threads: Vec<_> = (0..threads).map(|_| scope.spawn(one)).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        })
+    }
+
+    #[test]
+    fn first_starts_side_by_side_agree_on_the_keys() {
+        for _ in 0..20 {
+            let parent = tempfile::tempdir().unwrap();
+            let keys = at_once(8, || {
+                let folder = DataDir::open(&parent.path().join("data")).unwrap();
+                (folder.identity(None).unwrap().public(), folder.wrapping_keys(None).unwrap().ids())
+            });
+            assert!(keys.iter().all(|one| *one == keys[0] && one.1.len() == 1), "they differ: {keys:?}");
+        }
+    }
+
+    #[test]
+    fn keys_added_side_by_side_are_all_kept_and_no_draft_is_left() {
+        let parent = tempfile::tempdir().unwrap();
+        let dir = DataDir::open(parent.path()).unwrap();
+        let victim = parent.path().join("victim");
+        fs::write(&victim, "untouched").unwrap();
+        // What a crash has left, with a mode and a place of its own.
+        fs::write(parent.path().join(".wrap.keys.left"), "half a key").unwrap();
+        std::os::unix::fs::symlink(&victim, parent.path().join("wrap.keys.new")).unwrap();
+        at_once(16, || dir.add_wrapping_key().unwrap());
+        let mut ids = dir.wrapping_keys(None).unwrap().ids();
+        ids.sort();
+        ids.dedup();
+        assert_eq!(ids.len(), 16, "a key was lost");
+        assert_eq!(fs::read_to_string(&victim).unwrap(), "untouched");
+        let mut names: Vec<_> =
+            fs::read_dir(parent.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        names.sort();
+        assert_eq!(names, ["victim", "wrap.keys", "wrap.keys.new", "write.lock"]);
+        let mode = fs::symlink_metadata(parent.path().join(WRAPPING_FILE)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_lock_file_that_is_a_link_is_refused() {
+        let parent = tempfile::tempdir().unwrap();
+        let (database, elsewhere) = (parent.path().join("vellum.db"), parent.path().join("elsewhere"));
+        std::os::unix::fs::symlink(&elsewhere, parent.path().join("vellum.db.lock")).unwrap();
+        assert!(lock(&database).is_err());
+        assert!(!elsewhere.exists(), "nothing is made at the other end of the link");
     }
 
     #[test]

@@ -43,6 +43,42 @@ fn a_queue_is_drained_to_the_last_row_also_with_half_of_the_peers_away() {
 }
 
 #[test]
+fn honest_people_are_measured_beside_every_attack_and_without_one() {
+    let output = bench(&["attack", "--seconds", "2", "--users", "20", "--peers", "4", "--json"]);
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let attacks = report["scenarios"][0]["attacks"].as_array().unwrap();
+    let names: Vec<&str> = attacks.iter().map(|row| row["attack"].as_str().unwrap()).collect();
+    assert_eq!(
+        names,
+        [
+            "none",
+            "1 forged addresses",
+            "2 codes",
+            "3a dripping senders",
+            "3b dripping peers",
+            "5a large bodies",
+            "5b dripping uploads",
+            "5c large texts"
+        ]
+    );
+    for row in attacks {
+        let number = |name: &str| row[name].as_u64().unwrap();
+        assert!(number("identities") > 0 && number("messages") > 0, "{row}");
+        assert!(number("identitiesAnswered") > 0, "{row}");
+        let answers = row["answers"].as_object().unwrap();
+        assert!(!answers.keys().any(|answer| answer.ends_with("not connected")), "{row}");
+    }
+    let none = &attacks[0];
+    assert_eq!(none["identitiesAnswered"], none["identities"], "without an attack all are answered: {none}");
+    assert_eq!(none["accepted"], none["messages"], "without an attack all are accepted: {none}");
+    // What drips may hold its places beyond the end of so short a run.
+    for flood in [1, 2, 7] {
+        assert!(!attacks[flood]["answers"].as_object().unwrap().is_empty(), "{}", attacks[flood]);
+    }
+}
+
+#[test]
 fn what_cannot_be_measured_is_refused() {
     for wrong in
         [&["nothing"][..], &["identity", "--seconds", "0"], &["keys", "--users", "4", "--connections", "8"]]

@@ -18,6 +18,7 @@ mod friends;
 mod hygiene;
 mod identity;
 mod inbox;
+mod keys;
 mod lists;
 mod lookups;
 mod metrics;

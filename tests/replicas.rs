@@ -105,6 +105,38 @@ async fn a_discard_stops_what_another_node_sends_although_a_newer_signature_has_
     assert!(ann.pending().await.is_empty());
 }
 
+/// A release's clock cannot be put wrong.
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_was_suspended_does_not_send_what_another_has_sent_meanwhile() {
+    let Some(server) = shared_server() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let clock = folder.path().join("clock");
+    std::fs::write(&clock, "0").unwrap();
+    let settings =
+        [("VELLUM_FEDERATION__FLUSH_WAIT_MS", "200"), ("TEST_CLOCK_FILE", clock.to_str().unwrap())];
+    let replicas = Replicas::start(server, 2, &settings).await;
+    let peers = [Peer::start().await];
+    let (ann, handles) = with_pending(&replicas.nodes[0], &peers, 1).await;
+    let sent = || peers[0].received_of(MessageType::RelationshipRevoke).len();
+    // The one node has met the peer, the other waits for its manifest before it can send.
+    peers[0].delay_manifest(Duration::from_secs(8));
+    replicas.through(1, &ann).flush(&handles[0]).await;
+    assert_eq!(ann.pending().await[0].state, RevocationState::Delivering);
+    // Two minutes go by, in which the second node is suspended: its lease is over, and the first
+    // takes the row.
+    std::fs::write(&clock, "120000 120000").unwrap();
+    assert_eq!(ann.ask(Method::PATCH, "/users/me/profile", json!({ "firstName": "Ann" })).await.0, 200);
+    eventually("the first node sends it", || async { (sent() == 1).then_some(()) }).await;
+    // The second gets the manifest that it has waited for.
+    let log = || std::fs::read_to_string(replicas.nodes[1].process.log_path()).unwrap();
+    let over =
+        || async { (log().contains("the attempt took longer than it may") || sent() > 1).then_some(()) };
+    eventually("its attempt is over", over).await;
+    assert_eq!(sent(), 1, "both have sent it");
+    eventually("it is delivered", || async { ann.pending().await.is_empty().then_some(()) }).await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_of_a_node_that_stays_dead_are_taken_over_when_its_leases_end() {
     let Some(server) = shared_server() else { return };

@@ -52,6 +52,6 @@ pub mod user;
 pub mod wrapping;
 
 pub use asker::{Asker, Origin};
-pub use clock::Clock;
+pub use clock::{BootTime, Clock};
 pub use error::Error;
 pub use node::{Node, NodeParts, NodeSettings};

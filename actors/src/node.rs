@@ -12,6 +12,7 @@ use vellum_store::usage::Usage;
 use vellum_store::users::User;
 use vellum_store::{OutboxId, Store, UserId};
 
+use crate::clock::ClockWatch;
 use crate::delivery::{Failing, OutcomeBoard, RetryPolicy, RevocationDelivery, Wake, Withdraw};
 use crate::directory::Directory;
 use crate::invitations::InvitationLimits;
@@ -73,6 +74,8 @@ pub struct NodeParts {
 /// A node: its parts, and what ties them together.
 pub struct Node {
     parts: NodeParts,
+    /// Whether the wall clock can be trusted with forgetting things.
+    pub(crate) clock_watch: ClockWatch,
     /// Names this process among those on one database; begins the word of each of its leases.
     pub(crate) instance: String,
     /// Who waits for which outcome.
@@ -100,8 +103,10 @@ impl Node {
     pub fn new(parts: NodeParts) -> Arc<Self> {
         let policy = Policy::new(parts.settings.federation_mode);
         let instance = format!("{}.{}", parts.name, uuid::Uuid::new_v4());
+        let clock_watch = ClockWatch::new(&parts.clock);
         Arc::new(Self {
             parts,
+            clock_watch,
             instance,
             reports: OutcomeBoard::default(),
             withdrawals: OutcomeBoard::default(),

@@ -6,12 +6,14 @@
 //!      │  uses ground (the node and its accounts, made by seed), sinks (the other nodes)
 //!      ▼
 //!   load ─────── when it is asked, from when its time counts ── connection, histogram
+//!   attack ───── what an attacker sends, and what honest people notice of it
 //!      ▼
 //!   report, chart ── how it is told          limits, bare ── what the machine could do at most
 //! ```
 //!
 //! Nothing here is needed by a node, and no node's code knows of it.
 
+mod attack;
 pub mod bare;
 mod chart;
 pub mod connection;

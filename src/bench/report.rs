@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use super::attack::Answers;
+use super::histogram::Histogram;
 use super::load::Measured;
 use super::process::Watched;
 
@@ -57,7 +59,12 @@ pub struct Times {
 
 impl From<&Measured> for Times {
     fn from(measured: &Measured) -> Self {
-        let times = &measured.times;
+        (&measured.times).into()
+    }
+}
+
+impl From<&Histogram> for Times {
+    fn from(times: &Histogram) -> Self {
         Self {
             p50: times.percentile(0.5),
             p99: times.percentile(0.99),
@@ -89,8 +96,39 @@ pub struct Figures {
     pub most_resident_mb: Option<f64>,
     /// The cores that the node used, on average.
     pub cores: Option<f64>,
+    /// What honest people notice beside attacks.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attacks: Vec<Beside>,
     /// What else there is to say.
     pub notes: Vec<String>,
+}
+
+/// What honest people notice beside one attack.
+#[derive(Debug, Clone, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Beside {
+    /// Which.
+    pub attack: String,
+    /// How many identities were asked for.
+    pub identities: u64,
+    /// How many were answered.
+    pub identities_answered: u64,
+    /// How long those took.
+    pub identity: Times,
+    /// How many messages were sent by other nodes.
+    pub messages: u64,
+    /// How many were accepted.
+    pub accepted: u64,
+    /// How many of those within 2 s.
+    pub accepted_in_time: u64,
+    /// How long those took that were accepted.
+    pub acceptance: Times,
+    /// The most memory that the node had since its start, in MB.
+    pub most_resident_mb: Option<f64>,
+    /// The cores that the node used, on average.
+    pub cores: Option<f64>,
+    /// What the attacker was answered.
+    pub answers: Answers,
 }
 
 impl Figures {
@@ -113,6 +151,7 @@ impl Figures {
             resident_mb: node.resident(),
             most_resident_mb: node.most_resident(),
             cores: node.cores(),
+            attacks: Vec::new(),
             notes: Vec::new(),
         }
     }
@@ -211,6 +250,7 @@ impl Report {
                     goal.what, goal.wanted, goal.reached
                 )
             }));
+            lines.extend(attack_table(&figures.attacks));
             lines.extend(figures.notes.iter().map(|note| format!("    {note}")));
         }
         for sweep in &self.sweeps {
@@ -232,6 +272,52 @@ impl Report {
         }
         lines.join("\n")
     }
+}
+
+/// A row for each attack, and below it what the attacker was answered.
+fn attack_table(attacks: &[Beside]) -> Vec<String> {
+    if attacks.is_empty() {
+        return Vec::new();
+    }
+    let mut lines = vec![format!(
+        "    {:<20} {:>13} {:>8} {:>8} {:>8} {:>15} {:>10} {:>8} {:>8} {:>7} {:>6}",
+        "beside",
+        "identities",
+        "p50 ms",
+        "p99 ms",
+        "max ms",
+        "messages in 2 s",
+        "accepted",
+        "p50 ms",
+        "max ms",
+        "MB",
+        "cores"
+    )];
+    for row in attacks {
+        let of = |part: u64, all: u64| format!("{part}/{all}");
+        let number =
+            |number: Option<f64>| number.map_or_else(|| "-".to_owned(), |number| format!("{number:.1}"));
+        lines.push(format!(
+            "    {:<20} {:>13} {:>8.1} {:>8.1} {:>8.1} {:>15} {:>10} {:>8.1} {:>8.1} {:>7} {:>6}",
+            row.attack,
+            of(row.identities_answered, row.identities),
+            row.identity.p50,
+            row.identity.p99,
+            row.identity.max,
+            of(row.accepted_in_time, row.messages),
+            of(row.accepted, row.messages),
+            row.acceptance.p50,
+            row.acceptance.max,
+            number(row.most_resident_mb),
+            number(row.cores),
+        ));
+        let answers: Vec<String> =
+            row.answers.iter().map(|(answer, count)| format!("{count} x {answer}")).collect();
+        if !answers.is_empty() {
+            lines.push(format!("        the attacker was answered: {}", answers.join(", ")));
+        }
+    }
+    lines
 }
 
 fn row(figures: &Figures) -> String {

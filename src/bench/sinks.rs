@@ -190,11 +190,19 @@ fn request(received: &[u8]) -> Option<(String, usize)> {
     (received.len() >= whole).then_some((head, whole))
 }
 
-/// An envelope as a request to an inbox, signed by the sending server: what a node does for each attempt.
+/// An envelope as a request to an inbox, signed by the sending server, with more headers: what a
+/// node does for each attempt, and what a proxy adds.
 #[must_use]
-pub fn signed_request(secret: &SigningSecret, from: &Domain, to: &Domain, envelope: &Envelope) -> Vec<u8> {
+pub fn signed_request(
+    secret: &SigningSecret,
+    from: &Domain,
+    to: &Domain,
+    envelope: &Envelope,
+    more: &[(&str, &str)],
+) -> Vec<u8> {
     let (headers, body) = peer::signed_request(secret, from, to, envelope, Clock::system().now());
-    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+    let signed = headers.iter().map(|(name, value)| (*name, value.as_str()));
+    let headers: Vec<(&str, &str)> = signed.chain(more.iter().copied()).collect();
     let mut request = Vec::new();
     write_request(&mut request, &format!("POST {INBOX_PATH}"), &headers, body.as_bytes());
     request
@@ -244,7 +252,7 @@ async fn send_all(sinks: Vec<Sink>, envelope: Envelope, each: usize) -> anyhow::
     for sink in sinks {
         let mut connection = Connection::open(sink.address).await?;
         for _ in 0..each {
-            let request = signed_request(&secret, &from, &sink.domain, &envelope);
+            let request = signed_request(&secret, &from, &sink.domain, &envelope, &[]);
             let answer = connection.exchange(&request).await?;
             answer.expect(202, r#""success":true"#).map_err(|reason| anyhow!(reason))?;
         }

@@ -18,7 +18,8 @@ use crate::bench::{self, Options, Scenario};
 /// their times count from then on.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// What to measure: identity, resolve, keys, commit, commit-hot, signin, inbox, flush, drain, mixed, idle, or all.
+    /// What to measure: identity, resolve, keys, commit, commit-hot, signin, inbox, flush, drain,
+    /// mixed, attack, idle, or all.
     #[arg(default_value = "all")]
     scenarios: Vec<String>,
     /// Connections of the driver.

@@ -23,6 +23,7 @@ mod made_up_peers;
 mod mass_assignment;
 mod new_keys_of_friends;
 mod path_tricks;
+mod planted_files;
 mod replays;
 mod session_fixation;
 mod sign_in_flood;
@@ -33,6 +34,8 @@ mod ssrf;
 mod stale_device;
 mod stolen_session;
 mod taken_names;
+#[cfg(debug_assertions)] // A release's clock cannot be put wrong.
+mod wrong_clock;
 mod zip_bomb;
 
 use std::sync::{Arc, Mutex};

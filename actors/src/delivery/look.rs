@@ -11,8 +11,8 @@ use vellum_store::Tx;
 use vellum_store::outbox::{self, Leased, Lot, Stretch, Unread, Unreadable, Wanted};
 
 use super::settle;
-use crate::Error;
 use crate::node::Node;
+use crate::{BootTime, Error};
 
 /// Rows leased in one transaction.
 const BATCH: u32 = 256;
@@ -45,7 +45,7 @@ pub(super) struct Scan {
     /// How long the database was at work for it.
     pub took: Duration,
     /// Until when what is leased may be sent.
-    pub until: Instant,
+    pub until: BootTime,
     pub next: Next,
 }
 
@@ -61,8 +61,9 @@ pub(super) enum Next {
 
 impl Look {
     pub async fn run(self, node: Arc<Node>) -> Result<Scan, Error> {
-        // Measured before the lease begins, and by a clock that goes on while a process is stopped.
-        let until = Instant::now() + LEASE_HOLDS;
+        // Read before the lease begins, and from the clock that goes on while the machine is
+        // suspended.
+        let until = node.clock.boot() + LEASE_HOLDS;
         let now = node.clock.now();
         let mut took = Duration::ZERO;
         if self.after.is_empty() && !self.due {

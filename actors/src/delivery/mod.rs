@@ -45,11 +45,11 @@ use tracing::field::Empty;
 use vellum_store::outbox::{self, Leased};
 use vellum_store::{OutboxId, StoreError};
 
-use crate::Error;
 use crate::measure;
 use crate::node::Node;
 use crate::peer::Verdict;
 use crate::trace::{self, TraceParent};
+use crate::{BootTime, Error};
 
 /// The longest sleep between two looks at the outbox: what another process has put there is seen by then.
 const LONGEST_SLEEP: Duration = Duration::from_secs(30);
@@ -192,7 +192,7 @@ impl RevocationDelivery {
         self.scanning = false;
         let withdrawn = std::mem::take(&mut self.withdrawn);
         let scan = scan.unwrap_or_else(|error| {
-            let (took, until) = (Duration::ZERO, Instant::now());
+            let (took, until) = (Duration::ZERO, self.node.clock.boot());
             Scan { leased: Vec::new(), took, until, next: Next::Failed(error) }
         });
         self.more |= look::is_full(&scan.leased);
@@ -249,7 +249,7 @@ impl RevocationDelivery {
         self.timer = Some((timer, until));
     }
 
-    fn start_attempt(&mut self, leased: Leased, until: Instant, ctx: &mut Context<Self>) {
+    fn start_attempt(&mut self, leased: Leased, until: BootTime, ctx: &mut Context<Self>) {
         // A row is leased while an older attempt runs only if it was signed anew since: that one is void.
         self.abort_attempts(&leased.id);
         let (abort, registration) = AbortHandle::new_pair();
@@ -404,7 +404,7 @@ async fn attempt(
     leased: Leased,
     trace: TraceParent,
     stop: AbortRegistration,
-    until: Instant,
+    until: BootTime,
 ) {
     let (started, stopwatch) = (node.clock.now(), Instant::now());
     let verdict = if node.is_local(&leased.peer_handle) {

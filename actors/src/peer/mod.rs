@@ -35,7 +35,7 @@ use actix::prelude::*;
 use futures_util::future::{AbortRegistration, Abortable};
 use rand::RngExt;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::timeout;
 use vellum_protocol::server_request::{
     HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
     PROTOCOL_VERSION,
@@ -44,9 +44,9 @@ use vellum_protocol::{Alias, Domain, Envelope, Manifest, ServerRequest, SigningS
 use vellum_store::StoreError;
 use vellum_store::friendships::Peer;
 
-use crate::Error;
 use crate::node::Node;
 use crate::trace::{self, TraceParent};
+use crate::{BootTime, Error};
 use bulkhead::Purpose;
 use documents::Documents;
 
@@ -257,7 +257,7 @@ pub(crate) struct Deliver {
     /// Stops the attempt, wherever it is: waiting for its turn, for a document, or for the answer.
     pub stop: AbortRegistration,
     /// When the lease is over: nothing is sent from then on.
-    pub until: Instant,
+    pub until: BootTime,
 }
 
 impl Message for Deliver {
@@ -272,14 +272,14 @@ impl Handler<Deliver> for PeerActor {
         let (domain, documents) = (self.domain.clone(), Arc::clone(&self.documents));
         let in_flight = Arc::clone(&self.in_flight);
         let Deliver { node, envelope, repeated, trace, stop, until } = deliver;
-        let waiting = node.peers.waiting();
+        let (waiting, clock) = (node.peers.waiting(), node.clock.clone());
         let posting = Arc::new(AtomicBool::new(false));
         let posted = Arc::clone(&posting);
         let attempt = async move {
             // The semaphore is never closed while the actor lives, and it lives as long as this future.
             let _place = in_flight.acquire().await;
             drop(waiting);
-            let request = Request { envelope: &envelope, repeated, trace, posted: &posted };
+            let request = Request { envelope: &envelope, repeated, trace, until, posted: &posted };
             attempt(&domain, &documents, &node, request).await
         };
         let in_time = async move {
@@ -287,9 +287,11 @@ impl Handler<Deliver> for PeerActor {
             let mut attempt = pin!(attempt);
             // Looked at before every step: a process that was stopped goes on where it was, and must not send then.
             let checked = poll_fn(|cx| {
-                if Instant::now() < until { attempt.as_mut().poll(cx) } else { Poll::Ready(overdue()) }
+                if clock.boot() < until { attempt.as_mut().poll(cx) } else { Poll::Ready(overdue()) }
             });
-            timeout_at(until, checked).await.unwrap_or_else(|_| overdue())
+            // This timer stands still while the machine is suspended; the look at the clock does
+            // not.
+            timeout(until.since(clock.boot()), checked).await.unwrap_or_else(|_| overdue())
         };
         // Both here and not at the delivery's end: this future runs on although nobody waits for its answer.
         Box::pin(async move { Abortable::new(in_time, stop).await.ok() })
@@ -301,6 +303,8 @@ struct Request<'a> {
     envelope: &'a Envelope,
     repeated: bool,
     trace: TraceParent,
+    /// When the lease is over.
+    until: BootTime,
     /// Set once it is on its way.
     posted: &'a AtomicBool,
 }
@@ -311,7 +315,7 @@ async fn attempt(
     node: &Arc<Node>,
     request: Request<'_>,
 ) -> Verdict {
-    let Request { envelope, repeated, trace, posted } = request;
+    let Request { envelope, repeated, trace, until, posted } = request;
     let manifest = match documents.manifest(node, Purpose::Delivery).await {
         Ok(manifest) => manifest,
         Err(error) => return verdict::without_manifest(&error),
@@ -323,6 +327,10 @@ async fn attempt(
         Ok(place) => place,
         Err(error) => return verdict::of_failure(&error),
     };
+    // Once more, directly before it is sent: another node may have the lease by now.
+    if node.clock.boot() >= until {
+        return verdict::overdue(false);
+    }
     posted.store(true, Ordering::Relaxed);
     match node.transport.post(domain, INBOX_PATH, headers, body).await {
         Ok(answer) => {

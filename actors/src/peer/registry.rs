@@ -8,7 +8,6 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::future::AbortRegistration;
 use tokio::sync::{Semaphore, SemaphorePermit};
-use tokio::time::Instant;
 use vellum_protocol::{Domain, Envelope, Handle, Manifest, UnixMillis};
 use vellum_store::friendships::Peer;
 use vellum_store::{StoreError, peers};
@@ -16,6 +15,7 @@ use vellum_store::{StoreError, peers};
 use super::bulkhead::Bulkheads;
 use super::lookups::{Allowance, Later, LookupFor};
 use super::{Deliver, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser, Verdict, verdict};
+use crate::BootTime;
 use crate::node::Node;
 use crate::trace::TraceParent;
 
@@ -159,7 +159,7 @@ impl Peers {
         repeated: bool,
         trace: TraceParent,
         stop: AbortRegistration,
-        until: Instant,
+        until: BootTime,
     ) -> Option<Verdict> {
         let domain = envelope.content.to.domain();
         if let Err(error) = admitted(node, domain) {
@@ -310,6 +310,7 @@ mod tests {
 
     use super::super::{Answer, Transport, TransportError, Trouble};
     use super::*;
+    use crate::Clock;
     use crate::alone::Alone;
 
     /// A host that takes questions and answers none of them, until it breaks the connections.
@@ -361,7 +362,7 @@ mod tests {
         let envelope = signer.envelope(revoke, &to, JsonObject::new(), node.clock.now(), &mut rand::rng());
         let trace = TraceParent::parse("00-00000000000000000000000000000001-0000000000000001-00").unwrap();
         let (_, stop) = AbortHandle::new_pair();
-        node.peers.deliver(node, envelope, false, trace, stop, Instant::now() + lasts).await
+        node.peers.deliver(node, envelope, false, trace, stop, node.clock.boot() + lasts).await
     }
 
     #[actix::test]
@@ -379,6 +380,53 @@ mod tests {
         tokio::time::sleep(Duration::from_millis(50)).await;
         assert_eq!(mute.posted.load(Ordering::SeqCst), 0, "the actor did not go on by itself");
         assert_eq!(alone.node.peers.deliveries_waiting(), 0);
+    }
+
+    /// A host whose manifest comes in the moment in which the machine wakes up after two minutes.
+    #[derive(Clone)]
+    struct Suspended {
+        clock: Arc<std::sync::OnceLock<Clock>>,
+        posted: Arc<AtomicUsize>,
+    }
+
+    impl Transport for Suspended {
+        fn get<'a>(
+            &'a self,
+            domain: &'a Domain,
+            _: &'a str,
+        ) -> BoxFuture<'a, Result<Answer, TransportError>> {
+            let key = SigningSecret::from_seed([3; 32]).public();
+            let manifest = Manifest::of_this_node(domain.clone(), key, 604_800);
+            let body = serde_json::to_vec(&manifest).unwrap();
+            if let Some(clock) = self.clock.get() {
+                clock.advance(120_000);
+            }
+            async { Ok(Answer { status: 200, body, retry_after: None, max_age: None, date: None }) }.boxed()
+        }
+
+        fn post<'a>(
+            &'a self,
+            _: &'a Domain,
+            _: &'a str,
+            _: Vec<(&'static str, String)>,
+            _: String,
+        ) -> BoxFuture<'a, Result<Answer, TransportError>> {
+            self.posted.fetch_add(1, Ordering::SeqCst);
+            async { Err(TransportError::Broken("by the host".into())) }.boxed()
+        }
+    }
+
+    #[actix::test]
+    async fn nothing_is_sent_on_a_lease_that_ended_while_the_machine_was_suspended() {
+        let host = Suspended { clock: Arc::default(), posted: Arc::default() };
+        let alone = Alone::start_with(host.clone()).await;
+        send(&alone.node, Duration::from_secs(50)).await;
+        assert_eq!(host.posted.load(Ordering::SeqCst), 1, "without suspension it is sent");
+        alone.node.peers.forget_manifests();
+        host.clock.set(alone.node.clock.clone()).unwrap();
+        let verdict = send(&alone.node, Duration::from_secs(50)).await;
+        assert_eq!(verdict, Some(super::super::verdict::overdue(false)));
+        assert_eq!(host.posted.load(Ordering::SeqCst), 1, "another node may have the lease");
     }
 
     #[actix::test]

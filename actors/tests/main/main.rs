@@ -23,3 +23,4 @@ mod sessions;
 mod sharing;
 mod sign_in;
 mod support;
+mod wrong_clock;

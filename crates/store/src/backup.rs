@@ -4,12 +4,13 @@
 //! have worked on it, so a node that is started on it knows that it comes from a backup. (On PostgreSQL, backups
 //! are the server's own: `pg_dump`.)
 
-use std::fs::{self, File, OpenOptions};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs::{self, File, OpenOptions, Permissions};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use tempfile::{TempDir, TempPath};
 
 use crate::{StoreError, sqlite};
 
@@ -36,21 +37,20 @@ fn trouble(path: &Path) -> impl Fn(std::io::Error) -> StoreError {
 /// [`StoreError::Backup`] when the file is there already or cannot be written, or for another engine.
 pub async fn create(url: &str, path: &Path) -> Result<Contents, StoreError> {
     let options = sqlite_only(url)?;
-    if path.exists() {
+    let path = &absolute(path)?;
+    if is_there(path)? {
         return Err(StoreError::Backup(format!("{} is there already", path.display())));
     }
-    let draft = draft_of(path);
-    // Made before SQLite would.
-    new_draft(&draft)?;
+    let draft = Draft::beside(path)?;
     let mut source = SqliteConnection::connect_with(&options).await?;
-    let target = draft.to_string_lossy().replace('\'', "''");
+    let target = draft.path.to_string_lossy().replace('\'', "''");
     sqlx::query(AssertSqlSafe(format!("vacuum into '{target}'"))).execute(&mut source).await?;
     source.close().await?;
-    let mut copy = SqliteConnection::connect_with(&single_file(&draft)).await?;
+    let mut copy = SqliteConnection::connect_with(&single_file(&draft.path)).await?;
     sqlx::query("update epochs set epoch = 'backup'").execute(&mut copy).await?;
     copy.close().await?;
-    let contents = verify(&draft).await?;
-    publish(&draft, path)?;
+    let contents = verify(&draft.path).await?;
+    draft.publish(path)?;
     Ok(contents)
 }
 
@@ -94,22 +94,22 @@ pub async fn verify(path: &Path) -> Result<Contents, StoreError> {
 /// # Errors
 /// [`StoreError::Backup`] when something is there, or the backup is not whole. Nothing is changed then.
 pub async fn restore(url: &str, path: &Path) -> Result<Contents, StoreError> {
-    let target = sqlite_only(url)?.get_filename().to_owned();
+    let target = absolute(sqlite_only(url)?.get_filename())?;
     for ending in ["", "-wal", "-shm"] {
         let mut name = target.clone().into_os_string();
         name.push(ending);
         let place = PathBuf::from(name);
-        if place.exists() {
+        if is_there(&place)? {
             let reason = "is there already; a backup is put back into an empty place only";
             return Err(StoreError::Backup(format!("{} {reason}", place.display())));
         }
     }
     let contents = verify(path).await?;
-    let draft = draft_of(&target);
+    let draft = Draft::beside(&target)?;
     let mut from = File::open(path).map_err(trouble(path))?;
-    let mut to = new_draft(&draft)?;
-    std::io::copy(&mut from, &mut to).map_err(trouble(&draft))?;
-    publish(&draft, &target)?;
+    let mut to = OpenOptions::new().write(true).open(&draft.path).map_err(trouble(&draft.path))?;
+    std::io::copy(&mut from, &mut to).map_err(trouble(&draft.path))?;
+    draft.publish(&target)?;
     Ok(contents)
 }
 
@@ -126,22 +126,47 @@ fn single_file(path: &Path) -> SqliteConnectOptions {
     SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Delete)
 }
 
-fn draft_of(path: &Path) -> PathBuf {
-    let mut name = path.as_os_str().to_owned();
-    name.push(".part");
-    PathBuf::from(name)
+fn absolute(path: &Path) -> Result<PathBuf, StoreError> {
+    std::path::absolute(path).map_err(trouble(path))
 }
 
-/// Makes a draft, empty, and readable to nobody else.
-fn new_draft(draft: &Path) -> Result<File, StoreError> {
-    let mut options = OpenOptions::new();
-    options.create(true).truncate(true).write(true).mode(0o600).open(draft).map_err(trouble(draft))
+/// Whether anything has this name: a link that leads nowhere, too.
+fn is_there(path: &Path) -> Result<bool, StoreError> {
+    match fs::symlink_metadata(path) {
+        Ok(_) => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(trouble(path)(error)),
+    }
 }
 
-/// Gives a finished file its name, so that after a crash it is there whole or not at all.
-fn publish(draft: &Path, path: &Path) -> Result<(), StoreError> {
-    File::open(draft).and_then(|file| file.sync_all()).map_err(trouble(draft))?;
-    fs::rename(draft, path).map_err(trouble(path))?;
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(trouble(path))
+/// An empty file of mode 0600 in a new folder that nobody else can enter, beside the place that it
+/// is for. So nothing that others put there is opened, whatever its name. Both are removed with the
+/// value.
+struct Draft {
+    path: PathBuf,
+    _folder: TempDir,
+}
+
+impl Draft {
+    fn beside(target: &Path) -> Result<Self, StoreError> {
+        let parent = target.parent().unwrap_or(Path::new("/"));
+        let private = Permissions::from_mode(0o700);
+        let folder =
+            tempfile::Builder::new().prefix(".vellum-backup-").permissions(private).tempdir_in(parent);
+        let folder = folder.map_err(trouble(parent))?;
+        let path = folder.path().join("draft");
+        // Made before SQLite would, which gives files the mode that the process gives them.
+        OpenOptions::new().create_new(true).write(true).mode(0o600).open(&path).map_err(trouble(&path))?;
+        Ok(Self { path, _folder: folder })
+    }
+
+    /// Gives the finished file its name, if nothing has that name by now. After a crash it is there
+    /// whole or not at all.
+    fn publish(self, target: &Path) -> Result<(), StoreError> {
+        File::open(&self.path).and_then(|file| file.sync_all()).map_err(trouble(&self.path))?;
+        let draft = TempPath::try_from_path(&self.path).map_err(trouble(&self.path))?;
+        draft.persist_noclobber(target).map_err(|failed| trouble(target)(failed.error))?;
+        let parent = target.parent().unwrap_or(Path::new("/"));
+        File::open(parent).and_then(|folder| folder.sync_all()).map_err(trouble(target))
+    }
 }

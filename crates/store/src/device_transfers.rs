@@ -134,14 +134,19 @@ pub async fn consume(tx: &mut Tx, user: &UserId, id: &TransferId) -> Result<bool
     Ok(done.rows_affected() == 1)
 }
 
-/// Removes what is sealed in transfers that ended before `now`, and forgets those begun before `counted`.
-/// Returns how many were forgotten.
-pub async fn purge(tx: &mut Tx, now: UnixMillis, counted: UnixMillis) -> Result<u64, StoreError> {
+/// Removes what is sealed in transfers that ended at or before `now`.
+pub async fn empty(tx: &mut Tx, now: UnixMillis) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query(
         "update device_transfers set consumed = 1, sealed_seed = null, sender_signature = null
          where expires_at <= $1 and consumed = 0"
     )
     .bind(now.0).execute(c).await.map(Affected::from))?;
+    Ok(())
+}
+
+/// Forgets transfers begun at or before `counted`, which count against no limit any more. Returns
+/// how many.
+pub async fn purge(tx: &mut Tx, counted: UnixMillis) -> Result<u64, StoreError> {
     let gone = on!(tx, c => sqlx::query("delete from device_transfers where created_at <= $1")
         .bind(counted.0).execute(c).await.map(Affected::from))?;
     Ok(gone.rows_affected())

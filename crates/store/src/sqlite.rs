@@ -171,13 +171,14 @@ pub(crate) fn file(url: &str) -> Result<PathBuf, StoreError> {
     Ok(options(url)?.get_filename().to_owned())
 }
 
-/// Makes the database file before SQLite would: readable to nobody else, whatever folder it lies in. Its
-/// log takes over the mode.
+/// Makes the database file before SQLite would: readable to nobody else, whatever folder it lies
+/// in. Its log takes over the mode. A link that leads nowhere is refused: SQLite would make the
+/// file at its end.
 fn make_private(path: &Path) -> Result<(), StoreError> {
+    let unusable = |reason: String| Err(StoreError::Address(format!("{}: {reason}", path.display())));
     match OpenOptions::new().create_new(true).write(true).mode(0o600).open(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => {
-            Err(StoreError::Address(format!("{}: {error}", path.display())))
-        }
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => unusable(error.to_string()),
+        Err(_) if !path.exists() => unusable("this is a link to a file that does not exist".into()),
         _ => Ok(()),
     }
 }

@@ -14,6 +14,7 @@ use vellum_store::{StoreError, peers};
 
 use super::{Bench, Figures, Goal, Load, Pace, Prepared, Scenario, Script, drive};
 use crate::bench::connection::Answer;
+use crate::bench::ground::Ground;
 use crate::bench::limits::cores;
 use crate::bench::seed;
 use crate::bench::sinks::{Sink, Sinks, signed_request};
@@ -68,7 +69,7 @@ impl Writer {
         let to = &self.recipients[number % self.recipients.len()];
         let (kind, at) = (MessageType::RelationshipRevoke, Clock::system().now());
         let envelope = signer.envelope(kind, to, JsonObject::new(), at, &mut rand::rng());
-        Ok(signed_request(&sink.secret, &sink.domain, &self.node, &envelope))
+        Ok(signed_request(&sink.secret, &sink.domain, &self.node, &envelope, &[]))
     }
 }
 
@@ -147,12 +148,10 @@ fn write_all(writers: &mut [(Writer, VecDeque<Vec<u8>>)], each: usize) -> anyhow
     Ok(())
 }
 
-/// Starts the peers, and has everybody on them send once. What the node learns of a sender it keeps for a minute, so
-/// asking for it is no part of the rate. Their servers it has met: of those that it has not, it asks only some at a
-/// time who they are.
-pub(super) async fn senders(bench: &Bench) -> anyhow::Result<Sinks> {
-    let sinks = Sinks::start(bench.options.peers, 0, Duration::ZERO).await?;
-    let (store, now) = (bench.ground.store().await?, Clock::system().now());
+/// Has the node know other nodes. Of those that it has not met, it asks only some at a time who
+/// they are.
+pub(super) async fn meet(ground: &Ground, sinks: &Sinks) -> anyhow::Result<()> {
+    let (store, now) = (ground.store().await?, Clock::system().now());
     let met: Vec<_> = sinks.alive.iter().map(|sink| (sink.domain.folded(), sink.secret.public())).collect();
     let pinned: Result<(), StoreError> = store
         .write(move |tx| {
@@ -167,6 +166,14 @@ pub(super) async fn senders(bench: &Bench) -> anyhow::Result<Sinks> {
         .await;
     pinned?;
     store.close().await;
+    Ok(())
+}
+
+/// Starts the peers, and has everybody on them send once. What the node learns of a sender it keeps
+/// for a minute, so asking for it is no part of the rate.
+pub(super) async fn senders(bench: &Bench) -> anyhow::Result<Sinks> {
+    let sinks = Sinks::start(bench.options.peers, 0, Duration::ZERO).await?;
+    meet(&bench.ground, &sinks).await?;
     let once = signed_before(bench, &sinks, sinks.alive.len() * SENDERS)?;
     let until_done = Load { pace: Pace::Closed, duration: LONGEST_INTRODUCTION, warm_up: Duration::ZERO };
     drive(bench.ground.address(), once, until_done).await?;

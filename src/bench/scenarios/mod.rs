@@ -1,6 +1,7 @@
 //! The scenarios: what is asked of the node, what is a right answer, and beside which limit the rate stands. A file a
 //! kind. How requests are timed is in [`super::load`], how figures are told in [`super::report`].
 
+mod attack;
 mod idle;
 mod inbox;
 mod mixed;
@@ -44,6 +45,8 @@ pub enum Scenario {
     Drain,
     /// Most of the others at once.
     Mixed,
+    /// What honest people notice of attacks: identity and messages beside each.
+    Attack,
     /// Nothing: the start, and a node that nobody asks anything.
     Idle,
 }
@@ -63,6 +66,7 @@ impl Scenario {
             Self::Flush => "flush",
             Self::Drain => "drain",
             Self::Mixed => "mixed",
+            Self::Attack => "attack",
             Self::Idle => "idle",
         }
     }
@@ -70,7 +74,7 @@ impl Scenario {
     /// Whether connections ask and wait for answers, so that a load can be chosen.
     #[must_use]
     pub fn is_driven(self) -> bool {
-        !matches!(self, Self::Drain | Self::Idle)
+        !matches!(self, Self::Drain | Self::Attack | Self::Idle)
     }
 
     /// Measures it, with its limits.
@@ -86,6 +90,7 @@ impl Scenario {
             Self::Flush => outbox::flush(bench).await,
             Self::Drain => outbox::drain(bench).await,
             Self::Mixed => mixed::measure(bench).await,
+            Self::Attack => attack::measure(bench).await,
             Self::Idle => idle::measure(bench).await,
         }
     }
@@ -113,7 +118,7 @@ impl Scenario {
             Self::Inbox => inbox::prepare(bench, load).await?,
             Self::Mixed => mixed::prepare(bench).await?,
             Self::Flush => outbox::prepare_flush(bench).await?,
-            Self::Drain | Self::Idle => anyhow::bail!("{} takes no load", self.name()),
+            Self::Drain | Self::Attack | Self::Idle => anyhow::bail!("{} takes no load", self.name()),
         })
     }
 }
