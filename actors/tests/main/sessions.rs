@@ -19,6 +19,7 @@ async fn session(person: &Person) -> SessionId {
         expires_at: T0.plus_millis(3_600_000),
         user_agent: None,
         ip: None,
+        device_id: None,
     };
     let id = session.id.clone();
     let done: Result<(), StoreError> = person
