@@ -18,7 +18,7 @@ const fn list(path: &'static str, member: Option<&'static str>, key: &'static st
     List { path, member, key, length }
 }
 
-const LISTS: [List; 14] = [
+const LISTS: [List; 15] = [
     list("/friends", Some("friends"), "id", 3),
     list("/friends/invitations", Some("invitations"), "id", 3),
     list("/friends/invitations?direction=outgoing", Some("invitations"), "id", 1),
@@ -29,6 +29,7 @@ const LISTS: [List; 14] = [
     list("/users/me/revocations/pending", Some("revocations"), "id", 3),
     list("/me/blobs", Some("blobs"), "blobType", 3),
     list("/users/me/wrapped-keys", Some("slots"), "credentialId", 3),
+    list("/users/me/devices", Some("devices"), "deviceId", 3),
     list("/library/collections", None, "id", 3),
     list("/auth/sessions", None, "id", 3),
     list("/auth/passkeys", None, "id", 3),
@@ -86,6 +87,8 @@ async fn scene() -> Scene {
         ann.client.remove_friend(&gone.handle, None).await.unwrap();
     }
     for name in ["one", "two", "three"] {
+        let device = format!("/users/me/devices/device-{name}/wrap-secret");
+        assert_eq!(ann.ask(Method::GET, &device, Value::Null).await.0, 200);
         let blob = json!({ "encryptedBlob": "v7B/", "nonce": "" });
         assert_eq!(ann.ask(Method::PUT, &format!("/me/blobs/{name}"), blob).await.0, 200);
         let credential = format!("credential-{name}");

@@ -11,6 +11,7 @@ use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::{FieldError, Problem};
 use super::openapi::users_me_devices as docs;
+use super::paging::Slice;
 use super::{App, shown};
 
 /// What a device's name has to be.
@@ -32,12 +33,11 @@ pub(super) fn is_device_id(text: &str) -> bool {
     (8..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')
 }
 
-async fn list(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     let mut conn = app.node.store.read().await?;
     let found = wrap_secrets::devices_of(&mut conn, caller.user()).await?;
     let own = caller.session().device_id.as_deref();
-    let found: Vec<Value> = found.iter().map(|device| device_view(device, own)).collect();
-    Ok(super::private(&json!({ "devices": found })))
+    Ok(slice.answer("devices", &found, |device| device_view(device, own)))
 }
 
 fn device_view(device: &Device, own: Option<&str>) -> Value {

@@ -1,7 +1,7 @@
 //! The document's part on device wrap secrets.
 
 use super::operation::Operation;
-use super::shape::{Shape, key, list, number, object, success, text, time, truth};
+use super::shape::{Shape, key, number, object, success, text, time, truth};
 
 const TAG: &str = "Device wrap secrets";
 
@@ -22,7 +22,7 @@ pub fn list_devices() -> Operation {
     ]);
     Operation::new(TAG, "listDevices", "Your devices", "Every device with a wrap secret, oldest first.")
         .signed_in()
-        .answer(200, "The devices.", object(vec![("devices", list(device.named("Device")))]))
+        .answer_list("The devices.", "devices", device.named("Device"))
 }
 
 pub fn remove_device() -> Operation {

@@ -196,7 +196,7 @@ fn of_devices() -> Vec<Row> {
             .changes(true),
         row(Method::GET, "/users/me/devices")
             .given(|stage| async move { stage.device().await }.boxed())
-            .answers(200, &["devices"])
+            .answers(200, &["devices", "total"])
             .shows("/devices/0", &["deviceId", "createdAt", "lastUsedAt", "current"]),
         row(Method::DELETE, "/users/me/devices/{deviceId}")
             .given(|stage| async move { stage.device().await }.boxed())
