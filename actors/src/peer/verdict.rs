@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use vellum_protocol::text::without_control_characters;
 use vellum_protocol::{Json, MessageType, UnixMillis};
 
 use super::PeerError;
@@ -120,7 +121,7 @@ pub fn of_failure(error: &TransportError) -> Verdict {
     let unsent =
         matches!(error, TransportError::Unreachable(_) | TransportError::Forbidden(_) | TransportError::Busy);
     Verdict::Later {
-        reason: error.to_string(),
+        reason: cut(&error.to_string()),
         pause: None,
         trouble: of_transport(error),
         maybe_arrived: !unsent,
@@ -139,7 +140,7 @@ pub fn without_manifest(error: &PeerError) -> Verdict {
         | PeerError::NoSuchUser
         | PeerError::Store(_) => (Trouble::Ours, None),
     };
-    Verdict::Later { reason: error.to_string(), pause, trouble, maybe_arrived: false }
+    Verdict::Later { reason: cut(&error.to_string()), pause, trouble, maybe_arrived: false }
 }
 
 /// Judges an attempt that was not over when its lease was.
@@ -161,7 +162,7 @@ fn later(reason: String, answer: &Answer, trouble: Trouble) -> Verdict {
 
 /// A peer's words, short and on one line: they end up in lists and logs.
 fn cut(words: &str) -> String {
-    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect()
+    without_control_characters(words).chars().take(LONGEST_REASON).collect()
 }
 
 #[cfg(test)]
