@@ -22,6 +22,7 @@ use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::policy::Mode;
 use vellum_store::usage::Usage;
 
+use crate::http::bodies_in_flight::Bounds;
 use layers::{Raw, wrong};
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -112,6 +113,8 @@ pub struct Http {
     pub metrics_networks: Vec<IpNet>,
     /// The longest body of a rotation and of a blob, in bytes.
     pub longest_upload: usize,
+    /// Bytes of bodies at once.
+    pub bodies_in_flight: Bounds,
     /// How long a stopping node goes on taking connections.
     pub drain: Duration,
 }

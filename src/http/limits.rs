@@ -237,7 +237,7 @@ fn note(request: &HttpRequest, counted: Result<Standing, Standing>) -> Result<()
 
 /// What is counted as one client: an IPv4 address, or the /64 network of an IPv6 address. Whoever has one
 /// address of such a network has all of them.
-fn one_client(address: IpAddr) -> IpAddr {
+pub(super) fn one_client(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => {
             let [a, b, c, d, ..] = address.segments();

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use vellum_actors::sign_in::{self, Device, Opened, Profile};
 use vellum_actors::user::{self, EndAllSessions, EndOtherSessions, EndSession};
+use vellum_protocol::text::without_control_characters;
 use vellum_store::SessionId;
 use vellum_store::sessions::{self, Session};
 
@@ -25,6 +26,8 @@ use super::{App, shown};
 
 /// The longest e-mail address.
 const LONGEST_EMAIL: usize = 254;
+/// So many characters of a client's name are kept.
+const LONGEST_USER_AGENT: usize = 500;
 
 /// Paths of this file.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -181,7 +184,12 @@ pub(super) fn read_device_id(fields: &mut Fields) -> Option<String> {
 /// Where a request comes from, for the list of sessions.
 pub(super) fn device(request: &HttpRequest, device_id: Option<String>) -> Device {
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
-    Device { user_agent: user_agent.map(str::to_owned), ip: ClientAddress::of(request).shown(), device_id }
+    Device { user_agent: user_agent.map(shown_user_agent), ip: ClientAddress::of(request).shown(), device_id }
+}
+
+/// The name of a client as it is kept: one that is too long is cut.
+fn shown_user_agent(named: &str) -> String {
+    without_control_characters(named).chars().take(LONGEST_USER_AGENT).collect()
 }
 
 /// What existing clients open their features by; nothing is billed here (wire protocol, section 7).
