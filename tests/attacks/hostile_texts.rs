@@ -264,7 +264,7 @@ async fn base64_of_clients_is_kept_without_white_space_and_what_is_signed_goes_o
     let slot = &slots["slots"][0];
     assert_eq!((&slot["wrappedKm"], &slot["slotSignature"]), (&plain, &plain));
     // Opaque texts are kept as they are.
-    for opaque in ["sealed", "sealed anew", "sealed by 118", "new", "ümläut", "AAA=A", "{\"v\": 1}"] {
+    for opaque in ["sealed", "sealed anew", "sealed by 1008", "new", "ümläut", "AAA=A", "{\"v\": 1}"] {
         ok(Method::PUT, "/me/blobs/o", json!({ "encryptedBlob": opaque })).await;
         assert_eq!(ok(Method::GET, "/me/blobs/o", Value::Null).await["encryptedBlob"], opaque);
     }

@@ -36,7 +36,7 @@ fn is_white_space(byte: u8) -> bool {
 
 /// Base64 without its white space, for keeping. Any other text is given back as it is: what users seal
 /// need not be base64. A text with spaces, and nothing else of white space, is taken for base64 only if
-/// its padding is whole, so that words stay words.
+/// it ends with padding, so that words stay words.
 #[must_use]
 pub fn canonical(text: String) -> String {
     // All that existing clients send: megabytes that need not be decoded.
@@ -44,8 +44,8 @@ pub fn canonical(text: String) -> String {
         return text;
     }
     let compact: Vec<u8> = text.bytes().filter(|byte| !is_white_space(*byte)).collect();
-    let may_be_words = !text.contains(['\t', '\n', '\x0c', '\r']);
-    if may_be_words && !compact.len().is_multiple_of(4) {
+    let may_be_words = !text.contains(['\t', '\n', '\x0c', '\r']) && !compact.ends_with(b"=");
+    if may_be_words {
         return text;
     }
     STRICT.decode(compact).map_or(text, |bytes| encode(&bytes))
