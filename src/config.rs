@@ -23,6 +23,7 @@ use vellum_actors::peer::policy::Mode;
 use vellum_actors::sign_in::CodeBounds;
 use vellum_store::usage::Usage;
 
+use crate::http::bodies_in_flight::Bounds;
 use layers::{Raw, wrong};
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -115,6 +116,8 @@ pub struct Http {
     pub metrics_networks: Vec<IpNet>,
     /// The longest body of a rotation and of a blob, in bytes.
     pub longest_upload: usize,
+    /// Bytes of bodies at once.
+    pub bodies_in_flight: Bounds,
     /// How long a stopping node goes on taking connections.
     pub drain: Duration,
 }

@@ -207,6 +207,23 @@ fn on_a_server_the_schema_is_made_when_asked_for_and_not_by_looking() {
     }
 }
 
+#[tokio::test]
+async fn a_null_character_that_an_earlier_version_has_let_in_is_left_behind() {
+    let Some(server) = shared_server() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (from, to) = (with_rows(folder, 3).await, server.new_database());
+    let mut connection = SqliteConnection::connect(&from).await.unwrap();
+    let spoil = "update audit set event = 'a' || char(0) || 'b' where id = (select min(id) from audit)";
+    sqlx::query(spoil).execute(&mut connection).await.unwrap();
+    connection.close().await.unwrap();
+    copied(&vellum(folder, &["--json", "db", "copy", "--from", &from, "--to", &to]));
+    let mut target = PgConnection::connect(&to).await.unwrap();
+    let (event,): (String,) =
+        sqlx::query_as("select event from audit order by id limit 1").fetch_one(&mut target).await.unwrap();
+    assert_eq!(event, "ab");
+}
+
 /// Leaves only what a backup does not hold: the folder with its keys.
 fn lose_the_database(folder: &Path) {
     for name in ["vellum.db", "vellum.db-wal", "vellum.db-shm"] {

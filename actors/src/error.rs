@@ -128,8 +128,8 @@ pub enum Error {
     /// The timestamp is not one, or not of now.
     #[error("stale timestamp: it must be an RFC 3339 time within 300 s of now")]
     StaleTimestamp,
-    /// The nonce is missing or too long.
-    #[error("nonce must have 1 to 200 characters")]
+    /// The nonce is none.
+    #[error("nonce must be base64 of 8 to 64 bytes")]
     InvalidNonce,
     /// There is no such invitation in the caller's list.
     #[error("Invitation not found")]

@@ -22,8 +22,8 @@ use futures_util::FutureExt;
 use vellum_protocol::server_request::{INBOX_PATH, PROTOCOL_VERSION};
 use vellum_protocol::timestamp::is_fresh;
 use vellum_protocol::{
-    Domain, Handle, Json, MessageError, MessageType, ReceivedMessage, ServerRequest, Signature, Timestamp,
-    UnixMillis,
+    Domain, Handle, Json, MessageError, MessageType, Nonce, ReceivedMessage, ServerRequest, Signature,
+    Timestamp, UnixMillis,
 };
 use vellum_store::friendships::Peer;
 use vellum_store::transport_nonces::TransportNonce;
@@ -37,8 +37,6 @@ use crate::user::{Receive, Received, Way};
 
 /// How long a transport nonce is remembered: twice the time in which its request is fresh.
 const NONCE_MILLIS: i64 = 600_000;
-/// The longest nonce taken. Peers send 24 characters.
-const LONGEST_NONCE: usize = 200;
 
 /// A request to the inbox, as it came.
 #[derive(Debug, Clone, Default)]
@@ -105,6 +103,9 @@ pub enum Refusal {
     /// A share without its resource.
     #[error("Missing resource data")]
     MissingResource,
+    /// A share with a text that is too long or has control characters.
+    #[error("Invalid resource data: {0}")]
+    InvalidResource(&'static str),
     /// A share of something that cannot be shared.
     #[error("Unknown resource type or id")]
     UnknownResource,
@@ -180,9 +181,9 @@ async fn check_and_deliver(
 ) -> Result<(MessageType, Received), Error> {
     let now = node.clock.now();
     let body = Json::parse(&inbound.body).map_err(|error| Refusal::NotJson(error.to_string()))?;
-    let server = authenticate(node, &inbound, &body, limit, now).await?;
+    let (server, nonce) = authenticate(node, &inbound, &body, limit, now).await?;
     let until = now.plus_millis(NONCE_MILLIS);
-    let nonce = TransportNonce { sender: server.folded(), nonce: inbound.nonce, until };
+    let nonce = TransportNonce { sender: server.folded(), nonce: nonce.into_text(), until };
     let (message_type, received) = match check(node, &body, &server, &nonce, now).await {
         Ok(Checked::For(recipient, receive)) => (receive.message_type, node.ask(&recipient, *receive).await?),
         Ok(Checked::ForNobody(message_type)) => {
@@ -215,9 +216,6 @@ async fn check(
 ) -> Result<Checked, Error> {
     let message = ReceivedMessage::from_body(body).map_err(|error| Refusal::Shape(error.to_string()))?;
     message.check_structure().map_err(Refusal::from)?;
-    if message.nonce().is_some_and(|nonce| nonce.contains('\0')) {
-        return Err(Refusal::Shape("a nonce must not contain U+0000".into()).into());
-    }
     let (from, to) = (message.sender().map_err(Refusal::from)?, message.recipient().map_err(Refusal::from)?);
     if !node.is_local(&to) {
         return Err(Refusal::RecipientElsewhere.into());
@@ -233,7 +231,7 @@ async fn check(
     match node.user_by_alias(to.alias()).await? {
         Some(recipient) => {
             let way = Way::Request(nonce.clone());
-            let receive = as_command(&message, message_type, sender, to, timestamp.instant(), way);
+            let receive = as_command(&message, message_type, sender, to, timestamp.instant(), way)?;
             Ok(Checked::For(recipient.id.clone(), Box::new(receive)))
         }
         None if message_type == MessageType::RelationshipRevoke => Ok(Checked::ForNobody(message_type)),
@@ -248,24 +246,22 @@ fn as_command(
     to: Handle,
     signed_at: UnixMillis,
     way: Way,
-) -> Receive {
+) -> Result<Receive, Refusal> {
     // In the one spelling of its bytes: in another it is no other signature, and no other envelope.
     let signature = Signature::parse(message.signature())
         .map_or_else(|_| message.signature().to_owned(), |signature| signature.to_base64());
-    let payload = message.payload().clone();
-    // Version 1 has no nonce; its signature covers the timestamp and serves as one.
-    let nonce = message.nonce().map_or_else(|| format!("v1:{signature}"), str::to_owned);
-    Receive { message_type, sender, to, nonce, signed_at, payload, signature, way }
+    let (nonce, payload) = (message.replay_key()?, message.payload().clone());
+    Ok(Receive { message_type, sender, to, nonce, signed_at, payload, signature, way })
 }
 
-/// Proves that the request was sent by the server it names, and now.
+/// Proves that the request was sent by the server it names, and now. Gives the server and its nonce.
 async fn authenticate(
     node: &Arc<Node>,
     inbound: &Inbound,
     body: &Json,
     limit: &impl SenderLimit,
     now: UnixMillis,
-) -> Result<Domain, Error> {
+) -> Result<(Domain, Nonce), Error> {
     let Inbound { server_id, protocol_version, nonce, timestamp, signature, .. } = inbound;
     if [server_id, protocol_version, nonce, timestamp, signature].into_iter().any(String::is_empty) {
         return Err(auth("Missing federation headers"));
@@ -277,9 +273,7 @@ async fn authenticate(
     if server.folded() == node.domain.folded() {
         return Err(auth("This server does not send to itself"));
     }
-    if nonce.len() > LONGEST_NONCE {
-        return Err(auth("Malformed nonce"));
-    }
+    let remembered = Nonce::parse(nonce).map_err(|_| auth("Malformed nonce"))?;
     let fresh = Timestamp::parse(timestamp).is_ok_and(|at| is_fresh(at.instant(), now));
     if !fresh {
         return Err(auth("Timestamp outside acceptable skew"));
@@ -306,7 +300,7 @@ async fn authenticate(
         .verify(&manifest.public_key, &signature)
         .map_err(|_| auth(format!("Invalid server signature from {server}")))?;
     over_limit(limit.count(&server))?;
-    Ok(server)
+    Ok((server, remembered))
 }
 
 /// Nothing is known of who asks yet, so the answer does not tell how our request to that server

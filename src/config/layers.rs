@@ -13,6 +13,9 @@ use vellum_actors::peer::policy::Mode;
 use vellum_actors::sign_in::CodeBounds;
 use vellum_store::usage::Usage;
 
+use crate::http::LONGEST_BODY;
+use crate::http::bodies_in_flight::Bounds;
+
 use super::{Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError, Telemetry};
 
 const DAY_MILLIS: i64 = 86_400_000;
@@ -51,6 +54,9 @@ struct RawHttp {
     trusted_proxies: Vec<String>,
     metrics_networks: Vec<String>,
     longest_upload: usize,
+    bodies_in_flight: usize,
+    bodies_in_flight_per_user: usize,
+    bodies_in_flight_per_address: usize,
     drain_ms: u64,
 }
 
@@ -170,6 +176,7 @@ fn default_database(data_dir: &Path) -> String {
 }
 
 fn check_http(raw: RawHttp) -> Result<Http, SettingsError> {
+    let bodies_in_flight = bodies_in_flight(&raw)?;
     let listen = raw.listen.parse().map_err(|_| {
         wrong(
             "http.listen",
@@ -203,8 +210,23 @@ fn check_http(raw: RawHttp) -> Result<Http, SettingsError> {
         trusted_proxies: networks("http.trusted_proxies", &raw.trusted_proxies)?,
         metrics_networks: networks("http.metrics_networks", &raw.metrics_networks)?,
         longest_upload: raw.longest_upload,
+        bodies_in_flight,
         drain: Duration::from_millis(raw.drain_ms),
     })
+}
+
+/// At least one ordinary body each.
+fn bodies_in_flight(raw: &RawHttp) -> Result<Bounds, SettingsError> {
+    let settings = [
+        ("http.bodies_in_flight", raw.bodies_in_flight),
+        ("http.bodies_in_flight_per_user", raw.bodies_in_flight_per_user),
+        ("http.bodies_in_flight_per_address", raw.bodies_in_flight_per_address),
+    ];
+    if let Some((name, value)) = settings.into_iter().find(|(_, value)| *value < LONGEST_BODY) {
+        return Err(wrong(name, value, "65536 bytes or more"));
+    }
+    let [(_, all), (_, per_user), (_, per_address)] = settings;
+    Ok(Bounds { all, per_user, per_address }.for_uploads_of(raw.longest_upload))
 }
 
 fn networks(name: &'static str, texts: &[String]) -> Result<Vec<IpNet>, SettingsError> {

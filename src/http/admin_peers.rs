@@ -59,7 +59,7 @@ async fn repin(
     caller.require(WRITE)?;
     let domain = domain_of(&name)?;
     let mut fields = Fields::of_body(&body)?;
-    let key = fields.text("key");
+    let key = fields.base64("key");
     fields.finish()?;
     let key = SigningKey::parse(&key).map_err(|reason| Error::InvalidKey { field: "key", reason })?;
     operators::repin(&app.node.store, &app.node.clock, domain, key).await?;

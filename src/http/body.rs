@@ -9,31 +9,40 @@ use std::pin::Pin;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
-use actix_web::error::PayloadError;
 use actix_web::http::{StatusCode, header};
-use actix_web::web::Bytes;
+use actix_web::web::{self, BytesMut};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
+use futures_util::StreamExt;
 
-use super::LONGEST_BODY;
+use super::bodies_in_flight::{Place, Sender};
+use super::client_address::ClientAddress;
 use super::error::Problem;
+use super::{App, LONGEST_BODY, caller, limits};
 
 /// How long any body may take, besides the time for its length.
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The slowest line that a body may come by, in bytes a second.
 const SLOWEST: usize = 16 * 1024;
 
-/// A body of any type. As a parameter of a handler it makes 413 the answer to one that is too long.
-pub struct AnyBody(Bytes);
+/// How long a body may be where the path says so, in bytes.
+pub struct LongestBody(pub usize);
+
+/// A body of any type. As a parameter of a handler it makes 413 the answer to one that is too long,
+/// and 503 to one for which there is no place now. It keeps its place until the handler is done.
+pub struct AnyBody {
+    bytes: BytesMut,
+    _place: Place,
+}
 
 /// A JSON body, or none. Beside 413 it makes 415 the answer to a body that says it is something else; one
 /// that does not say what it is counts as JSON. (A form of another site can send what it likes with a
 /// visitor's cookies, but only as types that are refused here.)
-pub struct Body(Bytes);
+pub struct Body(AnyBody);
 
 impl Deref for AnyBody {
     type Target = [u8];
     fn deref(&self) -> &[u8] {
-        &self.0
+        &self.bytes
     }
 }
 
@@ -49,25 +58,44 @@ impl FromRequest for AnyBody {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        if is_packed(request) {
-            return Box::pin(async { Err(packed()) });
-        }
-        let bytes = tokio::time::timeout(time_for(request), Bytes::from_request(request, payload));
+        let (request, payload) = (request.clone(), payload.take());
         Box::pin(async move {
-            let Ok(read) = bytes.await else { return Err(too_slow()) };
-            read.map(Self).map_err(|error| match error.as_error::<PayloadError>() {
-                Some(PayloadError::Overflow) => Problem::new(
-                    StatusCode::PAYLOAD_TOO_LARGE,
-                    "body_too_large",
-                    "The body is too long for this path.",
-                ),
-                _ => Problem::new(
-                    StatusCode::BAD_REQUEST,
-                    "body_broken",
-                    "The body could not be read to its end.",
-                ),
-            })
+            if is_packed(&request) {
+                return Err(packed());
+            }
+            let read = tokio::time::timeout(time_for(&request), read(&request, payload));
+            read.await.unwrap_or_else(|_| Err(too_slow()))
         })
+    }
+}
+
+/// Reads a body up to its limit, in a place of its own.
+async fn read(request: &HttpRequest, mut payload: Payload) -> Result<AnyBody, Problem> {
+    let longest = request.app_data::<LongestBody>().map_or(LONGEST_BODY, |longest| longest.0);
+    let declared = declared_length(request).unwrap_or(0);
+    if declared > longest {
+        return Err(too_long());
+    }
+    let app = request.app_data::<web::Data<App>>().ok_or_else(Problem::internal)?;
+    let mut place = app.bodies.place(sender_of(request, app).await);
+    place.extend_to(declared)?;
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = payload.next().await {
+        let chunk = chunk.map_err(|_| broken())?;
+        let length = bytes.len() + chunk.len();
+        if length > longest {
+            return Err(too_long());
+        }
+        place.extend_to(length)?;
+        bytes.extend_from_slice(&chunk);
+    }
+    Ok(AnyBody { bytes, _place: place })
+}
+
+async fn sender_of(request: &HttpRequest, app: &App) -> Sender {
+    match caller::user_of(request, app).await {
+        Some(user) => Sender::User(user),
+        None => Sender::Address(limits::one_client(ClientAddress::of(request).counted(), 64)),
     }
 }
 
@@ -79,8 +107,8 @@ impl FromRequest for Body {
         let is_json = is_json(request);
         let body = AnyBody::from_request(request, payload);
         Box::pin(async move {
-            let AnyBody(bytes) = body.await?;
-            if is_json || bytes.is_empty() { Ok(Self(bytes)) } else { Err(not_json()) }
+            let body = body.await?;
+            if is_json || body.is_empty() { Ok(Self(body)) } else { Err(not_json()) }
         })
     }
 }
@@ -101,9 +129,21 @@ fn is_packed(request: &HttpRequest) -> bool {
 /// How long the body may take: whoever sends byte by byte holds a connection no longer than that. A length that is
 /// longer than allowed has been refused before anything is waited for.
 fn time_for(request: &HttpRequest) -> Duration {
-    let length = request.headers().get(header::CONTENT_LENGTH).and_then(|value| value.to_str().ok());
-    let length: usize = length.and_then(|text| text.parse().ok()).unwrap_or(LONGEST_BODY);
+    let length = declared_length(request).unwrap_or(LONGEST_BODY);
     PATIENCE + Duration::from_secs(u64::try_from(length / SLOWEST).unwrap_or(u64::MAX / 2))
+}
+
+fn declared_length(request: &HttpRequest) -> Option<usize> {
+    request.headers().get(header::CONTENT_LENGTH)?.to_str().ok()?.parse().ok()
+}
+
+fn too_long() -> Problem {
+    let detail = "The body is too long for this path.";
+    Problem::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", detail)
+}
+
+fn broken() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST, "body_broken", "The body could not be read to its end.")
 }
 
 fn packed() -> Problem {

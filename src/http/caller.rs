@@ -9,6 +9,8 @@ use actix_web::dev::Payload;
 use actix_web::http::Method;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage, HttpRequest, web};
+use futures_util::FutureExt;
+use futures_util::future::{LocalBoxFuture, Shared};
 use secrecy::{ExposeSecret, SecretString};
 use vellum_actors::trace::TraceParent;
 use vellum_actors::{Asker, Origin, sign_in};
@@ -112,7 +114,7 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     let Some(token) = presented(request, &app)? else {
         return Ok(None);
     };
-    let Some(mut known) = sign_in::authenticate(&app.node, &token).await? else { return Ok(None) };
+    let Some(mut known) = session_of(request, &app, &token).await? else { return Ok(None) };
     app.limiters.count_user(request, &known.session.user_id)?;
     // A foreign page has its visitor's cookie, and never a token.
     let is_own = bearer(request).is_some() || !is_from_foreign_page(request, &app);
@@ -143,6 +145,32 @@ pub fn session_cookie(app: &App, token: &SecretString, session: &Session) -> Coo
         .path("/")
         .max_age(CookieAge::seconds(seconds))
         .finish()
+}
+
+/// A session that is being looked up.
+type Lookup = Shared<LocalBoxFuture<'static, Result<Option<Arc<Known>>, Problem>>>;
+
+/// The session of a request's token. It is looked up once, whichever parameter of the handler asks
+/// first: they are read at the same time.
+fn session_of(request: &HttpRequest, app: &App, token: &SecretString) -> Lookup {
+    let mut extensions = request.extensions_mut();
+    if let Some(lookup) = extensions.get::<Lookup>() {
+        return lookup.clone();
+    }
+    // Holds nothing of the request, which holds it.
+    let (node, token) = (Arc::clone(&app.node), token.clone());
+    let lookup = async move { sign_in::authenticate(&node, &token).await.map_err(Problem::from) };
+    let lookup: Lookup = lookup.boxed_local().shared();
+    extensions.insert(lookup.clone());
+    lookup
+}
+
+/// The user whose session a request has, if it has one. Counts nothing and refuses nobody: that is
+/// for [`Caller`].
+pub async fn user_of(request: &HttpRequest, app: &App) -> Option<UserId> {
+    let token = presented(request, app).ok()??;
+    let known = session_of(request, app, &token).await.ok()??;
+    Some(known.session.user_id.clone())
 }
 
 /// The token that a request carries. A bearer token is looked at first, and alone: a client that

@@ -31,7 +31,7 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 async fn begin(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
-    let receiver_key = fields.short_text("receiverEphemeralPub", LONGEST_SHORT);
+    let receiver_key = fields.short_base64("receiverEphemeralPub", LONGEST_SHORT);
     fields.finish()?;
     let transfer = app.node.ask(&caller, BeginTransfer { receiver_key }).await?;
     Ok(super::private(&json!({ "sessionId": transfer.id, "expiresAt": shown(transfer.expires_at) })))
@@ -45,9 +45,9 @@ async fn upload(
 ) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
     let upload = Upload {
-        sender_key: fields.short_text("senderEphemeralPub", LONGEST_SHORT),
-        sealed_seed: fields.short_text("sealedSeed", LONGEST_TEXT),
-        sender_signature: fields.short_text("senderSignature", LONGEST_SHORT),
+        sender_key: fields.short_base64("senderEphemeralPub", LONGEST_SHORT),
+        sealed_seed: fields.short_base64("sealedSeed", LONGEST_TEXT),
+        sender_signature: fields.short_base64("senderSignature", LONGEST_SHORT),
     };
     fields.finish()?;
     app.node.ask(&caller, UploadTransfer { id: TransferId::from(id.into_inner()), upload }).await?;

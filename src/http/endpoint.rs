@@ -5,6 +5,7 @@ use actix_web::http::{Method, header};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{FromRequest, Handler, HttpResponse, Resource, Responder};
 
+use super::body::LongestBody;
 use super::error::Problem;
 use super::openapi::Operation;
 
@@ -97,7 +98,7 @@ impl Endpoint {
 
     /// Reads bodies up to this many bytes instead of the ordinary limit.
     pub fn longest_body(self, bytes: usize) -> Self {
-        Self { resource: self.resource.app_data(web::PayloadConfig::new(bytes)), ..self }
+        Self { resource: self.resource.app_data(LongestBody(bytes)), ..self }
     }
 
     fn method(mut self, name: &'static str, operation: Operation, route: actix_web::Route) -> Self {

@@ -24,10 +24,10 @@ pub struct FieldError {
 }
 
 /// An answer that says no. Boxed, since every handler's result has room for one.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Problem(Box<Contents>);
 
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Contents {
     status: StatusCode,
     code: &'static str,
@@ -96,11 +96,19 @@ impl Problem {
             .after(seconds)
     }
 
-    fn unavailable(seconds: u64, detail: impl Into<String>) -> Self {
+    /// 413: more JSON values than are read.
+    pub fn too_many_values(most: usize) -> Self {
+        let detail = format!("The body must have at most {most} JSON values.");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too_many_values", detail)
+    }
+
+    /// 503: not now; come back after `seconds`.
+    pub fn unavailable(seconds: u64, detail: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", detail).after(seconds)
     }
 
-    fn internal() -> Self {
+    /// 500: nothing that the client could do better.
+    pub fn internal() -> Self {
         let detail = "Something went wrong inside the node. It was logged.";
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }

@@ -1,13 +1,17 @@
 //! Reading a body field by field, so that one answer can name everything that is wrong with it.
 //!
+//! No text that is read here has control characters (`vellum_protocol::text`). Base64 may have white
+//! space, as it may everywhere; what is read then is its canonical form.
+//!
 //! Unknown fields are ignored. A field that is missing, null or of a wrong type is noted, and the reader
 //! goes on; [`Fields::finish`] gives the whole list.
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use ::base64::Engine;
+use ::base64::alphabet;
+use ::base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde_json::{Map, Value};
-use vellum_protocol::KmVersion;
+use vellum_protocol::text::has_control_characters;
+use vellum_protocol::{KmVersion, base64, json};
 
 use super::error::{FieldError, Problem};
 
@@ -23,8 +27,8 @@ const BASE64URL: GeneralPurpose = GeneralPurpose::new(
 );
 /// The largest whole number up to which floats know all of them: 2^53.
 const MOST_EXACT: f64 = 9_007_199_254_740_992.0;
-/// What is said of a text with U+0000.
-const NO_NULL: &str = "must not contain U+0000";
+/// What is said of a text with control characters.
+pub const NO_CONTROL_CHARACTERS: &str = "must not contain control characters";
 
 /// A body that is being read.
 pub struct Fields {
@@ -40,8 +44,11 @@ impl Fields {
     /// Reads a body that must be a JSON object.
     ///
     /// # Errors
-    /// 422 when it is not.
+    /// 413 when it has too many values, 422 when it is not.
     pub fn of_body(body: &[u8]) -> Result<Self, Problem> {
+        if json::has_too_many_values(body) {
+            return Err(Problem::too_many_values(json::MOST_VALUES));
+        }
         match serde_json::from_slice(body) {
             Ok(Value::Object(object)) => Ok(Self::of_object(object, String::new())),
             Ok(_) => Err(body_error("must be a JSON object")),
@@ -52,7 +59,7 @@ impl Fields {
     /// Reads a body that may be left out: an empty one counts as an empty object.
     ///
     /// # Errors
-    /// 422 when there is a body and it is not an object.
+    /// 413 when it has too many values, 422 when there is a body and it is not an object.
     pub fn of_optional_body(body: &[u8]) -> Result<Self, Problem> {
         if body.trim_ascii().is_empty() {
             Ok(Self::of_object(Map::new(), String::new()))
@@ -114,20 +121,43 @@ impl Fields {
 
     /// A text that may be left out or null.
     pub fn optional_text(&mut self, name: &str) -> Option<String> {
-        match self.object.get(name) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) => match text_refusal(text) {
-                None => Some(text.clone()),
-                Some(refusal) => {
-                    self.wrong(name, refusal);
-                    None
-                }
-            },
-            Some(_) => {
-                self.wrong(name, "must be a string");
-                None
-            }
+        self.optional(name, Characters::Text)
+    }
+
+    /// Base64 that may be left out or null, in its canonical form: a key, a signature, something short
+    /// that is sealed. An opaque text is taken, too.
+    pub fn optional_base64(&mut self, name: &str) -> Option<String> {
+        self.optional(name, Characters::Base64)
+    }
+
+    /// The same as it was sent: a part of what the client has signed.
+    pub fn optional_signed_base64(&mut self, name: &str) -> Option<String> {
+        self.optional(name, Characters::SignedBase64)
+    }
+
+    /// Base64 that must be there, in its canonical form.
+    pub fn base64(&mut self, name: &str) -> String {
+        if !self.has(name) {
+            self.wrong(name, "is required");
+            return String::new();
         }
+        self.optional_base64(name).unwrap_or_default()
+    }
+
+    fn optional(&mut self, name: &str, characters: Characters) -> Option<String> {
+        let refusal = match self.object.get(name) {
+            None | Some(Value::Null) => return None,
+            Some(Value::String(text)) if text.chars().count() > LONGEST_TEXT => {
+                format!("must have at most {LONGEST_TEXT} characters")
+            }
+            Some(Value::String(text)) => match characters.read(text.clone()) {
+                Ok(text) => return Some(text),
+                Err(_) => NO_CONTROL_CHARACTERS.to_owned(),
+            },
+            Some(_) => "must be a string".to_owned(),
+        };
+        self.wrong(name, refusal);
+        None
     }
 
     /// A whole number that may be left out or null.
@@ -159,29 +189,51 @@ impl Fields {
 
     /// A text of any length that the body's own limit allows, which may be left out or null.
     pub fn optional_ciphertext(&mut self, name: &str) -> Option<String> {
-        match self.object.remove(name) {
-            None | Some(Value::Null) => None,
-            Some(Value::String(text)) if !text.contains('\0') => Some(text),
-            Some(other) => {
-                self.wrong(name, if other.is_string() { NO_NULL } else { "must be a string" });
-                self.object.insert(name.to_owned(), other);
-                None
-            }
-        }
+        self.long(name, Characters::Base64)
+    }
+
+    /// The same as it was sent: a part of what the client has signed.
+    pub fn optional_signed_ciphertext(&mut self, name: &str) -> Option<String> {
+        self.long(name, Characters::SignedBase64)
+    }
+
+    fn long(&mut self, name: &str, characters: Characters) -> Option<String> {
+        let (kept, refusal) = match self.object.remove(name) {
+            None | Some(Value::Null) => return None,
+            Some(Value::String(text)) => match characters.read(text) {
+                Ok(text) => return Some(text),
+                Err(text) => (Value::String(text), NO_CONTROL_CHARACTERS),
+            },
+            Some(other) => (other, "must be a string"),
+        };
+        self.wrong(name, refusal);
+        self.object.insert(name.to_owned(), kept);
+        None
     }
 
     /// A text of at most so many characters that must be there and not be empty.
     pub fn short_text(&mut self, name: &str, longest: usize) -> String {
         let text = self.text(name);
+        self.require_length(name, &text, longest);
+        text
+    }
+
+    /// Base64 of at most so many characters that must be there and not be empty, in its canonical form.
+    pub fn short_base64(&mut self, name: &str, longest: usize) -> String {
+        let text = self.base64(name);
+        self.require_length(name, &text, longest);
+        text
+    }
+
+    fn require_length(&mut self, name: &str, text: &str, longest: usize) {
         if self.has(name) && !(1..=longest).contains(&text.chars().count()) {
             self.wrong(name, format!("must have 1 to {longest} characters"));
         }
-        text
     }
 
     /// Bytes as WebAuthn writes them (base64url, no padding), which must be there and not be empty.
     pub fn base64url(&mut self, name: &str) -> Vec<u8> {
-        let Some(text) = self.optional_ciphertext(name) else {
+        let Some(text) = self.optional_signed_ciphertext(name) else {
             if !self.has(name) {
                 self.wrong(name, "is required");
             }
@@ -336,10 +388,36 @@ fn whole_number(value: &Value) -> Option<i64> {
     })
 }
 
-/// Why a text is not taken. U+0000 can be said in JSON, but not every database can keep it.
+/// What a text may be made of.
+#[derive(Debug, Clone, Copy)]
+enum Characters {
+    /// Anything but control characters.
+    Text,
+    /// The same, or base64 with white space; read in its canonical form.
+    Base64,
+    /// The same, read as it was sent.
+    SignedBase64,
+}
+
+impl Characters {
+    /// Reads a text, or gives back one that is refused.
+    fn read(self, text: String) -> Result<String, String> {
+        let refuse = |text: String| if has_control_characters(&text) { Err(text) } else { Ok(text) };
+        match self {
+            Self::Text => refuse(text),
+            Self::Base64 => refuse(base64::canonical(text)),
+            Self::SignedBase64 => match refuse(base64::canonical(text.clone())) {
+                Ok(_) => Ok(text),
+                Err(_) => Err(text),
+            },
+        }
+    }
+}
+
+/// Why a text is not taken.
 fn text_refusal(text: &str) -> Option<String> {
-    if text.contains('\0') {
-        return Some(NO_NULL.to_owned());
+    if has_control_characters(text) {
+        return Some(NO_CONTROL_CHARACTERS.to_owned());
     }
     (text.chars().count() > LONGEST_TEXT).then(|| format!("must have at most {LONGEST_TEXT} characters"))
 }

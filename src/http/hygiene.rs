@@ -9,11 +9,13 @@ use actix_web::http::{ConnectionType, Method};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, web};
 use tracing_actix_web::RequestId;
+use vellum_protocol::text::{has_control_characters, without_control_characters};
 
 use super::App;
 use super::caller::{COOKIE, RenewedCookie};
 use super::endpoint::Endpoint;
-use super::error::Problem;
+use super::error::{FieldError, Problem};
+use super::fields::NO_CONTROL_CHARACTERS;
 use super::openapi::Operation;
 use crate::config::Origin;
 
@@ -41,21 +43,40 @@ pub fn cross_origin(clients: &[Origin], endpoints: &[Endpoint]) -> Cors {
     clients.iter().fold(cors, |cors, client| cors.allowed_origin(client.as_str()))
 }
 
-/// Refuses a path with a character that PostgreSQL keeps in no text: nothing is there, on either engine. Names of
-/// blobs are judged by their own rule, which refuses more.
+/// Refuses a path or a query with control characters, on every path alike. In a path such a name is
+/// nobody's: 404. Names of blobs are judged by their own rule, which refuses more.
 ///
 /// # Errors
 /// Only what the handler fails with; a refusal is an answer.
-pub async fn path(
+pub async fn path_and_query(
     request: ServiceRequest,
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<impl MessageBody>, actix_web::Error> {
-    if request.path().contains("%00") && !request.path().starts_with("/me/blobs/") {
-        return Ok(request
-            .error_response(Problem::not_found("There is nothing here."))
-            .map_into_right_body());
+    // As the router reads it, without percent signs.
+    let path = request.match_info().as_str();
+    let refusal = if has_control_characters(path) && !path.starts_with("/me/blobs/") {
+        Some(Problem::not_found("There is nothing here."))
+    } else {
+        query_refusal(request.query_string())
+    };
+    if let Some(refusal) = refusal {
+        return Ok(request.error_response(refusal).map_into_right_body());
     }
     Ok(next.call(request).await?.map_into_left_body())
+}
+
+/// A query that cannot be read at all is for the handler to refuse.
+fn query_refusal(query: &str) -> Option<Problem> {
+    let pairs = web::Query::<Vec<(String, String)>>::from_query(query).ok()?.into_inner();
+    let wrong =
+        pairs.iter().filter(|(name, value)| has_control_characters(name) || has_control_characters(value));
+    let errors: Vec<FieldError> = wrong
+        .map(|(name, _)| FieldError {
+            field: without_control_characters(name),
+            message: NO_CONTROL_CHARACTERS.into(),
+        })
+        .collect();
+    if errors.is_empty() { None } else { Some(Problem::validation(errors)) }
 }
 
 /// Adds the headers.

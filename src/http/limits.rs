@@ -285,7 +285,7 @@ fn note(request: &HttpRequest, counted: Result<Standing, Standing>) -> Result<()
 
 /// The address that a client is counted under: an IPv4 address itself, or the network of an IPv6
 /// address.
-fn one_client(address: IpAddr, prefix: u8) -> IpAddr {
+pub(super) fn one_client(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V6(address) => Ipv6Net::new_assert(address, prefix).network().into(),
         v4 @ IpAddr::V4(_) => v4,

@@ -90,7 +90,7 @@ async fn write(
     let blob_type = parse_type(blob_type.into_inner())?;
     let mut fields = Fields::of_body(&body)?;
     let encrypted_blob = fields.ciphertext("encryptedBlob");
-    let nonce = fields.optional_text("nonce").unwrap_or_default();
+    let nonce = fields.optional_base64("nonce").unwrap_or_default();
     if nonce.len() > LONGEST_NONCE {
         fields.wrong("nonce", format!("must have at most {LONGEST_NONCE} characters"));
     }

@@ -5,6 +5,7 @@
 
 mod admin_peers;
 mod admin_queue;
+pub(crate) mod bodies_in_flight;
 mod body;
 mod caller;
 mod client_address;
@@ -55,6 +56,7 @@ use vellum_actors::Node;
 use vellum_protocol::UnixMillis;
 
 use crate::config::{Origin, Settings};
+use bodies_in_flight::BodiesInFlight;
 use endpoint::Endpoint;
 use error::Problem;
 use ipnet::IpNet;
@@ -83,6 +85,8 @@ pub struct App {
     pub metrics_networks: Vec<IpNet>,
     /// The longest body of a rotation and of a blob.
     pub longest_upload: usize,
+    /// Bodies that are being read or worked on.
+    pub bodies: BodiesInFlight,
     /// Streams of events that users have open.
     pub event_streams: OpenStreams,
     /// Becomes true when the node is stopping: what would run on for long ends then.
@@ -105,6 +109,7 @@ impl App {
             trace_sample_ratio: settings.telemetry.exported_ratio(),
             metrics_networks: http.metrics_networks.clone(),
             longest_upload: http.longest_upload,
+            bodies: BodiesInFlight::new(http.bodies_in_flight),
             event_streams: OpenStreams::default(),
             stopping: watch::Sender::new(false),
             limiters: limits::Limiters::new(settings.limits),
@@ -129,7 +134,6 @@ pub fn application(
     let cors = hygiene::cross_origin(&app.client_origins, &endpoints);
     actix_web::App::new()
         .app_data(app)
-        .app_data(web::PayloadConfig::new(LONGEST_BODY))
         .app_data(paging::query_config())
         .app_data(
             web::PathConfig::default()
@@ -143,7 +147,7 @@ pub fn application(
         .default_service(web::to(|| async {
             Err::<HttpResponse, _>(Problem::not_found("There is nothing here."))
         }))
-        .wrap(from_fn(hygiene::path))
+        .wrap(from_fn(hygiene::path_and_query))
         .wrap(from_fn(limits::limit))
         .wrap(Compress::default())
         .wrap(cors)

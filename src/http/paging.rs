@@ -57,9 +57,6 @@ impl Paging {
             let message = format!("must have at most {LONGEST_QUERY} characters");
             errors.push(FieldError { field: "q".into(), message });
         }
-        if query.contains('\0') {
-            errors.push(FieldError { field: "q".into(), message: "must not contain U+0000".into() });
-        }
         if errors.is_empty() { Ok(Self { page, limit, query }) } else { Err(Problem::validation(errors)) }
     }
 }

@@ -8,6 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use vellum_actors::sign_in::{self, Device, KNOWN_MILLIS, Opened, Profile};
 use vellum_actors::user::{self, EndAllSessions, EndOtherSessions, EndSession};
+use vellum_protocol::text::without_control_characters;
 use vellum_store::SessionId;
 use vellum_store::sessions::{self, Session};
 
@@ -187,7 +188,7 @@ pub(super) fn read_device_id(fields: &mut Fields) -> Option<String> {
 pub(super) fn device(app: &App, request: &HttpRequest, device_id: Option<String>) -> Device {
     let user_agent = request.headers().get(header::USER_AGENT).and_then(|value| value.to_str().ok());
     Device {
-        user_agent: user_agent.map(str::to_owned),
+        user_agent: user_agent.map(without_control_characters),
         ip: ClientAddress::of(request).shown(),
         device_id,
         cookie: takes_cookie(request, app).then(|| {

@@ -50,7 +50,7 @@ async fn share(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpRe
     let mut fields = Fields::of_body(&body)?;
     let (recipient, resource) = read_target(&mut fields);
     let encrypted_data = read_payload(&mut fields);
-    let nonce = fields.optional_text("nonce");
+    let nonce = fields.optional_signed_base64("nonce");
     let role = read_role(&mut fields).unwrap_or(Role::Viewer);
     let signed = read_signed(&mut fields);
     fields.finish()?;
@@ -69,7 +69,10 @@ async fn replace(app: web::Data<App>, caller: Caller, body: Body) -> Result<Http
     if encrypted_data.is_none() && !fields.has("encryptedData") {
         fields.wrong("encryptedData", "is required");
     }
-    let nonce = Some(fields.text("nonce"));
+    let nonce = fields.optional_signed_base64("nonce");
+    if !fields.has("nonce") {
+        fields.wrong("nonce", "is required");
+    }
     let signed = read_signed(&mut fields);
     fields.finish()?;
     let recipient = Handle::parse(&recipient).map_err(Error::from)?;
@@ -180,7 +183,7 @@ fn read_target(fields: &mut Fields) -> (String, Resource) {
 }
 
 fn read_payload(fields: &mut Fields) -> Option<String> {
-    let payload = fields.optional_ciphertext("encryptedData");
+    let payload = fields.optional_signed_ciphertext("encryptedData");
     // As an envelope has it: what JSON escapes takes more room there. The quotes do not count.
     let bytes = |payload: &String| json!(payload).to_string().len() - 2;
     if payload.as_ref().is_some_and(|payload| bytes(payload) > LONGEST_PAYLOAD) {
@@ -200,7 +203,7 @@ fn read_role(fields: &mut Fields) -> Option<Role> {
 
 /// Here the signed parts have names of their own, since `nonce` is the payload's.
 fn read_signed(fields: &mut Fields) -> Option<SignedFields> {
-    let signature = fields.optional_text("federationSignature");
+    let signature = fields.optional_base64("federationSignature");
     let nonce = fields.optional_text("federationNonce");
     let timestamp = fields.optional_text("federationTimestamp");
     Some(SignedFields { signature: signature?, nonce: nonce?, timestamp: timestamp?, message_version: 1 })

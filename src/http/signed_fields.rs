@@ -8,7 +8,7 @@ use super::fields::Fields;
 
 /// Reads fields that must be there.
 pub fn required(fields: &mut Fields) -> SignedFields {
-    let signature = fields.text("signature");
+    let signature = fields.base64("signature");
     let nonce = fields.text("nonce");
     let timestamp = fields.text("timestamp");
     SignedFields { signature, nonce, timestamp, message_version: message_version(fields) }
@@ -17,7 +17,7 @@ pub fn required(fields: &mut Fields) -> SignedFields {
 /// Reads fields that existing clients leave out or send only in part: they sign version 1 with a time
 /// that they do not transmit, so a signature alone is of no use and counts as none.
 pub fn optional(fields: &mut Fields) -> Option<SignedFields> {
-    let signature = fields.optional_text("signature");
+    let signature = fields.optional_base64("signature");
     let nonce = fields.optional_text("nonce");
     let timestamp = fields.optional_text("timestamp");
     let message_version = message_version(fields);

@@ -93,7 +93,7 @@ async fn set_alias(app: web::Data<App>, caller: Caller, body: Body) -> Result<Ht
 
 async fn register_keys(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
-    let (signing, encryption) = (fields.text("signingKey"), fields.text("encryptionKey"));
+    let (signing, encryption) = (fields.base64("signingKey"), fields.base64("encryptionKey"));
     let expected = fields.optional_km_version("expectedKmVersion");
     fields.finish()?;
     let keys = parse_keys(&signing, &encryption)?;

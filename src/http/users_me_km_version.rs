@@ -51,7 +51,7 @@ pub(super) fn read_commit(body: &[u8]) -> Result<Commit, Problem> {
     if expected.is_none() && !fields.has("expectedCurrent") {
         fields.wrong("expectedCurrent", "is required");
     }
-    let (signing, encryption) = (fields.text("signingKey"), fields.text("encryptionKey"));
+    let (signing, encryption) = (fields.base64("signingKey"), fields.base64("encryptionKey"));
     let blobs = fields.optional_objects("blobs", MOST_ITEMS, |item| {
         let blob_type = item.text("blobType");
         if item.has("blobType") && !is_blob_type(&blob_type) {

@@ -36,11 +36,16 @@ pub(super) fn read_slot(fields: &mut Fields) -> Wrapped {
     } else {
         DEFAULT_ALGORITHM.to_owned()
     };
+    let credential_id = fields.short_text("credentialId", LONGEST_SHORT);
+    // In bytes, too: an index of PostgreSQL takes no longer key.
+    if credential_id.len() > LONGEST_SHORT && !fields.any_wrong() {
+        fields.wrong("credentialId", format!("must have at most {LONGEST_SHORT} bytes"));
+    }
     Wrapped {
-        credential_id: fields.short_text("credentialId", LONGEST_SHORT),
-        wrapped_km: fields.text("wrappedKm"),
+        credential_id,
+        wrapped_km: fields.base64("wrappedKm"),
         wrap_algo,
-        slot_signature: fields.short_text("slotSignature", LONGEST_SHORT),
+        slot_signature: fields.short_base64("slotSignature", LONGEST_SHORT),
     }
 }
 

@@ -17,6 +17,9 @@ mod flood_of_senders;
 mod foreign_pages;
 mod forged_points;
 mod header_smuggling;
+mod hostile_texts;
+mod huge_bodies;
+mod huge_nonces;
 mod log_injection;
 mod look_alikes;
 mod made_up_peers;
@@ -59,6 +62,13 @@ async fn raw(node: &TestNode, bytes: &[u8]) -> String {
         said.extend_from_slice(&buffer[..count]);
     }
     String::from_utf8_lossy(&said).into_owned()
+}
+
+/// The most memory that the node has ever had, in kilobytes.
+fn peak_memory(node: &TestNode) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{}/status", node.process.pid().unwrap())).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// A server that answers every request with what it is told to: whatever an attacker's node might say.

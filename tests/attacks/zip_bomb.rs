@@ -10,7 +10,7 @@ use flate2::write::GzEncoder;
 use serde_json::{Value, json};
 use vellum_client::http::Method;
 
-use super::server;
+use super::{peak_memory, server};
 use crate::support::{TestNode, plain_http};
 
 /// These bytes, packed, behind so many spaces, which JSON allows.
@@ -19,13 +19,6 @@ fn packed(json: &str, spaces: usize) -> Vec<u8> {
     encoder.write_all(&vec![b' '; spaces]).unwrap();
     encoder.write_all(json.as_bytes()).unwrap();
     encoder.finish().unwrap()
-}
-
-/// The most memory that the node has ever had, in kilobytes.
-fn peak_memory(node: &TestNode) -> u64 {
-    let status = std::fs::read_to_string(format!("/proc/{}/status", node.process.pid().unwrap())).unwrap();
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
-    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 async fn post(node: &TestNode, path: &str, encoding: &str, body: &[u8]) -> (u16, Value) {

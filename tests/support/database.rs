@@ -248,6 +248,11 @@ async fn id_of(person: &Person) -> String {
 }
 
 impl Snapshot {
+    /// Rows with more characters than that.
+    pub fn longer_than(&self, characters: usize) -> Vec<&String> {
+        self.0.values().flatten().filter(|row| row.chars().count() > characters).collect()
+    }
+
     /// What is in one of the two and not in the other, for people to read.
     pub fn difference(&self, later: &Self) -> Vec<String> {
         let only = |one: &Self, other: &Self, sign: &str| -> Vec<String> {

@@ -52,6 +52,7 @@ struct State {
     domain: Domain,
     secret: Mutex<SigningSecret>,
     users: Mutex<HashMap<String, MasterSeed>>,
+    shown: Mutex<HashMap<String, Value>>,
     mood: Mutex<Mood>,
     inbox: Mutex<Vec<Json>>,
     manifest_extra: Value,
@@ -78,6 +79,13 @@ impl PeerUser {
         self.secret.public().to_base64()
     }
 
+    /// An envelope with a nonce of the caller's choice.
+    pub fn envelope(&self, kind: MessageType, to: &Handle, payload: JsonObject, nonce: &str) -> Envelope {
+        let mut content = self.signer.envelope(kind, to, payload, now(), &mut rand::rng()).content;
+        content.nonce = nonce.to_owned();
+        content.sign(&self.secret)
+    }
+
     /// Base64 signature over any bytes.
     pub fn sign(&self, bytes: &[u8]) -> String {
         self.secret.sign(bytes).to_base64()
@@ -98,6 +106,7 @@ impl Peer {
             domain: Domain::parse(&format!("localhost:{port}")).unwrap(),
             secret: Mutex::new(SigningSecret::from_seed(rand::random())),
             users: Mutex::default(),
+            shown: Mutex::default(),
             mood: Mutex::new(Mood::Well),
             inbox: Mutex::default(),
             manifest_extra,
@@ -133,6 +142,11 @@ impl Peer {
         let (signer, secret) = (Signer::new(handle.clone(), seed.signing_secret()), seed.signing_secret());
         self.state.users.lock().unwrap().insert(alias.to_owned(), seed);
         PeerUser { handle, signer, secret }
+    }
+
+    /// Shows more members in somebody's document from now on.
+    pub fn show(&self, alias: &str, members: Value) {
+        self.state.shown.lock().unwrap().insert(alias.to_owned(), members);
     }
 
     pub fn set_mood(&self, mood: Mood) {
@@ -326,12 +340,18 @@ async fn user(state: web::Data<State>, alias: web::Path<String>) -> HttpResponse
     }
     match state.users.lock().unwrap().get(alias.as_str()) {
         None => HttpResponse::NotFound().json(json!({ "message": "User not found" })),
-        Some(seed) => answer.json(json!({
-            "handle": format!("{alias}@{}", state.domain),
-            "signingKey": seed.signing_secret().public(),
-            "encryptionKey": seed.encryption_key(),
-            "inbox": format!("http://{}{INBOX_PATH}", state.domain),
-        })),
+        Some(seed) => {
+            let mut document = json!({
+                "handle": format!("{alias}@{}", state.domain),
+                "signingKey": seed.signing_secret().public(),
+                "encryptionKey": seed.encryption_key(),
+                "inbox": format!("http://{}{INBOX_PATH}", state.domain),
+            });
+            if let Some(Value::Object(more)) = state.shown.lock().unwrap().get(alias.as_str()) {
+                document.as_object_mut().unwrap().extend(more.clone());
+            }
+            answer.json(document)
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use vellum_client::http::{Direction, FlushItem, FlushResult, Invitation, Method, PendingRevocation};
 use vellum_client::{MasterSeed, NodeClient, SignedFields, Signer};
-use vellum_protocol::Handle;
+use vellum_protocol::{Handle, JsonObject, MessageType};
 
 use super::{eventually, now};
 
@@ -105,6 +105,19 @@ impl Person {
 
     pub fn revocation(&self, peer: &Handle) -> SignedFields {
         self.signer().revoke(peer, now(), &mut rand::rng())
+    }
+
+    /// Signs a message with a nonce of the caller's choice.
+    pub fn sign_with(
+        &self,
+        kind: MessageType,
+        to: &Handle,
+        payload: JsonObject,
+        nonce: &str,
+    ) -> SignedFields {
+        let mut content = self.signer().envelope(kind, to, payload, now(), &mut rand::rng()).content;
+        content.nonce = nonce.to_owned();
+        content.sign(&self.seed.as_ref().unwrap().signing_secret()).into()
     }
 
     /// Signs and flushes a revocation for each of these peers.

@@ -7,6 +7,7 @@
 
 use std::time::Duration;
 
+use vellum_protocol::text::without_control_characters;
 use vellum_protocol::{Json, MessageType, UnixMillis};
 
 use super::PeerError;
@@ -127,8 +128,8 @@ pub fn of_failure(error: &TransportError) -> Verdict {
             | TransportError::Busy
     );
     Verdict::Later {
-        reason: error.for_users(),
-        cause: Some(error.to_string()),
+        reason: cut(&error.for_users()),
+        cause: Some(cut(&error.to_string())),
         pause: None,
         trouble: of_transport(error),
         maybe_arrived: !unsent,
@@ -150,10 +151,10 @@ pub fn without_manifest(error: &PeerError) -> Verdict {
         | PeerError::Stopping => (Trouble::Ours, None),
     };
     let reason = match error {
-        PeerError::Transport(error) => error.for_users(),
-        other => other.to_string(),
+        PeerError::Transport(error) => cut(&error.for_users()),
+        other => cut(&other.to_string()),
     };
-    Verdict::Later { reason, cause: Some(error.to_string()), pause, trouble, maybe_arrived: false }
+    Verdict::Later { reason, cause: Some(cut(&error.to_string())), pause, trouble, maybe_arrived: false }
 }
 
 /// Judges an attempt that was not over when its lease was.
@@ -175,7 +176,7 @@ fn later(reason: String, answer: &Answer, trouble: Trouble) -> Verdict {
 
 /// A peer's words, short and on one line: they end up in lists and logs.
 fn cut(words: &str) -> String {
-    words.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST_REASON).collect()
+    without_control_characters(words).chars().take(LONGEST_REASON).collect()
 }
 
 #[cfg(test)]

@@ -45,8 +45,8 @@ pub enum ItemRefusal {
         "bad signature: it does not verify with your signing key for this peer, nonce, timestamp and message version"
     )]
     BadSignature,
-    /// The nonce is missing or too long.
-    #[error("bad nonce: it must have 1 to 200 characters")]
+    /// The nonce is none.
+    #[error("bad nonce: it must be base64 of 8 to 64 bytes")]
     InvalidNonce,
 }
 

@@ -4,7 +4,8 @@
 use std::sync::Arc;
 
 use futures_util::FutureExt;
-use vellum_protocol::{Handle, Json, JsonObject, MessageType, UnixMillis};
+use vellum_protocol::text::has_control_characters;
+use vellum_protocol::{Handle, Json, JsonObject, MessageType, UnixMillis, base64};
 use vellum_store::applied_envelopes::{self, AppliedEnvelope};
 use vellum_store::friendships::{self, Friendship, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
@@ -25,6 +26,8 @@ const REMEMBERED_MILLIS: i64 = 600_000;
 pub const RESOURCE_TYPES: [&str; 4] = ["collection", "route", "map", "layer"];
 /// The longest id of a resource, in characters.
 pub const LONGEST_RESOURCE_ID: usize = 200;
+/// The longest nonce of a sealed payload, in characters. Clients send 16.
+const LONGEST_SEALED_NONCE: usize = 4096;
 
 /// A verified message for the user.
 #[derive(Debug, Clone)]
@@ -260,11 +263,21 @@ impl Receive {
     /// One row per sender and resource: a repetition brings what is new and asks nobody again.
     async fn shared(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {
         let text = |name: &str| self.payload.get(name).and_then(Json::as_str).filter(|text| !text.is_empty());
+        // What is signed stays as it was sent; what is kept for the recipient has one form.
+        let sealed = |name: &str| {
+            text(name).map(|text| base64::canonical(text.to_owned())).filter(|text| !text.is_empty())
+        };
         let (Some(kind), Some(id), Some(data), Some(nonce)) =
-            (text("resourceType"), text("resourceId"), text("encryptedData"), text("nonce"))
+            (text("resourceType"), text("resourceId"), sealed("encryptedData"), sealed("nonce"))
         else {
             return Err(Refusal::MissingResource.into());
         };
+        if [kind, id, &data, &nonce].into_iter().any(has_control_characters) {
+            return Err(Refusal::InvalidResource("it has control characters").into());
+        }
+        if nonce.chars().count() > LONGEST_SEALED_NONCE {
+            return Err(Refusal::InvalidResource("its nonce is too long").into());
+        }
         if !RESOURCE_TYPES.contains(&kind) || id.chars().count() > LONGEST_RESOURCE_ID {
             return Err(Refusal::UnknownResource.into());
         }
@@ -277,8 +290,8 @@ impl Receive {
             peer_handle: self.sender.handle.clone(),
             peer_user_id: None,
             resource: Resource { kind: kind.to_owned(), id: id.to_owned() },
-            encrypted_data: Some(data.to_owned()),
-            nonce: Some(nonce.to_owned()),
+            encrypted_data: Some(data),
+            nonce: Some(nonce),
             role: text("role").and_then(Role::parse).unwrap_or(Role::Viewer),
             status: ShareStatus::Pending,
             created_at: scope.now,

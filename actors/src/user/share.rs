@@ -6,7 +6,7 @@
 //! takes it back, so ending it ends our side, and only ending the friendship ends theirs.
 
 use futures_util::FutureExt;
-use vellum_protocol::{Handle, Json, JsonObject, MessageType};
+use vellum_protocol::{Handle, Json, JsonObject, MessageType, base64};
 use vellum_store::friendships;
 use vellum_store::invitations::Direction;
 use vellum_store::shares::{self, Resource, Role, Share as StoredShare, Status};
@@ -29,7 +29,7 @@ pub struct Share {
     pub recipient: Handle,
     /// What is shared.
     pub resource: Resource,
-    /// The sealed payload.
+    /// The sealed payload, as the client has signed it.
     pub encrypted_data: Option<String>,
     /// Its nonce.
     pub nonce: Option<String>,
@@ -96,8 +96,9 @@ impl Share {
             peer_handle: self.recipient.clone(),
             peer_user_id: local,
             resource: self.resource.clone(),
-            encrypted_data: self.encrypted_data.clone(),
-            nonce: self.nonce.clone(),
+            // The envelope carries what was signed; the row has the canonical form.
+            encrypted_data: self.encrypted_data.clone().map(base64::canonical),
+            nonce: self.nonce.clone().map(base64::canonical),
             role: self.role,
             status: if accepted { Status::Accepted } else { Status::Pending },
             created_at: scope.now,

@@ -3,14 +3,14 @@
 
 use vellum_protocol::timestamp::is_fresh;
 use vellum_protocol::{
-    Envelope, EnvelopeContent, Handle, JsonObject, MessageType, Signature, Timestamp, UnixMillis,
+    Envelope, EnvelopeContent, Handle, JsonObject, MessageType, Nonce, Signature, Timestamp, UnixMillis,
 };
 use vellum_store::users::User;
 
 use crate::Error;
 use crate::node::Node;
 
-/// Longest nonce taken. Clients send 24 characters.
+/// Longest text of a nonce that is worth verifying. Clients send 24 characters.
 const LONGEST_NONCE: usize = 200;
 
 /// The parts of a version 2 envelope that only the client knows (wire protocol, section 7).
@@ -72,6 +72,8 @@ impl SignedFields {
         let signature = Signature::parse(&self.signature).map_err(|_| Error::BadSignature)?;
         let envelope = content.signed_with(signature);
         envelope.verify(&keys.signing).map_err(|_| Error::BadSignature)?;
+        // Last: a nonce that somebody altered is a bad signature.
+        Nonce::parse(&self.nonce).map_err(|_| Error::InvalidNonce)?;
         Ok(envelope)
     }
 }

@@ -3,25 +3,26 @@
 use vellum_actors::Error;
 use vellum_actors::user::{Flush, FlushItem, ItemRefusal};
 use vellum_client::MasterSeed;
-use vellum_protocol::JsonObject;
+use vellum_protocol::{JsonObject, base64};
 use vellum_store::users::Keys;
 
 use crate::revocations::{REVOKE, after_a_reset, item};
 use crate::support::World;
 
 #[actix::test]
-async fn a_nonce_of_two_hundred_characters_is_taken() {
+async fn a_nonce_of_64_bytes_is_taken_and_one_of_65_is_not() {
     let (_world, alice, bob) = after_a_reset().await;
-    let mut content = alice
-        .signer
-        .envelope(REVOKE, &bob.handle, JsonObject::new(), alice.node.clock.now(), &mut rand::rng())
-        .content;
-    content.nonce = "n".repeat(200);
     let seed = MasterSeed::generate(&mut rand::rng());
     let (secret, encryption) = (seed.signing_secret(), seed.encryption_key());
     alice.register(Keys { signing: secret.public(), encryption }, None).await.unwrap();
-    let flushed = alice.flush(vec![item(&bob.handle, content.sign(&secret).into())]).await;
-    assert!(flushed[0].delivered, "{flushed:?}");
+    for (length, refusal) in [(65, Some(ItemRefusal::InvalidNonce.code())), (64, None)] {
+        let at = alice.node.clock.now();
+        let signed = alice.signer.envelope(REVOKE, &bob.handle, JsonObject::new(), at, &mut rand::rng());
+        let mut content = signed.content;
+        content.nonce = base64::encode(&vec![7; length]);
+        let flushed = alice.flush(vec![item(&bob.handle, content.sign(&secret).into())]).await;
+        assert_eq!((flushed[0].delivered, flushed[0].code), (length == 64, refusal), "{flushed:?}");
+    }
 }
 
 #[actix::test]

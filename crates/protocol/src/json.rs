@@ -4,7 +4,7 @@
 //! The reader is our own because ready-made ones guess where guessing is dangerous: they keep one of two
 //! equal keys, round integers silently, or stop only when the stack does. What is refused here instead:
 //! duplicate keys, integers that a double cannot hold, numbers that overflow, lone surrogates, the key
-//! `__proto__`, and more than 32 levels.
+//! `__proto__`, more than 32 levels, and more than 100,000 values.
 
 mod reader;
 
@@ -13,6 +13,8 @@ use std::collections::BTreeMap;
 
 /// Levels of nesting that are read.
 const DEEPEST: usize = 32;
+/// Values that a document may have. A value of two bytes takes over a hundred in memory.
+pub const MOST_VALUES: usize = 100_000;
 
 /// 2^53 − 1: up to here no two integers share a double.
 const LARGEST_EXACT: f64 = 9_007_199_254_740_991.0;
@@ -196,6 +198,34 @@ impl Json {
     pub(crate) fn as_u64(&self) -> Option<u64> {
         exact_integer(self.as_f64()?).and_then(|integer| u64::try_from(integer).ok())
     }
+}
+
+/// Whether a document has more than [`MOST_VALUES`] values, told from its bytes before anything is
+/// built. Of bytes that are not JSON the answer means nothing.
+#[must_use]
+pub fn has_too_many_values(text: &[u8]) -> bool {
+    let (mut values, mut in_string, mut escaped, mut last) = (1, false, false, b' ');
+    for &byte in text {
+        if in_string {
+            in_string = escaped || byte != b'"';
+            escaped = !escaped && byte == b'\\';
+            continue;
+        }
+        match byte {
+            b' ' | b'\t' | b'\n' | b'\r' => continue,
+            b'"' => in_string = true,
+            // An opener stands for its first member, a comma for every further one.
+            b'[' | b'{' | b',' => values += 1,
+            // There was no first member.
+            b']' | b'}' if matches!(last, b'[' | b'{') => values -= 1,
+            _ => {}
+        }
+        last = byte;
+        if values > MOST_VALUES + 1 {
+            return true;
+        }
+    }
+    values > MOST_VALUES
 }
 
 /// The integer that this double is, if it is one and no neighbouring integer shares the double.

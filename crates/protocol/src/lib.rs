@@ -1,7 +1,8 @@
 //! The federation protocol as pure functions of bytes, keys and times.
 //!
 //! - [`handle`]: aliases, domains, handles.
-//! - [`keys`], [`base64`]: keys, signatures, and how they are written.
+//! - [`keys`], [`base64`], [`nonce`]: keys, signatures, nonces, and how they are written.
+//! - [`text`]: characters that no text from outside may have.
 //! - [`json`], [`canonical`]: the JSON that is signed and hashed.
 //! - [`envelope`], [`legacy`]: what users sign, version 2 and version 1.
 //! - [`received`]: what a receiver checks, in order.
@@ -21,9 +22,11 @@ pub mod json;
 pub mod keys;
 pub mod legacy;
 pub mod manifest;
+pub mod nonce;
 pub mod prf;
 pub mod received;
 pub mod server_request;
+pub mod text;
 pub mod timestamp;
 pub mod user_document;
 
@@ -35,6 +38,7 @@ pub use keys::{
 };
 pub use legacy::legacy_signable;
 pub use manifest::Manifest;
+pub use nonce::{MalformedNonce, Nonce};
 pub use prf::PRF_SALT;
 pub use received::{MessageError, ReceivedMessage};
 pub use server_request::ServerRequest;

@@ -9,6 +9,7 @@ use crate::envelope::{MessageType, signable_of_members};
 use crate::json::{Json, JsonObject};
 use crate::keys::{Signature, SigningKey};
 use crate::legacy::legacy_signable;
+use crate::nonce::{MalformedNonce, Nonce};
 use crate::server_request::PROTOCOL_VERSION;
 use crate::timestamp::Timestamp;
 
@@ -44,6 +45,9 @@ pub enum MessageError {
     /// A message of version 2 without its own members.
     #[error("v2 message missing nonce or message_type")]
     MissingV2,
+    /// The nonce of a message of version 2 is none.
+    #[error(transparent)]
+    MalformedNonce(#[from] MalformedNonce),
     /// A message of version 1 with a payload, which could lay other fields over the signed ones.
     #[error("v1 message with a payload")]
     LegacyPayload,
@@ -125,10 +129,29 @@ impl ReceivedMessage {
         self.optional("signature").unwrap_or_default()
     }
 
-    /// The envelope's nonce.
+    /// The envelope's nonce, as written.
     #[must_use]
     pub fn nonce(&self) -> Option<&str> {
         self.optional("nonce")
+    }
+
+    /// What tells this message from every other of its sender: the nonce, in the one spelling of its
+    /// bytes. Version 1 has no nonce that is signed; there the signature, which covers the time,
+    /// serves as one.
+    ///
+    /// # Errors
+    /// [`MessageError`], when nonce, signature or version are none.
+    pub fn replay_key(&self) -> Result<String, MessageError> {
+        match self.version()? {
+            EnvelopeVersion::Two => {
+                Ok(Nonce::parse(self.nonce().ok_or(MessageError::MissingV2)?)?.into_text())
+            }
+            EnvelopeVersion::One => {
+                let signature =
+                    Signature::parse(self.signature()).map_err(|_| MessageError::MalformedSignature)?;
+                Ok(format!("v1:{}", signature.to_base64()))
+            }
+        }
     }
 
     /// What the type needs. Never look for it in the message's own members: those are not all signed.

@@ -139,7 +139,7 @@ impl Operation {
         self.body = Some((shape, true));
         self.refused(400, &["body_broken"])
             .refused(408, &["body_too_slow"])
-            .refused(413, &["body_too_large"])
+            .refused(413, &["body_too_large", "too_many_values"])
             .refused(415, &["unsupported_media_type"])
             .refused(422, &["validation_failed"])
     }

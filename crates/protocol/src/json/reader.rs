@@ -1,9 +1,9 @@
 //! The strict reader. One pass, bounded depth, no panic on any input.
 
-use super::{DEEPEST, Json, JsonError, JsonObject, LARGEST_EXACT};
+use super::{DEEPEST, Json, JsonError, JsonObject, LARGEST_EXACT, MOST_VALUES};
 
 pub(super) fn read(text: &[u8]) -> Result<Json, JsonError> {
-    let mut reader = Reader { text, at: 0 };
+    let mut reader = Reader { text, at: 0, values: 0 };
     reader.skip_space();
     let value = reader.value(0)?;
     reader.skip_space();
@@ -13,6 +13,7 @@ pub(super) fn read(text: &[u8]) -> Result<Json, JsonError> {
 struct Reader<'a> {
     text: &'a [u8],
     at: usize,
+    values: usize,
 }
 
 impl Reader<'_> {
@@ -42,6 +43,10 @@ impl Reader<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<Json, JsonError> {
+        self.values += 1;
+        if self.values > MOST_VALUES {
+            return Err(self.refused("more than 100,000 values"));
+        }
         match self.peek() {
             Some(b'{') => self.object(depth + 1),
             Some(b'[') => self.array(depth + 1),

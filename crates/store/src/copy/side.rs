@@ -152,6 +152,12 @@ macro_rules! bind {
     };
 }
 
+/// A text without U+0000. Earlier versions let it into SQLite, and PostgreSQL takes none; where it may
+/// be, in what peers call themselves and have shared, nothing depends on it.
+fn text(text: String) -> Cell {
+    Cell::Text(if text.contains('\0') { text.replace('\0', "") } else { text })
+}
+
 /// Reads a row's cells by the kinds of its columns.
 macro_rules! cells {
     ($row:expr, $columns:expr) => {{
@@ -159,7 +165,7 @@ macro_rules! cells {
         for (at, column) in $columns.iter().enumerate() {
             cells.push(match column.kind {
                 Kind::Int => $row.try_get::<Option<i64>, _>(at)?.map_or(Cell::Null, Cell::Int),
-                Kind::Text => $row.try_get::<Option<String>, _>(at)?.map_or(Cell::Null, Cell::Text),
+                Kind::Text => $row.try_get::<Option<String>, _>(at)?.map_or(Cell::Null, text),
                 Kind::Bytes => $row.try_get::<Option<Vec<u8>>, _>(at)?.map_or(Cell::Null, Cell::Bytes),
             });
         }
