@@ -85,6 +85,7 @@ async fn a_share_with_a_friend_elsewhere_is_theirs_to_accept_and_to_remove() {
         status: Status::Pending,
         created_at: T0,
         accepted_at: None,
+        unverified_key: None,
     };
     assert_eq!((&made, made_by(&alice).await), (&expected, vec![expected.clone()]));
     let held = held_by(&bob).await.remove(0);

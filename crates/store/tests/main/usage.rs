@@ -36,6 +36,7 @@ async fn put_share(db: &Db, user: &UserId, direction: Direction, resource: &str,
         status: Status::Pending,
         created_at: T0,
         accepted_at: None,
+        unverified_key: None,
     };
     db.write(move |tx| async move { shares::put(tx, &share, T0).await }.boxed()).await;
 }
