@@ -19,8 +19,8 @@ use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::passkeys as docs;
-use super::sessions::{device, read_device_id, signed_in};
 use super::paging::Slice;
+use super::sessions::{device, read_device_id, signed_in};
 use super::{App, shown};
 
 /// The cookie that holds a ceremony's ticket.

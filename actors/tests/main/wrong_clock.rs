@@ -29,6 +29,7 @@ async fn remember(person: &Person, world: &World) {
         expires_at: now.plus_millis(30 * DAY),
         user_agent: None,
         ip: None,
+        device_id: None,
     };
     let done: Result<(), StoreError> = person
         .node
