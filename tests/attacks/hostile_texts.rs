@@ -159,8 +159,8 @@ fn requests(ben: &Person, text: &str) -> Vec<(Method, &'static str, Value, &'sta
         (post.clone(), "/users/me/wrapped-keys", slot("wrapAlgo"), "wrapAlgo"),
         (post.clone(), "/device-transfer", json!({ "receiverEphemeralPub": text }), "receiverEphemeralPub"),
         (patch.clone(), "/users/me/profile", json!({ "firstName": text }), "firstName"),
-        (patch.clone(), "/users/me/alias", json!({ "alias": text }), "alias"),
-        (put.clone(), "/users/me/preferences", json!({ "language": text }), "language"),
+        (patch, "/users/me/alias", json!({ "alias": text }), "alias"),
+        (put, "/users/me/preferences", json!({ "language": text }), "language"),
         (
             post.clone(),
             "/users/me/km-version/commit",
