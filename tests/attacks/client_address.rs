@@ -147,7 +147,7 @@ async fn limits_count_by_that_address_and_all_unknown_clients_as_one() {
 
 #[tokio::test]
 async fn a_session_shows_where_its_client_signed_in_from() {
-    let node = behind_proxies(&[]).await;
+    let node = behind_proxies(&[("VELLUM_AUTH__EMAILS_AT_ONCE", "10")]).await;
     let ann = node.user("ann").await;
     let from = async |header: Lines<'_>| {
         let known = node.process.letters().len();
