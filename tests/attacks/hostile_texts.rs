@@ -13,7 +13,7 @@ use vellum_client::signer::{ShareRole, SharedResource};
 use vellum_protocol::{Json, JsonObject, MessageType};
 use vellum_test_database::{Engine, engine, shared_server};
 
-use crate::support::{Database, Mood, Peer, PeerUser, Person, TestNode, now};
+use crate::support::{Database, Mood, Peer, PeerUser, Person, TestNode, now, plain_http};
 
 /// One of each kind: what PostgreSQL does not keep, what terminals obey, of C0 and C1.
 const HOSTILE: [&str; 4] = ["\0", "\u{1b}[2J", "\u{7f}", "\u{85}"];
@@ -117,6 +117,24 @@ async fn words_of_peers_are_short_and_clean() {
     .await;
     assert!(told.contains("Not nowxxx"), "{told:?}");
     assert!(told.chars().count() < 400, "{} characters", told.chars().count());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_a_client_in_the_list_of_sessions_is_short_and_clean() {
+    let node = TestNode::start().await;
+    let ann = node.person("ann").await;
+    let known = node.process.letters().len();
+    node.client().request_code("ann@people.example").await.unwrap();
+    let code = node.process.newest_code(known).await.unwrap();
+    let body = json!({ "method": "otp", "email": "ann@people.example", "token": code });
+    let request = plain_http().post(format!("{}/auth/sessions", node.process.origin())).json(&body);
+    let agent = format!("Browser\t{}", "x".repeat(6_000));
+    assert_eq!(request.header("user-agent", agent).send().await.unwrap().status(), 201);
+    let (_, sessions) = ann.ask(Method::GET, "/auth/sessions", Value::Null).await;
+    let shown: Vec<&str> =
+        sessions.as_array().unwrap().iter().filter_map(|one| one["userAgent"].as_str()).collect();
+    let shown = shown.iter().find(|name| name.starts_with("Browser ")).expect("it is listed");
+    assert!(shown.chars().count() <= 500, "{} characters", shown.chars().count());
 }
 
 /// Requests of a signed-in client with a hostile text in one of its fields, and how the answer names that.

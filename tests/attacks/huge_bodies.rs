@@ -4,7 +4,7 @@
 //! user, and for each address without a session.
 
 use serde_json::{Value, json};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use vellum_client::http::Method;
 
@@ -92,34 +92,47 @@ async fn hold(
     if stated.is_none() {
         body = [format!("{sent:x}\r\n").into_bytes(), body, b"\r\n".to_vec()].concat();
     }
-    stream.write_all(&body).await.unwrap();
+    // It may be refused before it is all sent.
+    let _ = stream.write_all(&body).await;
     stream
 }
 
-/// Holds as much as there is room for, until a request is refused for it: the held ones.
+/// Begins such a request for each of these, of which so many have to be refused: the others, which
+/// are held.
 async fn fill(
     node: &TestNode,
     head: &str,
-    person: Option<&Person>,
-    stated: Option<usize>,
-    sent: usize,
+    senders: &[Option<&Person>],
+    (stated, sent): (Option<usize>, usize),
+    refused: usize,
 ) -> Vec<TcpStream> {
-    let mut held = Vec::new();
-    for _ in 0..60 {
-        let mut stream = hold(node, head, person, stated, sent).await;
-        let mut said = [0; 2048];
-        let wait = std::time::Duration::from_millis(500);
-        match tokio::time::timeout(wait, stream.read(&mut said)).await {
-            Err(_) => held.push(stream),
-            Ok(read) => {
-                let said = String::from_utf8_lossy(&said[..read.unwrap_or(0)]).into_owned();
-                assert!(said.starts_with("HTTP/1.1 503"), "{said}");
-                assert!(said.to_ascii_lowercase().contains("retry-after: "), "{said}");
-                return held;
+    let mut streams = Vec::new();
+    for sender in senders {
+        streams.push(hold(node, head, *sender, stated, sent).await);
+    }
+    let mut left = refused;
+    for _ in 0..400 {
+        let mut silent = Vec::new();
+        for stream in streams {
+            let mut said = [0; 2048];
+            match stream.try_read(&mut said) {
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => silent.push(stream),
+                Err(error) => panic!("{error}"),
+                Ok(count) => {
+                    let said = String::from_utf8_lossy(&said[..count]).to_ascii_lowercase();
+                    assert!(said.starts_with("http/1.1 503") && said.contains("retry-after: "), "{said}");
+                    assert!(left > 0, "more than {refused} of {} are refused", senders.len());
+                    left -= 1;
+                }
             }
         }
+        streams = silent;
+        if left == 0 {
+            return streams;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(50)).await;
     }
-    panic!("{} requests are held, and none was refused", held.len());
+    panic!("of {} requests {} are refused, and {refused} should be", senders.len(), refused - left);
 }
 
 async fn node_with(all: usize, per_user: usize, per_address: usize) -> TestNode {
@@ -146,7 +159,7 @@ async fn one_users_dripping_bodies_take_that_users_places_and_nobody_elses() {
     for stated in [Some(100 * KIB), None] {
         // A stated length counts at once; without one, what has come counts.
         let sent = if stated.is_some() { 1 } else { 100 * KIB };
-        let held = fill(&node, PUT, Some(&ann), stated, sent).await;
+        let held = fill(&node, PUT, &[Some(&ann); 5], (stated, sent), 3).await;
         assert_eq!(held.len(), 2, "of 256 KiB, with {stated:?}");
         let (status, wait, answer) = put(&node, &ann, blob()).await;
         assert_eq!((status, &answer["code"]), (503, &json!("unavailable")), "{answer}");
@@ -167,21 +180,20 @@ async fn one_users_dripping_bodies_take_that_users_places_and_nobody_elses() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_bodies_together_have_a_bound() {
     let node = node_with(448, 128, 64).await;
-    let people = [node.person("ann").await, node.person("ben").await, node.person("carol").await];
-    let dora = node.person("dora").await;
-    let mut held = Vec::new();
-    for person in &people {
-        held.push(hold(&node, PUT, Some(person), Some(128 * KIB), 1).await);
+    let mut people = Vec::new();
+    for alias in ["ann", "ben", "carol", "dora"] {
+        people.push(node.person(alias).await);
     }
-    eventually("they have taken their places", || async {
-        let (status, wait, _) = put(&node, &dora, blob()).await;
-        (status == 503 && wait.is_some()).then_some(())
-    })
-    .await;
+    let eve = node.person("eve").await;
+    let senders: Vec<Option<&Person>> = people.iter().map(Some).collect();
+    let held = fill(&node, PUT, &senders, (Some(128 * KIB), 1), 1).await;
+    assert_eq!(held.len(), 3, "of 448 KiB");
+    let (status, wait, answer) = put(&node, &eve, blob()).await;
+    assert!(status == 503 && wait.is_some(), "somebody who holds nothing: {status} {answer}");
     let small = json!({ "encryptedBlob": "AgE=" });
-    assert_eq!(dora.ask(Method::PUT, "/me/blobs/t", small).await.0, 200, "there is room for a small one");
-    held.clear();
-    eventually("there is room again", || async { (put(&node, &dora, blob()).await.0 == 200).then_some(()) })
+    assert_eq!(eve.ask(Method::PUT, "/me/blobs/t", small).await.0, 200, "there is room for a small one");
+    drop(held);
+    eventually("there is room again", || async { (put(&node, &eve, blob()).await.0 == 200).then_some(()) })
         .await;
 }
 
@@ -190,7 +202,7 @@ async fn strangers_of_one_address_have_a_bound_of_their_own() {
     let node = node_with(4096, 256, 192).await;
     let ann = node.person("ann").await;
     for head in ["POST /auth/verify", "POST /federation/inbox"] {
-        let held = fill(&node, head, None, Some(60 * KIB), 1).await;
+        let held = fill(&node, head, &[None; 5], (Some(60 * KIB), 1), 2).await;
         assert_eq!(held.len(), 3, "{head}: of 192 KiB");
         let (status, _, answer) = put(&node, &ann, blob()).await;
         assert_eq!(status, 200, "somebody with a session is not concerned: {answer}");
