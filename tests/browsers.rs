@@ -10,7 +10,8 @@ use crate::support::{Database, Person, TestNode, plain_http};
 const APP: &str = "https://app.example";
 
 async fn node() -> TestNode {
-    TestNode::start_with(&[("VELLUM_HTTP__CLIENT_ORIGINS", APP)]).await
+    let emails = ("VELLUM_AUTH__EMAILS_AT_ONCE", "10");
+    TestNode::start_with(&[("VELLUM_HTTP__CLIENT_ORIGINS", APP), emails]).await
 }
 
 fn request(node: &TestNode, method: Method, path: &str) -> RequestBuilder {

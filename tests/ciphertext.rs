@@ -158,7 +158,7 @@ async fn a_slot_needs_a_passkey_and_emptying_none_is_a_success() {
     );
     assert_eq!(
         ann.ask(Method::GET, "/users/me/wrapped-keys", Value::Null).await,
-        (200, json!({ "slots": [] }))
+        (200, json!({ "slots": [], "total": 0 }))
     );
     assert_eq!(
         ann.ask(Method::DELETE, "/users/me/wrapped-keys/x", Value::Null).await,
@@ -179,7 +179,7 @@ async fn a_reset_wipes_all_ciphertext_and_keeps_preferences_and_the_trail() {
     ann.ask(Method::GET, "/users/me/devices/device-1/wrap-secret", Value::Null).await;
     ann.ask(Method::PUT, "/users/me/preferences", json!({ "language": "es-ES" })).await;
     ann.client.reset_identity().await.unwrap();
-    assert_eq!(ann.ask(Method::GET, "/me/blobs", Value::Null).await.1, json!({ "blobs": [] }));
+    assert_eq!(ann.ask(Method::GET, "/me/blobs", Value::Null).await.1, json!({ "blobs": [], "total": 0 }));
     assert_eq!(ann.ask(Method::GET, "/library/collections", Value::Null).await.1, json!([]));
     let rotated = ann.ask(Method::POST, "/users/me/device-wrap-secrets/rotate", Value::Null).await.1;
     assert_eq!(rotated["rotated"], 0, "the wrap secrets are gone");

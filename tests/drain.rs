@@ -15,6 +15,10 @@ use crate::support::{Database, Mood, Peer, Person, TestNode, eventually};
 
 /// Somebody whom so many people on each of the peers have invited, and who starts anew: a revocation for
 /// each of them waits for its signature.
+/// As many invitations as a long queue begins with are more than a node takes by default.
+pub const MANY_INVITATIONS: [(&str, &str); 2] =
+    [("VELLUM_INVITATIONS__PER_SERVER", "1000"), ("VELLUM_INVITATIONS__PER_RECIPIENT", "10000")];
+
 pub async fn with_pending(node: &TestNode, peers: &[Peer], each: usize) -> (Person, Vec<Vec<Handle>>) {
     named_with_pending(node, "ann", peers, each).await
 }
@@ -47,7 +51,9 @@ pub async fn peers(count: usize) -> Vec<Peer> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_two_hundred_over_twenty_peers_the_healthy_are_delivered_and_the_rest_is_queued_with_reasons() {
-    let node = TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "8000")]).await;
+    let [per_server, per_recipient] = MANY_INVITATIONS;
+    let wait = ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "8000");
+    let node = TestNode::start_with(&[per_server, per_recipient, wait]).await;
     let peers = peers(20).await;
     let (ann, handles) = with_pending(&node, &peers, 10).await;
     for peer in &peers[..5] {
@@ -97,7 +103,7 @@ async fn flush_until_arrived(ann: &Person, handles: &[Handle], peers: &[Peer], e
 
 #[tokio::test(flavor = "multi_thread")]
 async fn peers_that_hang_refuse_or_are_away_delay_the_healthy_by_no_multiple() {
-    let node = TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "3000")]).await;
+    let node = TestNode::start_with(&MANY_INVITATIONS).await;
     let peers = peers(20).await;
     // So that the peers' own time is what counts, on a machine that does other things besides.
     let healthy = &peers[10..];
@@ -162,7 +168,10 @@ const KILLS: usize = 100;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_is_killed_a_hundred_times_loses_nothing_and_sends_nothing_that_was_dropped() {
+    let [per_server, per_recipient] = MANY_INVITATIONS;
     let mut node = TestNode::start_with(&[
+        per_server,
+        per_recipient,
         ("VELLUM_FEDERATION__RETRY_FIRST_MS", "50"),
         ("VELLUM_FEDERATION__RETRY_LONGEST_MS", "200"),
         ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "0"),

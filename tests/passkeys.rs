@@ -275,7 +275,7 @@ async fn a_passkey_opens_a_slot_which_goes_with_it() {
     assert_eq!(ann.ask(Method::DELETE, &path, Value::Null).await.0, 200);
     assert_eq!(ann.ask(Method::DELETE, &path, Value::Null).await.0, 404);
     let slots = ann.ask(Method::GET, "/users/me/wrapped-keys", Value::Null).await.1;
-    assert_eq!(slots, json!({ "slots": [] }));
+    assert_eq!(slots, json!({ "slots": [], "total": 0 }));
     let audit = ann.ask(Method::GET, "/users/me/audit", Value::Null).await.1.to_string();
     for event in ["passkey_added", "passkey_removed", "slot_put", "slot_deleted"] {
         assert!(audit.contains(event), "{event} in {audit}");

@@ -13,7 +13,7 @@ use vellum_client::http::{ClientError, Method, RevocationState};
 use vellum_protocol::{Handle, KmVersion, MessageType};
 use vellum_test_database::{PostgresServer, shared_server};
 
-use crate::drain::{arrivals, assert_each_arrived_once, peers, slow_down, with_pending};
+use crate::drain::{MANY_INVITATIONS, arrivals, assert_each_arrived_once, peers, slow_down, with_pending};
 use crate::events::Events;
 use crate::support::{Database, Mood, Peer, Person, Replicas, TestNode, eventually, plain_http};
 
@@ -232,7 +232,10 @@ const KILLS: usize = 40;
 #[tokio::test(flavor = "multi_thread")]
 async fn a_thousand_envelopes_drain_while_nodes_are_killed_and_started_and_none_is_lost() {
     let Some(server) = shared_server() else { return };
+    let [per_server, per_recipient] = MANY_INVITATIONS;
     let settings = [
+        per_server,
+        per_recipient,
         ("VELLUM_FEDERATION__RETRY_FIRST_MS", "50"),
         ("VELLUM_FEDERATION__RETRY_LONGEST_MS", "200"),
         ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "0"),

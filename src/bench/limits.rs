@@ -11,7 +11,9 @@ use futures_util::FutureExt;
 use vellum_actors::Clock;
 use vellum_protocol::{KmVersion, SigningSecret, UnixMillis};
 use vellum_store::audit::Entry;
-use vellum_store::{AuditId, Store, StoreError, Tx, audit, blobs, bound_to_keys, collections, slots, users};
+use vellum_store::{
+    AuditId, Store, StoreError, Tx, audit, blobs, bound_to_keys, collections, sessions, slots, users,
+};
 
 use super::seed::{self, Account, BLOBS, SLOTS};
 
@@ -75,9 +77,13 @@ impl Change {
             }
             Statements::Commit => "rotated",
         };
-        if users::swap_keys(tx, id, *version, keys, next, now).await?.is_none() {
+        let Some(swapped) = users::swap_keys(tx, id, *version, keys, next, now).await? else {
             let reason = format!("it is not {version}, which was written last");
             return Err(StoreError::Unreadable { column: "users.km_version", reason });
+        };
+        if let Some(session) = &account.session {
+            let generation = swapped.generation;
+            sessions::show_generation(tx, id, session, generation.previous(), generation).await?;
         }
         if *statements == Statements::Commit {
             self.seal_anew(tx, next, now).await?;

@@ -43,6 +43,8 @@ pub struct Account {
     pub email: String,
     /// `Bearer` and the token of its session.
     pub bearer: String,
+    /// The session, if it has one.
+    pub session: Option<SessionId>,
     /// The version of its keys that the node has named last.
     pub version: Arc<AtomicI64>,
     /// Its collections, if it is furnished.
@@ -142,7 +144,7 @@ async fn account(
     }
     users::swap_keys(tx, &id, KmVersion::FIRST, keys, KmVersion::FIRST, now).await?;
     let version = Arc::new(AtomicI64::new(KmVersion::FIRST.get()));
-    Ok(Account { id, alias, email, bearer: String::new(), version, collections: Vec::new() })
+    Ok(Account { id, alias, email, bearer: String::new(), session: None, version, collections: Vec::new() })
 }
 
 /// Opens a session for an account, and fills it if it is to be furnished.
@@ -165,6 +167,7 @@ async fn signed_in(
     };
     sessions::insert(tx, &session, &Sha256::digest(token.as_bytes()).into()).await?;
     account.bearer = format!("Bearer {token}");
+    account.session = Some(session.id);
     if furnished {
         furnish(tx, &mut account, now).await?;
     }
