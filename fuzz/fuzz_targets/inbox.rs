@@ -17,6 +17,7 @@ use secrecy::SecretBox;
 use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::directory::Directory;
 use vellum_actors::inbox::{self, Inbound};
+use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::policy::Mode;
 use vellum_actors::peer::{Answer, Peers, Transport, TransportError};
 use vellum_actors::sign_in::{CodeBounds, CodeLetter, LetterPlace, Mailer, SignInSettings};
@@ -126,7 +127,8 @@ impl Site {
                     federation_mode: Mode::default(),
                     retry: RetryPolicy::default(),
                     quotas: vellum_actors::user::DEFAULT_QUOTAS,
-                sign_in: SignInSettings {
+                    invitations: InvitationLimits::default(),
+                    sign_in: SignInSettings {
                         open_registration: false,
                         code_key: Arc::new(SecretBox::new(Box::new([5; 32]))),
                         bounds: CodeBounds::default(),
