@@ -254,7 +254,8 @@ fn as_command(
     Ok(Receive { message_type, sender, to, nonce, signed_at, payload, signature, way })
 }
 
-/// Proves that the request was sent by the server it names, and now. Gives the server and its nonce.
+/// Proves that the request was sent by the server it names, and now. Gives the server and its
+/// nonce.
 async fn authenticate(
     node: &Arc<Node>,
     inbound: &Inbound,

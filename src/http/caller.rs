@@ -222,8 +222,9 @@ fn is_from_known_origin(request: &HttpRequest, app: &App) -> bool {
     origin.is_some_and(|origin| known.any(|known| known.as_str() == origin))
 }
 
-/// Whether a page of another site has made this request: an `Origin` that is neither this node's nor a configured
-/// client's, or none and a `Sec-Fetch-Site` that says so. A request that no browser made is not.
+/// Whether a page of another site has made this request: an `Origin` that is neither this node's
+/// nor a configured client's, or none and a `Sec-Fetch-Site` that says so. A request that no
+/// browser made is not.
 pub fn is_from_foreign_page(request: &HttpRequest, app: &App) -> bool {
     if request.headers().contains_key(header::ORIGIN) {
         return !is_from_known_origin(request, app);

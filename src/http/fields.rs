@@ -1,7 +1,7 @@
 //! Reading a body field by field, so that one answer can name everything that is wrong with it.
 //!
-//! No text that is read here has control characters (`vellum_protocol::text`). Base64 may have white
-//! space, as it may everywhere; what is read then is its canonical form.
+//! No text that is read here has control characters (`vellum_protocol::text`). Base64 may have
+//! white space, as it may everywhere; what is read then is its canonical form.
 //!
 //! Unknown fields are ignored. A field that is missing, null or of a wrong type is noted, and the reader
 //! goes on; [`Fields::finish`] gives the whole list.
@@ -56,8 +56,8 @@ impl Fields {
         }
     }
 
-    /// Reads a body that may be left out: an empty one counts as an empty object, and so does `null`,
-    /// which some clients send where they have nothing to say.
+    /// Reads a body that may be left out: an empty one counts as an empty object, and so does
+    /// `null`, which some clients send where they have nothing to say.
     ///
     /// # Errors
     /// 413 when it has too many values, 422 when there is a body and it is not an object.
@@ -125,8 +125,8 @@ impl Fields {
         self.optional(name, Characters::Text)
     }
 
-    /// Base64 that may be left out or null, in its canonical form: a key, a signature, something short
-    /// that is sealed. An opaque text is taken, too.
+    /// Base64 that may be left out or null, in its canonical form: a key, a signature, something
+    /// short that is sealed. An opaque text is taken, too.
     pub fn optional_base64(&mut self, name: &str) -> Option<String> {
         self.optional(name, Characters::Base64)
     }
@@ -219,7 +219,8 @@ impl Fields {
         text
     }
 
-    /// Base64 of at most so many characters that must be there and not be empty, in its canonical form.
+    /// Base64 of at most so many characters that must be there and not be empty, in its canonical
+    /// form.
     pub fn short_base64(&mut self, name: &str, longest: usize) -> String {
         let text = self.base64(name);
         self.require_length(name, &text, longest);

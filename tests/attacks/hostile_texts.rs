@@ -1,8 +1,9 @@
-//! The attacker is a node, or has an account, and sends texts that are no texts: U+0000, which one database keeps and the
-//! other does not; escape codes for terminals; characters that turn the direction of what is read; names and addresses of
-//! 62 kilobytes. He would break the move to another database for good, or show people something else than is there. What
-//! stops him: control characters are refused in identifiers and data and removed from names and words of peers, and every
-//! text has a length, on either database alike.
+//! The attacker is a node, or has an account, and sends texts that are no texts: U+0000, which one
+//! database keeps and the other does not; escape codes for terminals; characters that turn the
+//! direction of what is read; names and addresses of 62 kilobytes. He would break the move to
+//! another database for good, or show people something else than is there. What stops him: control
+//! characters are refused in identifiers and data and removed from names and words of peers, and
+//! every text has a length, on either database alike.
 
 use std::process::{Command, Stdio};
 
@@ -137,7 +138,8 @@ async fn the_name_of_a_client_in_the_list_of_sessions_is_short_and_clean() {
     assert!(shown.chars().count() <= 500, "{} characters", shown.chars().count());
 }
 
-/// Requests of a signed-in client with a hostile text in one of its fields, and how the answer names that.
+/// Requests of a signed-in client with a hostile text in one of its fields, and how the answer
+/// names that.
 fn requests(ben: &Person, text: &str) -> Vec<(Method, &'static str, Value, &'static str)> {
     let keys = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     let share = |name: &str| {

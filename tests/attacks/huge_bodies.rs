@@ -1,7 +1,8 @@
-//! The attacker has an account, or none, and sends bodies that are small as bytes and huge in memory, or many that never
-//! end. He would fill the node's memory, or take the places of everybody's requests. What stops him: a bound on the values
-//! of a body before anything is built of it, and bounds on the bytes of bodies that are held at once: for all, for each
-//! user, and for each address without a session.
+//! The attacker has an account, or none, and sends bodies that are small as bytes and huge in
+//! memory, or many that never end. He would fill the node's memory, or take the places of
+//! everybody's requests. What stops him: a bound on the values of a body before anything is built
+//! of it, and bounds on the bytes of bodies that are held at once: for all, for each user, and for
+//! each address without a session.
 
 use serde_json::{Value, json};
 use tokio::io::AsyncWriteExt;

@@ -1,7 +1,8 @@
-//! The attacker is a node, or has an account on one, and signs envelopes whose nonces are not nonces: 62 kilobytes long,
-//! with characters that a database does not keep, or the nonce of an earlier envelope in another spelling. He would fill
-//! the disk with what has to be remembered for a week, or have an envelope count as another one. What stops him: a nonce
-//! is base64 of 8 to 64 bytes and is remembered in the one spelling of its bytes.
+//! The attacker is a node, or has an account on one, and signs envelopes whose nonces are not
+//! nonces: 62 kilobytes long, with characters that a database does not keep, or the nonce of an
+//! earlier envelope in another spelling. He would fill the disk with what has to be remembered for
+//! a week, or have an envelope count as another one. What stops him: a nonce is base64 of 8 to 64
+//! bytes and is remembered in the one spelling of its bytes.
 
 use serde_json::{Value, json};
 use vellum_client::http::{Direction, Method};

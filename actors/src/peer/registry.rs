@@ -64,7 +64,8 @@ impl Drop for Waiting {
     }
 }
 
-/// An actor that a look-up has started: it goes with the look-up, unless somebody has proven the name.
+/// An actor that a look-up has started: it goes with the look-up, unless somebody has proven the
+/// name.
 struct Started<'a> {
     peers: &'a Peers,
     domain: &'a Domain,

@@ -34,9 +34,9 @@ fn is_white_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\n' | b'\x0c' | b'\r')
 }
 
-/// Base64 without its white space, for keeping. Any other text is given back as it is: what users seal
-/// need not be base64. A text with spaces, and nothing else of white space, is taken for base64 only if
-/// it ends with padding, so that words stay words.
+/// Base64 without its white space, for keeping. Any other text is given back as it is: what users
+/// seal need not be base64. A text with spaces, and nothing else of white space, is taken for
+/// base64 only if it ends with padding, so that words stay words.
 #[must_use]
 pub fn canonical(text: String) -> String {
     // All that existing clients send: megabytes that need not be decoded.

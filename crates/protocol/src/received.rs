@@ -135,9 +135,9 @@ impl ReceivedMessage {
         self.optional("nonce")
     }
 
-    /// What tells this message from every other of its sender: the nonce, in the one spelling of its
-    /// bytes. Version 1 has no nonce that is signed; there the signature, which covers the time,
-    /// serves as one.
+    /// What tells this message from every other of its sender: the nonce, in the one spelling of
+    /// its bytes. Version 1 has no nonce that is signed; there the signature, which covers the
+    /// time, serves as one.
     ///
     /// # Errors
     /// [`MessageError`], when nonce, signature or version are none.

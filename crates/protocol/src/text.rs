@@ -2,8 +2,8 @@
 //!
 //! Control characters are U+0000 to U+001F and U+007F to U+009F. PostgreSQL keeps no U+0000, and
 //! terminals and logs obey some of the others. An identifier or data with one of them is refused;
-//! names and the words of a peer, which are only shown, lose them. Those lose as well what turns the
-//! direction of the text around it (U+202A to U+202E, U+2066 to U+2069). Lone surrogates never
+//! names and the words of a peer, which are only shown, lose them. Those lose as well what turns
+//! the direction of the text around it (U+202A to U+202E, U+2066 to U+2069). Lone surrogates never
 //! arrive: the JSON readers refuse them.
 
 /// Whether a text has control characters.

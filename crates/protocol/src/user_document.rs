@@ -47,8 +47,8 @@ pub enum UserDocumentError {
 }
 
 impl UserDocument {
-    /// Reads a user document. A name or picture that is not fit to be kept is left out: the user can
-    /// do without either.
+    /// Reads a user document. A name or picture that is not fit to be kept is left out: the user
+    /// can do without either.
     ///
     /// # Errors
     /// [`UserDocumentError`].

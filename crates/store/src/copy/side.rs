@@ -152,8 +152,8 @@ macro_rules! bind {
     };
 }
 
-/// A text without U+0000. Earlier versions let it into SQLite, and PostgreSQL takes none; where it may
-/// be, in what peers call themselves and have shared, nothing depends on it.
+/// A text without U+0000. Earlier versions let it into SQLite, and PostgreSQL takes none; where it
+/// may be, in what peers call themselves and have shared, nothing depends on it.
 fn text(text: String) -> Cell {
     Cell::Text(if text.contains('\0') { text.replace('\0', "") } else { text })
 }
