@@ -178,6 +178,7 @@ mod tests {
                 long_code: "ABCDEFGHIJKLMNOPQRST".into(),
                 language: "en-US".into(),
                 sent_at: UnixMillis(at),
+                has_account: true,
             };
             post.send(&letter).await.unwrap();
         }

@@ -15,11 +15,13 @@ use vellum_store::{InvitationId, Tx, UserId, outbox, shares};
 use crate::Error;
 use crate::delivery::Report;
 use crate::node::Node;
-use crate::peer::LookupFor;
+use crate::peer::{Added, LookupFor};
 use crate::user::{Accept, Invite, RemoveFriend, Removed, SignedFields, UpdateFriend};
 
 /// How often the keys of a friend are asked for in the background before that is given up.
 const TRIES_LATER: u32 = 20;
+/// The longest wait for a node that asks for one: others wait behind it.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// How often what waits in the background looks at the clock.
 const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 
@@ -52,6 +54,8 @@ pub struct Synced {
     pub handle: Handle,
     /// Whether a key had changed, or why that could not be found out.
     pub outcome: Result<bool, Error>,
+    /// Whether it could not be found out now, and is in the background.
+    pub later: bool,
 }
 
 /// Looks somebody up for this user: on this node, or by asking theirs.
@@ -180,10 +184,8 @@ pub async fn sync_keys(node: &Arc<Node>, user: &UserId) -> Result<Vec<Synced>, E
     let synced = friends.into_iter().map(|friendship| async move {
         let handle = friendship.friend.handle;
         let outcome = compare_keys(node, user, &handle, LookupFor::User(user.clone())).await;
-        if is_for_later(&outcome) {
-            compare_keys_later(node, user, &handle);
-        }
-        Synced { handle, outcome }
+        let later = is_for_later(&outcome) && compare_keys_later(node, user, &handle);
+        Synced { handle, outcome, later }
     });
     Ok(futures_util::future::join_all(synced).await)
 }
@@ -203,9 +205,12 @@ fn is_for_later(outcome: &Result<bool, Error>) -> bool {
 }
 
 /// Compares a friend's keys when their node may be asked again: one friend of a node after another.
-fn compare_keys_later(node: &Arc<Node>, user: &UserId, friend: &Handle) {
-    if !node.peers.later.add(user.clone(), friend.clone()) {
-        return;
+/// Returns false if too many wait already.
+fn compare_keys_later(node: &Arc<Node>, user: &UserId, friend: &Handle) -> bool {
+    match node.peers.later.add(user.clone(), friend.clone()) {
+        Added::First => {}
+        Added::Waits => return true,
+        Added::Full => return false,
     }
     let (node, peer) = (Arc::clone(node), friend.domain().clone());
     actix::spawn(async move {
@@ -220,6 +225,7 @@ fn compare_keys_later(node: &Arc<Node>, user: &UserId, friend: &Handle) {
             }
         }
     });
+    true
 }
 
 /// Waits until a node may be asked again, by the clock that counts how often it was.
@@ -227,9 +233,8 @@ async fn rest(node: &Node, outcome: Result<bool, Error>) {
     let Err(Error::LookupLimited { retry_after } | Error::TooManyLookups { retry_after }) = outcome else {
         return;
     };
-    let wait = i64::try_from(retry_after.as_millis()).unwrap_or(i64::MAX);
-    let until = node.clock.now().plus_millis(wait);
-    while node.clock.now() < until {
+    let until = node.clock.boot() + retry_after.min(LONGEST_WAIT);
+    while node.clock.boot() < until {
         tokio::time::sleep(LOOK_AT_CLOCK).await;
     }
 }

@@ -106,6 +106,9 @@ pub enum Refusal {
     /// A share with a text that is too long or has control characters.
     #[error("Invalid resource data: {0}")]
     InvalidResource(&'static str),
+    /// The recipient has as many shares, of this sender or of all, as this node keeps.
+    #[error("Too many shares")]
+    TooManyShares,
     /// A share of something that cannot be shared.
     #[error("Unknown resource type or id")]
     UnknownResource,

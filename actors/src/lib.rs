@@ -51,7 +51,7 @@ pub mod trace;
 pub mod user;
 pub mod wrapping;
 
-pub use asker::{Asker, Origin};
+pub use asker::{Asker, Held, Origin};
 pub use clock::{BootTime, Clock};
 pub use error::Error;
 pub use node::{Node, NodeParts, NodeSettings};

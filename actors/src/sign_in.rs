@@ -37,7 +37,7 @@ pub(crate) use source::Sources;
 /// How long a code works.
 pub const CODE_MILLIS: i64 = 15 * 60_000;
 /// Names that the addresses without an account share in the tables of bounds.
-const SHARED_NAMES: u16 = 16_384;
+const SHARED_NAMES: u32 = 1 << 20;
 /// How long a session lasts; used in its second half, it begins anew.
 const SESSION_MILLIS: i64 = 30 * 24 * 3_600_000;
 /// The longest name of a client that is kept.
@@ -76,6 +76,8 @@ pub struct CodeLetter {
     pub language: String,
     /// When it was made.
     pub sent_at: UnixMillis,
+    /// Whether the address has an account. Those that have none must not take all places.
+    pub has_account: bool,
 }
 
 /// Sends letters, later than they are handed to it: how long that takes must not show in an answer. Trouble
@@ -148,10 +150,18 @@ pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
         .await;
     let made = made?;
     // To the account's own address: what was typed may be somebody else's that only folds into it.
+    let has_account = known.is_some();
     let to = known.map(|user| user.email);
     let to = to.or_else(|| settings.open_registration.then(|| email.trim().to_owned()));
     if let Some(to) = to.filter(|_| made) {
-        place(CodeLetter { to, code: code.digits, long_code: code.letters, language, sent_at: now });
+        place(CodeLetter {
+            to,
+            code: code.digits,
+            long_code: code.letters,
+            language,
+            sent_at: now,
+            has_account,
+        });
     }
     Ok(())
 }
@@ -159,8 +169,8 @@ pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
 /// The name under which the bounds of an address are kept. Addresses without an account share a
 /// fixed number of names, so that requests for made-up ones make a bounded number of rows.
 fn account_name(settings: &SignInSettings, folded: &str, has_account: bool) -> String {
-    let [first, second, ..] = keyed_hash(settings, "vellum shared name v1", &[folded]);
-    let shared = u16::from_be_bytes([first, second]) % SHARED_NAMES;
+    let [a, b, c, d, ..] = keyed_hash(settings, "vellum shared name v1", &[folded]);
+    let shared = u32::from_be_bytes([a, b, c, d]) % SHARED_NAMES;
     // Every address has an @, so none is equal to a shared name.
     if has_account { folded.to_owned() } else { format!("shared {shared}") }
 }

@@ -1,9 +1,9 @@
 //! Bytes of request bodies that the node holds at once: a bound for all, one for each user, and one
 //! for each address that sends without a session.
 //!
-//! A body counts with its whole length from the start, where it states one, else as it arrives; and
-//! until the handler is done with it. So a body that drips takes its place from its own sender's
-//! other bodies, not from everybody.
+//! A body counts with what has come of it, until the handler is done with it. So an idle connection
+//! takes nothing, and a body that drips takes its place from its own sender's other bodies. Users
+//! together have three quarters of all, and strangers half: neither shuts the others out.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -19,8 +19,8 @@ const COME_AGAIN: u64 = 5;
 /// The bounds, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Bounds {
-    /// All bodies together. Those without a session have half of it, so that strangers never take
-    /// all places from users.
+    /// All bodies together. Those of users have three quarters of it and those without a session
+    /// half, so that neither takes all places from the other.
     pub all: usize,
     /// The bodies of one user.
     pub per_user: usize,
@@ -33,7 +33,7 @@ impl Bounds {
     #[must_use]
     pub fn for_uploads_of(self, longest_upload: usize) -> Self {
         let per_user = self.per_user.max(longest_upload);
-        Self { all: self.all.max(per_user), per_user, ..self }
+        Self { all: self.all.max(2 * per_user), per_user, ..self }
     }
 }
 
@@ -103,7 +103,11 @@ impl Place {
             let detail = "Too many of your requests are being read. Wait until some are answered.";
             return Err(Problem::unavailable(COME_AGAIN, detail));
         }
-        if held.all + more > all || (is_stranger && held.without_session + more > all / 2) {
+        let (of_kind, most) = match is_stranger {
+            true => (held.without_session, all / 2),
+            false => (held.all - held.without_session, all / 4 * 3),
+        };
+        if held.all + more > all || of_kind + more > most {
             return Err(Problem::unavailable(COME_AGAIN, "Too many requests are being read."));
         }
         held.all += more;
@@ -157,9 +161,11 @@ mod tests {
         assert!(first.extend_to(40).is_ok() && first.extend_to(10).is_ok() && first.extend_to(41).is_err());
         assert!(bodies.place(user("a")).extend_to(1).is_err(), "the same user");
         let (mut second, mut third) = (bodies.place(user("b")), bodies.place(user("c")));
-        assert!(second.extend_to(40).is_ok() && third.extend_to(21).is_err(), "100 are the most of all");
-        assert!(third.extend_to(20).is_ok());
-        drop((first, second, third));
+        assert!(second.extend_to(35).is_ok() && third.extend_to(1).is_err(), "75 are the most of users");
+        let (mut fourth, mut fifth) = (bodies.place(address(1)), bodies.place(address(2)));
+        assert!(fourth.extend_to(20).is_ok() && fifth.extend_to(6).is_err(), "100 are the most of all");
+        assert!(fifth.extend_to(5).is_ok());
+        drop((first, second, third, fourth, fifth));
         assert!(bodies.held().by_sender.is_empty() && bodies.held().all == 0);
         assert!(bodies.place(user("a")).extend_to(40).is_ok());
     }
@@ -181,6 +187,6 @@ mod tests {
     #[test]
     fn a_bound_is_never_too_low_for_one_upload() {
         let bounds = Bounds { all: 100, per_user: 40, per_address: 20 }.for_uploads_of(1000);
-        assert_eq!((bounds.all, bounds.per_user, bounds.per_address), (1000, 1000, 20));
+        assert_eq!((bounds.all, bounds.per_user, bounds.per_address), (2000, 1000, 20));
     }
 }

@@ -6,6 +6,7 @@
 use std::future::Future;
 use std::ops::Deref;
 use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actix_web::dev::Payload;
@@ -13,6 +14,7 @@ use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, BytesMut};
 use actix_web::{FromRequest, HttpMessage, HttpRequest};
 use futures_util::StreamExt;
+use tokio::time::{Instant, timeout_at};
 
 use super::bodies_in_flight::{Place, Sender};
 use super::client_address::ClientAddress;
@@ -23,15 +25,29 @@ use super::{App, LONGEST_BODY, caller, limits};
 const PATIENCE: Duration = Duration::from_secs(20);
 /// The slowest line that a body may come by, in bytes a second.
 const SLOWEST: usize = 16 * 1024;
+/// What has to come in each [`PATIENCE`] of a long body.
+const LEAST_IN_PATIENCE: usize = 20 * SLOWEST;
 
 /// How long a body may be where the path says so, in bytes.
 pub struct LongestBody(pub usize);
 
 /// A body of any type. As a parameter of a handler it makes 413 the answer to one that is too long,
-/// and 503 to one for which there is no place now. It keeps its place until the handler is done.
+/// and 503 to one for which there is no place now. It keeps its place until the handler is done,
+/// and the command that the handler sends: that goes on, and has the bytes, if the client hangs up.
 pub struct AnyBody {
     bytes: BytesMut,
-    _place: Place,
+    _places: Arc<Mutex<Vec<Place>>>,
+}
+
+/// The places of a request's body. Its caller has them, too, whichever of the two is read first.
+pub fn places_of(request: &HttpRequest) -> Arc<Mutex<Vec<Place>>> {
+    let mut extensions = request.extensions_mut();
+    if let Some(places) = extensions.get::<Arc<Mutex<Vec<Place>>>>() {
+        return Arc::clone(places);
+    }
+    let places = Arc::default();
+    extensions.insert(Arc::clone(&places));
+    places
 }
 
 /// A JSON body, or none. Beside 413 it makes 415 the answer to a body that says it is something else; one
@@ -72,16 +88,25 @@ impl FromRequest for AnyBody {
 /// Reads a body up to its limit, in a place of its own.
 async fn read(request: &HttpRequest, mut payload: Payload) -> Result<AnyBody, Problem> {
     let longest = request.app_data::<LongestBody>().map_or(LONGEST_BODY, |longest| longest.0);
-    let declared = declared_length(request).unwrap_or(0);
-    if declared > longest {
+    if declared_length(request).is_some_and(|declared| declared > longest) {
         return Err(too_long());
     }
     let app = request.app_data::<web::Data<App>>().ok_or_else(Problem::internal)?;
     let mut place = app.bodies.place(sender_of(request, app).await);
-    place.extend_to(declared)?;
     let mut bytes = BytesMut::new();
-    while let Some(chunk) = payload.next().await {
+    let (mut since, mut came) = (Instant::now(), 0);
+    loop {
+        let Ok(chunk) = timeout_at(since + PATIENCE, payload.next()).await else {
+            // Whoever stops in the middle must not hold what has come until the time is over.
+            if came < LEAST_IN_PATIENCE {
+                return Err(too_slow());
+            }
+            (since, came) = (Instant::now(), 0);
+            continue;
+        };
+        let Some(chunk) = chunk else { break };
         let chunk = chunk.map_err(|_| broken())?;
+        came += chunk.len();
         let length = bytes.len() + chunk.len();
         if length > longest {
             return Err(too_long());
@@ -89,7 +114,9 @@ async fn read(request: &HttpRequest, mut payload: Payload) -> Result<AnyBody, Pr
         place.extend_to(length)?;
         bytes.extend_from_slice(&chunk);
     }
-    Ok(AnyBody { bytes, _place: place })
+    let places = places_of(request);
+    places.lock().unwrap_or_else(PoisonError::into_inner).push(place);
+    Ok(AnyBody { bytes, _places: places })
 }
 
 async fn sender_of(request: &HttpRequest, app: &App) -> Sender {

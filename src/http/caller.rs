@@ -13,11 +13,12 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared};
 use secrecy::{ExposeSecret, SecretString};
 use vellum_actors::trace::TraceParent;
-use vellum_actors::{Asker, Origin, sign_in};
+use vellum_actors::{Asker, Held, Origin, sign_in};
 use vellum_store::UserId;
 use vellum_store::sessions::{Known, Session};
 
 use super::App;
+use super::body;
 use super::client_address::ClientAddress;
 use super::endpoint::GetHasEffects;
 use super::error::Problem;
@@ -34,6 +35,8 @@ pub struct Caller {
     ip: Option<String>,
     /// Its place in a trace.
     trace: Option<TraceParent>,
+    /// The place of its body among those in flight.
+    held: Held,
     /// The token itself: `GET /auth/sessions/current` gives it back.
     pub token: SecretString,
 }
@@ -83,8 +86,12 @@ impl Caller {
 
 impl From<&Caller> for Asker {
     fn from(caller: &Caller) -> Self {
-        let origin =
-            Origin { session: Some(caller.session().id.clone()), ip: caller.ip.clone(), trace: caller.trace };
+        let origin = Origin {
+            session: Some(caller.session().id.clone()),
+            ip: caller.ip.clone(),
+            trace: caller.trace,
+            held: caller.held.clone(),
+        };
         Self { user: caller.user().clone(), origin }
     }
 }
@@ -128,7 +135,8 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     }
     let ip = ClientAddress::of(request).shown();
     let trace = request.extensions().get::<TraceParent>().copied();
-    Ok(Some(Caller { known, may_have_effects, ip, trace, token }))
+    let held = Held::new(body::places_of(request));
+    Ok(Some(Caller { known, may_have_effects, ip, trace, held, token }))
 }
 
 /// The session cookie with a later end, for the answer to this request.

@@ -166,7 +166,10 @@ async fn sync_keys(app: web::Data<App>, caller: Caller, body: Body) -> Result<Ht
         .into_iter()
         .map(|friend| match friend.outcome {
             Ok(updated) => json!({ "handle": friend.handle, "updated": updated }),
-            Err(error) => json!({ "handle": friend.handle, "updated": false, "error": sync_error(&error) }),
+            Err(error) => {
+                let error = if friend.later { "later".to_owned() } else { error.to_string() };
+                json!({ "handle": friend.handle, "updated": false, "error": error })
+            }
         })
         .collect();
     Ok(super::private(&json!({ "results": results })))
@@ -181,14 +184,6 @@ async fn confirm_key(app: &App, caller: &Caller, mut fields: Fields) -> Result<H
     app.node.ask(caller, ConfirmKey { friend: friend.clone(), signing_key }).await?;
     let result = json!({ "handle": friend, "updated": false, "confirmed": true });
     Ok(super::private(&json!({ "results": [result] })))
-}
-
-/// Why a friend's keys were not compared; `later` when that goes on in the background.
-fn sync_error(error: &Error) -> String {
-    match error {
-        Error::LookupLimited { .. } | Error::TooManyLookups { .. } => "later".to_owned(),
-        other => other.to_string(),
-    }
 }
 
 fn notice_word(notice: Notice) -> &'static str {

@@ -57,7 +57,8 @@ async fn send_code(app: web::Data<App>, body: Body) -> Result<HttpResponse, Prob
 async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
     let email = read_email(&mut fields);
-    let code = SecretString::from(fields.text("token"));
+    // Copied from an email, it may bring white space along.
+    let code = SecretString::from(fields.base64("token"));
     let device_id = read_device_id(&mut fields);
     fields.finish()?;
     let device = device(&app, &request, device_id);
@@ -159,8 +160,10 @@ async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpR
 }
 
 async fn end(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
-    app.node.ask(&caller, EndSession { id: SessionId::from(id.into_inner()) }).await?;
-    Ok(HttpResponse::NoContent().finish())
+    let id = SessionId::from(id.into_inner());
+    let is_own = caller.session().id == id;
+    app.node.ask(&caller, EndSession { id }).await?;
+    Ok(if is_own { signed_out() } else { HttpResponse::NoContent().finish() })
 }
 
 /// Reads an e-mail address that must be there.

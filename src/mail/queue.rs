@@ -9,7 +9,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::{FutureExt, StreamExt, stream};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio::task::JoinHandle;
 use vellum_actors::sign_in::{CodeLetter, LetterPlace, Mailer};
 
@@ -17,11 +17,20 @@ use super::Post;
 
 /// Letters that may wait. Beyond that nobody gets a code until some have gone.
 const MOST_LETTERS: usize = 256;
+/// Letters to addresses without an account among them. Beyond that such a letter is dropped, and
+/// its sender is answered as ever: made-up addresses must not keep owners from their codes.
+const MOST_TO_STRANGERS: usize = MOST_LETTERS / 2;
 /// Letters sent at a time: one that hangs holds up no other.
 const AT_A_TIME: usize = 4;
 
 /// Where letters are handed over.
-pub struct LetterBox(mpsc::Sender<CodeLetter>);
+pub struct LetterBox {
+    letters: mpsc::Sender<Waiting>,
+    to_strangers: Arc<Semaphore>,
+}
+
+/// A letter, and its place among those to addresses without an account.
+type Waiting = (CodeLetter, Option<OwnedSemaphorePermit>);
 
 /// The task that sends them.
 pub struct Postman {
@@ -34,10 +43,14 @@ pub struct Postman {
 pub fn open(post: Post) -> (LetterBox, Postman) {
     let (sender, letters) = mpsc::channel(MOST_LETTERS);
     let (close, closed) = oneshot::channel();
-    (LetterBox(sender), Postman { task: tokio::spawn(send_all(post, letters, closed)), close })
+    let to_strangers = Arc::new(Semaphore::new(MOST_TO_STRANGERS));
+    (
+        LetterBox { letters: sender, to_strangers },
+        Postman { task: tokio::spawn(send_all(post, letters, closed)), close },
+    )
 }
 
-async fn send_all(post: Post, mut letters: mpsc::Receiver<CodeLetter>, closed: oneshot::Receiver<()>) {
+async fn send_all(post: Post, mut letters: mpsc::Receiver<Waiting>, closed: oneshot::Receiver<()>) {
     let post = Arc::new(post);
     let mut closed = closed.fuse();
     let next = stream::poll_fn(|task| {
@@ -46,7 +59,7 @@ async fn send_all(post: Post, mut letters: mpsc::Receiver<CodeLetter>, closed: o
         }
         letters.poll_recv(task)
     });
-    next.for_each_concurrent(AT_A_TIME, |letter| {
+    next.for_each_concurrent(AT_A_TIME, |(letter, _place)| {
         let post = Arc::clone(&post);
         async move {
             if let Err(error) = post.send(&letter).await {
@@ -60,8 +73,17 @@ async fn send_all(post: Post, mut letters: mpsc::Receiver<CodeLetter>, closed: o
 
 impl Mailer for LetterBox {
     fn place(&self) -> Option<LetterPlace> {
-        let place = self.0.clone().try_reserve_owned().ok()?;
-        Some(Box::new(move |letter| drop(place.send(letter))))
+        let place = self.letters.clone().try_reserve_owned().ok()?;
+        let to_strangers = Arc::clone(&self.to_strangers);
+        Some(Box::new(move |letter| {
+            if letter.has_account {
+                drop(place.send((letter, None)));
+            } else if let Ok(permit) = to_strangers.try_acquire_owned() {
+                drop(place.send((letter, Some(permit))));
+            } else {
+                tracing::debug!("email dropped: too many wait for addresses without an account");
+            }
+        }))
     }
 }
 
@@ -80,5 +102,41 @@ impl Postman {
                 tracing::error!("letters with one-time codes could not be sent before the node stopped");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vellum_protocol::UnixMillis;
+
+    use super::*;
+
+    #[test]
+    fn letters_to_addresses_without_an_account_leave_half_of_the_places_to_the_others() {
+        let (sender, mut letters) = mpsc::channel(MOST_LETTERS);
+        let letter_box =
+            LetterBox { letters: sender, to_strangers: Arc::new(Semaphore::new(MOST_TO_STRANGERS)) };
+        let hand_over = |has_account| {
+            let place = letter_box.place().expect("a place, whoever the letter is for");
+            place(CodeLetter {
+                to: "a@b.example".into(),
+                code: "01234567".into(),
+                long_code: "ABCDEFGHIJKLMNOPQRST".into(),
+                language: "en-US".into(),
+                sent_at: UnixMillis(0),
+                has_account,
+            });
+        };
+        for _ in 0..2 * MOST_LETTERS {
+            hand_over(false);
+        }
+        assert_eq!(letters.len(), MOST_TO_STRANGERS, "the others are dropped");
+        for _ in MOST_TO_STRANGERS..MOST_LETTERS {
+            hand_over(true);
+        }
+        assert!(letter_box.place().is_none(), "all places are taken");
+        drop(letters.try_recv().expect("a letter to a stranger"));
+        hand_over(false);
+        assert_eq!(letters.len(), MOST_LETTERS);
     }
 }

@@ -8,8 +8,9 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 use vellum_client::MasterSeed;
 use vellum_client::http::Method;
+use vellum_protocol::{Json, JsonObject, MessageType};
 
-use crate::support::{Database, Person, Replicas, TestNode};
+use crate::support::{Database, Peer, Person, Replicas, TestNode, now};
 
 const COLLECTIONS: &str = "/library/collections";
 const SLOTS: &str = "/users/me/wrapped-keys";
@@ -269,4 +270,42 @@ async fn writes_at_the_same_time_on_three_nodes_do_not_exceed_a_quota_together()
         answers.iter().filter(|(status, problem)| *status == 413 && problem["code"] == "quota_exceeded");
     assert_eq!((done, over.count()), (3, 9), "{answers:?}");
     assert_eq!(used(&ann, "blobs").await, 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn friends_on_other_nodes_cannot_fill_the_disk_with_shares_either() {
+    let quotas = [("VELLUM_QUOTAS__SHARES", "12"), ("VELLUM_QUOTAS__BYTES", "4000")];
+    let (node, peer) = (TestNode::start_with(&quotas).await, Peer::start().await);
+    let ann = node.person("ann").await;
+    let (bob, carol) = (peer.user("bob"), peer.user("carol"));
+    for friend in [&bob, &carol] {
+        peer.invite(friend, &ann.handle()).await;
+        ann.accept(&friend.handle).await;
+    }
+    let share = async |from: &crate::support::PeerUser, id: &str, bytes: usize| {
+        let mut payload = JsonObject::new();
+        for (name, value) in [
+            ("resourceType", "collection"),
+            ("resourceId", id),
+            ("encryptedData", "A".repeat(bytes).as_str()),
+            ("nonce", "WoyOsQE8QeFAtxhm"),
+            ("role", "viewer"),
+        ] {
+            payload.insert(name, Json::from(value));
+        }
+        let kind = MessageType::ResourceShare;
+        let envelope = from.signer.envelope(kind, &ann.handle(), payload, now(), &mut rand::rng());
+        let (status, answer) = peer.send(&envelope).await;
+        (status, answer["message"].as_str().unwrap_or_default().to_owned())
+    };
+    let refused = (400, "Too many shares".to_owned());
+    for id in ["a", "b", "c"] {
+        assert_eq!(share(&bob, id, 100).await.0, 202, "{id}");
+    }
+    assert_eq!(share(&bob, "d", 100).await, refused, "a sender has a quarter of 12");
+    assert_eq!(share(&bob, "a", 104).await.0, 202, "what is there may be brought anew");
+    assert_eq!(share(&bob, "a", 1000).await, refused, "and a quarter of the bytes");
+    assert_eq!(share(&carol, "a", 100).await.0, 202, "others have their own part");
+    let (_, incoming) = ann.ask(Method::GET, "/sharing/incoming", Value::Null).await;
+    assert_eq!(incoming["total"], 4, "{incoming}");
 }

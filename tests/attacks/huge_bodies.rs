@@ -158,8 +158,8 @@ async fn one_users_dripping_bodies_take_that_users_places_and_nobody_elses() {
     let node = node_with(4096, 256, 64).await;
     let (ann, ben) = (node.person("ann").await, node.person("ben").await);
     for stated in [Some(100 * KIB), None] {
-        // A stated length counts at once; without one, what has come counts.
-        let sent = if stated.is_some() { 1 } else { 100 * KIB };
+        // What has come counts, and not what was stated.
+        let sent = if stated.is_some() { 100 * KIB - 1 } else { 100 * KIB };
         let held = fill(&node, PUT, &[Some(&ann); 5], (stated, sent), 3).await;
         assert_eq!(held.len(), 2, "of 256 KiB, with {stated:?}");
         let (status, wait, answer) = put(&node, &ann, blob()).await;
@@ -180,15 +180,15 @@ async fn one_users_dripping_bodies_take_that_users_places_and_nobody_elses() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_bodies_together_have_a_bound() {
-    let node = node_with(448, 128, 64).await;
+    let node = node_with(600, 128, 64).await;
     let mut people = Vec::new();
     for alias in ["ann", "ben", "carol", "dora"] {
         people.push(node.person(alias).await);
     }
     let eve = node.person("eve").await;
     let senders: Vec<Option<&Person>> = people.iter().map(Some).collect();
-    let held = fill(&node, PUT, &senders, (Some(128 * KIB), 1), 1).await;
-    assert_eq!(held.len(), 3, "of 448 KiB");
+    let held = fill(&node, PUT, &senders, (Some(128 * KIB), 128 * KIB - 1), 1).await;
+    assert_eq!(held.len(), 3, "of 450 KiB, three quarters of all");
     let (status, wait, answer) = put(&node, &eve, blob()).await;
     assert!(status == 503 && wait.is_some(), "somebody who holds nothing: {status} {answer}");
     let small = json!({ "encryptedBlob": "AgE=" });
@@ -203,7 +203,7 @@ async fn strangers_of_one_address_have_a_bound_of_their_own() {
     let node = node_with(4096, 256, 192).await;
     let ann = node.person("ann").await;
     for head in ["POST /auth/verify", "POST /federation/inbox"] {
-        let held = fill(&node, head, &[None; 5], (Some(60 * KIB), 1), 2).await;
+        let held = fill(&node, head, &[None; 5], (Some(60 * KIB), 60 * KIB - 1), 2).await;
         assert_eq!(held.len(), 3, "{head}: of 192 KiB");
         let (status, _, answer) = put(&node, &ann, blob()).await;
         assert_eq!(status, 200, "somebody with a session is not concerned: {answer}");

@@ -84,3 +84,22 @@ async fn slow_bodies_occupy_nobody_and_are_cut_off_with_408() {
     assert!(after < Duration::from_secs(40), "{after:?}");
     assert!(silent.starts_with("HTTP/1.1 408"), "{silent}");
 }
+
+/// Its time by its length would be seventeen minutes.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_long_upload_that_stops_in_the_middle_is_cut_off() {
+    let node = TestNode::start().await;
+    let ann = node.person("ann").await;
+    let mut stream = TcpStream::connect(("127.0.0.1", node.process.port())).await.unwrap();
+    let token = ann.client.token().unwrap().expose().to_owned();
+    let head = format!(
+        "PUT /me/blobs/t HTTP/1.1\r\nhost: x\r\nauthorization: Bearer {token}\r\n\
+         content-type: application/json\r\ncontent-length: 16000000\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&vec![b' '; 100_000]).await.unwrap();
+    let mut said = [0; 2048];
+    let read = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut said)).await;
+    let said = String::from_utf8_lossy(&said[..read.expect("it is cut off").unwrap()]).into_owned();
+    assert!(said.starts_with("HTTP/1.1 408"), "{said}");
+}

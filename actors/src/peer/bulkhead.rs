@@ -11,13 +11,15 @@ use std::time::Duration;
 
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, SemaphorePermit};
 use tokio::time::timeout;
-use vellum_protocol::Domain;
+use vellum_protocol::{Domain, Handle};
 use vellum_store::UserId;
 
 use super::TransportError;
 
 /// Requests in flight for deliveries. Their bound per peer is a setting.
-const DELIVERIES: usize = 512;
+const DELIVERIES: usize = 1024;
+/// Deliveries in flight of one sender.
+const PER_SENDER: usize = 128;
 /// Requests in flight for messages that came in, in all and to one peer.
 const FOR_MESSAGES: (usize, usize) = (256, 16);
 /// Requests in flight for users of this node, in all and to one peer.
@@ -44,6 +46,7 @@ pub(crate) enum Purpose {
 pub(super) struct Bulkheads {
     purposes: [Bulkhead; Purpose::COUNT],
     users: PlacesByKey<UserId>,
+    senders: PlacesByKey<String>,
 }
 
 struct Bulkhead {
@@ -68,6 +71,7 @@ impl Bulkheads {
             purposes: [deliveries, FOR_MESSAGES, FOR_USERS]
                 .map(|(all, each)| Bulkhead { all: Semaphore::new(all), peers: PlacesByKey::new(each) }),
             users: PlacesByKey::new(PER_USER),
+            senders: PlacesByKey::new(PER_SENDER),
         }
     }
 
@@ -81,6 +85,12 @@ impl Bulkheads {
             let of_all = bulkhead.all.acquire().await.ok()?;
             Some(Place { _of_peer: of_peer, _of_all: of_all })
         };
+        timeout(WAIT, waiting).await.ok().flatten().ok_or(TransportError::Busy)
+    }
+
+    /// Waits for a place for a delivery of what this user of the node has signed.
+    pub async fn place_of_sender(&self, sender: &Handle) -> Result<OwnedSemaphorePermit, TransportError> {
+        let waiting = self.senders.take(sender.to_string());
         timeout(WAIT, waiting).await.ok().flatten().ok_or(TransportError::Busy)
     }
 
@@ -147,6 +157,20 @@ mod tests {
         }
         assert!(!has_place(Purpose::UserLookup, &other), "all are taken");
         assert!(has_place(Purpose::InboundLookup, &other) && has_place(Purpose::Delivery, &other));
+    }
+
+    #[tokio::test]
+    async fn a_sender_takes_a_part_of_the_places_for_deliveries() {
+        let bulkheads = Bulkheads::new(4);
+        let (ann, ben) = (Handle::parse("ann@a.example").unwrap(), Handle::parse("ben@a.example").unwrap());
+        let mut held = Vec::new();
+        for _ in 0..PER_SENDER {
+            held.push(bulkheads.place_of_sender(&ann).await.unwrap());
+        }
+        assert!(bulkheads.place_of_sender(&ann).now_or_never().is_none());
+        assert!(bulkheads.place_of_sender(&ben).now_or_never().is_some(), "others have their own");
+        held.pop();
+        assert!(bulkheads.place_of_sender(&ann).now_or_never().is_some());
     }
 
     #[tokio::test]

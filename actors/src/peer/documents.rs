@@ -29,7 +29,7 @@ const MANIFEST_MILLIS: i64 = 300_000;
 /// key that is looked at once a year.
 const MANIFEST_BOUNDS: (i64, i64) = (60_000, 3_600_000);
 /// How long a failed fetch answers for those who have not proven who they are.
-const FAILURE_MILLIS: i64 = 5_000;
+const FAILURE_TIME: Duration = Duration::from_secs(5);
 /// The longest time for late revocations that is taken from a peer: nothing is carried for years.
 const LONGEST_WINDOW: Duration = Duration::from_secs(30 * 24 * 3600);
 /// How long a user's keys serve for messages, at most: the peer may ask for less.
@@ -60,7 +60,7 @@ struct Failed {
     error: PeerError,
     at: Instant,
     /// Until when it answers strangers, one of whom has caused it.
-    for_strangers_until: Option<UnixMillis>,
+    for_strangers: bool,
 }
 
 #[derive(Clone)]
@@ -78,8 +78,8 @@ impl Failed {
     }
 
     /// The failure that answers a stranger.
-    fn refusal_for_stranger(&self, now: UnixMillis) -> Option<PeerError> {
-        self.for_strangers_until.filter(|until| now < *until).map(|_| self.error.clone())
+    fn refusal_for_stranger(&self) -> Option<PeerError> {
+        (self.for_strangers && self.at.elapsed() < FAILURE_TIME).then(|| self.error.clone())
     }
 }
 
@@ -121,7 +121,7 @@ impl Documents {
         }
         let mut _turn = None;
         if for_stranger {
-            if let Some(error) = failed.as_ref().and_then(|failed| failed.refusal_for_stranger(now)) {
+            if let Some(error) = failed.as_ref().and_then(|failed| failed.refusal_for_stranger()) {
                 return Err(error);
             }
             if !is_pinned(node, &self.domain).await? {
@@ -132,14 +132,18 @@ impl Documents {
         *failed = learnt.as_ref().err().map(|error| Failed {
             error: error.clone(),
             at: Instant::now(),
-            for_strangers_until: for_stranger.then(|| node.clock.now().plus_millis(FAILURE_MILLIS)),
+            for_strangers: for_stranger,
         });
         learnt
     }
 
     fn kept_manifest(&self, now: UnixMillis) -> Option<Arc<Manifest>> {
         let known = lock(&self.manifest);
-        known.kept.as_ref().filter(|kept| now < kept.until).map(|kept| Arc::clone(&kept.value))
+        known
+            .kept
+            .as_ref()
+            .filter(|kept| (kept.since..kept.until).contains(&now))
+            .map(|kept| Arc::clone(&kept.value))
     }
 
     async fn learn_manifest(&self, node: &Node, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
@@ -166,7 +170,8 @@ impl Documents {
     /// The same where the peer's answer makes it doubtful; but not more often than a manifest is fetched at all.
     pub fn doubt_manifest(&self, now: UnixMillis) {
         let mut known = lock(&self.manifest);
-        if known.kept.as_ref().is_some_and(|kept| now.since(kept.since) >= MANIFEST_BOUNDS.0) {
+        let fetched_lately = |since| (0..MANIFEST_BOUNDS.0).contains(&now.since(since));
+        if known.kept.as_ref().is_some_and(|kept| !fetched_lately(kept.since)) {
             known.forget();
         }
     }

@@ -18,7 +18,7 @@ mod registry;
 mod transport;
 pub mod verdict;
 
-pub(crate) use lookups::LookupFor;
+pub(crate) use lookups::{Added, LookupFor};
 pub use registry::Peers;
 pub(crate) use registry::is_pinned;
 pub use transport::{Answer, Transport, TransportError};
@@ -316,6 +316,10 @@ async fn attempt(
     request: Request<'_>,
 ) -> Verdict {
     let Request { envelope, repeated, trace, until, posted } = request;
+    let _of_sender = match node.peers.bulkheads.place_of_sender(&envelope.content.from).await {
+        Ok(place) => place,
+        Err(error) => return verdict::of_failure(&error),
+    };
     let manifest = match documents.manifest(node, Purpose::Delivery).await {
         Ok(manifest) => manifest,
         Err(error) => return verdict::without_manifest(&error),

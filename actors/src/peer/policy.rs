@@ -36,7 +36,7 @@ impl Policy {
     #[must_use]
     pub fn admits(&self, domain: &Domain) -> bool {
         let standings = self.standings.read().unwrap_or_else(PoisonError::into_inner);
-        match standings.get(&domain.folded()) {
+        match standings.get(&key(&domain.folded())) {
             Some(Standing::Blocked) => false,
             Some(Standing::Allowed) => true,
             Some(Standing::Neutral) | None => self.mode == Mode::BlockList,
@@ -49,8 +49,33 @@ impl Policy {
     /// Only what the database says; the decisions known before stand then.
     pub async fn reload(&self, conn: &mut Conn) -> Result<(), StoreError> {
         let decided = peers::with_standing(conn).await?;
-        let decided = decided.into_iter().map(|peer| (peer.domain, peer.standing)).collect();
+        let decided = decided.into_iter().map(|peer| (key(&peer.domain), peer.standing)).collect();
         *self.standings.write().unwrap_or_else(PoisonError::into_inner) = decided;
         Ok(())
+    }
+}
+
+/// What a decision about a domain is kept under: with and without the port of https it is one
+/// server.
+fn key(folded: &str) -> String {
+    folded.strip_suffix(":443").unwrap_or(folded).to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_blocked_server_is_blocked_under_both_spellings_of_its_address() {
+        let blocked = HashMap::from([(key("evil.example:443"), Standing::Blocked)]);
+        let policy = Policy { mode: Mode::BlockList, standings: RwLock::new(blocked) };
+        for (domain, admitted) in [
+            ("evil.example", false),
+            ("EVIL.example:443", false),
+            ("evil.example:8443", true),
+            ("good.example", true),
+        ] {
+            assert_eq!(policy.admits(&Domain::parse(domain).unwrap()), admitted, "{domain}");
+        }
     }
 }

@@ -42,10 +42,12 @@ impl Default for CodeBounds {
 impl CodeBounds {
     /// Takes one email out of an allowance that is full at `full_at`. Returns when it is full
     /// again, or `None` if it is empty.
+    ///
+    /// A time further ahead than that takes for an empty one was noted by a clock that was wrong.
     pub(super) fn take_email(&self, full_at: Option<UnixMillis>, now: UnixMillis) -> Option<UnixMillis> {
-        let from = full_at.map_or(now, |at| at.max(now));
-        let full_at = from.plus_millis(self.email_interval_millis);
         let capacity = i64::from(self.emails_at_once) * self.email_interval_millis;
+        let from = full_at.filter(|at| (0..=capacity).contains(&at.since(now))).unwrap_or(now);
+        let full_at = from.plus_millis(self.email_interval_millis);
         (full_at.since(now) <= capacity).then_some(full_at)
     }
 
@@ -86,6 +88,13 @@ mod tests {
             }
         }
         assert_eq!(sent, [0, 0, 15, 30, 45, 60]);
+    }
+
+    #[test]
+    fn an_allowance_noted_by_a_clock_that_was_ahead_keeps_nobody_waiting() {
+        let forty_days_ahead = T0.plus_millis(40 * 24 * 60 * MINUTE);
+        let full_at = CodeBounds::default().take_email(Some(forty_days_ahead), T0);
+        assert_eq!(full_at, Some(T0.plus_millis(15 * MINUTE)), "as if it were full");
     }
 
     fn spent(counts: &[(&str, u32)]) -> Vec<Spent> {

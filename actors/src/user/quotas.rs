@@ -15,6 +15,10 @@ pub const DEFAULT_QUOTAS: Usage =
 /// longer when it is sealed under new keys, and nobody must be kept from changing theirs; but
 /// rotations must not be a way round the quota.
 const ROTATION_ALLOWANCE: u64 = 16 * 1024 * 1024;
+/// Whoever had more than even that when the quota was set may still rotate, and each item may grow
+/// by this much: the newest form of sealed data is so much longer than the oldest, with room to
+/// spare. Nobody gets there by rotating.
+const ROTATION_GROWTH_PER_ITEM: u64 = 64;
 
 /// What a user stored before a write, which may have to be refused for what it adds.
 pub(super) struct Growth {
@@ -68,7 +72,12 @@ impl Growth {
         refuse("shares", before.shares, after.shares, limits.shares)?;
         let adds_items =
             each(&before).into_iter().zip(each(&after)).skip(1).any(|(before, after)| after > before);
-        if !adds_items && after.bytes <= limits.bytes.saturating_add(without_items) {
+        let items: u64 = each(&before).into_iter().skip(1).sum();
+        let most = match limits.bytes.saturating_add(without_items) {
+            most if before.bytes > most => before.bytes + items * ROTATION_GROWTH_PER_ITEM,
+            most => most,
+        };
+        if !adds_items && without_items > 0 && after.bytes <= most {
             return Ok(());
         }
         refuse("bytes", before.bytes, after.bytes, limits.bytes)

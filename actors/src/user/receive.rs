@@ -11,8 +11,9 @@ use vellum_store::friendships::{self, Friendship, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::shares::{self, Resource, Role, Share, Status as ShareStatus};
 use vellum_store::transport_nonces::TransportNonce;
-use vellum_store::{InvitationId, OutboxId, ShareId, Tx, outbox};
+use vellum_store::{InvitationId, OutboxId, ShareId, Tx, outbox, usage};
 
+use super::quotas::bytes;
 use super::{Scope, UserCommand};
 use crate::Error;
 use crate::friends::{become_friends, end_relationship};
@@ -24,6 +25,8 @@ const REMEMBERED_MILLIS: i64 = 600_000;
 
 /// Kinds of resources that can be shared (wire protocol, section 6).
 pub const RESOURCE_TYPES: [&str; 4] = ["collection", "route", "map", "layer"];
+/// Each sender may have this part of the shares, and of their bytes, that a user takes.
+const SENDERS_PART: u64 = 4;
 /// The longest id of a resource, in characters.
 pub const LONGEST_RESOURCE_ID: usize = 200;
 /// The longest nonce of a sealed payload, in characters. Clients send 16.
@@ -283,13 +286,15 @@ impl Receive {
         }
         let friendship = friendships::find(tx, &scope.user, &self.sender.handle).await?;
         let friendship = friendship.ok_or(Refusal::NotAFriend)?;
+        let resource = Resource { kind: kind.to_owned(), id: id.to_owned() };
+        self.check_room_for_share(tx, scope, &resource, bytes(&data) + bytes(&nonce)).await?;
         let share = Share {
             id: ShareId::generate(),
             user_id: scope.user.clone(),
             direction: Direction::Incoming,
             peer_handle: self.sender.handle.clone(),
             peer_user_id: None,
-            resource: Resource { kind: kind.to_owned(), id: id.to_owned() },
+            resource,
             encrypted_data: Some(data),
             nonce: Some(nonce),
             role: text("role").and_then(Role::parse).unwrap_or(Role::Viewer),
@@ -300,6 +305,25 @@ impl Receive {
         };
         shares::put(tx, &share, self.by_peers_clock(scope.now)).await?;
         Ok(Received { applied: true, friends: false })
+    }
+
+    /// Others together may keep as much with a user as the user may keep, and each of them a part
+    /// of it: a friend on another node is not bound by quotas of ours.
+    async fn check_room_for_share(
+        &self,
+        tx: &mut Tx,
+        scope: &Scope,
+        resource: &Resource,
+        more: u64,
+    ) -> Result<(), Error> {
+        let quotas = scope.node.settings.quotas;
+        let kept = usage::incoming_shares(tx, &scope.user, &self.sender.handle, resource).await?;
+        let part = |quota: u64| (quota / SENDERS_PART).max(1);
+        let fits = kept.all < quotas.shares
+            && kept.bytes + more <= quotas.bytes
+            && kept.of_sender < part(quotas.shares)
+            && kept.bytes_of_sender + more <= part(quotas.bytes);
+        if fits { Ok(()) } else { Err(Refusal::TooManyShares.into()) }
     }
 
     async fn revoked(&self, tx: &mut Tx, scope: &Scope) -> Result<Received, Error> {

@@ -61,7 +61,7 @@ async fn all_other_sessions_end_but_the_one_that_asks_and_all_end_with_it() {
     for _ in 0..3 {
         session(&alice).await;
     }
-    let origin = Origin { session: Some(asks.clone()), ip: Some("192.0.2.7".into()), trace: None };
+    let origin = Origin { session: Some(asks.clone()), ip: Some("192.0.2.7".into()), ..Origin::default() };
     let asker = Asker { user: alice.id.clone(), origin };
     world.clock.advance(1);
     alice.node.ask(&asker, EndOtherSessions).await.unwrap();

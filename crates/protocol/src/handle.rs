@@ -108,10 +108,12 @@ impl Domain {
     ///
     /// # Errors
     /// [`HandleError::Port`] for 0 and above 65535: the grammar takes such a domain, but
-    /// nobody can connect to it.
+    /// nobody can connect to it. The same for leading zeros: with them one server would have any
+    /// number of names, and each bound by name would count it anew.
     pub fn port(&self) -> Result<Option<u16>, HandleError> {
         match self.0.split_once(':') {
             None => Ok(None),
+            Some((_, port)) if port.starts_with('0') => Err(HandleError::Port),
             Some((_, port)) => match port.parse() {
                 Ok(0) | Err(_) => Err(HandleError::Port),
                 Ok(port) => Ok(Some(port)),

@@ -119,6 +119,10 @@ fn domains_tell_host_port_and_whether_they_are_this_machine() {
     assert_eq!(domain("b.example:65535").port(), Ok(Some(65535)));
     assert_eq!(domain("b.example:65536").port(), Err(HandleError::Port));
     assert_eq!(domain("b.example:0").port(), Err(HandleError::Port));
+    for one_server_under_another_name in ["b.example:0443", "b.example:08443", "b.example:0000080"] {
+        let port = domain(one_server_under_another_name).port();
+        assert_eq!(port, Err(HandleError::Port), "{one_server_under_another_name}");
+    }
     assert_eq!(domain("b.example:99999999999999999999").port(), Err(HandleError::Port));
     for (text, loopback) in [
         ("LocalHost:5001", true),

@@ -112,7 +112,10 @@ pub async fn establish(
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $8)
          on conflict (user_id, friend_handle) do update set
              keys_changed_at = case
-                 when friendships.friend_signing_key = excluded.friend_signing_key then friendships.keys_changed_at
+                 when friendships.friend_signing_key = excluded.friend_signing_key
+                     and coalesce(friendships.friend_encryption_key, '') =
+                         coalesce(excluded.friend_encryption_key, '')
+                 then friendships.keys_changed_at
                  else excluded.established_at end,
              friend_signing_key = excluded.friend_signing_key,
              friend_encryption_key = excluded.friend_encryption_key,

@@ -54,7 +54,7 @@ impl TryFrom<CodeRow> for LiveCode {
 }
 
 /// Stores a code for an address until `until`, and removes the oldest codes of that address beyond
-/// `most`.
+/// `most`. Codes that a clock dated that was ahead are the oldest: they must not displace this one.
 pub async fn insert(
     tx: &mut Tx,
     email_folded: &str,
@@ -71,9 +71,10 @@ pub async fn insert(
     tx.change(insert.bind(&code.digits).bind(&code.letters).bind(now).bind(until)).await?;
     let trim = Statement::new(
         "delete from sign_in_codes where email_folded = $1 and id not in
-             (select id from sign_in_codes where email_folded = $1 order by created_at desc, id desc limit $2)",
+             (select id from sign_in_codes where email_folded = $1 
+              order by case when created_at > $2 then 0 else created_at end desc, id desc limit $3)",
     );
-    tx.change(trim.bind(email_folded).bind(i64::from(most))).await?;
+    tx.change(trim.bind(email_folded).bind(now).bind(i64::from(most))).await?;
     Ok(())
 }
 

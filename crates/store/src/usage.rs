@@ -6,7 +6,9 @@
 //! 3 ms, in a build for debugging, for a user with 200 blobs of 300 kB and 2,000 shares.
 
 use sqlx::FromRow;
+use vellum_protocol::Handle;
 
+use crate::shares::Resource;
 use crate::statement::Statement;
 use crate::{Conn, StoreError, UserId};
 
@@ -35,6 +37,47 @@ struct UsageRow {
     shares: i64,
 }
 
+/// Shares that others have made with a user, but for one that is about to be written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct IncomingShares {
+    /// Shares of everybody.
+    pub all: u64,
+    /// Bytes of their data.
+    pub bytes: u64,
+    /// Those of the same sender.
+    pub of_sender: u64,
+    /// Bytes of their data.
+    pub bytes_of_sender: u64,
+}
+
+/// The shares that others have made with the user, but for this one of `sender`.
+pub async fn incoming_shares(
+    conn: &mut Conn,
+    user: &UserId,
+    sender: &Handle,
+    but: &Resource,
+) -> Result<IncomingShares, StoreError> {
+    let count = Statement::new(
+        "select count(*), cast(coalesce(sum(h.bytes), 0) as bigint),
+                cast(coalesce(sum(h.by_sender), 0) as bigint),
+                cast(coalesce(sum(h.by_sender * h.bytes), 0) as bigint)
+         from (select case when peer_handle = $1 then 1 else 0 end as by_sender,
+                      octet_length(coalesce(encrypted_data, '')) + octet_length(coalesce(nonce, '')) as bytes
+               from shares where user_id = $2 and direction = 'incoming'
+                 and not (peer_handle = $1 and resource_type = $3 and resource_id = $4)) as h",
+    );
+    let count = count.bind(sender.as_str()).bind(user).bind(but.kind.as_str()).bind(but.id.as_str());
+    let (all, bytes, of_sender, bytes_of_sender): (i64, i64, i64, i64) =
+        conn.one(count).await?.unwrap_or_default();
+    let number = |number: i64| u64::try_from(number).unwrap_or(0);
+    Ok(IncomingShares {
+        all: number(all),
+        bytes: number(bytes),
+        of_sender: number(of_sender),
+        bytes_of_sender: number(bytes_of_sender),
+    })
+}
+
 /// What the user stores.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Usage, StoreError> {
     let count = Statement::new(
@@ -46,7 +89,7 @@ pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Usage, StoreError
                from collections where user_id = $1) as c,
               (select count(*) as items, coalesce(sum(octet_length(wrapped_km)), 0) as bytes
                from slots where user_id = $1) as s,
-              (select count(*) as items, coalesce(sum(octet_length(encrypted_data)), 0) as bytes
+              (select count(*) as items, coalesce(sum(octet_length(encrypted_data) + octet_length(coalesce(nonce, ''))), 0) as bytes
                from shares where user_id = $1 and direction = 'outgoing') as h",
     );
     let row: Option<UsageRow> = conn.one(count.bind(user)).await?;

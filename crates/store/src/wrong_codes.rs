@@ -19,13 +19,13 @@ pub struct Spent {
 }
 
 /// The wrong codes of an account in the last 24 to 25 hours, by the source that they were counted
-/// for.
+/// for. What a clock counted that was ahead is left out.
 pub async fn spent(conn: &mut Conn, account: &str, now: UnixMillis) -> Result<Vec<Spent>, StoreError> {
     let select = Statement::new(
-        "select source, cast(sum(tries) as bigint) from wrong_codes where account = $1 and hour > $2
+        "select source, cast(sum(tries) as bigint) from wrong_codes where account = $1 and hour > $2 and hour <= $3
          group by source order by source",
     );
-    let rows: Vec<(String, i64)> = conn.all(select.bind(account).bind(window(now))).await?;
+    let rows: Vec<(String, i64)> = conn.all(select.bind(account).bind(window(now)).bind(now)).await?;
     let spent = |(source, tries)| Spent { source, tries: u32::try_from(tries).unwrap_or(u32::MAX) };
     Ok(rows.into_iter().map(spent).collect())
 }

@@ -97,6 +97,20 @@ async fn a_friendship_ends_by_the_friends_clock_and_only_if_it_is_not_newer() {
 }
 
 #[tokio::test]
+async fn a_friendship_made_anew_under_another_key_to_seal_for_is_marked_too() {
+    let db = Db::new().await;
+    let alice = db.user("alice@example.org").await;
+    establish(&db, &alice, BOB, 10, 10).await;
+    establish(&db, &alice, BOB, 20, 20).await;
+    assert_eq!(friends(&db, &alice).await[0].keys_changed_at, None, "the keys are the same");
+    let (user, mut other) = (alice.clone(), peer(BOB, 2));
+    other.encryption_key = peer(BOB, 3).encryption_key;
+    db.write(move |tx| async move { friendships::establish(tx, &user, &other, t(30), t(30)).await }.boxed())
+        .await;
+    assert_eq!(friends(&db, &alice).await[0].keys_changed_at, Some(t(30)), "nobody has compared it");
+}
+
+#[tokio::test]
 async fn a_friendship_made_anew_has_its_own_beginning() {
     let db = Db::new().await;
     let alice = db.user("alice@example.org").await;

@@ -40,6 +40,22 @@ async fn of_an_addresss_codes_the_newest_three_are_live_until_their_time_is_over
     assert_eq!(purge_codes(&db, t(CODE_LIFE + 2)).await, 2);
 }
 
+#[tokio::test]
+async fn codes_and_counts_of_a_clock_that_was_ahead_displace_nothing() {
+    let db = Db::new().await;
+    let ahead = 40 * 24 * 3_600_000;
+    for code in 1..=3 {
+        add(&db, "a@example.org", code, t(ahead)).await;
+    }
+    add(&db, "a@example.org", 4, T0).await;
+    let codes = live(&db, "a@example.org", T0).await;
+    assert!(codes.contains(&4), "the code in the newest email works: {codes:?}");
+    count(&db, "", 200, t(ahead)).await;
+    let mut conn = db.store.read().await.unwrap();
+    let spent = wrong_codes::spent(&mut conn, "a@example.org", T0).await.unwrap();
+    assert_eq!(spent, [], "they are in no 24 hours before now");
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_many_that_take_a_code_at_once_one_gets_it() {
     let db = Db::new().await;
