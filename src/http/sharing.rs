@@ -5,7 +5,7 @@ use actix_web::HttpResponse;
 use actix_web::web;
 use serde_json::{Value, json};
 use vellum_actors::user::{
-    AcceptShare, DropShare, EndShare, LONGEST_RESOURCE_ID, RESOURCE_TYPES, Share, SignedFields,
+    AcceptShare, DropShare, EndShare, Keeps, LONGEST_RESOURCE_ID, RESOURCE_TYPES, Share, SignedFields,
 };
 use vellum_actors::{Error, sharing};
 use vellum_protocol::Handle;
@@ -55,7 +55,8 @@ async fn share(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpRe
     let signed = read_signed(&mut fields);
     fields.finish()?;
     let recipient = Handle::parse(&recipient).map_err(Error::from)?;
-    let share = Share { recipient, resource, encrypted_data, nonce, role, signed };
+    let keeps = Keeps::Nothing;
+    let share = Share { recipient, resource, encrypted_data, nonce, role, signed, keeps };
     let share = sharing::share(&app.node, &caller, share).await?;
     Ok(super::private(&share_view(&share)))
 }
@@ -76,11 +77,8 @@ async fn replace(app: web::Data<App>, caller: Caller, body: Body) -> Result<Http
     let signed = read_signed(&mut fields);
     fields.finish()?;
     let recipient = Handle::parse(&recipient).map_err(Error::from)?;
-    let mut conn = app.node.store.read().await?;
-    let known = shares::with_peer(&mut conn, caller.user(), Direction::Outgoing, &recipient, &resource).await;
-    let role = known?.ok_or(Error::ShareNotFound)?.role;
-    drop(conn);
-    let share = Share { recipient, resource, encrypted_data, nonce, role, signed };
+    let (role, keeps) = (Role::Viewer, Keeps::Role);
+    let share = Share { recipient, resource, encrypted_data, nonce, role, signed, keeps };
     let share = sharing::share(&app.node, &caller, share).await?;
     Ok(super::private(&share_view(&share)))
 }
@@ -102,10 +100,10 @@ async fn change_role(
     let id = ShareId::from(id.into_inner());
     let mut conn = app.node.store.read().await?;
     let known = shares::by_id(&mut conn, caller.user(), Direction::Outgoing, &id).await?;
-    let StoredShare { peer_handle: recipient, resource, encrypted_data, nonce, .. } =
-        known.ok_or(Error::ShareNotFound)?;
+    let StoredShare { peer_handle: recipient, resource, .. } = known.ok_or(Error::ShareNotFound)?;
     drop(conn);
-    let share = Share { recipient, resource, encrypted_data, nonce, role, signed };
+    let (encrypted_data, nonce, keeps) = (None, None, Keeps::Payload);
+    let share = Share { recipient, resource, encrypted_data, nonce, role, signed, keeps };
     let share = sharing::share(&app.node, &caller, share).await?;
     Ok(super::private(&share_view(&share)))
 }

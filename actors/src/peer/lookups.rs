@@ -214,7 +214,7 @@ mod tests {
         let user = || UserId::from("u".to_owned());
         assert_eq!(later.add(user(), friend(0, "a.example")), Added::First, "it starts the work");
         for n in 0..2 * LATER_PER_PEER {
-            let added = if n < LATER_PER_PEER { Added::Waits } else { Added::Full };
+            let added = if n + 1 < LATER_PER_PEER { Added::Waits } else { Added::Full };
             assert_eq!(later.add(user(), friend(n, "A.example")), added, "{n}");
         }
         for n in 1..2 * PEERS_LATER_PER_USER {

@@ -59,7 +59,7 @@ pub use receive::{LONGEST_RESOURCE_ID, RESOURCE_TYPES, Receive, Received, Way};
 pub use reject::Reject;
 pub use remove_friend::{RemoveFriend, Removed};
 pub use reset::ResetIdentity;
-pub use share::{EndShare, Share, Shared};
+pub use share::{EndShare, Keeps, Share, Shared};
 pub use signed::SignedFields;
 pub use slots::{DeleteSlot, MarkSlotUsed, PutSlot};
 pub use sync_keys::UpdateFriend;

@@ -22,6 +22,18 @@ use crate::Error;
 use crate::delivery::Reports;
 use crate::replicas::Withdrawal;
 
+/// What of a share stays as it is when the command runs: its caller may have read an older state.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Keeps {
+    /// Nothing: all of it is given.
+    #[default]
+    Nothing,
+    /// The sealed payload: only the role changes.
+    Payload,
+    /// The role: only the payload changes.
+    Role,
+}
+
 /// Shares a resource with a friend, or replaces what was shared with them.
 #[derive(Clone, Debug)]
 pub struct Share {
@@ -37,6 +49,8 @@ pub struct Share {
     pub role: Role,
     /// What the client signed; towards another node nothing goes without it.
     pub signed: Option<SignedFields>,
+    /// What stays of a share that there is already.
+    pub keeps: Keeps,
 }
 
 /// The share as it stands, and word of its first attempt if it went to another node.
@@ -59,8 +73,9 @@ impl UserCommand for Share {
 }
 
 impl Share {
-    async fn share(self, tx: &mut Tx, scope: &Scope) -> Result<Shared, Error> {
+    async fn share(mut self, tx: &mut Tx, scope: &Scope) -> Result<Shared, Error> {
         let me = load_as_shown(tx, scope).await?;
+        self.keep(tx, scope).await?;
         scope.node.handle_of_user(&me)?;
         if friendships::find(tx, &me.id, &self.recipient).await?.is_none() {
             return Err(Error::NotAFriend);
@@ -85,6 +100,22 @@ impl Share {
         let share =
             shares::by_id(tx, &me.id, Direction::Outgoing, &share.id).await?.ok_or(Error::ShareNotFound)?;
         Ok(Shared { share, reports })
+    }
+
+    /// Takes over what stays from the row as it is now.
+    async fn keep(&mut self, tx: &mut Tx, scope: &Scope) -> Result<(), Error> {
+        if self.keeps == Keeps::Nothing {
+            return Ok(());
+        }
+        let (recipient, resource) = (&self.recipient, &self.resource);
+        let row = shares::with_peer(tx, &scope.user, Direction::Outgoing, recipient, resource).await?;
+        let row = row.ok_or(Error::ShareNotFound)?;
+        if self.keeps == Keeps::Role {
+            self.role = row.role;
+        } else {
+            (self.encrypted_data, self.nonce) = (row.encrypted_data, row.nonce);
+        }
+        Ok(())
     }
 
     fn row(&self, scope: &Scope, local: Option<UserId>) -> StoredShare {

@@ -2,8 +2,8 @@
 
 use vellum_actors::inbox::Refusal;
 use vellum_actors::user::{
-    AcceptShare, DropShare, EndShare, LONGEST_RESOURCE_ID, RESOURCE_TYPES, Receive, Received, Share, Shared,
-    UserCommand,
+    AcceptShare, DropShare, EndShare, Keeps, LONGEST_RESOURCE_ID, RESOURCE_TYPES, Receive, Received, Share,
+    Shared, UserCommand,
 };
 use vellum_actors::{Error, sharing};
 use vellum_client::collection_share::SharedCiphertext;
@@ -41,6 +41,7 @@ fn share_of(owner: &Person, friend: &Person, id: &str) -> Share {
         nonce: Some("nonce".into()),
         role: Role::Editor,
         signed: Some(fields(signed)),
+        keeps: Keeps::Nothing,
     }
 }
 
@@ -117,6 +118,30 @@ async fn a_share_with_a_friend_elsewhere_is_theirs_to_accept_and_to_remove() {
     ] {
         assert!(matches!(gone, Err(Error::ShareNotFound)), "{gone:?}");
     }
+}
+
+/// What a caller has read before may be replaced by the time its command runs.
+#[actix::test]
+async fn a_change_of_the_role_keeps_the_payload_as_it_is_and_the_other_way_round() {
+    let (_world, alice, amy) = with_two_friends_of_one_node().await;
+    let share = || Share { signed: None, ..share_of(&alice, &amy, "r") };
+    ask(&alice, share()).await.unwrap();
+    let (data, nonce) = (Some("sealed anew".to_owned()), Some("another".to_owned()));
+    let payload = Share {
+        encrypted_data: data.clone(),
+        nonce: nonce.clone(),
+        role: Role::Viewer,
+        keeps: Keeps::Role,
+        ..share()
+    };
+    ask(&alice, payload).await.unwrap();
+    assert_eq!(held_by(&amy).await[0].role, Role::Editor, "only the payload was to change");
+    ask(&alice, Share { role: Role::Viewer, keeps: Keeps::Payload, ..share() }).await.unwrap();
+    let held = held_by(&amy).await.remove(0);
+    assert_eq!((held.encrypted_data, held.nonce, held.role), (data, nonce, Role::Viewer));
+    let unknown = Share { resource: route("unknown"), keeps: Keeps::Role, ..share() };
+    let unknown = ask(&alice, unknown).await;
+    assert!(matches!(unknown, Err(Error::ShareNotFound)), "{unknown:?}");
 }
 
 #[actix::test]

@@ -89,7 +89,7 @@ pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Usage, StoreError
                from collections where user_id = $1) as c,
               (select count(*) as items, coalesce(sum(octet_length(wrapped_km)), 0) as bytes
                from slots where user_id = $1) as s,
-              (select count(*) as items, coalesce(sum(octet_length(encrypted_data) + octet_length(coalesce(nonce, ''))), 0) as bytes
+              (select count(*) as items, coalesce(sum(octet_length(encrypted_data)), 0) as bytes
                from shares where user_id = $1 and direction = 'outgoing') as h",
     );
     let row: Option<UsageRow> = conn.one(count.bind(user)).await?;
