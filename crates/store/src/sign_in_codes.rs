@@ -71,7 +71,7 @@ pub async fn insert(
     tx.change(insert.bind(&code.digits).bind(&code.letters).bind(now).bind(until)).await?;
     let trim = Statement::new(
         "delete from sign_in_codes where email_folded = $1 and id not in
-             (select id from sign_in_codes where email_folded = $1 
+             (select id from sign_in_codes where email_folded = $1
               order by case when created_at > $2 then 0 else created_at end desc, id desc limit $3)",
     );
     tx.change(trim.bind(email_folded).bind(now).bind(i64::from(most))).await?;
