@@ -102,6 +102,9 @@ impl Endpoint {
     }
 
     fn method(mut self, name: &'static str, operation: Operation, route: actix_web::Route) -> Self {
+        // A parameter with a control character names nothing (`hygiene::path`).
+        let has_parameter = self.path.contains('{');
+        let operation = if has_parameter { operation.refused(404, &["not_found"]) } else { operation };
         self.operations.push((name, operation));
         Self { resource: self.resource.route(route), ..self }
     }
