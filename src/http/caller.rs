@@ -146,12 +146,23 @@ pub struct RenewedCookie(pub Cookie<'static>);
 /// session ends.
 pub fn session_cookie(app: &App, token: &SecretString, session: &Session) -> Cookie<'static> {
     let seconds = session.expires_at.since(session.last_used_at) / 1000;
-    Cookie::build(COOKIE, token.expose_secret().to_owned())
+    secret_cookie(app, COOKIE, token, "/", CookieAge::seconds(seconds))
+}
+
+/// A cookie that no script can read, and that no other site's page sends along with a form.
+pub fn secret_cookie(
+    app: &App,
+    name: &'static str,
+    value: &SecretString,
+    path: &'static str,
+    max_age: CookieAge,
+) -> Cookie<'static> {
+    Cookie::build(name, value.expose_secret().to_owned())
         .http_only(true)
         .same_site(SameSite::Lax)
         .secure(app.origin.is_https())
-        .path("/")
-        .max_age(CookieAge::seconds(seconds))
+        .path(path)
+        .max_age(max_age)
         .finish()
 }
 

@@ -1,6 +1,6 @@
 //! `/auth/verify` and `/auth/sessions`: signing in with a code, the present session, signing out.
 
-use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieAge};
+use actix_web::cookie::{Cookie, time::Duration as CookieAge};
 use actix_web::http::header::{self, ContentEncoding};
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
@@ -13,7 +13,7 @@ use vellum_store::SessionId;
 use vellum_store::sessions::{self, Session};
 
 use super::body::Body;
-use super::caller::{COOKIE, Caller, MaybeCaller, session_cookie, takes_cookie};
+use super::caller::{COOKIE, Caller, MaybeCaller, secret_cookie, session_cookie, takes_cookie};
 use super::client_address::ClientAddress;
 use super::endpoint::Endpoint;
 use super::error::Problem;
@@ -204,13 +204,7 @@ pub(super) fn device(app: &App, request: &HttpRequest, device_id: Option<String>
 /// Outlives sessions: by it a browser is known to the accounts that it has signed in to. It signs
 /// nobody in.
 fn device_cookie(app: &App, value: &SecretString) -> Cookie<'static> {
-    Cookie::build(DEVICE_COOKIE, value.expose_secret().to_owned())
-        .http_only(true)
-        .same_site(SameSite::Lax)
-        .secure(app.origin.is_https())
-        .path("/auth/")
-        .max_age(CookieAge::milliseconds(KNOWN_MILLIS))
-        .finish()
+    secret_cookie(app, DEVICE_COOKIE, value, "/auth/", CookieAge::milliseconds(KNOWN_MILLIS))
 }
 
 /// What existing clients open their features by; nothing is billed here (wire protocol, section 7).
