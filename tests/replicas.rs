@@ -105,6 +105,14 @@ async fn a_discard_stops_what_another_node_sends_although_a_newer_signature_has_
     assert!(ann.pending().await.is_empty());
 }
 
+/// Sends a signal to a node's process, `STOP` or `CONT`.
+#[cfg(debug_assertions)]
+async fn signal(node: &TestNode, name: &str) {
+    let pid = node.process.pid().unwrap().to_string();
+    let sent = tokio::process::Command::new("kill").args(["-s", name, &pid]).status().await.unwrap();
+    assert!(sent.success(), "SIG{name} to the node");
+}
+
 /// A release's clock cannot be put wrong.
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
@@ -119,13 +127,17 @@ async fn a_node_that_was_suspended_does_not_send_what_another_has_sent_meanwhile
     let peers = [Peer::start().await];
     let (ann, handles) = with_pending(&replicas.nodes[0], &peers, 1).await;
     let sent = || peers[0].received_of(MessageType::RelationshipRevoke).len();
-    // The one node has met the peer, the other waits for its manifest before it can send.
+    // The one node has met the peer, the other waits for its manifest before it can send. The one
+    // stands still meanwhile: it may be looking for rows already, and would take this one first.
     peers[0].delay_manifest(Duration::from_secs(8));
-    replicas.through(1, &ann).flush(&handles[0]).await;
-    assert_eq!(ann.pending().await[0].state, RevocationState::Delivering);
+    signal(&replicas.nodes[0], "STOP").await;
+    let second = replicas.through(1, &ann);
+    second.flush(&handles[0]).await;
+    assert_eq!(second.pending().await[0].state, RevocationState::Delivering);
     // Two minutes go by, in which the second node is suspended: its lease is over, and the first
     // takes the row.
     std::fs::write(&clock, "120000 120000").unwrap();
+    signal(&replicas.nodes[0], "CONT").await;
     assert_eq!(ann.ask(Method::PATCH, "/users/me/profile", json!({ "firstName": "Ann" })).await.0, 200);
     eventually("the first node sends it", || async { (sent() == 1).then_some(()) }).await;
     // The second gets the manifest that it has waited for.
