@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::config::{Config, Environment, File, FileFormat};
+use ::config::{Config, Environment, File, FileFormat, Value, ValueKind};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -21,6 +21,7 @@ use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::peer::policy::Mode;
 use vellum_actors::sign_in::CodeBounds;
+use vellum_protocol::Domain;
 use vellum_store::usage::Usage;
 
 use crate::http::bodies_in_flight::Bounds;
@@ -230,7 +231,7 @@ impl Settings {
         let named =
             environment.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, path)| PathBuf::from(path));
         environment.retain(|(name, value)| {
-            name.starts_with("VELLUM_") && name != FILE_VARIABLE && !value.is_empty()
+            name.starts_with("VELLUM_") && name != FILE_VARIABLE && !value.trim().is_empty()
         });
         let mut layers = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(path) = flags.config.clone().or(named) {
@@ -245,7 +246,9 @@ impl Settings {
             .with_list_parse_key("http.metrics_networks")
             .try_parsing(true)
             .source(Some(environment.into_iter().collect()));
-        let mut raw: Raw = layers.add_source(environment).build()?.try_deserialize()?;
+        let mut layers = layers.add_source(environment).build()?;
+        trim(&mut layers.cache);
+        let mut raw: Raw = layers.try_deserialize()?;
         if let Some(data_dir) = &flags.data_dir {
             raw.data_dir.clone_from(data_dir);
         }
@@ -258,6 +261,14 @@ impl Settings {
         self.database_url.expose_secret()
     }
 
+    /// The node's domain, if it is known before the node listens: with port 0 it may not be.
+    #[must_use]
+    pub fn domain(&self) -> Option<Domain> {
+        let port = self.http.listen.port();
+        let origin = if port == 0 { self.http.origin.clone() } else { self.origin_at(port).ok() };
+        origin.map(|origin| origin.domain().clone())
+    }
+
     /// The public origin, once the port is known.
     ///
     /// # Errors
@@ -268,6 +279,17 @@ impl Settings {
             None => Origin::parse(&format!("http://localhost:{port}"))
                 .map_err(|reason| wrong("http.origin", reason, "an origin such as https://node.example")),
         }
+    }
+}
+
+/// Removes white space around every text: a newline at the end of a file or a variable is no part of
+/// its value.
+fn trim(value: &mut Value) {
+    match &mut value.kind {
+        ValueKind::String(text) => *text = text.trim().to_owned(),
+        ValueKind::Array(values) => values.iter_mut().for_each(trim),
+        ValueKind::Table(table) => table.values_mut().for_each(trim),
+        _ => {}
     }
 }
 

@@ -16,10 +16,12 @@ use vellum_actors::wrapping::{Ring, WrappingKey, WrappingKeys};
 use vellum_protocol::{SigningSecret, base64};
 use zeroize::Zeroizing;
 
+use crate::config::Settings;
+
 /// Where the seed of the server's key lies, in base64.
-const IDENTITY_FILE: &str = "server.key";
+pub const IDENTITY_FILE: &str = "server.key";
 /// Where the keys lie that device wrap secrets are encrypted with.
-const WRAPPING_FILE: &str = "wrap.keys";
+pub const WRAPPING_FILE: &str = "wrap.keys";
 /// Locked by whoever changes a file in the folder: the node, and commands beside it.
 const LOCK_FILE: &str = "write.lock";
 
@@ -41,6 +43,12 @@ impl DataDir {
         Ok(Self(path.to_owned()))
     }
 
+    /// A folder as it is: if it is not there, it is not made.
+    #[must_use]
+    pub fn at(path: &Path) -> Self {
+        Self(path.to_owned())
+    }
+
     /// The folder that letters are written to where no SMTP server is set.
     #[must_use]
     pub fn outbox(&self) -> PathBuf {
@@ -53,19 +61,31 @@ impl DataDir {
     /// # Errors
     /// When the key is not base64 of 32 bytes, or the file cannot be read or made.
     pub fn identity(&self, configured: Option<&SecretString>) -> anyhow::Result<SigningSecret> {
+        if let Some(found) = self.find_identity(configured)? {
+            return Ok(found);
+        }
+        self.make(IDENTITY_FILE, || {
+            let seed = Zeroizing::new(rand::rng().random::<[u8; 32]>());
+            Zeroizing::new(base64::encode(seed.as_slice()))
+        })
+        .with_context(|| format!("writing the server key to {}", self.file(IDENTITY_FILE).display()))?;
+        self.find_identity(None)?.context("the server key is gone")
+    }
+
+    /// The same; `None` if there is none.
+    ///
+    /// # Errors
+    /// When the key is not base64 of 32 bytes, or the file cannot be read.
+    pub fn find_identity(&self, configured: Option<&SecretString>) -> anyhow::Result<Option<SigningSecret>> {
         if let Some(text) = configured {
-            return parse_seed(text.expose_secret()).context("the setting server.identity_key");
+            return parse_seed(text.expose_secret()).context("the setting server.identity_key").map(Some);
         }
-        let path = self.0.join(IDENTITY_FILE);
-        if !path.exists() {
-            self.make(IDENTITY_FILE, || {
-                let seed = Zeroizing::new(rand::rng().random::<[u8; 32]>());
-                Zeroizing::new(base64::encode(seed.as_slice()))
-            })
-            .with_context(|| format!("writing the server key to {}", path.display()))?;
-        }
-        let text = self.read_secret(IDENTITY_FILE)?.context("the server key is gone")?;
-        parse_seed(text.trim()).with_context(|| format!("the server key in {}", path.display()))
+        let text = self.read_secret(IDENTITY_FILE)?;
+        let parse = |text: Zeroizing<String>| {
+            parse_seed(text.trim())
+                .with_context(|| format!("the server key in {}", self.file(IDENTITY_FILE).display()))
+        };
+        text.map(parse).transpose()
     }
 
     /// The keys that device wrap secrets are encrypted with: those in the settings, else those in the folder,
@@ -74,21 +94,81 @@ impl DataDir {
     /// # Errors
     /// When the file cannot be read or made, or a line of it or the setting is no key.
     pub fn wrapping_keys(&self, configured: Option<&SecretString>) -> anyhow::Result<WrappingKeys> {
+        if let Some(found) = self.find_wrapping_keys(configured)? {
+            return Ok(found);
+        }
+        self.make(WRAPPING_FILE, new_wrapping_key)
+            .with_context(|| format!("writing {}", self.file(WRAPPING_FILE).display()))?;
+        self.find_wrapping_keys(None)?.context("the wrapping keys are gone")
+    }
+
+    /// The same; `None` if there are none.
+    ///
+    /// # Errors
+    /// When the file cannot be read, or a line of it or the setting is no key.
+    pub fn find_wrapping_keys(
+        &self,
+        configured: Option<&SecretString>,
+    ) -> anyhow::Result<Option<WrappingKeys>> {
         if let Some(text) = configured.cloned() {
             let read =
                 move || parse_wrapping_keys(text.expose_secret()).map_err(|error| format!("{error:#}"));
             return WrappingKeys::new(Box::new(read))
+                .map(Some)
                 .map_err(|error| anyhow::anyhow!("the setting server.wrapping_keys: {error}"));
         }
         if self.read_secret(WRAPPING_FILE)?.is_none() {
-            self.make(WRAPPING_FILE, new_wrapping_key).context("writing the wrapping keys")?;
+            return Ok(None);
         }
         let folder = self.clone();
         let read = move || {
             let text = folder.read_secret(WRAPPING_FILE).map_err(|error| format!("{error:#}"))?;
             parse_wrapping_keys(&text.unwrap_or_default()).map_err(|error| format!("{error:#}"))
         };
-        WrappingKeys::new(Box::new(read)).map_err(|error| anyhow::anyhow!("the wrapping keys: {error}"))
+        WrappingKeys::new(Box::new(read)).map(Some).map_err(|error| {
+            anyhow::anyhow!("the wrapping keys in {}: {error}", self.file(WRAPPING_FILE).display())
+        })
+    }
+
+    /// Copies of another folder's key files, checked, for [`Self::put_keys`]. Those that `settings`
+    /// have are left out.
+    ///
+    /// # Errors
+    /// When one is not there or holds no key, or this folder has another one.
+    pub fn read_keys(&self, from: &Self, settings: &Settings) -> anyhow::Result<KeyFiles> {
+        let mut files = Vec::new();
+        if settings.identity_key.is_none() {
+            from.find_identity(None)?;
+            files.push(IDENTITY_FILE);
+        }
+        if settings.wrapping_keys.is_none() {
+            from.find_wrapping_keys(None)?;
+            files.push(WRAPPING_FILE);
+        }
+        let read = |name: &'static str| {
+            let there = from.file(name);
+            let text =
+                from.read_secret(name)?.with_context(|| format!("{} is missing", there.display()))?;
+            match self.read_secret(name)? {
+                Some(own) if own != text => {
+                    bail!("{} is there already, and differs from {}", self.file(name).display(), there.display())
+                }
+                _ => Ok((name, text)),
+            }
+        };
+        files.into_iter().map(read).collect::<anyhow::Result<_>>().map(KeyFiles)
+    }
+
+    /// Writes the copies into this folder.
+    ///
+    /// # Errors
+    /// When one cannot be written.
+    pub fn put_keys(&self, keys: &KeyFiles) -> anyhow::Result<()> {
+        for (name, text) in &keys.0 {
+            self.write_new(name, text.as_bytes())
+                .with_context(|| format!("writing {}", self.file(name).display()))?;
+        }
+        Ok(())
     }
 
     /// Makes a new wrapping key and puts it in front of those that are there.
@@ -143,6 +223,9 @@ impl DataDir {
         Ok(Writing { folder: self, _lock: lock })
     }
 }
+
+/// Names and contents of files with keys.
+pub struct KeyFiles(Vec<(&'static str, Zeroizing<String>)>);
 
 /// The right to change files in the folder.
 struct Writing<'a> {

@@ -7,6 +7,7 @@ mod mail;
 mod origin;
 mod peers;
 mod proxies;
+mod start;
 
 use std::fmt;
 
@@ -67,6 +68,7 @@ impl Finding {
 pub async fn examine(settings: &Settings) -> Vec<Finding> {
     let clock = Clock::system();
     let mut findings = folder::check(settings);
+    findings.extend(start::check(settings).await);
     findings.push(mail::check(settings).await);
     if let Some(finding) = database::schema(settings.database_url()).await {
         // Opening the database would change it.

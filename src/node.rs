@@ -10,25 +10,23 @@ use std::time::Duration;
 use actix::Arbiter;
 use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
-use anyhow::{Context, bail};
-use futures_util::FutureExt;
+use anyhow::Context;
 use vellum_actors::directory::Directory;
 use vellum_actors::node::NodeParts;
 use vellum_actors::peer::Peers;
 use vellum_actors::sign_in::SignInSettings;
-use vellum_actors::wrapping::WrappingKeys;
 use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping, operators, replicas};
-use vellum_protocol::SigningSecret;
 use vellum_store::users::NewUser;
-use vellum_store::{Store, StoreError, node_facts};
+use vellum_store::Store;
 
 use crate::config::{Origin, Settings};
 use crate::data_dir::{self, DataDir, code_key};
-use crate::epoch::{self, Epoch};
 use crate::http::{self, App};
 use crate::mail::Post;
 use crate::mail::queue::{self, Postman};
 use crate::outbound::HttpTransport;
+use crate::restore_guard::{self, RestoreGuard};
+use crate::start_check::{Accepted, StartCheck};
 use crate::telemetry;
 
 /// Threads that users' and peers' actors run on.
@@ -56,7 +54,7 @@ pub struct Built {
     first_start: bool,
     drain: Duration,
     // Taken by the housekeeping, which renews it.
-    run: Option<(Epoch, DataDir)>,
+    run: Option<(RestoreGuard, DataDir)>,
     // Held as long as the node runs: no other node works on its database file or its folder.
     lock: File,
 }
@@ -66,23 +64,29 @@ impl Built {
     ///
     /// # Errors
     /// Whatever cannot be opened, in a sentence for the operator.
-    pub async fn new(settings: &Settings) -> anyhow::Result<Self> {
+    pub async fn new(settings: &Settings, accepted: Accepted) -> anyhow::Result<Self> {
         telemetry::metrics();
+        let check = StartCheck::read(settings, accepted).await?;
+        check.refuse(settings.domain().as_ref()).await?;
         let folder = DataDir::open(&settings.data_dir)?;
         let locked = Store::file(settings.database_url())?.unwrap_or_else(|| folder.file("node"));
         let lock = data_dir::lock(&locked)?;
-        let identity = folder.identity(settings.identity_key.as_ref())?;
-        let store = Store::open(settings.database_url()).await.context("opening the database")?;
         let listener = TcpListener::bind(settings.http.listen)
             .with_context(|| format!("listening on {}", settings.http.listen))?;
         let address = listener.local_addr()?;
         let origin = settings.origin_at(address.port())?;
-        let clock = Clock::system();
+        if settings.domain().is_none() {
+            check.refuse(Some(origin.domain())).await?;
+        }
+        let identity = folder.identity(settings.identity_key.as_ref())?;
         let wrapping = folder.wrapping_keys(settings.wrapping_keys.as_ref())?;
-        agree_on_keys(&store, &origin, &identity, &wrapping).await?;
-        let (epoch, restored) = Epoch::begin(&store, &folder, clock.now()).await?;
+        let store = Store::open(settings.database_url()).await.context("opening the database")?;
+        let clock = Clock::system();
+        check.state(&store, origin.domain(), &identity, &wrapping).await?;
+        let (guard, restored) =
+            RestoreGuard::begin(&store, &folder, accepted.accept_database, clock.now()).await?;
         if restored {
-            epoch::report_restored();
+            restore_guard::report_restored();
         }
         let first_start = accounts::create_first(&store, first_administrator(), clock.now()).await?.is_some();
 
@@ -117,13 +121,13 @@ impl Built {
             transport: Box::new(HttpTransport::new(settings.federation.allow_private_peers)?),
             mailer: Box::new(letters),
             wrapping,
-            name: epoch.folder.clone(),
+            name: guard.folder.clone(),
         });
         node.policy.reload(&mut *node.store.read().await?).await?;
         node.start_delivery(&handles[0]).await?;
         let app = web::Data::new(App::new(Arc::clone(&node), origin, settings));
         let server = serve(&app, listener)?;
-        let run = Some((epoch, folder));
+        let run = Some((guard, folder));
         let drain = settings.http.drain;
         Ok(Self { node, app, server, postman, arbiters, address, first_start, drain, run, lock })
     }
@@ -186,45 +190,6 @@ impl Built {
     }
 }
 
-/// Nodes on one database are one node to the world: they have its name and its keys. The first to come states
-/// them; a later one that has others is misconfigured, and would do harm.
-async fn agree_on_keys(
-    store: &Store,
-    origin: &Origin,
-    identity: &SigningSecret,
-    wrapping: &WrappingKeys,
-) -> anyhow::Result<()> {
-    let key = identity.public().to_base64();
-    let (domain, ring) = (origin.domain().folded(), wrapping.ids());
-    let shared = store.is_shared();
-    let agreed: Result<_, StoreError> = store
-        .write(move |tx| {
-            async move {
-                // A file goes with its folder, whose key and address an operator may change.
-                if !shared {
-                    return Ok(None);
-                }
-                let oldest = ring.last().cloned().unwrap_or_default();
-                let wrap = node_facts::agree(tx, "wrapping_key", &oldest).await?;
-                Ok(Some((
-                    node_facts::agree(tx, "domain", &domain).await? == domain,
-                    node_facts::agree(tx, "server_key", &key).await? == key,
-                    ring.contains(&wrap),
-                )))
-            }
-            .boxed()
-        })
-        .await;
-    match agreed? {
-        Some((false, _, _)) => bail!("other nodes on this database have another domain (http.origin)"),
-        Some((_, false, _)) => {
-            bail!("other nodes on this database have another server key (server.identity_key, or server.key)")
-        }
-        Some((_, _, false)) => bail!("other nodes on this database have other wrapping keys (wrap.keys)"),
-        _ => Ok(()),
-    }
-}
-
 fn first_administrator() -> NewUser {
     NewUser {
         email: FIRST_ADMINISTRATOR.to_owned(),
@@ -246,7 +211,7 @@ fn serve(app: &web::Data<App>, listener: TcpListener) -> anyhow::Result<Server> 
 }
 
 /// Forgets what is over its time, and lets idle actors go.
-async fn keep_house(node: Arc<Node>, app: web::Data<App>, mut run: Option<(Epoch, DataDir)>) {
+async fn keep_house(node: Arc<Node>, app: web::Data<App>, mut run: Option<(RestoreGuard, DataDir)>) {
     let mut interval = tokio::time::interval(HOUSEKEEPING);
     loop {
         interval.tick().await;
@@ -254,10 +219,10 @@ async fn keep_house(node: Arc<Node>, app: web::Data<App>, mut run: Option<(Epoch
         if let Err(error) = housekeeping::sweep(&node).await {
             tracing::error!(%error, "what is over its time could not be forgotten");
         }
-        let Some((epoch, folder)) = &mut run else { continue };
-        match epoch.renew(&node.store, folder, node.clock.now()).await {
+        let Some((guard, folder)) = &mut run else { continue };
+        match guard.renew(&node.store, folder, node.clock.now()).await {
             Ok(false) => {}
-            Ok(true) => epoch::report_restored(),
+            Ok(true) => restore_guard::report_restored(),
             Err(error) => {
                 tracing::error!(error = format!("{error:#}"), "the run could not be given a new name");
             }

@@ -67,7 +67,9 @@ async fn nodes_that_start_side_by_side_in_a_new_folder_have_one_server_key() {
             ])
         })
         .collect();
-    for started in join_all(nodes.iter_mut().map(|node| node.process.start())).await {
+    // A folder that several databases share is what this flag is for.
+    let accepted = ["--accept-database"];
+    for started in join_all(nodes.iter_mut().map(|node| node.process.start_with(&accepted))).await {
         started.unwrap();
     }
     let mut keys = HashSet::new();
@@ -77,7 +79,7 @@ async fn nodes_that_start_side_by_side_in_a_new_folder_have_one_server_key() {
     assert_eq!(keys.len(), 1, "they show different keys: {keys:?}");
     for node in &mut nodes {
         node.process.stop().await.unwrap();
-        node.process.start().await.unwrap();
+        node.process.start_with(&accepted).await.unwrap();
         keys.insert(node.client().manifest().await.unwrap().public_key.to_base64());
         node.process.stop().await.unwrap();
     }

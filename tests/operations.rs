@@ -125,15 +125,16 @@ fn a_failure_exits_with_1_and_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().to_str().unwrap();
     let data = [("VELLUM_DATA_DIR", folder)];
-    let nobody = vellum(&["user", "session", "--email", "nobody@people.example"], &data);
-    assert_eq!(nobody.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&nobody.stderr).contains("no such user"));
-    let create = ["user", "create", "--email", "ann@people.example", "--first-name", "A", "--last-name", "B"];
+    let create =
+        ["user", "create", "--init", "--email", "ann@people.example", "--first-name", "A", "--last-name", "B"];
     let made = vellum(&create, &data);
     assert!(made.status.success());
     let id = String::from_utf8(made.stdout).unwrap().trim().to_owned();
     assert!(!id.is_empty() && !id.contains(char::is_whitespace), "the id alone: {id}");
     assert_eq!(vellum(&create, &data).status.code(), Some(1), "the address is taken");
+    let nobody = vellum(&["user", "session", "--email", "nobody@people.example"], &data);
+    assert_eq!(nobody.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("no such user"));
     let table = String::from_utf8(vellum(&["user", "list"], &data).stdout).unwrap();
     assert!(table.contains("ann@people.example") && table.contains(&id));
     let token =

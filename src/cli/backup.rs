@@ -7,8 +7,10 @@ use serde_json::json;
 use vellum_store::Store;
 use vellum_store::backup::{self, Contents};
 
-use super::{Context, block_on, print};
-use crate::data_dir::{self, DataDir};
+use super::{Context, block_on, print, require_node};
+use crate::config::Settings;
+use crate::data_dir::{self, DataDir, IDENTITY_FILE, WRAPPING_FILE};
+use crate::start_check::{Accepted, Fault, StartCheck};
 
 /// What to do with a backup.
 #[derive(Debug, Subcommand)]
@@ -27,37 +29,65 @@ pub enum BackupCommand {
     Restore {
         /// The file.
         file: PathBuf,
+        /// A folder with copies of server.key and wrap.keys, which no backup holds. Copies them into the
+        /// data folder.
+        #[arg(long, value_name = "FOLDER")]
+        keys: Option<PathBuf>,
     },
 }
 
 /// Runs the command.
 pub fn run(context: &Context, command: BackupCommand) -> anyhow::Result<()> {
+    let mut faults = Vec::new();
     let (contents, word) = match command {
         BackupCommand::Verify { file } => (block_on(async { Ok(backup::verify(&file).await?) })?, "is whole"),
         BackupCommand::Create { file } => {
             let settings = context.settings()?;
+            if Store::file(settings.database_url())?.is_some() {
+                block_on(require_node(settings.database_url()))?;
+            }
             let made = block_on(async { Ok(backup::create(settings.database_url(), &file).await?) });
             (made?, "was written; the keys are not in it (server.key, wrap.keys)")
         }
-        BackupCommand::Restore { file } => {
+        BackupCommand::Restore { file, keys } => {
             let settings = context.settings()?;
-            DataDir::open(&settings.data_dir)?;
+            let folder = DataDir::open(&settings.data_dir)?;
+            let keys = keys.map(|from| folder.read_keys(&DataDir::at(&from), &settings)).transpose()?;
             let _lock =
                 Store::file(settings.database_url())?.map(|path| data_dir::lock(&path)).transpose()?;
-            let restored = block_on(async { Ok(backup::restore(settings.database_url(), &file).await?) });
+            let restored = block_on(async { Ok(backup::restore(settings.database_url(), &file).await?) })?;
+            keys.map(|keys| folder.put_keys(&keys)).transpose()?;
+            faults = block_on(faults_of_start(&settings))?;
             (
-                restored?,
+                restored,
                 "was put back; the next start pauses deliveries until you resume them (vellum queue resume)",
             )
         }
     };
     let Contents { users, outbox, schema, bytes } = contents;
     print(&if context.json {
-        json!({ "users": users, "outbox": outbox, "schema": schema, "bytes": bytes }).to_string()
+        let not_included = [IDENTITY_FILE, WRAPPING_FILE];
+        let faults: Vec<&str> = faults.iter().map(|fault| fault.says.as_str()).collect();
+        json!({
+            "users": users, "outbox": outbox, "schema": schema, "bytes": bytes,
+            "notIncluded": not_included, "startRefused": faults,
+        })
+        .to_string()
     } else {
         format!(
             "the backup {word}\n{users} users, {outbox} messages to other nodes, schema {schema}, {bytes} bytes"
         )
     });
+    if !context.json {
+        for Fault { says, advice, .. } in faults {
+            print(&format!("\nWITHOUT THIS THE NODE DOES NOT START: {says}\n  -> {advice}"));
+        }
+    }
     Ok(())
+}
+
+/// What still keeps the node from starting, the keys first of all.
+async fn faults_of_start(settings: &Settings) -> anyhow::Result<Vec<Fault>> {
+    let check = StartCheck::read(settings, Accepted::default()).await?;
+    Ok(check.faults(settings.domain().as_ref()).await?)
 }

@@ -10,7 +10,7 @@ use vellum_store::copy::{self, Copied, Progress};
 use vellum_store::schema::{self, Step};
 use vellum_store::{Store, StoreError};
 
-use super::{Context, block_on, print, print_in_place};
+use super::{Context, block_on, is_there_or_new, no_node, print, print_in_place};
 use crate::data_dir::{self, DataDir};
 
 /// What to do with the database.
@@ -38,13 +38,14 @@ pub fn run(context: &Context, command: DbCommand) -> anyhow::Result<()> {
         DbCommand::Status => block_on(async { status(context, context.settings()?.database_url()).await }),
         DbCommand::Migrate => {
             let settings = context.settings()?;
-            DataDir::open(&settings.data_dir)?;
             block_on(async {
+                is_there_or_new(&settings).await?;
+                DataDir::open(&settings.data_dir)?;
                 Store::open(settings.database_url()).await?.close().await;
                 status(context, settings.database_url()).await
             })
         }
-        DbCommand::Copy { from, to } => block_on(copy(context, &from, &to)),
+        DbCommand::Copy { from, to } => block_on(copy(context, from.trim(), to.trim())),
     }
 }
 
@@ -71,10 +72,16 @@ async fn status(context: &Context, url: &str) -> anyhow::Result<()> {
     if steps.iter().any(|step| !step.known) {
         bail!("the database was made by a newer version of vellum; this version does not work on it");
     }
+    if !steps.iter().any(|step| step.applied) {
+        return Err(no_node(url));
+    }
     Ok(())
 }
 
 async fn copy(context: &Context, from: &str, to: &str) -> anyhow::Result<()> {
+    if Store::file(from).ok().flatten().is_some_and(|file| !file.exists()) {
+        return Err(no_node(from));
+    }
     // No node may start on either side meanwhile.
     let _locks = (lock(from)?, lock(to)?);
     let shown = std::io::stdout().is_terminal() && !context.json;

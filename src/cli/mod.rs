@@ -17,12 +17,12 @@ mod user;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, anyhow};
 use clap::{Parser, Subcommand};
-use vellum_store::Store;
+use vellum_store::{Store, schema};
 
 use crate::config::{Flags, Settings, SettingsError};
-use crate::data_dir::DataDir;
+use crate::start_check::{Accepted, StartCheck};
 
 /// An actor-based federation node.
 #[derive(Debug, Parser)]
@@ -44,7 +44,7 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Runs the node (the default).
-    Serve,
+    Serve(Accepted),
     /// Walks two real nodes through a friendship, a reset, and a revocation that arrives.
     Demo,
     /// Makes and lists users, and opens sessions for them.
@@ -95,8 +95,8 @@ impl Cli {
     pub fn run(self) -> ExitCode {
         let context =
             Context { flags: Flags { config: self.config, data_dir: self.data_dir }, json: self.json };
-        let done = match self.command.unwrap_or(Command::Serve) {
-            Command::Serve => serve::run(&context),
+        let done = match self.command.unwrap_or(Command::Serve(Accepted::default())) {
+            Command::Serve(accepted) => serve::run(&context, accepted),
             Command::Demo => demo::run(&context),
             Command::User(command) => user::run(&context, command),
             Command::Queue(command) => queue::run(&context, command),
@@ -142,13 +142,42 @@ fn print_in_place(text: &str, last: bool) {
 /// Runs a command's work with the database of the settings, which it closes afterwards.
 fn on_store<T>(context: &Context, work: impl AsyncFnOnce(&Store) -> anyhow::Result<T>) -> anyhow::Result<T> {
     let settings = context.settings()?;
-    DataDir::open(&settings.data_dir)?;
     block_on(async {
-        let store = Store::open(settings.database_url()).await.context("opening the database")?;
+        let store = open_existing(&settings).await?;
         let done = work(&store).await;
         store.close().await;
         done
     })
+}
+
+/// Opens the database of the settings. It is not made: a command in the wrong folder must not look as
+/// if there were an empty node.
+async fn open_existing(settings: &Settings) -> anyhow::Result<Store> {
+    require_node(settings.database_url()).await?;
+    Store::open(settings.database_url()).await.context("opening the database")
+}
+
+async fn require_node(url: &str) -> anyhow::Result<()> {
+    if !schema::is_there(url).await.context("opening the database")? {
+        return Err(no_node(url));
+    }
+    Ok(())
+}
+
+fn no_node(url: &str) -> anyhow::Error {
+    anyhow!("no node at {}: see data_dir (--data-dir) and database.url; vellum serve makes one", Store::place(url))
+}
+
+/// Whether the database of the settings is there. If it is not, it must be one that may be made.
+///
+/// # Errors
+/// When it is not there, and the data folder belongs to another one.
+async fn is_there_or_new(settings: &Settings) -> anyhow::Result<bool> {
+    let there = schema::is_there(settings.database_url()).await.context("opening the database")?;
+    if !there {
+        StartCheck::read(settings, Accepted::default()).await?.refuse(None).await?;
+    }
+    Ok(there)
 }
 
 /// Runs a command's work on a runtime of its own.

@@ -4,10 +4,9 @@ use anyhow::Context as _;
 use clap::Subcommand;
 use serde_json::json;
 use vellum_actors::Clock;
-use vellum_store::Store;
 
-use super::{Context, block_on, print};
-use crate::data_dir::DataDir;
+use super::{Context, block_on, open_existing, print, require_node};
+use crate::data_dir::{DataDir, WRAPPING_FILE};
 
 /// What to do with the keys.
 #[derive(Debug, Subcommand)]
@@ -21,10 +20,14 @@ pub enum SecretsCommand {
 pub fn run(context: &Context, command: SecretsCommand) -> anyhow::Result<()> {
     let SecretsCommand::Rotate = command;
     let settings = context.settings()?;
-    let folder = DataDir::open(&settings.data_dir)?;
+    let folder = DataDir::at(&settings.data_dir);
     block_on(async {
-        let store = Store::open(settings.database_url()).await.context("opening the database")?;
         let configured = settings.wrapping_keys.as_ref();
+        require_node(settings.database_url()).await?;
+        folder.find_wrapping_keys(configured)?.with_context(|| {
+            format!("{} is missing: put it back first", folder.file(WRAPPING_FILE).display())
+        })?;
+        let store = open_existing(&settings).await?;
         if configured.is_none() {
             // The key first: a crash afterwards leaves a key that nothing uses yet, never the other way round.
             folder.add_wrapping_key()?;

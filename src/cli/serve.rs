@@ -7,10 +7,11 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
 use crate::node::{Built, FIRST_ADMINISTRATOR};
+use crate::start_check::Accepted;
 use crate::telemetry;
 
 /// Runs the node.
-pub fn run(context: &Context) -> anyhow::Result<()> {
+pub fn run(context: &Context, accepted: Accepted) -> anyhow::Result<()> {
     let settings = context.settings()?;
     install_tls();
     let exporting = telemetry::start(&settings.log, &settings.telemetry)?;
@@ -28,7 +29,7 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
     let served = system.block_on(async {
         // Listened to from the start: a signal during the start stops the node as soon as it stands.
         let stop = stop_signal()?;
-        let node = Built::new(&settings).await?;
+        let node = Built::new(&settings, accepted).await?;
         announce(&node)?;
         node.run(stop).await
     });

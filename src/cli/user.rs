@@ -1,5 +1,6 @@
 //! `vellum user …`: makes and lists users, and opens sessions for them. Works beside a running node.
 
+use anyhow::Context as _;
 use clap::{Subcommand, ValueEnum};
 use secrecy::ExposeSecret;
 use serde_json::json;
@@ -8,7 +9,9 @@ use vellum_actors::{Clock, accounts};
 use vellum_store::users::{self, NewUser, User};
 use vellum_store::{Store, roles};
 
-use super::{Context, on_store, print};
+use super::{Context, block_on, is_there_or_new, on_store, print};
+use crate::config::Settings;
+use crate::data_dir::DataDir;
 
 /// What to do with users.
 #[derive(Debug, Subcommand)]
@@ -27,6 +30,9 @@ pub enum UserCommand {
         /// What the user may do.
         #[arg(long, value_enum, default_value_t = Role::User)]
         role: Role,
+        /// Makes database and keys first, if there is no node yet.
+        #[arg(long)]
+        init: bool,
     },
     /// Prints a table of the users.
     List,
@@ -61,12 +67,29 @@ impl Role {
 
 /// Runs the command.
 pub fn run(context: &Context, command: UserCommand) -> anyhow::Result<()> {
+    if let UserCommand::Create { init: true, .. } = command {
+        init(&context.settings()?)?;
+    }
     on_store(context, async |store| match command {
-        UserCommand::Create { email, first_name, last_name, role } => {
+        UserCommand::Create { email, first_name, last_name, role, .. } => {
             create(context, store, email, first_name, last_name, role).await
         }
         UserCommand::List => list(context, store).await,
         UserCommand::Session { email } => session(context, store, &email).await,
+    })
+}
+
+/// Makes folder, keys and database where there is no node.
+fn init(settings: &Settings) -> anyhow::Result<()> {
+    block_on(async {
+        if is_there_or_new(settings).await? {
+            return Ok(());
+        }
+        let folder = DataDir::open(&settings.data_dir)?;
+        folder.identity(settings.identity_key.as_ref())?;
+        folder.wrapping_keys(settings.wrapping_keys.as_ref())?;
+        Store::open(settings.database_url()).await.context("opening the database")?.close().await;
+        Ok(())
     })
 }
 

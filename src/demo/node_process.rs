@@ -86,11 +86,20 @@ impl NodeProcess {
     /// # Errors
     /// When it ends, or does not listen in time. Its log lies beside its folder, with the ending `.log`.
     pub async fn start(&mut self) -> anyhow::Result<()> {
+        self.start_with(&[]).await
+    }
+
+    /// The same with flags of `vellum serve`.
+    ///
+    /// # Errors
+    /// As [`Self::start`].
+    pub async fn start_with(&mut self, flags: &[&str]) -> anyhow::Result<()> {
         let listen = self.address.map_or_else(|| "127.0.0.1:0".to_owned(), |address| address.to_string());
         let log = std::fs::OpenOptions::new().create(true).append(true).open(self.log_path())?;
         let mut child = self
             .command()
             .arg("serve")
+            .args(flags)
             .env("VELLUM_HTTP__LISTEN", listen)
             .stdout(Stdio::piped())
             .stderr(log)

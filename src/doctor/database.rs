@@ -15,11 +15,12 @@ pub async fn schema(url: &str) -> Option<Finding> {
     if missing == 0 {
         return None;
     }
-    let says = if missing == history.len() {
-        "there is none yet".to_owned()
-    } else {
-        format!("an older version made it: {missing} steps of its history are to be made")
-    };
+    if missing == history.len() {
+        let says = format!("no node at {}", Store::place(url));
+        let advice = "see data_dir and database.url; vellum serve makes one";
+        return Some(Finding::broken("database", says, advice));
+    }
+    let says = format!("an older version made it: {missing} steps of its history are to be made");
     Some(Finding::doubtful("database", says, "start the node, or vellum db migrate"))
 }
 

@@ -11,10 +11,7 @@ pub async fn check(settings: &Settings) -> Finding {
         return Finding::doubtful("mail", says, "set mail.smtp_url, unless nobody but you signs in");
     }
     let advice = "see mail.smtp_url: scheme, name, user and password";
-    let post = match DataDir::open(&settings.data_dir) {
-        Ok(folder) => Post::new(&settings.mail, folder.outbox(), "vellum"),
-        Err(error) => Err(error),
-    };
+    let post = Post::new(&settings.mail, DataDir::at(&settings.data_dir).outbox(), "vellum");
     match post {
         Ok(post) => match post.can_send().await {
             Ok(true) => Finding::well("mail", "the mail server answers"),

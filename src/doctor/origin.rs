@@ -59,17 +59,20 @@ fn judge(settings: &Settings, body: &[u8]) -> Finding {
         let advice = "the proxy answers itself, or leads somewhere else";
         return Finding::broken("origin", "what is there is no federation node", advice);
     };
-    let own =
-        DataDir::open(&settings.data_dir).and_then(|folder| folder.identity(settings.identity_key.as_ref()));
-    match own {
-        Ok(own) if own.public() == manifest.public_key => {
+    match DataDir::at(&settings.data_dir).find_identity(settings.identity_key.as_ref()) {
+        Ok(Some(own)) if own.public() == manifest.public_key => {
             Finding::well("origin", format!("others find this node there, as {}", manifest.server_id))
         }
-        Ok(_) => {
+        Ok(Some(_)) => {
             let advice =
                 "http.origin leads to another node, or this one runs with another data folder or key";
             Finding::broken("origin", "the node there shows another key than this data folder's", advice)
         }
+        Ok(None) => Finding::broken(
+            "origin",
+            "a node answers there, and this data folder has no server key to compare it with",
+            "see data_dir, and server.key in it",
+        ),
         Err(error) => Finding::broken("keys", format!("{error:#}"), "see server.key in the data folder"),
     }
 }

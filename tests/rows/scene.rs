@@ -36,6 +36,7 @@ impl Scene {
             [("VELLUM_HTTP__LONGEST_UPLOAD", longest.as_str()), ("VELLUM_FEDERATION__MODE", "allow_list")];
         let mut node = TestNode::prepared(&settings);
         let peer = Peer::start().await;
+        node.process.run(&["db", "migrate"]).await.unwrap();
         // The second is where nobody is.
         for domain in [peer.domain().as_str(), "localhost:1"] {
             node.process.run(&["peer", "allow", domain]).await.unwrap();

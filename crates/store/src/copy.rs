@@ -8,11 +8,13 @@
 
 mod side;
 
+pub(crate) use side::MARK;
+
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::StoreError;
+use crate::{Store, StoreError};
 use crate::schema::{self, Step};
 use side::{Cell, Side};
 
@@ -106,7 +108,7 @@ pub async fn copy(
 ) -> Result<Vec<Copied>, StoreError> {
     let history = schema::history(from).await?;
     if !history.iter().any(|step| step.applied) {
-        return Err(StoreError::Copy("there is no database to copy from".into()));
+        return Err(StoreError::Copy(format!("no node at {}", Store::place(from))));
     }
     if !history.iter().all(|Step { applied, known, .. }| *applied && *known) {
         let reason = "the source does not have this version's schema: vellum db migrate brings it there";
@@ -192,6 +194,26 @@ async fn refuse_nodes(side: &mut Side) -> Result<(), StoreError> {
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
     Err(StoreError::Copy("a node is at work on one of the two databases: stop it first".into()))
+}
+
+/// Whether nodes are connected to the database at `url`. A SQLite file has a lock for that.
+///
+/// # Errors
+/// When the database cannot be reached.
+pub async fn nodes_at_work(url: &str) -> Result<bool, StoreError> {
+    let Some(mut side) = Side::open_if_there(url).await? else { return Ok(false) };
+    match refuse_nodes(&mut side).await {
+        Ok(()) => Ok(false),
+        Err(StoreError::Copy(_)) => Ok(true),
+        Err(error) => Err(error),
+    }
+}
+
+/// What is said of the target of a copy that was begun and not finished.
+pub(crate) fn unfinished() -> StoreError {
+    StoreError::Copy(
+        "a copy to this database is not finished: run the same vellum db copy again".into(),
+    )
 }
 
 /// Whether the copy to a database was begun and not finished.

@@ -1,32 +1,50 @@
-//! What the processes on one database must have in common, as texts: the first to come states it.
-//! And what a running node tells `vellum doctor`.
+//! What must not change from one start to the next, nor differ between the nodes on one database, as
+//! texts: the first start states it. And what a running node tells `vellum doctor`.
 
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{Affected, on};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
+/// The domain that users' handles end with, in lower case.
+pub const DOMAIN: &str = "domain";
+/// The public key that peers have pinned, in base64.
+pub const SERVER_KEY: &str = "server_key";
+/// The id of the oldest wrapping key.
+pub const WRAPPING_KEY: &str = "wrapping_key";
 /// The name of the fact about an untrusted proxy.
 const UNTRUSTED_PROXY: &str = "untrusted_proxy";
 
-/// States a fact if none of this name stands, and returns the one that stands now: the caller compares.
-pub async fn agree(tx: &mut Tx, name: &str, value: &str) -> Result<String, StoreError> {
-    on!(tx, c => sqlx::query("insert into node_facts (name, value) values ($1, $2) on conflict (name) do nothing")
-        .bind(name).bind(value).execute(c).await.map(Affected::from))?;
-    let (stands,): (String,) = on!(tx, c => sqlx::query_as("select value from node_facts where name = $1")
-        .bind(name).fetch_one(c).await)?;
-    Ok(stands)
+/// Replaces a fact that still is what the caller has `seen`, and returns the one that stands now.
+pub async fn agree(
+    tx: &mut Tx,
+    name: &str,
+    seen: Option<&str>,
+    value: &str,
+) -> Result<String, StoreError> {
+    let select = Statement::new("select value from node_facts where name = $1");
+    let found: Option<(String,)> = tx.one(select.bind(name)).await?;
+    match found {
+        Some((stands,)) if stands == value || Some(stands.as_str()) != seen => Ok(stands),
+        _ => {
+            set(tx, name, value).await?;
+            Ok(value.to_owned())
+        }
+    }
 }
 
-/// Notes the address of a peer that sends forwarding headers and is no trusted proxy.
-pub async fn note_untrusted_proxy(tx: &mut Tx, address: &str, now: UnixMillis) -> Result<(), StoreError> {
+async fn set(tx: &mut Tx, name: &str, value: &str) -> Result<(), StoreError> {
     let upsert = Statement::new(
         "insert into node_facts (name, value) values ($1, $2)
          on conflict (name) do update set value = excluded.value",
     );
-    tx.change(upsert.bind(UNTRUSTED_PROXY).bind(format!("{} {address}", now.0))).await?;
+    tx.change(upsert.bind(name).bind(value)).await?;
     Ok(())
+}
+
+/// Notes the address of a peer that sends forwarding headers and is no trusted proxy.
+pub async fn note_untrusted_proxy(tx: &mut Tx, address: &str, now: UnixMillis) -> Result<(), StoreError> {
+    set(tx, UNTRUSTED_PROXY, &format!("{} {address}", now.0)).await
 }
 
 /// The peer that was noted last, and when.

@@ -315,6 +315,17 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     Ok(options.application_name("vellum").options([("timezone", "UTC")]))
 }
 
+/// Names the database at `url` without user and password.
+pub(crate) fn place(url: &str) -> String {
+    options(url).map_or_else(
+        |error| error.to_string(),
+        |options| {
+            let database = options.get_database().unwrap_or(options.get_username());
+            format!("postgres://{}:{}/{database}", options.get_host(), options.get_port())
+        },
+    )
+}
+
 /// Whether a server says that it has not given out a transaction number yet.
 fn is_in_the_future(error: &sqlx::Error) -> bool {
     const INVALID_PARAMETER_VALUE: &str = "22023";

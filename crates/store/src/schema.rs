@@ -31,6 +31,14 @@ pub async fn history(url: &str) -> Result<Vec<Step>, StoreError> {
     Ok(compare(migrator, &applied))
 }
 
+/// Whether a node's database is at `url`, of whichever version. Nothing is made.
+///
+/// # Errors
+/// As [`history`].
+pub async fn is_there(url: &str) -> Result<bool, StoreError> {
+    Ok(history(url).await?.iter().any(|step| step.applied))
+}
+
 const APPLIED: &str = "select version, description from _sqlx_migrations order by version";
 
 async fn applied_on_sqlite(url: &str) -> Result<Vec<(i64, String)>, StoreError> {

@@ -8,7 +8,7 @@ use vellum_protocol::{Alias, UnixMillis};
 use crate::conn::{Reader, Tx};
 use crate::copy;
 use crate::error::TxError;
-use crate::postgres::Postgres;
+use crate::postgres::{self, Postgres};
 use crate::recent::{Part, Recent};
 use crate::sessions::{self, Known, TokenHash};
 use crate::signals::Signals;
@@ -57,8 +57,7 @@ impl Store {
         let store = Self { engine };
         if copy::is_unfinished(&mut *store.read().await?).await? {
             store.close().await;
-            let reason = "a copy to this database is not finished: run the same vellum db copy again";
-            return Err(StoreError::Copy(reason.into()));
+            return Err(copy::unfinished());
         }
         Ok(store)
     }
@@ -69,6 +68,19 @@ impl Store {
     /// [`StoreError::Address`] for an address that [`Store::open`] would refuse.
     pub fn file(url: &str) -> Result<Option<PathBuf>, StoreError> {
         if is_postgres(url) { Ok(None) } else { sqlite::file(url).map(Some) }
+    }
+
+    /// Names the database at `url` for people: the file, or the server's database without user and
+    /// password.
+    #[must_use]
+    pub fn place(url: &str) -> String {
+        if is_postgres(url) {
+            return postgres::place(url);
+        }
+        let file = sqlite::file(url).and_then(|file| {
+            std::path::absolute(file).map_err(|error| StoreError::Address(error.to_string()))
+        });
+        file.map_or_else(|error| error.to_string(), |file| file.display().to_string())
     }
 
     /// Whether other nodes may be at work on this database.

@@ -22,7 +22,7 @@ const COPY_LOCK: i64 = 0x7665_6c6c_756d_6370;
 /// How many bytes a row has.
 type Length = i64;
 /// The table that marks an unfinished copy.
-const MARK: &str = "copy_under_way";
+pub(crate) const MARK: &str = "copy_under_way";
 
 /// A value.
 #[derive(Debug, Clone, PartialEq, Eq)]

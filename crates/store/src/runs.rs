@@ -1,5 +1,5 @@
-//! Which run of which data folder last worked on the database. The same stands in a file in that folder; a
-//! database that was put back from a backup does not know the folder's last run.
+//! The last run of each data folder that has worked on the database. A file in the folder names the
+//! same run; a database that was put back from a backup does not know the folder's last run.
 
 use crate::conn::{Affected, on};
 use crate::{Conn, StoreError, Tx};
@@ -8,7 +8,7 @@ use crate::{Conn, StoreError, Tx};
 pub async fn of_folder(conn: &mut Conn, folder: &str) -> Result<Option<String>, StoreError> {
     let row: Option<(String,)> = on!(conn, c => sqlx::query_as("select epoch from epochs where folder = $1")
         .bind(folder).fetch_optional(c).await)?;
-    Ok(row.map(|(epoch,)| epoch))
+    Ok(row.map(|(run,)| run))
 }
 
 /// Whether any folder has worked on this database.
@@ -19,11 +19,11 @@ pub async fn any(conn: &mut Conn) -> Result<bool, StoreError> {
 }
 
 /// Notes a folder's run.
-pub async fn set(tx: &mut Tx, folder: &str, epoch: &str) -> Result<(), StoreError> {
+pub async fn set(tx: &mut Tx, folder: &str, run: &str) -> Result<(), StoreError> {
     on!(tx, c => sqlx::query(
         "insert into epochs (folder, epoch) values ($1, $2)
          on conflict (folder) do update set epoch = excluded.epoch"
     )
-    .bind(folder).bind(epoch).execute(c).await.map(Affected::from))?;
+    .bind(folder).bind(run).execute(c).await.map(Affected::from))?;
     Ok(())
 }

@@ -1,0 +1,125 @@
+//! What a database says of the node that it belongs to, read before anything is written: nothing is
+//! made, and the schema stays as it is.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::{Connection, PgConnection, SqliteConnection};
+
+use crate::copy::{self, MARK};
+use crate::{StoreError, postgres, schema, sqlite};
+
+/// What was read.
+#[derive(Debug, Clone, Default)]
+pub struct Inspection {
+    /// The last run of each data folder that has worked on the database.
+    pub runs: BTreeMap<String, String>,
+    /// The facts of [`crate::node_facts`], by name.
+    pub facts: BTreeMap<String, String>,
+    /// Whether anybody has an account.
+    pub has_users: bool,
+    /// Whether an alias was ever shown to the network.
+    pub has_published_aliases: bool,
+    /// Ids of the keys that device wrap secrets are encrypted with.
+    pub wrapping_keys_in_use: BTreeSet<String>,
+}
+
+impl Inspection {
+    /// Whether a node has worked on the database, or somebody has an account in it.
+    #[must_use]
+    pub fn is_used(&self) -> bool {
+        self.has_users || !self.runs.is_empty()
+    }
+
+    /// The fact with this name.
+    #[must_use]
+    pub fn fact(&self, name: &str) -> Option<&str> {
+        self.facts.get(name).map(String::as_str)
+    }
+}
+
+enum Connected {
+    Sqlite(SqliteConnection),
+    Postgres(PgConnection),
+}
+
+impl Connected {
+    async fn to(url: &str) -> Result<Self, StoreError> {
+        Ok(if url.starts_with("sqlite:") {
+            Self::Sqlite(SqliteConnection::connect_with(&sqlite::reading(url)?).await?)
+        } else {
+            // By another name than a node at work has.
+            let options = postgres::options(url)?.application_name("vellum-inspection");
+            Self::Postgres(PgConnection::connect_with(&options).await?)
+        })
+    }
+
+    async fn pairs(&mut self, query: &'static str) -> Result<Vec<(String, String)>, StoreError> {
+        Ok(match self {
+            Self::Sqlite(connection) => sqlx::query_as(query).fetch_all(connection).await?,
+            Self::Postgres(connection) => sqlx::query_as(query).fetch_all(connection).await?,
+        })
+    }
+
+    async fn tables(&mut self) -> Result<BTreeSet<String>, StoreError> {
+        let query = match self {
+            Self::Sqlite(_) => "select name, '' from sqlite_schema where type = 'table'",
+            Self::Postgres(_) => {
+                "select tablename::text, '' from pg_tables where schemaname = current_schema()"
+            }
+        };
+        Ok(self.pairs(query).await?.into_iter().map(|(name, _)| name).collect())
+    }
+
+    async fn close(self) -> Result<(), StoreError> {
+        match self {
+            Self::Sqlite(connection) => connection.close().await?,
+            Self::Postgres(connection) => connection.close().await?,
+        }
+        Ok(())
+    }
+}
+
+/// Reads the database at `url`; `None` where there is no node's database.
+///
+/// # Errors
+/// [`StoreError::Copy`] for the target of an unfinished copy, otherwise what the database says.
+pub async fn inspect(url: &str) -> Result<Option<Inspection>, StoreError> {
+    if !schema::is_there(url).await? {
+        return Ok(None);
+    }
+    let mut database = Connected::to(url).await?;
+    let read = read(&mut database).await;
+    database.close().await?;
+    read.map(Some)
+}
+
+async fn read(database: &mut Connected) -> Result<Inspection, StoreError> {
+    let tables = database.tables().await?;
+    if tables.contains(MARK) {
+        return Err(copy::unfinished());
+    }
+    let mut seen = Inspection::default();
+    // An earlier version's database does not have all of them.
+    if tables.contains("epochs") {
+        seen.runs = database.pairs("select folder, epoch from epochs").await?.into_iter().collect();
+    }
+    if tables.contains("node_facts") {
+        seen.facts =
+            database.pairs("select name, value from node_facts").await?.into_iter().collect();
+    }
+    if tables.contains("users") {
+        seen.has_users = !database.pairs("select id, '' from users limit 1").await?.is_empty();
+        let shown = "select id, '' from users
+                     where alias is not null and signing_key is not null limit 1";
+        seen.has_published_aliases = !database.pairs(shown).await?.is_empty();
+    }
+    if tables.contains("published_aliases") {
+        let published = "select alias_folded, '' from published_aliases limit 1";
+        seen.has_published_aliases |= !database.pairs(published).await?.is_empty();
+    }
+    if tables.contains("wrap_secrets") {
+        let keys = database.pairs("select distinct key_id, '' from wrap_secrets").await?;
+        seen.wrapping_keys_in_use = keys.into_iter().map(|(id, _)| id).collect();
+    }
+    Ok(seen)
+}
