@@ -282,8 +282,8 @@ impl Settings {
     }
 }
 
-/// Removes white space around every text: a newline at the end of a file or a variable is no part of
-/// its value.
+/// Removes white space around every text: a newline at the end of a file or a variable is no part
+/// of its value.
 fn trim(value: &mut Value) {
     match &mut value.kind {
         ValueKind::String(text) => *text = text.trim().to_owned(),

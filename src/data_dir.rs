@@ -147,11 +147,14 @@ impl DataDir {
         }
         let read = |name: &'static str| {
             let there = from.file(name);
-            let text =
-                from.read_secret(name)?.with_context(|| format!("{} is missing", there.display()))?;
+            let text = from.read_secret(name)?.with_context(|| format!("{} is missing", there.display()))?;
             match self.read_secret(name)? {
                 Some(own) if own != text => {
-                    bail!("{} is there already, and differs from {}", self.file(name).display(), there.display())
+                    bail!(
+                        "{} is there already, and differs from {}",
+                        self.file(name).display(),
+                        there.display()
+                    )
                 }
                 _ => Ok((name, text)),
             }

@@ -16,8 +16,8 @@ use vellum_actors::node::NodeParts;
 use vellum_actors::peer::Peers;
 use vellum_actors::sign_in::SignInSettings;
 use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping, operators, replicas};
-use vellum_store::users::NewUser;
 use vellum_store::Store;
+use vellum_store::users::NewUser;
 
 use crate::config::{Origin, Settings};
 use crate::data_dir::{self, DataDir, code_key};

@@ -1,10 +1,11 @@
 //! Recognizes a database that was put back from a backup, before it does harm: the messages in its
 //! outbox may have been delivered since, and its users may know newer keys than it does.
 //!
-//! Every run of a node has a name, renewed every minute, which stands in the database and in the file
-//! `epoch` in the data folder. A database that knows another run than the file is not the one that the
-//! folder last worked with. The file is written first and names the run before, too, so a crash in
-//! between is no alarm. Each renewal compares them: a database server may be put back while nodes run.
+//! Every run of a node has a name, renewed every minute, which stands in the database and in the
+//! file `epoch` in the data folder. A database that knows another run than the file is not the one
+//! that the folder last worked with. The file is written first and names the run before, too, so a
+//! crash in between is no alarm. Each renewal compares them: a database server may be put back
+//! while nodes run.
 
 use std::fs;
 use std::io::ErrorKind;
@@ -57,9 +58,9 @@ impl RestoreGuard {
         self.before.is_empty()
     }
 
-    /// Begins a run. Returns whether the database comes from a backup: then deliveries are paused, and
-    /// the database notes it. With `accepted` an operator insists on a database that does not know this
-    /// folder; if it is in use, it counts as one from a backup.
+    /// Begins a run. Returns whether the database comes from a backup: then deliveries are paused,
+    /// and the database notes it. With `accepted` an operator insists on a database that does not
+    /// know this folder; if it is in use, it counts as one from a backup.
     ///
     /// # Errors
     /// When the file or the database cannot be read or written.
@@ -96,8 +97,8 @@ impl RestoreGuard {
     /// # Errors
     /// When the file or the database cannot be written. The next renewal does it.
     pub async fn renew(&mut self, store: &Store, dir: &DataDir, now: UnixMillis) -> anyhow::Result<bool> {
-        // A name that the database may not have been told is told again, not replaced: the file has room
-        // for two of the names that the database may know.
+        // A name that the database may not have been told is told again, not replaced: the file has
+        // room for two of the names that the database may know.
         if self.run_id == self.before {
             self.run_id = Uuid::new_v4().to_string();
         }
@@ -125,8 +126,7 @@ impl RestoreGuard {
 
     fn write(&self, dir: &DataDir) -> anyhow::Result<()> {
         let text = format!("{}\n{}\n{}\n", self.folder, self.run_id, self.before);
-        dir.write_new(FILE, text.as_bytes())
-            .with_context(|| format!("writing {}", dir.file(FILE).display()))
+        dir.write_new(FILE, text.as_bytes()).with_context(|| format!("writing {}", dir.file(FILE).display()))
     }
 }
 
@@ -143,14 +143,11 @@ pub fn report_restored() {
     );
 }
 
-async fn is_restored(
-    store: &Store,
-    kept: Option<&RestoreGuard>,
-    accepted: bool,
-) -> Result<bool, StoreError> {
+async fn is_restored(store: &Store, kept: Option<&RestoreGuard>, accepted: bool) -> Result<bool, StoreError> {
     let mut conn = store.read().await?;
     let Some(kept) = kept else {
-        // A file without its folder was put back or moved. A new folder on a shared database is a new node.
+        // A file without its folder was put back or moved. A new folder on a shared database is a
+        // new node.
         return Ok((accepted || !store.is_shared()) && runs::any(&mut conn).await?);
     };
     match runs::of_folder(&mut conn, &kept.folder).await? {

@@ -1,5 +1,5 @@
-//! Compares the data folder and the settings with the database before a start writes anything: whether
-//! it is the folder's own database, and whether the node still has its keys and its domain.
+//! Compares the data folder and the settings with the database before a start writes anything:
+//! whether it is the folder's own database, and whether the node still has its keys and its domain.
 
 use std::fmt::Write;
 
@@ -19,7 +19,8 @@ use crate::restore_guard::RestoreGuard;
 /// Faults that the operator accepts.
 #[derive(Debug, Clone, Copy, Default, Args)]
 pub struct Accepted {
-    /// Works on a database that does not know this data folder. Deliveries are paused if it is in use.
+    /// Works on a database that does not know this data folder. Deliveries are paused if it is in
+    /// use.
     #[arg(long)]
     pub accept_database: bool,
     /// Makes missing keys anew and keeps changed ones, although peers and devices know others.
@@ -177,7 +178,8 @@ impl<'a> StartCheck<'a> {
                 file.display()
             ),
             (Some(ring), Some(stated)) if !ring.iter().any(|id| id == stated) => {
-                // An operator may have removed the oldest, once nothing is encrypted with it any more.
+                // An operator may have removed the oldest, once nothing is encrypted with it any
+                // more.
                 if !in_use.is_empty() && in_use.iter().all(|id| ring.contains(id)) {
                     return None;
                 }
@@ -197,7 +199,9 @@ impl<'a> StartCheck<'a> {
         let Some(database) = &self.database else { return Ok(None) };
         let Some(stated) = database.fact(DOMAIN).filter(|stated| *stated != domain) else { return Ok(None) };
         let says = if database.has_published_aliases {
-            format!("{domain} is another domain than {stated}, which the handles of this node's users end with")
+            format!(
+                "{domain} is another domain than {stated}, which the handles of this node's users end with"
+            )
         } else if self.is_outrun || copy::nodes_at_work(self.settings.database_url()).await? {
             format!("{domain} is another domain than {stated}, which other nodes on this database have")
         } else {

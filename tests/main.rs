@@ -35,5 +35,6 @@ mod rotation;
 mod rows;
 mod sharing;
 mod sign_in;
+mod starts;
 mod story;
 mod traces;

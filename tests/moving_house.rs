@@ -37,7 +37,17 @@ async fn with_rows(folder: &Path, rows: usize) -> String {
     let url = format!("sqlite://{}", folder.join("from.db").display());
     let made = vellum(
         folder,
-        &["user", "create", "--init", "--email", "ann@people.example", "--first-name", "A", "--last-name", "B"],
+        &[
+            "user",
+            "create",
+            "--init",
+            "--email",
+            "ann@people.example",
+            "--first-name",
+            "A",
+            "--last-name",
+            "B",
+        ],
     );
     assert!(made.status.success(), "{}", told(&made));
     std::fs::rename(folder.join("vellum.db"), folder.join("from.db")).unwrap();

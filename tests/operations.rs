@@ -125,8 +125,17 @@ fn a_failure_exits_with_1_and_its_reason() {
     let folder = tempfile::tempdir().unwrap();
     let folder = folder.path().to_str().unwrap();
     let data = [("VELLUM_DATA_DIR", folder)];
-    let create =
-        ["user", "create", "--init", "--email", "ann@people.example", "--first-name", "A", "--last-name", "B"];
+    let create = [
+        "user",
+        "create",
+        "--init",
+        "--email",
+        "ann@people.example",
+        "--first-name",
+        "A",
+        "--last-name",
+        "B",
+    ];
     let made = vellum(&create, &data);
     assert!(made.status.success());
     let id = String::from_utf8(made.stdout).unwrap().trim().to_owned();

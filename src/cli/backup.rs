@@ -29,8 +29,8 @@ pub enum BackupCommand {
     Restore {
         /// The file.
         file: PathBuf,
-        /// A folder with copies of server.key and wrap.keys, which no backup holds. Copies them into the
-        /// data folder.
+        /// A folder with copies of server.key and wrap.keys, which no backup holds. Copies them
+        /// into the data folder.
         #[arg(long, value_name = "FOLDER")]
         keys: Option<PathBuf>,
     },

@@ -150,8 +150,8 @@ fn on_store<T>(context: &Context, work: impl AsyncFnOnce(&Store) -> anyhow::Resu
     })
 }
 
-/// Opens the database of the settings. It is not made: a command in the wrong folder must not look as
-/// if there were an empty node.
+/// Opens the database of the settings. It is not made: a command in the wrong folder must not look
+/// as if there were an empty node.
 async fn open_existing(settings: &Settings) -> anyhow::Result<Store> {
     require_node(settings.database_url()).await?;
     Store::open(settings.database_url()).await.context("opening the database")
@@ -165,7 +165,10 @@ async fn require_node(url: &str) -> anyhow::Result<()> {
 }
 
 fn no_node(url: &str) -> anyhow::Error {
-    anyhow!("no node at {}: see data_dir (--data-dir) and database.url; vellum serve makes one", Store::place(url))
+    anyhow!(
+        "no node at {}: see data_dir (--data-dir) and database.url; vellum serve makes one",
+        Store::place(url)
+    )
 }
 
 /// Whether the database of the settings is there. If it is not, it must be one that may be made.

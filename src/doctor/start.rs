@@ -11,7 +11,9 @@ pub async fn check(settings: &Settings) -> Vec<Finding> {
             .into_iter()
             .map(|Fault { about, says, advice }| Finding::broken(about, says, advice))
             .collect(),
-        Err(error) => vec![Finding::broken("start", format!("{error:#}"), "the node does not start like this")],
+        Err(error) => {
+            vec![Finding::broken("start", format!("{error:#}"), "the node does not start like this")]
+        }
     }
 }
 

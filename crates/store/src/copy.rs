@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use sha2::{Digest, Sha256};
 
-use crate::{Store, StoreError};
 use crate::schema::{self, Step};
+use crate::{Store, StoreError};
 use side::{Cell, Side};
 
 /// Rows in a page, at most.
@@ -211,9 +211,7 @@ pub async fn nodes_at_work(url: &str) -> Result<bool, StoreError> {
 
 /// What is said of the target of a copy that was begun and not finished.
 pub(crate) fn unfinished() -> StoreError {
-    StoreError::Copy(
-        "a copy to this database is not finished: run the same vellum db copy again".into(),
-    )
+    StoreError::Copy("a copy to this database is not finished: run the same vellum db copy again".into())
 }
 
 /// Whether the copy to a database was begun and not finished.

@@ -104,8 +104,7 @@ async fn read(database: &mut Connected) -> Result<Inspection, StoreError> {
         seen.runs = database.pairs("select folder, epoch from epochs").await?.into_iter().collect();
     }
     if tables.contains("node_facts") {
-        seen.facts =
-            database.pairs("select name, value from node_facts").await?.into_iter().collect();
+        seen.facts = database.pairs("select name, value from node_facts").await?.into_iter().collect();
     }
     if tables.contains("users") {
         seen.has_users = !database.pairs("select id, '' from users limit 1").await?.is_empty();

@@ -1,5 +1,5 @@
-//! What must not change from one start to the next, nor differ between the nodes on one database, as
-//! texts: the first start states it. And what a running node tells `vellum doctor`.
+//! What must not change from one start to the next, nor differ between the nodes on one database,
+//! as texts: the first start states it. And what a running node tells `vellum doctor`.
 
 use vellum_protocol::UnixMillis;
 
@@ -16,12 +16,7 @@ pub const WRAPPING_KEY: &str = "wrapping_key";
 const UNTRUSTED_PROXY: &str = "untrusted_proxy";
 
 /// Replaces a fact that still is what the caller has `seen`, and returns the one that stands now.
-pub async fn agree(
-    tx: &mut Tx,
-    name: &str,
-    seen: Option<&str>,
-    value: &str,
-) -> Result<String, StoreError> {
+pub async fn agree(tx: &mut Tx, name: &str, seen: Option<&str>, value: &str) -> Result<String, StoreError> {
     let select = Statement::new("select value from node_facts where name = $1");
     let found: Option<(String,)> = tx.one(select.bind(name)).await?;
     match found {
