@@ -9,7 +9,7 @@ use futures_util::FutureExt;
 use vellum_actors::wrapping::WrappingKeys;
 use vellum_protocol::{Domain, SigningSecret};
 use vellum_store::inspection::{Inspection, inspect};
-use vellum_store::node_facts::{self, DOMAIN, SERVER_KEY, WRAPPING_KEY};
+use vellum_store::node_facts::{self, DOMAIN, LOST_WRAPPING_KEYS, SERVER_KEY, WRAPPING_KEY};
 use vellum_store::{Store, StoreError, copy};
 
 use crate::config::Settings;
@@ -170,27 +170,32 @@ impl<'a> StartCheck<'a> {
     fn wrapping_fault(&self, database: &Inspection) -> Option<Fault> {
         let file = self.settings.data_dir.join(WRAPPING_FILE);
         let stated = database.fact(WRAPPING_KEY);
-        let in_use = &database.wrapping_keys_in_use;
-        let says = match (&self.wrapping_keys, stated) {
-            (None, None) if !database.is_used() => return None,
-            (None, _) => format!(
+        let says = match &self.wrapping_keys {
+            None if stated.is_none() && !database.is_used() => return None,
+            None => format!(
                 "{} is missing: other wrapping keys do not open the device wrap secrets in the database",
                 file.display()
             ),
-            (Some(ring), Some(stated)) if !ring.iter().any(|id| id == stated) => {
-                // An operator may have removed the oldest, once nothing is encrypted with it any
-                // more.
-                if !in_use.is_empty() && in_use.iter().all(|id| ring.contains(id)) {
+            Some(ring) => {
+                let is_missing = |id: &str| !ring.iter().any(|own| own == id);
+                let lost = database.fact(LOST_WRAPPING_KEYS).unwrap_or_default();
+                let mut needed: Vec<&str> =
+                    database.wrapping_keys_in_use.iter().map(String::as_str).collect();
+                needed.retain(|id| !lost.split(' ').any(|lost| lost == *id));
+                // An operator may have removed the oldest, once nothing is encrypted with it.
+                if needed.is_empty() {
+                    needed.extend(stated);
+                }
+                needed.retain(|id| is_missing(id));
+                if needed.is_empty() {
                     return None;
                 }
-                let needed: Vec<&str> = in_use.iter().map(String::as_str).collect();
-                let needed = if needed.is_empty() { stated.to_owned() } else { needed.join(", ") };
                 format!(
-                    "{} holds other wrapping keys than the database needs: {needed}",
-                    source(self.settings.wrapping_keys.is_some(), "server.wrapping_keys", &file)
+                    "{} holds other wrapping keys than the database needs: {}",
+                    source(self.settings.wrapping_keys.is_some(), "server.wrapping_keys", &file),
+                    needed.join(", ")
                 )
             }
-            _ => return None,
         };
         Some(Fault { about: "keys", says, advice: key_advice("server.wrapping_keys", WRAPPING_FILE) })
     }
@@ -232,12 +237,21 @@ impl<'a> StartCheck<'a> {
         let database = self.database.take().unwrap_or_default();
         let still_there = database.fact(WRAPPING_KEY).filter(|stated| ring.iter().any(|id| id == stated));
         let wrapping_key = still_there.or(ring.last().map(String::as_str)).unwrap_or_default().to_owned();
-        let own = [
+        let mut own = vec![
             (DOMAIN, domain.folded()),
             (SERVER_KEY, identity.public().to_base64()),
             (WRAPPING_KEY, wrapping_key),
         ];
-        let facts = own.clone().map(|(name, value)| (name, database.facts.get(name).cloned(), value));
+        if self.accepted.new_identity {
+            let is_lost = |id: &&String| !ring.contains(id);
+            let lost: Vec<&str> =
+                database.wrapping_keys_in_use.iter().filter(is_lost).map(String::as_str).collect();
+            own.push((LOST_WRAPPING_KEYS, lost.join(" ")));
+        }
+        let facts: Vec<_> = own
+            .iter()
+            .map(|(name, value)| (*name, database.facts.get(*name).cloned(), value.clone()))
+            .collect();
         let stated: Result<Vec<(String, String)>, StoreError> = store
             .write(move |tx| {
                 async move {

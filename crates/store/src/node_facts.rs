@@ -12,6 +12,8 @@ pub const DOMAIN: &str = "domain";
 pub const SERVER_KEY: &str = "server_key";
 /// The id of the oldest wrapping key.
 pub const WRAPPING_KEY: &str = "wrapping_key";
+/// Ids of the wrapping keys that an operator has given up, between blanks.
+pub const LOST_WRAPPING_KEYS: &str = "lost_wrapping_keys";
 /// The name of the fact about an untrusted proxy.
 const UNTRUSTED_PROXY: &str = "untrusted_proxy";
 
