@@ -332,6 +332,26 @@ mod tests {
     }
 
     #[test]
+    fn white_space_around_a_value_is_no_part_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("vellum.toml");
+        let text =
+            "[database]\nurl = \"sqlite://one.db\\n\"\n[http]\nclient_origins = [\" https://a.example\"]\n";
+        std::fs::write(&path, text).unwrap();
+        let flags = Flags { config: Some(path), ..Flags::default() };
+        let environment = [
+            ("VELLUM_HTTP__ORIGIN".to_owned(), "https://node.example\n".to_owned()),
+            ("VELLUM_LIMITS__ENABLED".to_owned(), "false\n".to_owned()),
+            ("VELLUM_MAIL__SMTP_URL".to_owned(), "\n".to_owned()),
+        ];
+        let settings = Settings::load_from(&flags, environment.to_vec()).unwrap();
+        assert_eq!(settings.database_url(), "sqlite://one.db");
+        assert_eq!(settings.http.client_origins[0].as_str(), "https://a.example");
+        assert_eq!(settings.domain().unwrap().as_str(), "node.example");
+        assert!(!settings.limits.enabled && settings.mail.smtp_url.is_none());
+    }
+
+    #[test]
     fn the_environment_overrides_defaults_and_flags_override_both() {
         let environment = [("VELLUM_DATA_DIR".to_owned(), "/from/env".to_owned())];
         let settings = Settings::load_from(&Flags::default(), environment.to_vec()).unwrap();

@@ -6,7 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use crate::copy::{self, MARK};
-use crate::{StoreError, postgres, schema, sqlite};
+use crate::schema::{self, Step};
+use crate::{StoreError, postgres, sqlite};
 
 /// What was read.
 #[derive(Debug, Clone, Default)]
@@ -82,10 +83,16 @@ impl Connected {
 /// Reads the database at `url`; `None` where there is no node's database.
 ///
 /// # Errors
-/// [`StoreError::Copy`] for the target of an unfinished copy, otherwise what the database says.
+/// [`StoreError::Schema`] for a database of a newer version, [`StoreError::Copy`] for the target of an
+/// unfinished copy, otherwise what the database says.
 pub async fn inspect(url: &str) -> Result<Option<Inspection>, StoreError> {
-    if !schema::is_there(url).await? {
+    let history = schema::history(url).await?;
+    if !history.iter().any(|step| step.applied) {
         return Ok(None);
+    }
+    if let Some(Step { version, .. }) = history.iter().find(|step| !step.known) {
+        let reason = format!("a newer version made it (step {version} of its history is not known here)");
+        return Err(StoreError::Schema(reason));
     }
     let mut database = Connected::to(url).await?;
     let read = read(&mut database).await;
