@@ -15,5 +15,6 @@ pub mod http;
 pub mod mail;
 pub mod node;
 pub mod outbound;
+mod peer_addresses;
 pub mod shown;
 pub mod telemetry;
