@@ -152,6 +152,8 @@ pub struct Limits {
     pub inbox_per_server_per_minute: u32,
     /// The well-known documents.
     pub documents_per_minute: u32,
+    /// The well-known documents, by peer, beyond that.
+    pub documents_per_peer_per_minute: u32,
     /// Reading a device wrap secret, by user.
     pub wrap_secrets_per_minute: u32,
     /// Making all of them anew, by user.

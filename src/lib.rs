@@ -14,6 +14,7 @@ pub mod http;
 pub mod mail;
 pub mod node;
 pub mod outbound;
+mod peer_addresses;
 mod restore_guard;
 pub mod shown;
 mod start_check;

@@ -25,6 +25,7 @@ use crate::http::{self, App};
 use crate::mail::Post;
 use crate::mail::queue::{self, Postman};
 use crate::outbound::HttpTransport;
+use crate::peer_addresses::PeerAddresses;
 use crate::restore_guard::{self, RestoreGuard};
 use crate::start_check::{Accepted, StartCheck};
 use crate::telemetry;
@@ -98,6 +99,9 @@ impl Built {
         let code_key = Arc::new(code_key(&identity));
         let post = Post::new(&settings.mail, folder.outbox(), origin.domain().as_str())?;
         let (letters, postman) = queue::open(post);
+        let peer_addresses = Arc::<PeerAddresses>::default();
+        let transport =
+            HttpTransport::new(settings.federation.allow_private_peers)?.noting(Arc::clone(&peer_addresses));
         let node = Node::new(NodeParts {
             store,
             clock,
@@ -118,14 +122,14 @@ impl Built {
             },
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles.clone(), in_flight).with_lookups_per_minute(lookups),
-            transport: Box::new(HttpTransport::new(settings.federation.allow_private_peers)?),
+            transport: Box::new(transport),
             mailer: Box::new(letters),
             wrapping,
             name: guard.folder.clone(),
         });
         node.policy.reload(&mut *node.store.read().await?).await?;
         node.start_delivery(&handles[0]).await?;
-        let app = web::Data::new(App::new(Arc::clone(&node), origin, settings));
+        let app = web::Data::new(App::new(Arc::clone(&node), origin, settings, peer_addresses));
         let server = serve(&app, listener)?;
         let run = Some((guard, folder));
         let drain = settings.http.drain;

@@ -99,6 +99,10 @@ impl Add<Duration> for BootTime {
     }
 }
 
+/// How far the clocks of nodes on one database may differ. A stored time that is further ahead than what
+/// it is for allows, and this much more, comes from a clock that was wrong.
+pub const CLOCKS_DIFFER_MILLIS: i64 = 60_000;
+
 /// How far the difference of wall clock and boot clock may move while they count as agreeing.
 const AGREEMENT_MILLIS: i64 = 5_000;
 /// How long they must have agreed before anything is forgotten by the wall clock.

@@ -19,6 +19,7 @@ use tokio::sync::oneshot;
 use vellum_protocol::UnixMillis;
 use vellum_store::UserId;
 
+use crate::clock::CLOCKS_DIFFER_MILLIS;
 use crate::node::Node;
 use crate::user::{Ask, Pending, UserActor, UserCommand};
 use crate::{Asker, Error};
@@ -97,7 +98,11 @@ impl Directory {
         for shard in &self.shards {
             let mut shard = shard.lock().unwrap_or_else(PoisonError::into_inner);
             let before = shard.len();
-            shard.retain(|_, entry| !entry.pending.is_empty() || now.since(entry.last_used) < idle);
+            shard.retain(|_, entry| {
+                // A use in the future was dated by a clock that was ahead.
+                let is_recent = (-CLOCKS_DIFFER_MILLIS..idle).contains(&now.since(entry.last_used));
+                !entry.pending.is_empty() || is_recent
+            });
             gone += before - shard.len();
         }
         gone

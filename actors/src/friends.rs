@@ -16,7 +16,7 @@ use crate::Error;
 use crate::delivery::Report;
 use crate::node::Node;
 use crate::peer::{Added, LookupFor};
-use crate::user::{Accept, Invite, RemoveFriend, Removed, SignedFields, UpdateFriend};
+use crate::user::{Accept, CancelInvitation, Invite, RemoveFriend, Removed, SignedFields, UpdateFriend};
 
 /// How often the keys of a friend are asked for in the background before that is given up.
 const TRIES_LATER: u32 = 20;
@@ -110,7 +110,13 @@ pub async fn invite(
         return Ok(invited.invitation);
     };
     match reports.first(node.settings.flush_wait).await {
-        Some(Report::Rejected) => Err(Error::UserNotFound),
+        Some(Report::Rejected) => {
+            // Told now, so the note that would tell it later is not needed.
+            match node.ask(user, CancelInvitation { id: invited.invitation.id }).await {
+                Ok(()) | Err(Error::InvitationNotFound) => Err(Error::UserNotFound),
+                Err(other) => Err(other),
+            }
+        }
         _ => Ok(invited.invitation),
     }
 }

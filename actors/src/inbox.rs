@@ -172,7 +172,12 @@ pub async fn receive(
     inbound: Inbound,
     limit: &impl SenderLimit,
 ) -> Result<(MessageType, Received), Error> {
+    let server = inbound.server_id.clone();
     let done = check_and_deliver(node, inbound, limit).await;
+    if let Err(error) = &done {
+        let reason = measure::refusal(error);
+        tracing::debug!(peer = %server, reason, %error, "envelope refused");
+    }
     measure::inbox(done.as_ref().map(|_| ()));
     done
 }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use metrics::{counter, gauge, histogram};
+use metrics::{counter, describe_counter, gauge, histogram};
 use vellum_store::outbox::{State, overview};
 use vellum_store::{StoreError, node_state, peers};
 
@@ -54,6 +54,78 @@ fn refused(refusal: &Refusal) -> &'static str {
         Refusal::RecipientElsewhere | Refusal::RecipientNotFound => "recipient_unknown",
         Refusal::Replayed => "replayed",
         _ => "message",
+    }
+}
+
+/// Why envelopes are refused, as the counter names it.
+const REFUSALS: [&str; 21] = [
+    "already_invited",
+    "envelope",
+    "foreign_sender",
+    "limited",
+    "not_a_friend",
+    "no_invitation",
+    "not_json",
+    "recipient_elsewhere",
+    "recipient_unknown",
+    "replayed",
+    "resource",
+    "sender_unknown",
+    "server_authentication",
+    "shape",
+    "signature",
+    "stale",
+    "too_many_invitations",
+    "too_many_shares",
+    "too_many_unknown_servers",
+    "unavailable",
+    "unsupported_type",
+];
+
+/// Counts nothing yet, so that every reason is there from the start.
+pub fn begin_refusals() {
+    describe_counter!(
+        "vellum_envelopes_refused_total",
+        "Envelopes of other nodes that were refused, by reason"
+    );
+    for reason in REFUSALS {
+        counter!("vellum_envelopes_refused_total", "reason" => reason).increment(0);
+    }
+}
+
+/// Notes that an envelope was refused. Returns the reason as a word.
+pub(crate) fn refusal(error: &Error) -> &'static str {
+    let reason = match error {
+        Error::Message(refusal) => refusal_reason(refusal),
+        Error::TooManyEnvelopes { .. } | Error::LookupLimited { .. } => "limited",
+        Error::TooManyStrangers => "too_many_unknown_servers",
+        _ => "unavailable",
+    };
+    debug_assert!(REFUSALS.contains(&reason), "{reason} is not there from the start");
+    counter!("vellum_envelopes_refused_total", "reason" => reason).increment(1);
+    reason
+}
+
+fn refusal_reason(refusal: &Refusal) -> &'static str {
+    match refusal {
+        Refusal::NotJson(_) => "not_json",
+        Refusal::Shape(_) => "shape",
+        Refusal::Auth(_) => "server_authentication",
+        Refusal::Message(words) if words == "Invalid signature" => "signature",
+        Refusal::Message(_) => "envelope",
+        Refusal::RecipientElsewhere => "recipient_elsewhere",
+        Refusal::RecipientNotFound => "recipient_unknown",
+        Refusal::ForeignSender => "foreign_sender",
+        Refusal::Skew => "stale",
+        Refusal::UnresolvedSender => "sender_unknown",
+        Refusal::Replayed => "replayed",
+        Refusal::Unsupported(_) => "unsupported_type",
+        Refusal::InvitationExists => "already_invited",
+        Refusal::TooManyInvitations => "too_many_invitations",
+        Refusal::NoOriginalInvitation | Refusal::NoInvitation => "no_invitation",
+        Refusal::MissingResource | Refusal::InvalidResource(_) | Refusal::UnknownResource => "resource",
+        Refusal::TooManyShares => "too_many_shares",
+        Refusal::NotAFriend => "not_a_friend",
     }
 }
 

@@ -19,7 +19,7 @@ use vellum_store::outbox::{Lease, Removed};
 use vellum_store::signals::{self, Signal, Signals};
 use vellum_store::{OutboxId, StoreError, Tx};
 
-use crate::delivery::{Report, Reports};
+use crate::delivery::{LEASE_MILLIS, Report, Reports};
 use crate::node::Node;
 
 /// The pause after the database could not be reached.
@@ -59,7 +59,8 @@ impl Node {
         let Withdrawal { id, elsewhere } = withdrawal;
         self.withdraw_here(id.clone()).await;
         for (answer, until) in elsewhere {
-            let left = until.plus_millis(CLOCKS_MILLIS).since(self.clock.now());
+            // An end further ahead than a lease lasts was stored by a clock that was wrong.
+            let left = until.since(self.clock.now()).min(LEASE_MILLIS) + CLOCKS_MILLIS;
             let left = Duration::from_millis(u64::try_from(left).unwrap_or(0));
             if answer.first(left).await.is_none() {
                 tracing::warn!(row = %id, "the node that had a removed row in hand does not answer; its lease is over");

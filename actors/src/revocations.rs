@@ -83,8 +83,9 @@ impl Flushed {
                 format!("under way again; the last attempt: {error}")
             }
             (State::Delivering, _) => "under way: the peer has not answered yet".into(),
-            (_, Some(error)) => error,
-            (_, None) => "queued: not attempted yet".into(),
+            // What is noted of an earlier signature says nothing of this one.
+            (_, Some(error)) if row.attempts > 0 => error,
+            _ => "queued: not attempted yet".into(),
         });
         self.state = Some(row.state);
         self.attempts = row.attempts;

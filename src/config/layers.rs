@@ -290,6 +290,7 @@ fn check_limits(limits: Limits) -> Result<Limits, SettingsError> {
         ("limits.inbox_per_minute", limits.inbox_per_minute),
         ("limits.inbox_per_server_per_minute", limits.inbox_per_server_per_minute),
         ("limits.documents_per_minute", limits.documents_per_minute),
+        ("limits.documents_per_peer_per_minute", limits.documents_per_peer_per_minute),
         ("limits.wrap_secrets_per_minute", limits.wrap_secrets_per_minute),
         ("limits.wrap_secret_rotations_per_minute", limits.wrap_secret_rotations_per_minute),
         ("limits.commits_per_minute", limits.commits_per_minute),

@@ -63,7 +63,7 @@ async fn clocks(settings: &Settings, clock: &Clock, found: &[PeerNode]) -> Optio
     let transport = HttpTransport::new(settings.federation.allow_private_peers).ok()?;
     let mut asked = 0;
     let mut off = Vec::new();
-    for peer in found.iter().filter(|peer| peer.failures == 0).take(CLOCKS) {
+    for peer in found.iter().filter(|peer| peer.failures == 0 && peer.public_key.is_some()).take(CLOCKS) {
         let Ok(domain) = Domain::parse(&peer.domain) else { continue };
         let Ok(answer) = transport.get(&domain, "/.well-known/parchment-server").await else { continue };
         let Some(date) = answer.date else { continue };

@@ -69,6 +69,11 @@ impl ClientAddress {
         self.ip.map(|address| address.to_string())
     }
 
+    /// The address, where it is known and the client's own.
+    pub fn known(self) -> Option<IpAddr> {
+        self.ip.filter(|_| !self.passed_on)
+    }
+
     /// The address that rate limits count by. Clients without a known one share one.
     pub fn counted(self) -> IpAddr {
         self.ip.unwrap_or(UNKNOWN)

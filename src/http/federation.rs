@@ -39,7 +39,8 @@ async fn receive(app: web::Data<App>, request: HttpRequest, body: AnyBody) -> Re
         signature: header(HEADER_SIGNATURE),
         body: body.to_vec(),
     };
-    let (message_type, received) = inbox::receive(&app.node, inbound, &app.limiters).await?;
+    let (message_type, received) =
+        inbox::receive(&app.node, inbound, &app.limiters.of_request(&request)).await?;
     let mut answer = Map::new();
     answer.insert("success".into(), json!(true));
     if message_type == MessageType::RelationshipRevoke {

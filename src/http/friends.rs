@@ -1,5 +1,7 @@
 //! `/friends/…`: friends, invitations, and looking people up (wire protocol, section 7).
 
+use std::collections::HashMap;
+
 use actix_web::HttpResponse;
 use actix_web::web;
 use serde_json::{Map, Value, json};
@@ -69,7 +71,8 @@ async fn invitations(
     let since = limits.expired_until(app.node.clock.now());
     let mut conn = app.node.store.read().await?;
     let found = invitations::pending_of_user(&mut conn, caller.user(), direction, since).await?;
-    Ok(slice.answer("invitations", &found, |invitation| invitation_view(limits, invitation)))
+    let undelivered = invitations::undelivered(&mut conn, caller.user()).await?;
+    Ok(slice.answer("invitations", &found, |invitation| invitation_view(limits, invitation, &undelivered)))
 }
 
 async fn invite(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
@@ -80,7 +83,8 @@ async fn invite(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpR
     fields.finish()?;
     let handle = Handle::parse(&handle).map_err(Error::from)?;
     let invitation = friends::invite(&app.node, caller.user(), &handle, signed).await?;
-    let view = invitation_view(&app.node.settings.invitations, &invitation);
+    let undelivered = invitations::undelivered(&mut *app.node.store.read().await?, caller.user()).await?;
+    let view = invitation_view(&app.node.settings.invitations, &invitation, &undelivered);
     Ok(super::private(&json!({ "invitation": view })))
 }
 
@@ -213,8 +217,17 @@ fn friendship_view(friendship: &Friendship) -> Value {
     })
 }
 
-fn invitation_view(limits: &InvitationLimits, invitation: &Invitation) -> Value {
+fn invitation_view(
+    limits: &InvitationLimits,
+    invitation: &Invitation,
+    undelivered: &HashMap<InvitationId, invitations::Delivery>,
+) -> Value {
     let expires_at = limits.expires_at(invitation.created_at);
+    let (delivery, delivery_error) = match undelivered.get(&invitation.id) {
+        None => ("delivered", None),
+        Some(invitations::Delivery::Queued(last_error)) => ("queued", last_error.as_deref()),
+        Some(invitations::Delivery::Failed(reason)) => ("failed", Some(reason.as_str())),
+    };
     json!({
         "id": invitation.id,
         "localUserId": invitation.local_user_id,
@@ -226,5 +239,7 @@ fn invitation_view(limits: &InvitationLimits, invitation: &Invitation) -> Value 
         "signature": invitation.signature,
         "createdAt": shown(invitation.created_at),
         "expiresAt": (invitation.status == Status::Pending).then(|| shown(expires_at)),
+        "delivery": delivery,
+        "deliveryError": delivery_error,
     })
 }

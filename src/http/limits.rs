@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::IpAddr;
 use std::num::NonZeroU32;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use actix_web::body::MessageBody;
@@ -29,6 +29,7 @@ use super::App;
 use super::client_address::ClientAddress;
 use super::error::Problem;
 use crate::config::Limits;
+use crate::peer_addresses::PeerAddresses;
 
 /// The time that limits are stated for, in seconds.
 const WINDOW: u32 = 60;
@@ -134,6 +135,7 @@ struct Kinds {
     inbox: AddressLimit,
     senders: Senders,
     documents: AddressLimit,
+    peer_documents: PeerDocuments,
     wrap_secrets: Limit<UserId>,
     wrap_secret_rotations: Limit<UserId>,
     commits: Limit<UserId>,
@@ -179,12 +181,13 @@ impl Kinds {
 impl Limiters {
     /// Empty records, with the limits of the settings.
     #[must_use]
-    pub fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: Limits, peer_addresses: Arc<PeerAddresses>) -> Self {
         Self(limits.enabled.then(|| Kinds {
             sign_in: AddressLimit::new("sign-in", limits.sign_in_per_minute),
             inbox: AddressLimit::new("inbox", limits.inbox_per_minute),
             senders: Senders::new(limits.inbox_per_server_per_minute),
             documents: AddressLimit::new("documents", limits.documents_per_minute),
+            peer_documents: PeerDocuments::new(limits.documents_per_peer_per_minute, peer_addresses),
             wrap_secrets: Limit::new("wrap-secrets", limits.wrap_secrets_per_minute),
             wrap_secret_rotations: Limit::new(
                 "wrap-secret-rotations",
@@ -202,6 +205,7 @@ impl Limiters {
     pub fn sweep(&self) {
         let Some(kinds) = &self.0 else { return };
         kinds.senders.sweep();
+        kinds.peer_documents.sweep();
         for limit in [&kinds.sign_in, &kinds.inbox, &kinds.documents] {
             limit.sweep();
         }
@@ -230,9 +234,48 @@ impl Limiters {
     fn count_address(&self, request: &HttpRequest) -> Result<(), Problem> {
         // As the router reads it: percent signs do not make another path of it.
         let path = request.match_info().as_str();
-        let limit = self.0.as_ref().and_then(|kinds| kinds.by_address(request.method(), path));
+        let Some(kinds) = &self.0 else { return Ok(()) };
+        let Some(limit) = kinds.by_address(request.method(), path) else { return Ok(()) };
         let address = ClientAddress::of(request).counted();
-        limit.map_or(Ok(()), |limit| note(request, limit.count(address)))
+        let mut counted = limit.count(address);
+        if counted.is_err() && std::ptr::eq(limit, &raw const kinds.documents) {
+            counted = kinds.peer_documents.count(address).unwrap_or(counted);
+        }
+        note(request, counted)
+    }
+
+    /// The limit by sending server, for a request from this address.
+    pub fn of_request(&self, request: &HttpRequest) -> OfRequest<'_> {
+        OfRequest { limiters: self, address: ClientAddress::of(request).known() }
+    }
+}
+
+/// What peers may fetch of the well-known documents beyond what everybody may: they need one or more for
+/// each message that this node sends them. A peer counts for itself, wherever it asks from; and so does
+/// an address, whatever peers ask from there, since anybody can run some.
+struct PeerDocuments {
+    addresses: Arc<PeerAddresses>,
+    by_peer: Limit<String>,
+    by_address: AddressLimit,
+}
+
+impl PeerDocuments {
+    fn new(per_minute: u32, addresses: Arc<PeerAddresses>) -> Self {
+        let (by_peer, by_address) =
+            (Limit::new("documents-peer", per_minute), AddressLimit::new("documents-peer", per_minute));
+        Self { addresses, by_peer, by_address }
+    }
+
+    /// Counts a request from the address; `None` where no peer is there.
+    fn count(&self, address: IpAddr) -> Option<Result<Standing, Standing>> {
+        let peer = self.addresses.peer_at(address)?;
+        Some(self.by_address.count(address).and_then(|_| self.by_peer.count(&peer)))
+    }
+
+    fn sweep(&self) {
+        self.addresses.sweep();
+        self.by_peer.sweep();
+        self.by_address.sweep();
     }
 }
 
@@ -258,16 +301,26 @@ impl Senders {
     }
 }
 
-impl SenderLimit for Limiters {
+/// The limit by sending server, for one request.
+pub struct OfRequest<'a> {
+    limiters: &'a Limiters,
+    address: Option<IpAddr>,
+}
+
+impl SenderLimit for OfRequest<'_> {
     fn check(&self, server: &Domain) -> Result<(), Duration> {
-        let Some(kinds) = &self.0 else { return Ok(()) };
+        let Some(kinds) = &self.limiters.0 else { return Ok(()) };
         let until = kinds.senders.waiting().get(&server.folded()).copied();
         let left = until.and_then(|until| until.checked_duration_since(Instant::now()));
         left.map_or(Ok(()), Err)
     }
 
     fn count(&self, server: &Domain) -> Result<(), Duration> {
-        let Some(kinds) = &self.0 else { return Ok(()) };
+        let Some(kinds) = &self.limiters.0 else { return Ok(()) };
+        if let Some(address) = self.address {
+            // Its signature was verified, with the key that is pinned for it.
+            kinds.peer_documents.addresses.note(address, server);
+        }
         kinds.senders.limit.count(&server.folded()).map(drop).map_err(|standing| {
             let wait = Duration::from_secs(standing.wait_seconds);
             kinds.senders.waiting().insert(server.folded(), Instant::now() + wait);
@@ -285,7 +338,7 @@ fn note(request: &HttpRequest, counted: Result<Standing, Standing>) -> Result<()
 
 /// The address that a client is counted under: an IPv4 address itself, or the network of an IPv6
 /// address.
-pub(super) fn one_client(address: IpAddr, prefix: u8) -> IpAddr {
+pub(crate) fn one_client(address: IpAddr, prefix: u8) -> IpAddr {
     match address {
         IpAddr::V6(address) => Ipv6Net::new_assert(address, prefix).network().into(),
         v4 @ IpAddr::V4(_) => v4,

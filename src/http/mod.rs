@@ -19,7 +19,7 @@ mod friends;
 mod health;
 mod hygiene;
 mod library_collections;
-mod limits;
+pub(crate) mod limits;
 mod me_blobs;
 mod metrics;
 pub(crate) mod openapi;
@@ -56,6 +56,7 @@ use vellum_actors::Node;
 use vellum_protocol::UnixMillis;
 
 use crate::config::{Origin, Settings};
+use crate::peer_addresses::PeerAddresses;
 use bodies_in_flight::BodiesInFlight;
 use endpoint::Endpoint;
 use error::Problem;
@@ -98,7 +99,12 @@ pub struct App {
 impl App {
     /// Puts together what handlers need.
     #[must_use]
-    pub fn new(node: Arc<Node>, origin: Origin, settings: &Settings) -> Self {
+    pub(crate) fn new(
+        node: Arc<Node>,
+        origin: Origin,
+        settings: &Settings,
+        peer_addresses: Arc<PeerAddresses>,
+    ) -> Self {
         let http = &settings.http;
         Self {
             node,
@@ -112,7 +118,7 @@ impl App {
             bodies: BodiesInFlight::new(http.bodies_in_flight),
             event_streams: OpenStreams::default(),
             stopping: watch::Sender::new(false),
-            limiters: limits::Limiters::new(settings.limits),
+            limiters: limits::Limiters::new(settings.limits, peer_addresses),
         }
     }
 }

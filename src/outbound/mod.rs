@@ -8,6 +8,7 @@
 mod guard;
 
 use std::io::Read;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -22,6 +23,7 @@ use vellum_protocol::{Domain, UnixMillis};
 
 pub use guard::Lookup;
 
+use crate::peer_addresses::PeerAddresses;
 use guard::{Guard, Resolver, SystemLookup};
 
 /// Longest answer that is read.
@@ -48,6 +50,8 @@ const LONGEST_ENCODING: usize = 40;
 pub struct HttpTransport {
     client: Client,
     guard: Guard,
+    /// Where peers have answered that this node delivers to.
+    reached: Arc<PeerAddresses>,
 }
 
 impl HttpTransport {
@@ -75,7 +79,12 @@ impl HttpTransport {
             .pool_idle_timeout(KEPT_FOR)
             .dns_resolver(Resolver { guard, lookup })
             .build()?;
-        Ok(Self { client, guard })
+        Ok(Self { client, guard, reached: Arc::default() })
+    }
+
+    /// The same, noting the addresses of peers that it delivers to.
+    pub(crate) fn noting(self, reached: Arc<PeerAddresses>) -> Self {
+        Self { reached, ..self }
     }
 
     fn url(&self, domain: &Domain, path: &str) -> Result<reqwest::Url, TransportError> {
@@ -90,12 +99,17 @@ impl HttpTransport {
         Ok(url)
     }
 
-    /// Makes a request within its limit.
-    async fn ask(&self, request: RequestBuilder, limit: Duration) -> Result<Answer, TransportError> {
+    /// Makes a request within its limit. Tells also which address has answered.
+    async fn ask(
+        &self,
+        request: RequestBuilder,
+        limit: Duration,
+    ) -> Result<(Answer, Option<SocketAddr>), TransportError> {
         let request = request.header("accept-encoding", "identity");
         let exchange = async {
             let response = request.send().await.map_err(|error| cause(&error))?;
-            read(response).await
+            let address = response.remote_addr();
+            Ok((read(response).await?, address))
         };
         // One limit over everything: a peer that sends byte by byte does not get longer.
         tokio::time::timeout(limit, exchange).await.unwrap_or(Err(TransportError::TimedOut(limit)))
@@ -110,7 +124,8 @@ impl Transport for HttpTransport {
     fn get<'a>(&'a self, domain: &'a Domain, path: &'a str) -> BoxFuture<'a, Result<Answer, TransportError>> {
         async move {
             let url = self.url(domain, path)?;
-            self.ask(self.client.get(url).header("accept", "application/json"), DOCUMENT).await
+            let request = self.client.get(url).header("accept", "application/json");
+            self.ask(request, DOCUMENT).await.map(|(answer, _)| answer)
         }
         .boxed()
     }
@@ -128,7 +143,11 @@ impl Transport for HttpTransport {
             for (name, value) in headers {
                 request = request.header(name, value);
             }
-            self.ask(request, INBOX).await
+            let (answer, address) = self.ask(request, INBOX).await?;
+            if let Some(address) = address {
+                self.reached.note(address.ip(), domain);
+            }
+            Ok(answer)
         }
         .boxed()
     }

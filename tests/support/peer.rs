@@ -33,6 +33,9 @@ pub enum Mood {
     Takes(Duration),
     /// Not for a long time.
     Hangs,
+    /// As an existing server: it fetches the manifest for the request, and manifest and user document
+    /// for the sender, and refuses the message when it does not get one of them.
+    FetchesAll,
 }
 
 /// How the peer answers when it is asked for a user's document.
@@ -46,6 +49,8 @@ pub enum Documents {
     Drip,
     /// With this status, and a pause of 7 s.
     Refused(u16),
+    /// With a part of an answer, after which the connection breaks.
+    Broken,
 }
 
 struct State {
@@ -59,6 +64,8 @@ struct State {
     manifest_delay: Mutex<Duration>,
     documents: Mutex<Documents>,
     documents_asked: AtomicUsize,
+    /// What it has refused because it got no document.
+    without_documents: AtomicUsize,
 }
 
 /// The peer.
@@ -113,6 +120,7 @@ impl Peer {
             manifest_delay: Mutex::default(),
             documents: Mutex::new(Documents::Shown),
             documents_asked: AtomicUsize::new(0),
+            without_documents: AtomicUsize::new(0),
         });
         let shared = web::Data::from(Arc::clone(&state));
         let server = HttpServer::new(move || {
@@ -161,6 +169,11 @@ impl Peer {
     /// How often it was asked for a user's document.
     pub fn documents_asked(&self) -> usize {
         self.state.documents_asked.load(Ordering::SeqCst)
+    }
+
+    /// How many messages it has refused since it got no document of the sender's.
+    pub fn refused_without_documents(&self) -> usize {
+        self.state.without_documents.load(Ordering::SeqCst)
     }
 
     /// Gives somebody here, who exists already, new keys.
@@ -333,6 +346,13 @@ async fn user(state: web::Data<State>, alias: web::Path<String>) -> HttpResponse
             });
             return answer.content_type("application/json").streaming(drips);
         }
+        Documents::Broken => {
+            let part = futures_util::stream::iter([
+                Ok(web::Bytes::from_static(b"{")),
+                Err(actix_web::error::ErrorInternalServerError("broken off")),
+            ]);
+            return answer.content_type("application/json").streaming(part);
+        }
         Documents::Refused(status) => {
             let status = actix_web::http::StatusCode::from_u16(status).unwrap();
             return HttpResponse::build(status).insert_header(("retry-after", "7")).finish();
@@ -375,11 +395,34 @@ async fn inbox(state: web::Data<State>, request: HttpRequest, body: web::Bytes) 
             tokio::time::sleep(time).await;
             HttpResponse::Accepted().json(json!({ "success": true }))
         }
+        Mood::FetchesAll => match fetch_all(&message).await {
+            Ok(()) => HttpResponse::Accepted().json(json!({ "success": true })),
+            Err(reason) => {
+                state.without_documents.fetch_add(1, Ordering::SeqCst);
+                HttpResponse::BadRequest().json(json!({ "message": reason }))
+            }
+        },
         Mood::Well => match verify(&state, &request, &message).await {
             Ok(()) => HttpResponse::Accepted().json(json!({ "success": true })),
             Err(reason) => HttpResponse::Unauthorized().json(json!({ "message": reason })),
         },
     }
+}
+
+/// Fetches what an existing receiver does for each message.
+async fn fetch_all(message: &Json) -> Result<(), String> {
+    let from = message.get("from").and_then(Json::as_str).and_then(|from| Handle::parse(from).ok());
+    let from = from.ok_or("no sender")?;
+    let client = reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap();
+    let manifest = "parchment-server".to_owned();
+    for document in [manifest.clone(), manifest, format!("user/{}", from.alias())] {
+        let url = format!("http://{}/.well-known/{document}", from.domain());
+        let status = client.get(url).send().await.map_err(|error| error.to_string())?.status();
+        if status != 200 {
+            return Err("Could not resolve sender".into());
+        }
+    }
+    Ok(())
 }
 
 /// What an existing receiver checks of the request: headers, members, the server's signature.

@@ -7,10 +7,10 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use tokio::time::Instant;
 use vellum_protocol::UnixMillis;
-use vellum_store::Tx;
 use vellum_store::outbox::{self, Leased, Lot, Stretch, Unread, Unreadable, Wanted};
+use vellum_store::{Tx, invitations};
 
-use super::settle;
+use super::{settle, wrong_times};
 use crate::node::Node;
 use crate::{BootTime, Error};
 
@@ -21,7 +21,7 @@ const FEWEST_PEERS: u32 = 16;
 /// How long a peer that has taken something counts as one that takes more. After that it is tried with one row first.
 const PROVEN_MILLIS: i64 = 3_600_000;
 /// How long a lease holds. An attempt fetches at most two documents (10 s each) and posts (15 s).
-const LEASE_MILLIS: i64 = 60_000;
+pub(crate) const LEASE_MILLIS: i64 = 60_000;
 /// What of that an attempt may use.
 const LEASE_HOLDS: Duration = Duration::from_secs(50);
 
@@ -37,6 +37,8 @@ pub(super) struct Look {
     pub per_peer: u32,
     /// Whether there will be another round in any case, so that nobody has to know when the next thing is due.
     pub again: bool,
+    /// Whether to search first for times that a wrong clock has stored.
+    pub correct: bool,
 }
 
 /// What a look has found.
@@ -61,6 +63,9 @@ pub(super) enum Next {
 
 impl Look {
     pub async fn run(self, node: Arc<Node>) -> Result<Scan, Error> {
+        if self.correct {
+            wrong_times::correct(&node).await?;
+        }
         // Read before the lease begins, and from the clock that goes on while the machine is
         // suspended.
         let until = node.clock.boot() + LEASE_HOLDS;
@@ -147,6 +152,7 @@ async fn readable(node: &Node, leases: Vec<Unread>, now: UnixMillis) -> Vec<Leas
 /// those are.
 async fn close_what_is_over(tx: &mut Tx, now: UnixMillis) -> Result<usize, Error> {
     outbox::expire_leases(tx, now).await?;
+    invitations::note_expired(tx, now).await?;
     let lapsed = outbox::expire(tx, now).await?;
     for message in &lapsed {
         settle::lapsed(tx, message, now).await?;

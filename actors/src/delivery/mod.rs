@@ -23,10 +23,12 @@ mod reports;
 mod retry;
 mod settle;
 pub mod window;
+mod wrong_times;
 
 use look::{Look, Next, Scan};
 
 pub(crate) use failing::Failing;
+pub(crate) use look::LEASE_MILLIS;
 pub use reports::{OutcomeBoard, Report, Reports};
 pub use retry::RetryPolicy;
 pub(crate) use settle::lapsed;
@@ -69,6 +71,8 @@ const CROWD: usize = 2048;
 const QUITE_A_FEW: usize = CROWD / 2;
 /// Connections that attempts may need in all, as long as there are not that many peers. They stay open for some seconds.
 const CONNECTIONS: usize = 4096;
+/// How often the queue is searched for times that a wrong clock has stored.
+const CORRECTED_EVERY: Duration = Duration::from_secs(10);
 /// The pause after the database has failed.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
@@ -89,6 +93,8 @@ pub struct RevocationDelivery {
     timer: Option<(SpawnHandle, Instant)>,
     /// No look before this time.
     rested_at: Option<Instant>,
+    /// When the queue was last searched for times that a wrong clock has stored.
+    corrected_at: Option<Instant>,
     /// By row, and by a number that tells two attempts with one row apart.
     under_way: BTreeMap<(OutboxId, u64), UnderWay>,
     attempts: u64,
@@ -151,6 +157,7 @@ impl RevocationDelivery {
             stopping: false,
             timer: None,
             rested_at: None,
+            corrected_at: None,
             under_way: BTreeMap::new(),
             attempts: 0,
             withdrawn: HashSet::new(),
@@ -183,7 +190,12 @@ impl RevocationDelivery {
         let peers = self.peers.0.max(self.peers.1);
         let per_peer = places(self.under_way.len(), peers, self.node.settings.in_flight_per_peer);
         let after = self.after.clone();
-        let look = Look { lease, after, due, per_peer, again: self.again || self.more };
+        let correct = after.is_empty()
+            && self.corrected_at.is_none_or(|at| now.saturating_duration_since(at) >= CORRECTED_EVERY);
+        if correct {
+            self.corrected_at = Some(now);
+        }
+        let look = Look { lease, after, due, per_peer, again: self.again || self.more, correct };
         let look = look.run(Arc::clone(&self.node)).into_actor(self);
         ctx.spawn(look.map(|scan, actor, ctx| actor.scanned(scan, ctx)));
     }

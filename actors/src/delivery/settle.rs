@@ -9,12 +9,14 @@ use tokio::time::Instant;
 use vellum_protocol::{Handle, MessageType, UnixMillis};
 use vellum_store::invitations::{self, Status};
 use vellum_store::outbox::{self, Lapsed, Leased, Outcome, State};
+use vellum_store::peers::PeerNode;
 use vellum_store::{
     Concern, InvitationId, ShareId, Tx, UserId, applied_envelopes, friendships, peers, shares,
 };
 
 use super::reports::Report;
 use super::retry::RetryPolicy;
+use super::window;
 use crate::Error;
 use crate::friends::become_friends;
 use crate::node::Node;
@@ -90,8 +92,8 @@ impl Settlement {
                 delivered(tx, &leased, friends, started, now).await?;
                 Report::Delivered
             }
-            Verdict::Rejected { .. } => {
-                rejected(tx, &leased, now).await?;
+            Verdict::Rejected { reason } => {
+                rejected(tx, &leased, &reason, now).await?;
                 Report::Rejected
             }
             Verdict::Later { .. } => Report::Postponed,
@@ -143,6 +145,15 @@ fn later(retry: &RetryPolicy, now: UnixMillis, pause: Duration) -> UnixMillis {
     now.plus_millis(i64::try_from(pause.min(retry.longest_pause()).as_millis()).unwrap_or(i64::MAX))
 }
 
+/// The longest pause at this peer: not so long that it outlasts the window of something that waits for it.
+async fn longest_pause(tx: &mut Tx, domain: &str, record: Option<&PeerNode>) -> Result<Duration, Error> {
+    let window = match record.and_then(|peer| peer.revocation_window_seconds) {
+        Some(stated) if !outbox::has_short_lived(tx, domain).await? => window::of_revocations(stated),
+        _ => window::SHORTEST_MILLIS,
+    };
+    Ok(window::longest_pause(window))
+}
+
 fn outcome_of(retry: &RetryPolicy, leased: &Leased, verdict: &Verdict, now: UnixMillis) -> Outcome {
     match verdict {
         Verdict::Delivered { .. } => Outcome::Delivered,
@@ -154,10 +165,12 @@ fn outcome_of(retry: &RetryPolicy, leased: &Leased, verdict: &Verdict, now: Unix
             // probe that comes early and for the peer's return.
             let refused = *trouble == Trouble::Envelope;
             let refusals = if refused { leased.refusals.saturating_add(1) } else { 1 };
+            let window = leased.expires_at.since(leased.envelope.content.timestamp.instant());
             let own = retry.after(refusals);
+            let pause = pause.map_or(own, |asked| asked.max(own)).min(window::longest_pause(window));
             Outcome::Postponed {
                 error: reason.clone(),
-                next_attempt_at: later(retry, now, pause.map_or(own, |asked| asked.max(own))),
+                next_attempt_at: later(retry, now, pause),
                 maybe_arrived: *maybe_arrived,
                 refused,
             }
@@ -182,19 +195,24 @@ async fn note_on_peer(
         }
         return Ok(());
     };
+    if *trouble != Trouble::Peer && pause.is_none() {
+        return Ok(());
+    }
+    let record = peers::find(tx, &domain).await?;
+    let longest = longest_pause(tx, &domain, record.as_ref()).await?;
     if *trouble == Trouble::Peer {
-        let record = peers::find(tx, &domain).await?;
-        let counted =
-            record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(|at| at >= started));
+        // One in the future was noted by a clock that was ahead.
+        let is_since = |at: UnixMillis| (started..=now).contains(&at);
+        let counted = record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(is_since));
         if !counted {
             let failures = record.map_or(0, |peer| peer.failures).saturating_add(1);
-            let retry_at = later(retry, now, retry.after(failures));
+            let retry_at = later(retry, now, retry.after(failures).min(longest));
             let cause = cause.as_ref().unwrap_or(reason);
             peers::note_failure(tx, &domain, failures, retry_at, cause, now).await?;
         }
     }
     if let Some(pause) = pause {
-        peers::pause_until(tx, &domain, later(retry, now, *pause)).await?;
+        peers::pause_until(tx, &domain, later(retry, now, (*pause).min(longest))).await?;
     }
     Ok(())
 }
@@ -237,15 +255,14 @@ async fn delivered(
     Ok(())
 }
 
-async fn rejected(tx: &mut Tx, leased: &Leased, now: UnixMillis) -> Result<(), Error> {
+async fn rejected(tx: &mut Tx, leased: &Leased, reason: &str, now: UnixMillis) -> Result<(), Error> {
     let subject = InvitationId::from(leased.subject.clone());
     match leased.envelope.content.message_type {
         MessageType::ResourceShare => {
             shares::delete(tx, &ShareId::from(leased.subject.clone())).await?;
         }
-        MessageType::FriendInvite => {
-            invitations::delete(tx, &subject).await?;
-        }
+        // Its owner may have gone before there was an answer.
+        MessageType::FriendInvite => invitations::note_failure(tx, &subject, reason).await?,
         // The inviter knows of no invitation: the friendship would be ours alone.
         MessageType::FriendAccept => {
             undo_accept(tx, &leased.user_id, &subject).await?;
@@ -282,7 +299,8 @@ pub(crate) async fn lapsed(tx: &mut Tx, message: &Lapsed, now: UnixMillis) -> Re
             shares::delete(tx, &ShareId::from(message.subject.clone())).await?;
         }
         MessageType::FriendInvite => {
-            invitations::delete(tx, &subject).await?;
+            // One that was given up has a note by now; one whose keys are gone was taken back by its owner.
+            invitations::delete_unless_noted(tx, &subject).await?;
             if message.maybe_arrived {
                 // Somebody who had invited us, too, took it for the answer, and is our friend now: unless we become
                 // theirs, that has to be told.

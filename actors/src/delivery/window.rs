@@ -4,36 +4,48 @@
 //! takes revocations for as long as it says. In both cases the window is closed a little early on our
 //! side: clocks differ, and an envelope that arrives too late is only noise to the peer.
 
+use std::time::Duration;
+
 use vellum_protocol::timestamp::FRESHNESS_MILLIS;
 use vellum_protocol::{Envelope, MessageType, UnixMillis};
-use vellum_store::{Conn, StoreError, peers};
+use vellum_store::peers::PeerNode;
 
 /// By how much a window is closed early.
 pub const SAFETY_MARGIN_MILLIS: i64 = 10_000;
 
+/// The window that every peer gives every envelope.
+pub const SHORTEST_MILLIS: i64 = FRESHNESS_MILLIS - SAFETY_MARGIN_MILLIS;
+
 /// When the window of this envelope closes, as far as its recipient's node is known.
-///
-/// # Errors
-/// Only what the database says.
-pub async fn closes_at(conn: &mut Conn, envelope: &Envelope) -> Result<UnixMillis, StoreError> {
+#[must_use]
+pub fn closes_at(peer: Option<&PeerNode>, envelope: &Envelope) -> UnixMillis {
     let content = &envelope.content;
-    let peer = peers::find(conn, &content.to.domain().folded()).await?;
     let stated = peer.and_then(|peer| peer.revocation_window_seconds);
-    Ok(end(content.message_type, content.timestamp.instant(), stated))
+    end(content.message_type, content.timestamp.instant(), stated)
+}
+
+/// The longest pause before something with a window of so many milliseconds is tried again: at least two
+/// more tries fit into it.
+#[must_use]
+pub fn longest_pause(window_millis: i64) -> Duration {
+    Duration::from_millis(u64::try_from(window_millis / 3).unwrap_or(0))
 }
 
 /// When the window of an envelope of this type and time closes, at a peer that states this window for
 /// late revocations, in seconds.
 #[must_use]
 pub fn end(message_type: MessageType, signed_at: UnixMillis, stated: Option<i64>) -> UnixMillis {
-    let fresh = FRESHNESS_MILLIS - SAFETY_MARGIN_MILLIS;
     let window = match (message_type, stated) {
-        (MessageType::RelationshipRevoke, Some(seconds)) => {
-            seconds.saturating_mul(1000).saturating_sub(SAFETY_MARGIN_MILLIS).max(fresh)
-        }
-        _ => fresh,
+        (MessageType::RelationshipRevoke, Some(seconds)) => of_revocations(seconds),
+        _ => SHORTEST_MILLIS,
     };
     signed_at.plus_millis(window)
+}
+
+/// The window of revocations at a peer that states this one, in seconds.
+#[must_use]
+pub fn of_revocations(stated: i64) -> i64 {
+    stated.saturating_mul(1000).saturating_sub(SAFETY_MARGIN_MILLIS).max(SHORTEST_MILLIS)
 }
 
 #[cfg(test)]

@@ -134,9 +134,13 @@ impl PeerError {
     /// is no fault of the message; `None` where it says something of the sender.
     pub(crate) fn passing(&self) -> Option<Error> {
         Some(match self {
-            Self::Transport(TransportError::TimedOut(_) | TransportError::ConnectTimedOut(_)) => {
-                Error::SenderUnavailable { retry_after: RETRY_AFTER }
-            }
+            Self::Transport(
+                TransportError::TimedOut(_)
+                | TransportError::ConnectTimedOut(_)
+                | TransportError::Unreachable(_)
+                | TransportError::Broken(_)
+                | TransportError::Tls(_),
+            ) => Error::SenderUnavailable { retry_after: RETRY_AFTER },
             Self::Unusable { status: Some(429), pause, .. } => {
                 Error::LookupLimited { retry_after: limited(*pause) }
             }

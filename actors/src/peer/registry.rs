@@ -16,6 +16,7 @@ use super::bulkhead::Bulkheads;
 use super::lookups::{Allowance, Later, LookupFor};
 use super::{Deliver, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser, Verdict, verdict};
 use crate::BootTime;
+use crate::clock::CLOCKS_DIFFER_MILLIS;
 use crate::node::Node;
 use crate::trace::TraceParent;
 
@@ -261,7 +262,9 @@ impl Peers {
         let before = table.entries.len();
         table.entries.retain(|_, entry| {
             let idle = if entry.proven { IDLE } else { IDLE_UNPROVEN };
-            now.since(entry.last_used) < i64::try_from(idle.as_millis()).unwrap_or(i64::MAX)
+            let idle = i64::try_from(idle.as_millis()).unwrap_or(i64::MAX);
+            // A use in the future was dated by a clock that was ahead.
+            (-CLOCKS_DIFFER_MILLIS..idle).contains(&now.since(entry.last_used))
         });
         table.unproven = table.entries.values().filter(|entry| !entry.proven).count();
         table.entries.shrink_to_fit();

@@ -10,6 +10,7 @@ use vellum_store::{TransferId, Tx};
 
 use super::{Scope, UserCommand};
 use crate::Error;
+use crate::clock::CLOCKS_DIFFER_MILLIS;
 
 /// How long a transfer may take.
 const LIFE_MILLIS: i64 = 60_000;
@@ -34,7 +35,9 @@ impl UserCommand for BeginTransfer {
             .write(move |tx| {
                 async move {
                     let since = scope.now.plus_millis(-HOUR_MILLIS);
-                    let begun = device_transfers::begun_since(tx, &scope.user, since).await?;
+                    // What a clock dated that was ahead would count for longer than an hour.
+                    let until = scope.now.plus_millis(CLOCKS_DIFFER_MILLIS);
+                    let begun = device_transfers::begun_since(tx, &scope.user, since, until).await?;
                     if let Some(oldest) = begun.first().filter(|_| begun.len() >= AN_HOUR) {
                         let wait = oldest.plus_millis(HOUR_MILLIS).since(scope.now);
                         let retry_after = Duration::from_millis(u64::try_from(wait).unwrap_or(0));
@@ -147,7 +150,8 @@ async fn running(tx: &mut Tx, scope: &Scope, id: &TransferId) -> Result<Transfer
     if transfer.user_id != scope.user {
         return Err(Error::TransferOfAnother);
     }
-    if transfer.consumed || transfer.expires_at <= scope.now {
+    let latest = scope.now.plus_millis(LIFE_MILLIS + CLOCKS_DIFFER_MILLIS);
+    if transfer.consumed || transfer.expires_at <= scope.now || transfer.expires_at > latest {
         return Err(Error::TransferOver);
     }
     Ok(transfer)

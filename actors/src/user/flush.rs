@@ -7,10 +7,9 @@ use vellum_protocol::{Envelope, Handle, MessageType};
 use vellum_store::users::User;
 use vellum_store::{OutboxId, Tx, outbox};
 
-use super::{Scope, SignedFields, UserCommand, load};
+use super::{Scope, SignedFields, UserCommand, invite, load};
 use crate::Error;
-use crate::delivery::{Reports, window};
-use crate::node::Node;
+use crate::delivery::Reports;
 
 /// One peer's revocation, signed.
 #[derive(Debug, Clone)]
@@ -92,8 +91,7 @@ impl UserCommand for Flush {
             .map(|item| judge(item, &mut seen, &user, &scope))
             .collect::<Result<_, Error>>()?;
         let node = scope.node.clone();
-        node.clone()
-            .store
+        node.store
             .write(move |tx| {
                 async move {
                     let now_valid = load(tx, &scope.user).await?.identity;
@@ -104,7 +102,7 @@ impl UserCommand for Flush {
                     let mut results = Vec::with_capacity(judged.len());
                     for item in judged {
                         results.push(match item {
-                            Ok(envelope) => queue(tx, &node, &scope, &envelope).await?,
+                            Ok(envelope) => queue(tx, &scope, &envelope).await?,
                             Err(refusal) => Err(refusal),
                         });
                     }
@@ -139,7 +137,6 @@ fn judge(
 
 async fn queue(
     tx: &mut Tx,
-    node: &Node,
     scope: &Scope,
     envelope: &Envelope,
 ) -> Result<Result<Queued, ItemRefusal>, Error> {
@@ -147,10 +144,7 @@ async fn queue(
     if outbox::pending_for_peer(tx, &scope.user, &peer).await?.is_none() {
         return Ok(Err(ItemRefusal::NotPending));
     }
-    let expires_at = window::closes_at(tx, envelope).await?;
-    let trace = scope.origin.trace.map(|trace| trace.to_string());
-    let id = outbox::queue(tx, &scope.user, envelope, "", expires_at, trace.as_deref(), scope.now).await?;
     // Watched from inside the transaction: the delivery cannot have seen the row yet.
-    let reports = node.reports.watch(&id);
+    let (id, reports) = invite::queue(tx, scope, envelope, "").await?;
     Ok(Ok(Queued { id, peer, reports }))
 }

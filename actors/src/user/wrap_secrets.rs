@@ -33,8 +33,15 @@ impl UserCommand for WrapSecret {
         if let Some(known) = wrap_secrets::find(&mut conn, &scope.user, &self.device_id).await? {
             let session = scope.origin.session.as_ref();
             let since = scope.now.plus_millis(-USE_NOTED_EVERY);
-            let noted =
-                wrap_secrets::is_use_noted(&mut conn, &scope.user, &self.device_id, session, since).await?;
+            let noted = wrap_secrets::is_use_noted(
+                &mut conn,
+                &scope.user,
+                &self.device_id,
+                session,
+                since,
+                scope.now,
+            )
+            .await?;
             drop(conn);
             if !noted {
                 note_use(scope.clone(), self.device_id).await;

@@ -17,7 +17,7 @@ mod usage;
 
 pub use devices::Device;
 pub use error::{ClientError, FieldError, Problem};
-pub use friends::{Delivery, Direction, Friend, Invitation, KeySync};
+pub use friends::{Delivery, Direction, Friend, Invitation, InvitationDelivery, KeySync};
 pub use identity::{Identity, Name, NameChange, ProfileChange, ProfileNames};
 pub use node_client::{DEFAULT_TIMEOUT, NodeClient};
 pub use reqwest::Method;

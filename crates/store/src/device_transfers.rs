@@ -72,16 +72,18 @@ impl From<TransferRow> for Transfer {
     }
 }
 
-/// When the user's transfers since `since` were begun, oldest first.
+/// When the user's transfers between `since` and `until` were begun, oldest first.
 pub async fn begun_since(
     conn: &mut Conn,
     user: &UserId,
     since: UnixMillis,
+    until: UnixMillis,
 ) -> Result<Vec<UnixMillis>, StoreError> {
     let rows: Vec<(i64,)> = on!(conn, c => sqlx::query_as(
-        "select created_at from device_transfers where user_id = $1 and created_at > $2 order by created_at"
+        "select created_at from device_transfers where user_id = $1 and created_at > $2 and created_at <= $3
+         order by created_at"
     )
-    .bind(user).bind(since.0).fetch_all(c).await)?;
+    .bind(user).bind(since.0).bind(until.0).fetch_all(c).await)?;
     Ok(rows.into_iter().map(|(at,)| UnixMillis(at)).collect())
 }
 

@@ -1,7 +1,9 @@
 //! Invitations to friendship: the inviter holds an outgoing row, the invited an incoming one.
 
+use std::collections::HashMap;
+
 use sqlx::FromRow;
-use vellum_protocol::{Handle, UnixMillis};
+use vellum_protocol::{Handle, MessageType, UnixMillis};
 
 pub use crate::relations::{Direction, Status};
 
@@ -136,7 +138,7 @@ pub async fn insert(tx: &mut Tx, invitation: &Invitation) -> Result<(), StoreErr
 }
 
 /// The user's open invitations that were made after `since`, oldest first; only one direction if it
-/// is given.
+/// is given. Those that could not be delivered are among them.
 pub async fn pending_of_user(
     conn: &mut Conn,
     user: &UserId,
@@ -222,7 +224,8 @@ pub async fn by_id(
     row.map(Invitation::try_from).transpose()
 }
 
-/// The user's invitation in this direction with exactly this peer, whatever its status.
+/// The user's invitation in this direction with exactly this peer, whatever its status. One that could
+/// not be delivered is none.
 pub async fn with_peer(
     conn: &mut Conn,
     user: &UserId,
@@ -230,7 +233,7 @@ pub async fn with_peer(
     peer: &Handle,
 ) -> Result<Option<Invitation>, StoreError> {
     let select = Statement::new(select_invitation!(
-        "where local_user_id = $1 and direction = $2
+        "where local_user_id = $1 and direction = $2 and delivery_error is null
            and case direction when 'incoming' then from_handle else to_handle end = $3"
     ));
     let row: Option<InvitationRow> = conn.one(select.bind(user).bind(direction.as_str()).bind(peer)).await?;
@@ -242,6 +245,72 @@ pub async fn set_status(tx: &mut Tx, id: &InvitationId, status: Status) -> Resul
     let done = on!(tx, c => sqlx::query("update invitations set status = $2 where id = $1 and status <> $2")
         .bind(id).bind(status.as_str()).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() == 1)
+}
+
+/// How far an invitation to somebody on another node has come.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Delivery {
+    /// It is tried again; why the last attempt failed, if there was one.
+    Queued(Option<String>),
+    /// It was given up, for this reason.
+    Failed(String),
+}
+
+/// The user's invitations that have not been delivered, and why not.
+pub async fn undelivered(
+    conn: &mut Conn,
+    user: &UserId,
+) -> Result<HashMap<InvitationId, Delivery>, StoreError> {
+    let select = Statement::new(
+        "select i.id, i.delivery_error, o.last_error from invitations i
+         left join outbox o on o.user_id = i.local_user_id and o.peer_handle = i.to_handle
+             and o.message_type = $2 and o.subject = i.id
+         where i.local_user_id = $1 and i.direction = 'outgoing'
+           and (i.delivery_error is not null or o.id is not null)",
+    );
+    let select = select.bind(user).bind(MessageType::FriendInvite.as_str());
+    let rows: Vec<(InvitationId, Option<String>, Option<String>)> = conn.all(select).await?;
+    let delivery = |failed: Option<String>, last| failed.map_or(Delivery::Queued(last), Delivery::Failed);
+    Ok(rows.into_iter().map(|(id, failed, last)| (id, delivery(failed, last))).collect())
+}
+
+/// Keeps an invitation that was refused or given up as a note to the inviter, with the reason.
+pub async fn note_failure(tx: &mut Tx, id: &InvitationId, reason: &str) -> Result<(), StoreError> {
+    let update = Statement::new("update invitations set delivery_error = $2 where id = $1");
+    tx.change(update.bind(id.as_str()).bind(reason)).await?;
+    Ok(())
+}
+
+/// The same for those whose windows end at or before `now`, before their messages go
+/// ([`expire`](crate::outbox::expire)).
+pub async fn note_expired(tx: &mut Tx, now: UnixMillis) -> Result<(), StoreError> {
+    let update = Statement::new(
+        "update invitations set delivery_error = coalesce(
+             (select o.last_error from outbox o where o.user_id = invitations.local_user_id
+                and o.peer_handle = invitations.to_handle and o.message_type = $2 and o.subject = invitations.id),
+             'it was not tried in time')
+         where id in (select subject from outbox where state = 'queued' and next_attempt_at is not null
+                        and expires_at <= $1 and message_type = $2)",
+    );
+    tx.change(update.bind(now).bind(MessageType::FriendInvite.as_str())).await?;
+    Ok(())
+}
+
+/// Removes an invitation that has nobody to wait for any more; one that has a reason to show stays.
+pub async fn delete_unless_noted(tx: &mut Tx, id: &InvitationId) -> Result<(), StoreError> {
+    let delete = Statement::new("delete from invitations where id = $1 and delivery_error is null");
+    tx.change(delete.bind(id.as_str())).await?;
+    Ok(())
+}
+
+/// Removes the notes about invitations to this peer that could not be delivered: there is a new one.
+pub async fn forget_failures(tx: &mut Tx, user: &UserId, to: &Handle) -> Result<(), StoreError> {
+    let delete = Statement::new(
+        "delete from invitations where local_user_id = $1 and direction = 'outgoing' and to_handle = $2
+           and delivery_error is not null",
+    );
+    tx.change(delete.bind(user).bind(to)).await?;
+    Ok(())
 }
 
 /// Removes an invitation. Tells whether it was there.

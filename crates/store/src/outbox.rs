@@ -12,14 +12,17 @@
 //! discarded, signed anew or leased again, changes nothing.
 //!
 //! This file holds the owner's side: what is pending, signing, discarding. `outbox/leasing.rs` holds the
-//! delivery's side, `outbox/leased.rs` the row that it takes.
+//! delivery's side, `outbox/leased.rs` the row that it takes, `outbox/correcting.rs` what a wrong clock has
+//! stored.
 
+mod correcting;
 mod leased;
 mod leasing;
 pub mod overview;
 
 use leasing::LapsedRow;
 
+pub use correcting::{LatestTimes, correct_times, has_wrong_times};
 pub use leased::{Leased, Unread, Unreadable};
 pub use leasing::{
     Lapsed, Lot, Outcome, Stretch, Wanted, expire, expire_leases, finish, is_leased, lease_due, next_due,
@@ -172,7 +175,7 @@ pub async fn peers_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Handle>
     let rows: Vec<(String,)> = on!(conn, c => sqlx::query_as(
         "select friend_handle from friendships where user_id = $1
          union select case direction when 'incoming' then from_handle else to_handle end
-               from invitations where local_user_id = $1
+               from invitations where local_user_id = $1 and delivery_error is null
          union select peer_handle from shares where user_id = $1
          order by 1"
     )
@@ -337,6 +340,16 @@ pub async fn drop_unsigned(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<
     let done = on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and peer_handle = $2 and state = 'awaiting_signature'")
         .bind(user).bind(peer.as_str()).execute(c).await.map(Affected::from))?;
     Ok(done.rows_affected() > 0)
+}
+
+/// Whether anything waits for this node that is not a revocation, so that only its first minutes count.
+pub async fn has_short_lived(conn: &mut Conn, domain: &str) -> Result<bool, StoreError> {
+    let select = Statement::new(
+        "select cast(1 as bigint) from outbox
+         where next_attempt_at is not null and peer_domain = $1 and message_type <> $2 limit 1",
+    );
+    let select = select.bind(domain).bind(MessageType::RelationshipRevoke.as_str());
+    Ok(conn.one::<(i64,)>(select).await?.is_some())
 }
 
 /// Whether a revocation for this peer is on its way while the invitation that followed it cannot have reached anybody yet.

@@ -47,6 +47,10 @@ pub async fn begin(
     Ok(())
 }
 
+/// Longer than any ceremony lasts: one that would end later was begun by a clock that was ahead, and is
+/// over its time.
+const LONGEST_MILLIS: i64 = 600_000;
+
 /// Ends a ceremony and returns it; `None` when there is none, it has ended already, or is over its time.
 /// Of any number of callers with the same challenge one gets it.
 pub async fn end(
@@ -55,10 +59,10 @@ pub async fn end(
     now: UnixMillis,
 ) -> Result<Option<Ceremony>, StoreError> {
     let row: Option<CeremonyRow> = on!(tx, c => sqlx::query_as(
-        "delete from passkey_ceremonies where challenge_hash = $1 and expires_at > $2
+        "delete from passkey_ceremonies where challenge_hash = $1 and expires_at > $2 and expires_at <= $3
          returning user_id, origin, state"
     )
-    .bind(challenge.as_slice()).bind(now.0).fetch_optional(c).await)?;
+    .bind(challenge.as_slice()).bind(now.0).bind(now.plus_millis(LONGEST_MILLIS).0).fetch_optional(c).await)?;
     Ok(row.map(|CeremonyRow { user_id, origin, state }| Ceremony { user_id, origin, state }))
 }
 

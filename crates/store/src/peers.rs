@@ -179,7 +179,7 @@ pub async fn clear_offered_key(tx: &mut Tx, domain: &str) -> Result<(), StoreErr
 }
 
 /// Takes up to `limit` peers whose changed key was last looked at before `before`, to be looked at now: each is
-/// given to one of the nodes on this database only.
+/// given to one of the nodes on this database only. A look in the future was dated by a wrong clock.
 pub async fn take_changed_keys(
     tx: &mut Tx,
     before: UnixMillis,
@@ -188,7 +188,8 @@ pub async fn take_changed_keys(
 ) -> Result<Vec<String>, StoreError> {
     let rows: Vec<(String,)> = on!(tx, c => sqlx::query_as(
         "update peers set offered_at = $2
-         where domain in (select domain from peers where offered_key is not null and offered_at < $1
+         where domain in (select domain from peers
+                          where offered_key is not null and (offered_at < $1 or offered_at > $2)
                           order by offered_at limit $3)
          returning domain"
     )
@@ -296,6 +297,23 @@ pub async fn allow_probe(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result<b
          where domain = $1 and failures > 0 and retry_at > $2 and probed_early = 0",
     );
     Ok(tx.change(update.bind(domain).bind(now)).await? == 1)
+}
+
+/// Lets the peer be tried from `at` on, and ends a pause that it has asked for at `asked_until`, where
+/// these waits would last longer: something newly signed cannot wait for so long.
+pub async fn shorten_waits(
+    tx: &mut Tx,
+    domain: &str,
+    at: UnixMillis,
+    asked_until: UnixMillis,
+) -> Result<(), StoreError> {
+    let update = Statement::new(
+        "update peers set retry_at = case when retry_at > $2 then $2 else retry_at end,
+             pause_until = case when pause_until > $3 then $3 else pause_until end
+         where domain = $1 and (retry_at > $2 or pause_until > $3)",
+    );
+    tx.change(update.bind(domain).bind(at).bind(asked_until)).await?;
+    Ok(())
 }
 
 /// How many peers there are of each kind.

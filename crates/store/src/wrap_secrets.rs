@@ -56,21 +56,23 @@ pub async fn devices_of(conn: &mut Conn, user: &UserId) -> Result<Vec<Device>, S
         .collect())
 }
 
-/// Whether it is noted that the device has read its secret since then, and that this session is on
-/// it.
+/// Whether it is noted that the device has read its secret between `since` and `until`, and that this
+/// session is on it.
 pub async fn is_use_noted(
     conn: &mut Conn,
     user: &UserId,
     device: &str,
     session: Option<&SessionId>,
     since: UnixMillis,
+    until: UnixMillis,
 ) -> Result<bool, StoreError> {
     let select = Statement::new(
         "select w.device_id, w.created_at, w.last_used_at from wrap_secrets w
-         where w.user_id = $1 and w.device_id = $2 and w.last_used_at > $3 and not exists
+         where w.user_id = $1 and w.device_id = $2 and w.last_used_at > $3 and w.last_used_at <= $5
+           and not exists
              (select 1 from sessions s where s.id = $4 and coalesce(s.device_id, '') <> w.device_id)",
     );
-    let select = select.bind(user).bind(device).bind(since).bind(session.map(SessionId::as_str));
+    let select = select.bind(user).bind(device).bind(since).bind(session.map(SessionId::as_str)).bind(until);
     let found: Option<DeviceRow> = conn.one(select).await?;
     Ok(found.is_some())
 }

@@ -23,6 +23,17 @@ fn invitation() -> Shape {
         ("signature", text("pH0y…").or_null()),
         ("createdAt", time()),
         ("expiresAt", time().or_null().described("null once it was accepted")),
+        (
+            "delivery",
+            word(&["delivered", "queued", "failed"])
+                .described("of one of yours; failed: invite them again, or withdraw it"),
+        ),
+        (
+            "deliveryError",
+            text("refused (400): Too many invitations")
+                .here_null()
+                .described("why it has not been delivered, if it was tried"),
+        ),
     ])
     .named("Invitation")
 }

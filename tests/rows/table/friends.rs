@@ -22,7 +22,7 @@ const FRIEND: [&str; 12] = [
     "revokedAt",
     "createdAt",
 ];
-const INVITATION: [&str; 10] = [
+const INVITATION: [&str; 12] = [
     "id",
     "localUserId",
     "fromHandle",
@@ -33,6 +33,8 @@ const INVITATION: [&str; 10] = [
     "signature",
     "createdAt",
     "expiresAt",
+    "delivery",
+    "deliveryError",
 ];
 /// What the client signed; existing clients leave it out, or send the signature alone.
 const SIGNED: [Field; 4] = [

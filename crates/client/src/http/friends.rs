@@ -73,6 +73,27 @@ pub struct Invitation {
     pub origin_server: Option<String>,
     /// When it was made.
     pub created_at: Timestamp,
+    /// How far it has come to the node of the invited person; `None` where the node does not say.
+    #[serde(default)]
+    pub delivery: Option<InvitationDelivery>,
+    /// Why it has not been delivered.
+    #[serde(default)]
+    pub delivery_error: Option<String>,
+}
+
+/// How far an invitation has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum InvitationDelivery {
+    /// It is where it should be.
+    Delivered,
+    /// It is tried again.
+    Queued,
+    /// It was refused or given up. Invite the person again, or withdraw it.
+    Failed,
+    /// A word that this client does not know.
+    #[serde(other)]
+    Other,
 }
 
 /// How the other side learns that a friendship is over.

@@ -6,6 +6,7 @@ mod abreast;
 mod database;
 mod key_generations;
 mod outbox;
+mod outbox_correcting;
 mod outbox_leasing;
 mod passkeys;
 mod peers;
