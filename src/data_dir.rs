@@ -88,7 +88,9 @@ impl DataDir {
             let text = folder.read_secret(WRAPPING_FILE).map_err(|error| format!("{error:#}"))?;
             parse_wrapping_keys(&text.unwrap_or_default()).map_err(|error| format!("{error:#}"))
         };
-        WrappingKeys::new(Box::new(read)).map_err(|error| anyhow::anyhow!("the wrapping keys: {error}"))
+        let path = self.file(WRAPPING_FILE);
+        WrappingKeys::new(Box::new(read))
+            .map_err(|error| anyhow::anyhow!("the wrapping keys in {}: {error}", path.display()))
     }
 
     /// Makes a new wrapping key and puts it in front of those that are there.
@@ -131,7 +133,7 @@ impl DataDir {
     /// # Errors
     /// When it cannot be written.
     pub fn write_new(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
-        Ok(self.lock_files()?.put(name, content)?)
+        self.lock_files()?.put(name, content)
     }
 
     /// Waits until nobody else changes files in the folder, and keeps others from it until the
@@ -152,7 +154,12 @@ struct Writing<'a> {
 
 impl Writing<'_> {
     /// Replaces a file by a new one with this content.
-    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+    fn put(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        let path = self.folder.file(name);
+        self.replace(name, content).with_context(|| format!("writing {}", path.display()))
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let folder = &self.folder.0;
         // What a crash has left behind: nobody else has a draft while the lock is held.
         let prefix = format!(".{name}.");

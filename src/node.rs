@@ -74,7 +74,7 @@ impl Built {
         let identity = folder.identity(settings.identity_key.as_ref())?;
         let store = Store::open(settings.database_url()).await.context("opening the database")?;
         let listener = TcpListener::bind(settings.http.listen)
-            .with_context(|| format!("listening on {}", settings.http.listen))?;
+            .with_context(|| format!("listening on {} (the setting http.listen)", settings.http.listen))?;
         let address = listener.local_addr()?;
         let origin = settings.origin_at(address.port())?;
         let clock = Clock::system();

@@ -38,7 +38,9 @@ async fn applied_on_sqlite(url: &str) -> Result<Vec<(i64, String)>, StoreError> 
     if !options.get_filename().exists() {
         return Ok(Vec::new());
     }
-    let mut connection = SqliteConnection::connect_with(&options).await?;
+    let path = options.get_filename().to_owned();
+    let opened = SqliteConnection::connect_with(&options).await;
+    let mut connection = opened.map_err(StoreError::opening(&path))?;
     let (tables,): (i64,) =
         sqlx::query_as("select count(*) from sqlite_schema where name = '_sqlx_migrations'")
             .fetch_one(&mut connection)
