@@ -73,7 +73,7 @@ impl WriteStatus {
         let mut state = self.state();
         state.last = Some((Instant::now(), None));
         if state.logged.take().is_some() {
-            tracing::info!(database = self.0.database, "database written again");
+            tracing::info!(database = self.0.database, "database writable again");
         }
     }
 
@@ -106,7 +106,7 @@ impl WriteStatus {
     fn log(&self, state: &mut State, error: &StoreError) {
         let kind = discriminant(error);
         if state.logged.replace(kind) != Some(kind) {
-            tracing::error!(database = self.0.database, %error, "database not written");
+            tracing::error!(database = self.0.database, %error, "database failure");
         }
     }
 
