@@ -88,9 +88,9 @@ impl DataDir {
             let text = folder.read_secret(WRAPPING_FILE).map_err(|error| format!("{error:#}"))?;
             parse_wrapping_keys(&text.unwrap_or_default()).map_err(|error| format!("{error:#}"))
         };
-        let path = self.file(WRAPPING_FILE);
-        WrappingKeys::new(Box::new(read))
-            .map_err(|error| anyhow::anyhow!("the wrapping keys in {}: {error}", path.display()))
+        WrappingKeys::new(Box::new(read)).map_err(|error| {
+            anyhow::anyhow!("the wrapping keys in {}: {error}", self.file(WRAPPING_FILE).display())
+        })
     }
 
     /// Makes a new wrapping key and puts it in front of those that are there.

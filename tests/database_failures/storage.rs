@@ -29,7 +29,8 @@ pub async fn node(settings: &[(&str, &str)]) -> Option<(TestNode, Storage, TempD
     let storage = match engine() {
         Engine::Sqlite => {
             let (shim, fault) = (compile(folder.path())?, folder.path().join("fault"));
-            let data = node.process.folder().to_str().unwrap().to_owned();
+            // Its log lies beside the folder, with a name that begins with the same letters.
+            let data = format!("{}/", node.process.folder().display());
             node.process.set("LD_PRELOAD", shim.to_str().unwrap());
             node.process.set("FAULT_FILE", fault.to_str().unwrap());
             node.process.set("FAULT_FOLDER", &data);
