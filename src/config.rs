@@ -12,7 +12,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use ::config::{Config, Environment, File, FileFormat, Value, ValueKind};
+use ::config::builder::DefaultState;
+use ::config::{Config, ConfigBuilder, Environment, File, FileFormat, Source, Value, ValueKind};
 use ipnet::IpNet;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
@@ -30,6 +31,58 @@ use layers::{Raw, wrong};
 const DEFAULTS: &str = include_str!("../config/default.toml");
 /// Names the settings' file; it is not a setting itself.
 const FILE_VARIABLE: &str = "VELLUM_CONFIG";
+/// The one setting whose variable has no `__`.
+const FOLDER_VARIABLE: &str = "VELLUM_DATA_DIR";
+
+/// Whether a variable names a setting. Others that begin with the same word are somebody else's: for a service
+/// called `vellum` Kubernetes sets `VELLUM_PORT` and `VELLUM_SERVICE_HOST`.
+fn names_setting(variable: &str) -> bool {
+    variable == FOLDER_VARIABLE || (variable.starts_with("VELLUM_") && variable.contains("__"))
+}
+
+/// This process's variables that concern the settings.
+fn environment() -> Result<Vec<(String, String)>, SettingsError> {
+    let mut found = Vec::new();
+    for (name, value) in std::env::vars_os() {
+        let Some(name) = name.to_str().filter(|name| *name == FILE_VARIABLE || names_setting(name)) else {
+            continue;
+        };
+        let value = value.into_string().map_err(|_| {
+            SettingsError::Unreadable(format!("the environment variable {name} is not valid UTF-8"))
+        })?;
+        found.push((name.to_owned(), value));
+    }
+    Ok(found)
+}
+
+/// The layer that environment variables make.
+fn environment_layer(variables: &[(String, String)]) -> Environment {
+    Environment::with_prefix("VELLUM")
+        .prefix_separator("_")
+        .separator("__")
+        .list_separator(",")
+        .with_list_parse_key("http.client_origins")
+        .with_list_parse_key("http.trusted_proxies")
+        .with_list_parse_key("http.metrics_networks")
+        .try_parsing(true)
+        .source(Some(variables.iter().cloned().collect()))
+}
+
+/// Reads one layer over the defaults alone, so that an error can say where it comes from.
+fn check_layer(source: impl Source + Send + Sync + 'static, name: &str) -> Result<(), SettingsError> {
+    let layers = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml)).add_source(source);
+    match read(layers) {
+        Err(SettingsError::Unreadable(reason)) => Err(SettingsError::Unreadable(format!("{name}: {reason}"))),
+        other => other.map(drop),
+    }
+}
+
+/// Reads what layers say, without the white space around values.
+fn read(layers: ConfigBuilder<DefaultState>) -> Result<Raw, SettingsError> {
+    let mut layers = layers.build()?;
+    trim(&mut layers.cache);
+    Ok(layers.try_deserialize()?)
+}
 
 /// A setting that cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -222,7 +275,7 @@ impl Settings {
     /// # Errors
     /// The first setting that cannot be used.
     pub fn load(flags: &Flags) -> Result<Self, SettingsError> {
-        Self::load_from(flags, std::env::vars().collect())
+        Self::load_from(flags, environment()?)
     }
 
     /// Reads every layer, with the environment given.
@@ -232,25 +285,21 @@ impl Settings {
     pub fn load_from(flags: &Flags, mut environment: Vec<(String, String)>) -> Result<Self, SettingsError> {
         let named =
             environment.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, path)| PathBuf::from(path));
-        environment.retain(|(name, value)| {
-            name.starts_with("VELLUM_") && name != FILE_VARIABLE && !value.trim().is_empty()
-        });
+        environment.retain(|(name, value)| names_setting(name) && !value.trim().is_empty());
         let mut layers = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
         if let Some(path) = flags.config.clone().or(named) {
-            layers = layers.add_source(File::from(path).format(FileFormat::Toml).required(true));
+            let name = path.display().to_string();
+            // Read here: of a file that may not be read the library would say that it is not there.
+            let text = std::fs::read_to_string(&path)
+                .map_err(|error| SettingsError::Unreadable(format!("{name}: {error}")))?;
+            check_layer(File::from_str(&text, FileFormat::Toml), &name)?;
+            layers = layers.add_source(File::from_str(&text, FileFormat::Toml));
         }
-        let environment = Environment::with_prefix("VELLUM")
-            .prefix_separator("_")
-            .separator("__")
-            .list_separator(",")
-            .with_list_parse_key("http.client_origins")
-            .with_list_parse_key("http.trusted_proxies")
-            .with_list_parse_key("http.metrics_networks")
-            .try_parsing(true)
-            .source(Some(environment.into_iter().collect()));
-        let mut layers = layers.add_source(environment).build()?;
-        trim(&mut layers.cache);
-        let mut raw: Raw = layers.try_deserialize()?;
+        for variable in &environment {
+            let name = format!("the environment variable {}", variable.0);
+            check_layer(environment_layer(std::slice::from_ref(variable)), &name)?;
+        }
+        let mut raw = read(layers.add_source(environment_layer(&environment)))?;
         if let Some(data_dir) = &flags.data_dir {
             raw.data_dir.clone_from(data_dir);
         }
@@ -375,6 +424,15 @@ mod tests {
     }
 
     #[test]
+    fn a_variable_of_somebody_else_is_not_read() {
+        for name in
+            ["VELLUM_PORT", "VELLUM_SERVICE_HOST", "VELLUM_PORT_5000_TCP", "VELLUM", "VELLUM_HTTP_LISTEN"]
+        {
+            load(&[(name, "tcp://10.0.0.1:5000")]).unwrap();
+        }
+    }
+
+    #[test]
     fn a_wrong_setting_is_refused_by_name_with_what_is_allowed() {
         for (variable, value, name, allowed) in [
             ("VELLUM_HTTP__LISTEN", "nowhere", "http.listen", "127.0.0.1:5000"),
@@ -397,7 +455,9 @@ mod tests {
             ("VELLUM_INVITATIONS__DAYS", "0", "invitations.days", "1 to 3650"),
             ("VELLUM_QUOTAS__BLOBS", "0", "quotas.blobs", "1 or more"),
             ("VELLUM_MAIL__SMTP_URL", "ftp://mail.example", "mail.smtp_url", "smtps://"),
-            ("VELLUM_HTTP__LISTNE", "127.0.0.1:1", "listne", "listen"),
+            ("VELLUM_HTTP__LISTNE", "127.0.0.1:1", "VELLUM_HTTP__LISTNE", "listen"),
+            ("VELLUM__HTTP__LISTEN", "127.0.0.1:1", "VELLUM__HTTP__LISTEN", "http"),
+            ("VELLUM_HTPP__LISTEN", "127.0.0.1:1", "VELLUM_HTPP__LISTEN", "http"),
         ] {
             let told = load(&[(variable, value)]).unwrap_err().to_string();
             assert!(told.contains(name) && told.contains(allowed), "{variable}={value}: {told}");

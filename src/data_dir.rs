@@ -214,7 +214,7 @@ impl DataDir {
     /// # Errors
     /// When it cannot be written.
     pub fn write_new(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
-        Ok(self.lock_files()?.put(name, content)?)
+        self.lock_files()?.put(name, content)
     }
 
     /// Waits until nobody else changes files in the folder, and keeps others from it until the
@@ -238,7 +238,12 @@ struct Writing<'a> {
 
 impl Writing<'_> {
     /// Replaces a file by a new one with this content.
-    fn put(&self, name: &str, content: &[u8]) -> io::Result<()> {
+    fn put(&self, name: &str, content: &[u8]) -> anyhow::Result<()> {
+        let path = self.folder.file(name);
+        self.replace(name, content).with_context(|| format!("writing {}", path.display()))
+    }
+
+    fn replace(&self, name: &str, content: &[u8]) -> io::Result<()> {
         let folder = &self.folder.0;
         // What a crash has left behind: nobody else has a draft while the lock is held.
         let prefix = format!(".{name}.");

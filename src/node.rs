@@ -73,7 +73,7 @@ impl Built {
         let locked = Store::file(settings.database_url())?.unwrap_or_else(|| folder.file("node"));
         let lock = data_dir::lock(&locked)?;
         let listener = TcpListener::bind(settings.http.listen)
-            .with_context(|| format!("listening on {}", settings.http.listen))?;
+            .with_context(|| format!("listening on {} (the setting http.listen)", settings.http.listen))?;
         let address = listener.local_addr()?;
         let origin = settings.origin_at(address.port())?;
         if settings.domain().is_none() {

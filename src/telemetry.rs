@@ -1,7 +1,9 @@
 //! Logs: to standard error, for people on a terminal and as JSON elsewhere. Traces: to an OpenTelemetry
 //! collector, where one is set. And the place where what is counted and timed comes together.
 
+use std::backtrace::{Backtrace, BacktraceStatus};
 use std::io::IsTerminal;
+use std::panic::PanicHookInfo;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -94,14 +96,29 @@ fn provider(settings: &Telemetry) -> anyhow::Result<Option<SdkTracerProvider>> {
     ))
 }
 
+/// How the lines of this process's log look: as the settings say, else by what they are written to.
+#[must_use]
+pub fn format(settings: &Log) -> LogFormat {
+    let terminal = std::io::stderr().is_terminal();
+    settings.format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json })
+}
+
+/// Logs a panic as any other line: the standard library's own words would break up a log of JSON.
+fn log_panic(panic: &PanicHookInfo<'_>) {
+    let reason = panic.payload_as_str().unwrap_or("no reason given");
+    let location = panic.location().map(ToString::to_string);
+    let backtrace = Backtrace::capture();
+    let backtrace = (backtrace.status() == BacktraceStatus::Captured).then(|| backtrace.to_string());
+    tracing::error!(reason, location, backtrace, "panicked");
+}
+
 /// Starts logging and the export of spans as the settings say. Does nothing if logging has been started
 /// before.
 ///
 /// # Errors
 /// When the collector's address cannot be used.
 pub fn start(settings: &Log, telemetry: &Telemetry) -> anyhow::Result<Exporting> {
-    let terminal = std::io::stderr().is_terminal();
-    let format = settings.format.unwrap_or(if terminal { LogFormat::Pretty } else { LogFormat::Json });
+    let (format, terminal) = (format(settings), std::io::stderr().is_terminal());
     // Checked when the settings were read.
     let filter = EnvFilter::try_new(&settings.filter).unwrap_or_else(|_| EnvFilter::new("info"));
     let provider = provider(telemetry)?;
@@ -112,10 +129,53 @@ pub fn start(settings: &Log, telemetry: &Telemetry) -> anyhow::Result<Exporting>
     let all = tracing_subscriber::registry().with(filter).with(spans);
     let started = match format {
         LogFormat::Pretty => all.with(lines.with_ansi(terminal).with_target(false)).try_init(),
-        LogFormat::Json => all.with(lines.json().flatten_event(true).with_current_span(true)).try_init(),
+        // The current span alone: the list of spans would have it once more.
+        LogFormat::Json => all
+            .with(lines.json().flatten_event(true).with_current_span(true).with_span_list(false))
+            .try_init(),
     };
+    std::panic::set_hook(Box::new(log_panic));
     if started.is_err() {
         tracing::debug!("logging had been started before");
     }
     Ok(Exporting(provider))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::{Arc, Mutex};
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl std::io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_panic_is_one_line_of_the_log() {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let log = tracing_subscriber::fmt().json().flatten_event(true).with_writer(move || writer.clone());
+        let own = std::panic::take_hook();
+        std::panic::set_hook(Box::new(log_panic));
+        tracing::subscriber::with_default(log.finish(), || {
+            let panicked = std::panic::catch_unwind(|| panic!("two\nlines"));
+            assert!(panicked.is_err());
+        });
+        std::panic::set_hook(own);
+        let text = String::from_utf8(lines.0.lock().unwrap().clone()).unwrap();
+        let line: serde_json::Value = serde_json::from_str(text.trim()).unwrap();
+        assert_eq!((&line["message"], &line["reason"]), (&"panicked".into(), &"two\nlines".into()), "{text}");
+        assert!(line["location"].as_str().unwrap().contains("telemetry.rs"), "{text}");
+    }
 }

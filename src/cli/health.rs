@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
 use anyhow::{Context as _, bail};
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::{Context, block_on, print};
 
@@ -24,8 +24,13 @@ pub fn run(context: &Context) -> anyhow::Result<()> {
         let client = reqwest::Client::builder().no_proxy().timeout(LIMIT).tls_certs_only([]).build()?;
         let asked = client.get(format!("http://{address}/health/ready")).send().await;
         let answer = asked.with_context(|| format!("nothing answers at {address}"))?;
-        if !answer.status().is_success() {
-            bail!("the node at {address} answers {}", answer.status());
+        let status = answer.status();
+        if !status.is_success() {
+            let problem: Value = answer.json().await.unwrap_or_default();
+            bail!(
+                "the node at {address} answers {status}: {}",
+                problem["detail"].as_str().unwrap_or("no reason")
+            );
         }
         print(&if context.json { json!({ "status": "ok" }).to_string() } else { "ok".to_owned() });
         Ok(())

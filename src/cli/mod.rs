@@ -24,11 +24,20 @@ use vellum_store::{Store, schema};
 use crate::config::{Flags, Settings, SettingsError};
 use crate::start_check::{Accepted, StartCheck};
 
+/// The end of the help.
+const ENVIRONMENT: &str = "\
+Environment:
+  VELLUM_CONFIG            the file with settings, where --config is not given
+  VELLUM_DATA_DIR          the folder with database, keys and outbox, where --data-dir is not given
+  VELLUM_SECTION__NAME     any other setting, such as VELLUM_HTTP__LISTEN for http.listen; config/default.toml
+                           lists them all. Names without two underscores are nobody's settings";
+
 /// An actor-based federation node.
 #[derive(Debug, Parser)]
-#[command(name = "vellum", version, about, propagate_version = true)]
+#[command(name = "vellum", version, about, propagate_version = true, after_help = ENVIRONMENT)]
 pub struct Cli {
-    /// Reads settings from this file, over the built-in defaults and under the environment.
+    /// Reads settings from this file, over the built-in defaults and under the environment; else from the file
+    /// that VELLUM_CONFIG names.
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
     /// The folder with database, keys and outbox.

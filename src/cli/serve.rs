@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
 use super::Context;
+use crate::config::LogFormat;
 use crate::node::{Built, FIRST_ADMINISTRATOR};
 use crate::start_check::Accepted;
 use crate::telemetry;
@@ -29,8 +30,9 @@ pub fn run(context: &Context, accepted: Accepted) -> anyhow::Result<()> {
     let served = system.block_on(async {
         // Listened to from the start: a signal during the start stops the node as soon as it stands.
         let stop = stop_signal()?;
+        ignore_hangups()?;
         let node = Built::new(&settings, accepted).await?;
-        announce(&node)?;
+        announce(&node, telemetry::format(&settings.log))?;
         node.run(stop).await
     });
     exporting.finish();
@@ -55,14 +57,32 @@ fn stop_signal() -> anyhow::Result<impl Future<Output = ()>> {
     })
 }
 
+/// A terminal that goes away, or somebody who expects the settings to be read again, does not end the node.
+fn ignore_hangups() -> anyhow::Result<()> {
+    let mut hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+    tokio::spawn(async move {
+        while hangup.recv().await.is_some() {
+            tracing::info!("SIGHUP ignored; restart the node to apply settings");
+        }
+    });
+    Ok(())
+}
+
 /// Scripts wait for the one line on standard output; people read the rest on standard error.
-fn announce(node: &Built) -> anyhow::Result<()> {
+fn announce(node: &Built, format: LogFormat) -> anyhow::Result<()> {
     let mut out = std::io::stdout().lock();
     writeln!(out, "listening on http://{}", node.address())?;
     out.flush()?;
     drop(out);
     if node.is_first_start() {
-        welcome(node)?;
+        match format {
+            LogFormat::Pretty => welcome(node)?,
+            LogFormat::Json => tracing::info!(
+                origin = node.origin().as_str(),
+                administrator = FIRST_ADMINISTRATOR,
+                "first start; to open a session: vellum user session --email {FIRST_ADMINISTRATOR}"
+            ),
+        }
     }
     Ok(())
 }

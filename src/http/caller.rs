@@ -13,9 +13,9 @@ use futures_util::FutureExt;
 use futures_util::future::{LocalBoxFuture, Shared};
 use secrecy::{ExposeSecret, SecretString};
 use vellum_actors::trace::TraceParent;
-use vellum_actors::{Asker, Held, Origin, sign_in};
-use vellum_store::UserId;
+use vellum_actors::{Asker, Error, Held, Origin, sign_in};
 use vellum_store::sessions::{Known, Session};
+use vellum_store::{StoreError, UserId};
 
 use super::App;
 use super::body;
@@ -126,7 +126,13 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     // A foreign page has its visitor's cookie, and never a token.
     let is_own = bearer(request).is_some() || !is_from_foreign_page(request, &app);
     let may_have_effects = *request.method() != Method::HEAD && is_own;
-    if may_have_effects && let Some(prolonged) = sign_in::prolong(&app.node, &known).await? {
+    let prolonged = if may_have_effects { sign_in::prolong(&app.node, &known).await } else { Ok(None) };
+    let prolonged = match prolonged {
+        // Who only reads is served: a later request prolongs the session.
+        Err(Error::Store(StoreError::NotWritable { .. })) => None,
+        other => other?,
+    };
+    if let Some(prolonged) = prolonged {
         known = prolonged;
         if request.cookie(COOKIE).is_some_and(|cookie| cookie.value() == token.expose_secret()) {
             let cookie = session_cookie(&app, &token, &known.session);

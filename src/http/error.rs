@@ -278,6 +278,21 @@ impl From<Error> for Problem {
     }
 }
 
+impl Problem {
+    /// 503: the node is not ready, for whatever reason. What the database says stays in the log.
+    pub fn not_ready(error: &StoreError) -> Self {
+        match error {
+            StoreError::Denied(_) => {
+                Self::unavailable(10, "The node lacks a right in its database. Its log says which.")
+            }
+            other => match store_problem(other) {
+                problem if problem.0.status == StatusCode::SERVICE_UNAVAILABLE => problem,
+                _ => Self::unavailable(10, "The database fails. The node's log says why."),
+            },
+        }
+    }
+}
+
 impl From<StoreError> for Problem {
     fn from(error: StoreError) -> Self {
         store_problem(&error)
@@ -294,9 +309,19 @@ fn store_problem(error: &StoreError) -> Problem {
         StoreError::Busy | StoreError::Closed | StoreError::Conflict => {
             Problem::unavailable(1, "The database is busy.")
         }
+        // The store logs these once, and not for each request.
         StoreError::Unreachable(reason) => {
-            tracing::error!(reason, "the database cannot be reached");
+            tracing::debug!(reason, "the database cannot be reached");
             Problem::unavailable(2, "The database cannot be reached.")
+        }
+        StoreError::NotWritable { fault, reason } => {
+            tracing::debug!(reason, "the database cannot be written");
+            let detail = format!("Nothing can be stored now, since {fault}.");
+            Problem::new(StatusCode::SERVICE_UNAVAILABLE, "storage_unavailable", detail).after(10)
+        }
+        StoreError::InvalidText(_) => {
+            let detail = "The request has a text that cannot be stored.";
+            Problem::new(StatusCode::UNPROCESSABLE_ENTITY, "validation_failed", detail)
         }
         other => {
             tracing::error!(error = %other, "a request failed in the database");

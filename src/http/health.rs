@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web;
 use serde_json::json;
 use vellum_actors::Error;
-use vellum_store::users;
+use vellum_store::{Store, StoreError, users};
 
 use super::App;
 use super::endpoint::Endpoint;
@@ -23,12 +23,18 @@ async fn live() -> HttpResponse {
     super::private(&json!({ "status": "ok" }))
 }
 
-/// Ready: the database answers, and the node is not about to stop.
+/// Ready: the database answers, has taken the last change, and the node is not about to stop.
 async fn ready(app: web::Data<App>) -> Result<HttpResponse, Problem> {
     if *app.stopping.borrow() {
         return Err(Error::Stopping.into());
     }
-    let mut conn = app.node.store.read().await?;
-    users::any(&mut conn).await?;
+    let store = &app.node.store;
+    can_work(store).await.map_err(|error| Problem::not_ready(&error))?;
     Ok(super::private(&json!({ "status": "ok" })))
+}
+
+async fn can_work(store: &Store) -> Result<(), StoreError> {
+    // Given back before a change is made: there are few connections.
+    users::any(&mut *store.read().await?).await?;
+    store.check_writable().await
 }

@@ -179,7 +179,9 @@ impl Shared {
 
     fn heed(&self, error: &sqlx::Error) {
         if !is_a_rows_fault(error) {
-            lock(&self.broken).get_or_insert_with(|| StoreError::Unreachable(error.to_string()));
+            let meant =
+                || StoreError::read(error).unwrap_or_else(|| StoreError::Unreachable(error.to_string()));
+            lock(&self.broken).get_or_insert_with(meant);
         }
     }
 

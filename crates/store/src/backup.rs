@@ -42,9 +42,11 @@ pub async fn create(url: &str, path: &Path) -> Result<Contents, StoreError> {
         return Err(StoreError::Backup(format!("{} is there already", path.display())));
     }
     let draft = Draft::beside(path)?;
-    let mut source = SqliteConnection::connect_with(&options).await?;
+    let opened = SqliteConnection::connect_with(&options).await;
+    let mut source = opened.map_err(StoreError::opening(options.get_filename()))?;
     let target = draft.path.to_string_lossy().replace('\'', "''");
-    sqlx::query(AssertSqlSafe(format!("vacuum into '{target}'"))).execute(&mut source).await?;
+    let written = sqlx::query(AssertSqlSafe(format!("vacuum into '{target}'"))).execute(&mut source).await;
+    written.map_err(StoreError::opening(path))?;
     source.close().await?;
     let mut copy = SqliteConnection::connect_with(&single_file(&draft.path)).await?;
     sqlx::query("update epochs set epoch = 'backup'").execute(&mut copy).await?;

@@ -68,6 +68,11 @@ const TABLES: [Table; 31] = [
     table("epochs", &["folder"]),
 ];
 
+/// The names of all tables that both engines have.
+pub(crate) fn tables() -> impl Iterator<Item = &'static str> {
+    TABLES.iter().map(|table| table.name)
+}
+
 /// Tables that a new database has rows in already; the copy brings its own.
 const SEEDED: [&str; 4] = ["role_permissions", "roles", "permissions", "node_state"];
 

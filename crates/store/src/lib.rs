@@ -15,11 +15,13 @@ mod defects;
 mod error;
 mod ids;
 mod postgres;
+mod postgres_checks;
 mod recent;
 mod row;
 mod sqlite;
 mod statement;
 mod store;
+mod write_status;
 mod writer;
 
 pub mod applied_envelopes;
@@ -60,7 +62,7 @@ pub mod wrong_codes;
 
 pub use concern::Concern;
 pub use conn::{Conn, Reader, Tx};
-pub use error::{StoreError, TxError};
+pub use error::{StoreError, TxError, WriteFault};
 pub use ids::{
     AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, TransferId, UserId,
 };

@@ -3,6 +3,7 @@
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
+use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
 /// Whether deliveries are paused as a whole.
@@ -33,6 +34,16 @@ async fn value(conn: &mut Conn, name: &str) -> Result<i64, StoreError> {
     let (value,): (i64,) = on!(conn, c => sqlx::query_as("select value from node_state where name = $1")
         .bind(name).fetch_one(c).await)?;
     Ok(value)
+}
+
+/// Changes nothing, and is a change to the database all the same: it goes the whole way to the disk. On
+/// PostgreSQL every transaction leaves a mark, which is one.
+pub(crate) async fn write_again(tx: &mut Tx) -> Result<(), StoreError> {
+    if tx.lane().is_some() {
+        tx.change(Statement::new("update node_state set value = value where name = 'deliveries_paused'"))
+            .await?;
+    }
+    Ok(())
 }
 
 /// When the database was found to come from a backup; `None` when it was not.

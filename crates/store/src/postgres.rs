@@ -31,8 +31,9 @@ use vellum_protocol::UnixMillis;
 
 use crate::conn::{Conn, EngineConn, Reader, Tx};
 use crate::defects::{Defect, planted};
-use crate::error::TxError;
-use crate::{StoreError, TxFuture};
+use crate::error::{TxError, WriteFault};
+use crate::write_status::WriteStatus;
+use crate::{StoreError, TxFuture, postgres_checks};
 
 /// Connections of a node. Its two kinds of threads keep no more busy at once.
 const CONNECTIONS: u32 = 24;
@@ -55,6 +56,7 @@ pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../mi
 #[derive(Clone)]
 pub(crate) struct Postgres {
     pub pool: PgPool,
+    pub status: WriteStatus,
 }
 
 /// What a transaction is known by.
@@ -76,11 +78,20 @@ enum Trouble<E> {
 impl Postgres {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let database = Self::connect(url).await?;
-        // It takes an advisory lock, so of several nodes that start together one migrates.
+        let mut connection = database.pool.acquire().await?;
         #[cfg(not(debug_assertions))]
-        MIGRATIONS.run(&database.pool).await?;
+        let history = &MIGRATIONS;
         #[cfg(debug_assertions)]
-        with_tomorrow().run(&database.pool).await?;
+        let history = &with_tomorrow();
+        postgres_checks::encoding(&mut connection).await?;
+        // A role that only works on the tables needs no right to make them.
+        if !postgres_checks::is_current(&mut connection, history).await? {
+            postgres_checks::right_to_create(&mut connection).await?;
+            // It takes an advisory lock, so of several nodes that start together one migrates.
+            history.run(&mut *connection).await?;
+        }
+        postgres_checks::rights(&mut connection).await?;
+        drop(connection);
         Ok(database)
     }
 
@@ -93,11 +104,12 @@ impl Postgres {
             .acquire_timeout(ACQUIRE)
             .connect_with(options)
             .await?;
-        Ok(Self { pool })
+        Ok(Self { pool, status: WriteStatus::new("PostgreSQL".to_owned()) })
     }
 
     pub async fn read(&self) -> Result<Reader, StoreError> {
-        Ok(Reader(Conn::postgres(self.pool.acquire().await?)))
+        let connection = self.pool.acquire().await.map_err(StoreError::from);
+        Ok(Reader(Conn::postgres(connection.inspect_err(|error| self.status.read_failed(error))?)))
     }
 
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
@@ -109,7 +121,9 @@ impl Postgres {
         let database = self.clone();
         // A task of its own: it goes on if the caller stops waiting.
         let task = tokio::spawn(async move { database.run(work).await });
-        task.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
+        let result = task.await.unwrap_or_else(|_| Err(StoreError::Closed.into()));
+        self.status.note(&result);
+        result
     }
 
     async fn run<T, E, F>(&self, work: F) -> Result<T, E>
@@ -185,7 +199,7 @@ impl Postgres {
             }
             Err(error) => {
                 abandon(connection);
-                Err(error.into())
+                Err(standby(&error).unwrap_or_else(|| error.into()))
             }
         }
     }
@@ -197,7 +211,11 @@ impl Postgres {
                 undo(tx).await;
                 Err(Trouble::Conflict)
             }
-            Err(error @ (StoreError::Unreachable(_) | StoreError::Database(_))) => {
+            Err(
+                error @ (StoreError::Unreachable(_)
+                | StoreError::NotWritable { .. }
+                | StoreError::Database(_)),
+            ) => {
                 give_away(tx);
                 if self.did_commit(mark).await { Ok(()) } else { Err(Trouble::Failed(error.into())) }
             }
@@ -324,6 +342,15 @@ pub(crate) fn place(url: &str) -> String {
             format!("postgres://{}:{}/{database}", options.get_host(), options.get_port())
         },
     )
+}
+
+/// A standby has no serializable transactions, whatever they would do, and says so with a code for all that it has
+/// not.
+fn standby(error: &sqlx::Error) -> Option<StoreError> {
+    const FEATURE_NOT_SUPPORTED: &str = "0A000";
+    let error = error.as_database_error()?;
+    (error.code()? == FEATURE_NOT_SUPPORTED)
+        .then(|| StoreError::NotWritable { fault: WriteFault::ReadOnly, reason: error.message().to_owned() })
 }
 
 /// Whether a server says that it has not given out a transaction number yet.

@@ -1,6 +1,7 @@
 //! The schema's history: what of it a database has, and what this version knows.
 
 use sqlx::migrate::Migrator;
+use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
 use crate::{StoreError, postgres, sqlite};
@@ -46,7 +47,11 @@ async fn applied_on_sqlite(url: &str) -> Result<Vec<(i64, String)>, StoreError> 
     if !options.get_filename().exists() {
         return Ok(Vec::new());
     }
-    let mut connection = SqliteConnection::connect_with(&options).await?;
+    read_applied(&options).await.map_err(StoreError::opening(options.get_filename()))
+}
+
+async fn read_applied(options: &SqliteConnectOptions) -> Result<Vec<(i64, String)>, sqlx::Error> {
+    let mut connection = SqliteConnection::connect_with(options).await?;
     let (tables,): (i64,) =
         sqlx::query_as("select count(*) from sqlite_schema where name = '_sqlx_migrations'")
             .fetch_one(&mut connection)

@@ -18,6 +18,7 @@ use crate::abreast::Lane;
 use crate::conn::{Conn, Reader, Tx};
 use crate::error::TxError;
 use crate::recent::Recent;
+use crate::write_status::WriteStatus;
 use crate::writer::{Done, Writer};
 use crate::{Concern, StoreError, TxFuture};
 
@@ -43,12 +44,14 @@ pub(crate) struct Sqlite {
     pub writers: SqlitePool,
     recent: Recent,
     writer: Writer,
+    pub status: WriteStatus,
 }
 
 impl Sqlite {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let options = options(url)?;
-        make_private(options.get_filename())?;
+        let path = options.get_filename().to_owned();
+        make_private(&path)?;
         let writers = SqlitePoolOptions::new()
             .max_connections(1)
             .idle_timeout(None)
@@ -61,19 +64,25 @@ impl Sqlite {
                     .pragma("cache_size", PAGES)
                     .statement_cache_capacity(COMPILED),
             )
-            .await?;
-        let mut connection = writers.acquire().await?;
-        MIGRATIONS.run(&mut *connection).await?;
+            .await
+            .map_err(StoreError::opening(&path))?;
+        let mut connection = writers.acquire().await.map_err(StoreError::opening(&path))?;
+        MIGRATIONS.run(&mut *connection).await.map_err(StoreError::opening(&path))?;
+        let status = WriteStatus::new(path.display().to_string());
+        let changed = status.clone();
+        // A commit of nothing succeeds on a full disk, too.
+        connection.lock_handle().await?.set_update_hook(move |_| changed.note_change());
         let conn = Conn::lane(Lane::new(connection));
         let readers = SqlitePoolOptions::new()
             .max_connections(READERS)
             .min_connections(1)
             .acquire_timeout(BUSY_TIMEOUT)
             .connect_with(options.read_only(true))
-            .await?;
+            .await
+            .map_err(StoreError::opening(&path))?;
         let recent = Recent::new();
-        let writer = Writer::start(conn, recent.clone());
-        Ok(Self { readers, writers, recent, writer })
+        let writer = Writer::start(conn, recent.clone(), status.clone());
+        Ok(Self { readers, writers, recent, writer, status })
     }
 
     pub async fn read(&self) -> Result<Reader, StoreError> {
@@ -96,7 +105,7 @@ impl Sqlite {
     {
         let (caller, answered) = oneshot::channel();
         self.writer.run(move |tx| attempt(tx, work, Caller::new(caller)).boxed()).await?;
-        answer(answered).await
+        self.answer(answered).await
     }
 
     /// The same for work that concerns one person only.
@@ -109,7 +118,14 @@ impl Sqlite {
         let (caller, answered) = oneshot::channel();
         let caller = Caller::new(caller);
         self.writer.run_for(whom, move |tx| attempt(tx, work.clone(), caller.clone()).boxed()).await?;
-        answer(answered).await
+        self.answer(answered).await
+    }
+
+    /// The channel ends without an answer only when the job was never run: no transaction could be begun. The
+    /// database cannot be written, or another process has held it for longer than the busy timeout.
+    async fn answer<T, E: TxError>(&self, answered: oneshot::Receiver<Result<T, E>>) -> Result<T, E> {
+        let reason = || self.status.failure().unwrap_or(StoreError::Busy);
+        answered.await.unwrap_or_else(|_| Err(reason().into()))
     }
 
     pub async fn close(&self) {
@@ -152,18 +168,14 @@ where
     // A panic in one job must not take the writer, and every later change, with it.
     let result = AssertUnwindSafe(async { work(tx).await }).catch_unwind().await;
     let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
+    let failure = result.as_ref().err().and_then(TxError::as_store);
     Done {
         keep: result.is_ok(),
+        broken: failure.filter(|error| matches!(error, StoreError::NotWritable { .. })).cloned(),
         answer: Box::new(move |committed: Result<(), StoreError>| {
             caller.answer(committed.map_err(E::from).and(result));
         }),
     }
-}
-
-/// The channel ends without an answer only when the job was never run: no transaction could be begun, which is
-/// a database held by another process for longer than the busy timeout.
-async fn answer<T, E: TxError>(answered: oneshot::Receiver<Result<T, E>>) -> Result<T, E> {
-    answered.await.unwrap_or_else(|_| Err(StoreError::Busy.into()))
 }
 
 /// The file that an address names.

@@ -3,17 +3,20 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use futures_util::FutureExt;
 use vellum_protocol::{Alias, UnixMillis};
 
 use crate::conn::{Reader, Tx};
 use crate::copy;
 use crate::error::TxError;
+use crate::node_state;
 use crate::postgres::{self, Postgres};
 use crate::recent::{Part, Recent};
 use crate::sessions::{self, Known, TokenHash};
 use crate::signals::Signals;
 use crate::sqlite::{self, Sqlite};
 use crate::users::{self, User};
+use crate::write_status::WriteStatus;
 use crate::{Concern, StoreError, TxFuture, UserId};
 
 /// A node's database. Clones are handles to the same one.
@@ -217,6 +220,23 @@ impl Store {
             Engine::Sqlite(_) => Ok(()),
             Engine::Postgres(database) => database.forget_marks(now).await,
         }
+    }
+
+    fn write_status(&self) -> &WriteStatus {
+        match &self.engine {
+            Engine::Sqlite(database) => &database.status,
+            Engine::Postgres(database) => &database.status,
+        }
+    }
+
+    /// Whether the database takes changes: how the last one ended or, where that was more than 30 s ago, how a small
+    /// one ends that is made now, once for all who ask meanwhile.
+    ///
+    /// # Errors
+    /// Why it ended badly.
+    pub async fn check_writable(&self) -> Result<(), StoreError> {
+        let probe = async || self.write(|tx| async move { node_state::write_again(tx).await }.boxed()).await;
+        self.write_status().check(probe).await
     }
 
     /// What other nodes on this database tell; `None` where there are none.

@@ -30,6 +30,7 @@ use crate::concern::Taken;
 use crate::conn::{Conn, Tx, on};
 use crate::defects::{Defect, planted};
 use crate::recent::Recent;
+use crate::write_status::WriteStatus;
 use crate::{Concern, StoreError};
 
 /// How many jobs one commit may hold: a bound on how long the first of them waits for the last.
@@ -47,6 +48,8 @@ type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 /// What a job leaves behind.
 pub(crate) struct Done {
     pub keep: bool,
+    /// The failure after which SQLite may have rolled the whole transaction back by itself.
+    pub broken: Option<StoreError>,
     pub answer: Answer,
 }
 
@@ -70,10 +73,11 @@ enum Work {
 }
 
 impl Writer {
-    /// Starts the writer on its own connection. It sees to it that nothing `recent` is older than an answered change.
-    pub fn start(conn: Conn, recent: Recent) -> Self {
+    /// Starts the writer on its own connection. It sees to it that nothing `recent` is older than an answered change,
+    /// and notes in `status` how commits end.
+    pub fn start(conn: Conn, recent: Recent, status: WriteStatus) -> Self {
         let (queue, requests) = mpsc::channel(QUEUE);
-        tokio::spawn(serve(Tx::new(conn), recent, requests));
+        tokio::spawn(serve(Tx::new(conn), recent, status, requests));
         Self { queue }
     }
 
@@ -110,8 +114,8 @@ impl Writer {
     }
 }
 
-async fn serve(mut tx: Tx, recent: Recent, requests: mpsc::Receiver<Request>) {
-    let mut watch = Watch { recent, version: None };
+async fn serve(mut tx: Tx, recent: Recent, status: WriteStatus, requests: mpsc::Receiver<Request>) {
+    let mut watch = Watch { recent, status, version: None };
     let mut queue = Queue { requests, arrived: VecDeque::new(), closing: None };
     while queue.wait().await {
         commit_group(&mut tx, &mut watch, &mut queue).await;
@@ -180,7 +184,7 @@ impl Queue {
 
 /// Runs whatever waits, commits once, answers all.
 async fn commit_group(tx: &mut Tx, watch: &mut Watch, queue: &mut Queue) {
-    let mut group = Group::default();
+    let mut group = Group::new(watch.status.clone());
     let started = Instant::now();
     while let Some(work) = queue.next(LARGEST_GROUP.saturating_sub(group.answers.len())) {
         let ran = match work {
@@ -209,6 +213,7 @@ async fn commit_group(tx: &mut Tx, watch: &mut Watch, queue: &mut Queue) {
 /// Watches for changes that another program makes, so that nothing `recent` outlives them by much.
 struct Watch {
     recent: Recent,
+    status: WriteStatus,
     /// SQLite's number for the database's state; it changes with every commit that is not this connection's.
     version: Option<i64>,
 }
@@ -235,10 +240,10 @@ async fn data_version(tx: &mut Tx) -> Result<i64, StoreError> {
 }
 
 /// The jobs of one commit so far.
-#[derive(Default)]
 struct Group {
     open: Open,
     answers: Vec<Answer>,
+    status: WriteStatus,
 }
 
 /// What is open on the connection. Every statement is a round trip to the connection's thread, as long as a small
@@ -256,13 +261,20 @@ enum Open {
 }
 
 impl Group {
+    fn new(status: WriteStatus) -> Self {
+        Self { open: Open::Nothing, answers: Vec::new(), status }
+    }
+
     /// Runs one job inside the group's transaction. An error means the transaction itself is of no use
     /// any more; a job that merely fails is rolled back alone and is no error here.
     async fn run(&mut self, tx: &mut Tx, job: Job) -> Result<(), StoreError> {
         self.open(tx).await?;
         let done = job(tx).await;
         self.answers.push(done.answer);
-        self.seal(tx, done.keep).await
+        match done.broken {
+            Some(error) => Err(error),
+            None => self.seal(tx, done.keep).await,
+        }
     }
 
     /// Runs jobs of different users side by side, as one job. Where one that has changed something fails, they are
@@ -313,7 +325,8 @@ impl Group {
             Open::FilledSavepoint => ("release job; savepoint job", Open::EmptySavepoint),
             Open::EmptySavepoint => return Ok(()),
         };
-        tx.run(statements).await?;
+        // Noted before the job is dropped, whose caller asks for the reason.
+        tx.run(statements).await.inspect_err(|error| self.status.failed(error))?;
         self.open = open;
         Ok(())
     }
@@ -349,6 +362,7 @@ impl Group {
             self.abandon(tx, error).await;
             return;
         }
+        self.status.committed();
         recent.forget(&tx.take_touched());
         for answer in self.answers {
             answer(Ok(()));
@@ -358,7 +372,14 @@ impl Group {
     /// Gives the whole group up: nothing of it stands, and every job that ran is told so. A job that
     /// could not be run is dropped, which its caller sees as the end of the channel.
     async fn abandon(self, tx: &mut Tx, error: StoreError) {
-        tracing::error!(%error, jobs = self.answers.len(), "a group of changes could not be made durable");
+        self.status.failed(&error);
+        let jobs = self.answers.len();
+        // The status says once, and not for each group, that nothing can be written.
+        if matches!(error, StoreError::NotWritable { .. }) {
+            tracing::debug!(%error, jobs, "a group of changes could not be made durable");
+        } else {
+            tracing::error!(%error, jobs, "a group of changes could not be made durable");
+        }
         // After some failures SQLite has rolled back by itself; then this says that there is nothing to do.
         if self.open != Open::Nothing
             && let Err(nothing_left) = tx.run("rollback").await

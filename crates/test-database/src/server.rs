@@ -33,7 +33,7 @@ pub struct PostgresServer {
     programs: PathBuf,
     keeper: Mutex<Child>,
     // Removed by the keeper, to whose user its content belongs.
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 impl PostgresServer {
@@ -68,7 +68,7 @@ impl PostgresServer {
         let port = held.local_addr().unwrap().port();
         drop(held);
         let keeper = keep(&programs, &data, port);
-        let server = Self { port, programs, keeper: Mutex::new(keeper), _folder: folder };
+        let server = Self { port, programs, keeper: Mutex::new(keeper), folder };
         server.await_start();
         Some(server)
     }
@@ -119,6 +119,27 @@ impl PostgresServer {
     pub fn restart(&self) {
         self.tell("start");
         self.await_start();
+    }
+
+    /// Makes it a standby of nobody: it is read, and takes no changes.
+    ///
+    /// # Panics
+    /// When it does not start again.
+    #[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
+    pub fn demote(&self) {
+        self.crash();
+        fs::write(self.folder.path().join("data/standby.signal"), "").unwrap();
+        self.restart();
+    }
+
+    /// Makes a standby take changes.
+    ///
+    /// # Panics
+    /// When it does not within a minute.
+    pub fn promote(&self) {
+        let mut ask = Command::new(self.programs.join("psql"));
+        ask.args(["-h", "127.0.0.1", "-U", "postgres", "-p", &self.port.to_string()]);
+        run(ask.args(["-qAtc", "select pg_promote(true, 60)", "postgres"]));
     }
 
     #[expect(clippy::unwrap_used, reason = "a test that cannot go on has failed")]

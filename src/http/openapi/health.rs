@@ -14,5 +14,5 @@ pub fn live() -> Operation {
 }
 
 pub fn ready() -> Operation {
-    Operation::new(TAG, "ready", "Can it work", "Asks the database.").answer(200, "It can.", ok())
+    Operation::new(TAG, "ready", "Can it work", "Asks the database, and says how the last change to it ended; where that was more than 30 s ago, it makes a small one.").answer(200, "It can.", ok())
 }

@@ -219,7 +219,8 @@ impl Operation {
 
     /// What it refuses with as this method: also what every operation may.
     fn all_refusals(&self, method: &str) -> BTreeMap<u16, Vec<&'static str>> {
-        let mut all = self.clone().refused(500, &["internal"]).refused(503, &["unavailable"]);
+        let mut all =
+            self.clone().refused(500, &["internal"]).refused(503, &["unavailable", "storage_unavailable"]);
         if method != "GET" && matches!(self.access, Access::SignedIn | Access::Permitted(_)) {
             // By cookie, from a page of another origin.
             all = all.refused(403, &["forbidden"]);

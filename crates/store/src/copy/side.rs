@@ -177,7 +177,8 @@ impl Side {
     pub async fn open(url: &str, read_only: bool) -> Result<Self, StoreError> {
         if url.starts_with("sqlite:") {
             let options = if read_only { sqlite::reading(url)? } else { sqlite::options(url)? };
-            return Ok(Self::Sqlite(SqliteConnection::connect_with(&options).await?));
+            let opened = SqliteConnection::connect_with(&options).await;
+            return Ok(Self::Sqlite(opened.map_err(StoreError::opening(options.get_filename()))?));
         }
         // By this name it is told from a node at work.
         let options = postgres::options(url)?.application_name("vellum-copy");

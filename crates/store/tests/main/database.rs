@@ -6,8 +6,9 @@ use futures_util::FutureExt;
 use futures_util::future::join_all;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 use vellum_store::{Store, StoreError, UserId, roles};
+use vellum_test_database::{Engine, engine};
 
-use crate::support::Db;
+use crate::support::{Db, insert_user};
 
 #[tokio::test]
 async fn the_file_is_in_write_ahead_mode() {
@@ -135,4 +136,16 @@ async fn a_schema_on_a_server_that_is_newer_or_was_altered_is_refused_and_left_a
         Store::open(&address).await.unwrap().close().await;
     }
     other.close().await.unwrap();
+}
+
+/// PostgreSQL stores no U+0000. That is the text's fault, and no reason to try again.
+#[tokio::test]
+async fn a_text_that_postgresql_does_not_store_is_no_busy_database() {
+    let db = Db::new().await;
+    if engine() == Engine::Sqlite {
+        // It stores any text.
+        return;
+    }
+    let refused = insert_user(&db.store, "a\0b@example.org").await;
+    assert!(matches!(refused, Err(StoreError::InvalidText(_))), "{refused:?}");
 }
