@@ -111,6 +111,10 @@ pub struct Http {
     pub origin: Option<Origin>,
     /// Origins of web clients.
     pub client_origins: Vec<Origin>,
+    /// Whether clients on other sites than this node's get cookies that their pages can use.
+    pub cross_site_cookies: bool,
+    /// Whether paths that only existing clients ask for get their empty answers.
+    pub legacy_client_stubs: bool,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Networks that `/metrics` is for without a session.
@@ -397,6 +401,7 @@ mod tests {
             ("VELLUM_INVITATIONS__DAYS", "0", "invitations.days", "1 to 3650"),
             ("VELLUM_QUOTAS__BLOBS", "0", "quotas.blobs", "1 or more"),
             ("VELLUM_MAIL__SMTP_URL", "ftp://mail.example", "mail.smtp_url", "smtps://"),
+            ("VELLUM_HTTP__CROSS_SITE_COOKIES", "true", "http.cross_site_cookies", "http.client_origins"),
             ("VELLUM_HTTP__LISTNE", "127.0.0.1:1", "listne", "listen"),
         ] {
             let told = load(&[(variable, value)]).unwrap_err().to_string();

@@ -108,7 +108,7 @@ impl NodeClient {
         Ok(answer.revocations)
     }
 
-    /// Hands signed revocations over for delivery, 1 to 1000 of them. The node waits some seconds for the
+    /// Hands signed revocations over for delivery, at most 1000 of them. The node waits some seconds for the
     /// first attempts; the answer is in the order of the items, and each is judged by itself.
     ///
     /// # Errors
