@@ -1,5 +1,5 @@
-//! What existing clients send and read, which were made for another server: each of these kept such a client
-//! from getting on.
+//! What existing clients send and read, which were made for another server: each of these kept such
+//! a client from getting on.
 
 use reqwest::header::{AUTHORIZATION, ETAG, IF_MATCH, IF_NONE_MATCH};
 use serde_json::{Value, json};

@@ -9,11 +9,11 @@
 //! authenticator's counter must grow, and is kept by compare-and-swap. What the PRF extension gives out is
 //! for the client alone: nothing of it is read here.
 //!
-//! An answer belongs to the ceremony whose challenge it has signed, and is taken from the browser alone that
-//! has that ceremony's ticket. A browser has the tickets of all of its ceremonies, so those of two tabs do not
-//! disturb each other. That is as safe as a single ticket: each is good for one challenge, once, and for five
-//! minutes, and another site's page can neither read one nor have its visitor's browser send an answer
-//! (a JSON body, and an origin that is compared).
+//! An answer belongs to the ceremony whose challenge it has signed, and is taken from the browser
+//! alone that has that ceremony's ticket. A browser has the tickets of all of its ceremonies, so
+//! those of two tabs do not disturb each other. That is as safe as a single ticket: each is good
+//! for one challenge, once, and for five minutes, and another site's page can neither read one nor
+//! have its visitor's browser send an answer (a JSON body, and an origin that is compared).
 //!
 //! The cryptography of WebAuthn is `webauthn-rs`'s; which passkeys a user has is changed by the user's actor
 //! ([`crate::user`]).
@@ -47,7 +47,8 @@ use ticket::Challenge;
 /// How long a ceremony may take; what browsers are told, too.
 pub const CEREMONY_MILLIS: i64 = 300_000;
 
-/// Where the flags are in what an authenticator signs (WebAuthn, section 6.1): behind the hash of the site.
+/// Where the flags are in what an authenticator signs (WebAuthn, section 6.1): behind the hash of
+/// the site.
 const FLAGS: usize = 32;
 /// The flag of a passkey that may be backed up.
 const BACKUP_ELIGIBLE: u8 = 0x08;
@@ -259,10 +260,10 @@ fn verify(
     Ok(used)
 }
 
-/// The passkey, as eligible for backup as the authenticator says that it is now. The verifier refuses an answer
-/// that differs in this from the registration; but a manager that begins to synchronize changes it for passkeys
-/// that it has, and no rule here depends on it. The flag is signed along, so what is kept in the end was said by
-/// the passkey's own key.
+/// The passkey, as eligible for backup as the authenticator says that it is now. The verifier
+/// refuses an answer that differs in this from the registration; but a manager that begins to
+/// synchronize changes it for passkeys that it has, and no rule here depends on it. The flag is
+/// signed along, so what is kept in the end was said by the passkey's own key.
 fn with_eligibility_of(passkey: Passkey, authenticator_data: &[u8]) -> Passkey {
     let mut inside = webauthn_rs::prelude::Credential::from(passkey);
     if let Some(flags) = authenticator_data.get(FLAGS) {
@@ -334,8 +335,8 @@ fn options_for(party: &RelyingParty, held: &[StoredPasskey]) -> Result<Value, Er
     Ok(with_prf(to_json(&options.public_key)?))
 }
 
-/// Which of a browser's tickets is that of the ceremony that an answer belongs to. Whether the ticket is this
-/// node's is seen when the ceremony ends.
+/// Which of a browser's tickets is that of the ceremony that an answer belongs to. Whether the
+/// ticket is this node's is seen when the ceremony ends.
 #[must_use]
 pub fn ticket_for(tickets: Vec<String>, client_data: &[u8]) -> Option<String> {
     let challenge = Challenge::of_client_data(client_data)?;

@@ -32,9 +32,9 @@ pub struct Flushed {
     pub next_attempt_at: Option<UnixMillis>,
 }
 
-/// Takes signed revocations, and waits for their first attempts' outcomes up to the limit in the settings.
-/// The answers are in the order of the items; of no items there are none. One slow peer delays no other,
-/// only the answer.
+/// Takes signed revocations, and waits for their first attempts' outcomes up to the limit in the
+/// settings. The answers are in the order of the items; of no items there are none. One slow peer
+/// delays no other, only the answer.
 ///
 /// # Errors
 /// [`Error::IdentityIncomplete`]; trouble with an item is in that item's answer.

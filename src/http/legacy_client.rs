@@ -1,6 +1,6 @@
-//! Empty answers to what existing clients ask for when they start, about things that this node does not
-//! have: integrations, vehicles, map layers, payments. Such a client does not leave its sign-in page
-//! without them. `http.legacy_client_stubs = false` takes these paths away.
+//! Empty answers to what existing clients ask for when they start, about things that this node does
+//! not have: integrations, vehicles, map layers, payments. Such a client does not leave its sign-in
+//! page without them. `http.legacy_client_stubs = false` takes these paths away.
 
 use actix_web::HttpResponse;
 use serde_json::json;

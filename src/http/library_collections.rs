@@ -1,5 +1,5 @@
-//! `/library/collections`: collections of ciphertext, one's own and those that their owners on this node have
-//! shared with the caller.
+//! `/library/collections`: collections of ciphertext, one's own and those that their owners on this
+//! node have shared with the caller.
 
 use actix_web::HttpResponse;
 use actix_web::web;

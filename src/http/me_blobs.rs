@@ -1,8 +1,9 @@
 //! `/me/blobs`: personal blobs.
 //!
-//! A blob's revision is its `ETag`. A client that sends `If-Match` or `If-None-Match` is refused with 412
-//! when the blob is not what it believes; one that sends neither writes as it always did. Proxies that pack
-//! answers make tags weak (`W/"7"`); such a tag still names the revision, so it counts as the tag itself.
+//! A blob's revision is its `ETag`. A client that sends `If-Match` or `If-None-Match` is refused
+//! with 412 when the blob is not what it believes; one that sends neither writes as it always did.
+//! Proxies that pack answers make tags weak (`W/"7"`); such a tag still names the revision, so it
+//! counts as the tag itself.
 
 use actix_web::http::StatusCode;
 use actix_web::http::header::{self, ETag, EntityTag, Header, IfMatch, IfNoneMatch};
@@ -144,8 +145,8 @@ fn expectation(request: &HttpRequest) -> Result<Expectation, Problem> {
     }
 }
 
-/// The revisions that a list of tags names. A tag that is not of a blob names none, and so is never what is
-/// stored.
+/// The revisions that a list of tags names. A tag that is not of a blob names none, and so is never
+/// what is stored.
 fn revisions(tags: &[EntityTag]) -> Result<Vec<i64>, Problem> {
     if tags.is_empty() {
         return Err(bad_precondition());

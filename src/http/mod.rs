@@ -179,7 +179,8 @@ pub fn read_rotation(body: &[u8]) -> Result<vellum_actors::user::Commit, u16> {
     users_me_km_version::read_commit(body).map_err(|problem| problem.status_code().as_u16())
 }
 
-/// Every path of a node whose uploads may have so many bytes, but those that only existing clients ask for.
+/// Every path of a node whose uploads may have so many bytes, but those that only existing clients
+/// ask for.
 fn all_endpoints(longest_upload: usize) -> Vec<Endpoint> {
     // They are tried in this order, one after the other: first what is asked for most.
     let by_resource = [

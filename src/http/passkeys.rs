@@ -1,9 +1,9 @@
 //! `/auth/passkeys`: registering passkeys, signing in with them, and what they open slots with.
 //!
-//! Each ceremony is two requests, tied together by a ticket in a cookie that lives for a few minutes. Each
-//! ticket has a cookie of its own, since several tabs may be at it at once; the newest is also in the cookie
-//! that clients know which keep only one. Of what a browser
-//! sends, the results of extensions are not read: what the PRF extension gives out is the client's secret.
+//! Each ceremony is two requests, tied together by a ticket in a cookie that lives for a few
+//! minutes. Each ticket has a cookie of its own, since several tabs may be at it at once; the
+//! newest is also in the cookie that clients know which keep only one. Of what a browser sends, the
+//! results of extensions are not read: what the PRF extension gives out is the client's secret.
 
 use actix_web::cookie::{Cookie, time::Duration as CookieAge};
 use actix_web::http::header;
@@ -26,8 +26,8 @@ use super::paging::Slice;
 use super::sessions::{device, read_device_id, signed_in};
 use super::{App, shown};
 
-/// The cookie that holds the newest ceremony's ticket. The cookies of each ceremony have this name and, behind
-/// an underscore, the beginning of the ticket.
+/// The cookie that holds the newest ceremony's ticket. The cookies of each ceremony have this name
+/// and, behind an underscore, the beginning of the ticket.
 const TICKET: &str = "passkey_challenge";
 /// How much of a ticket is in the name of its cookie.
 const TAG_LENGTH: usize = 8;
@@ -254,7 +254,8 @@ fn set_ticket(
     age: CookieAge,
 ) {
     let cookie = secret_cookie(app, request, name, ticket, "/auth/passkeys", age);
-    // Only a cookie with a broken name or value could be refused: those here are base64url, or came as cookies.
+    // Only a cookie with a broken name or value could be refused: those here are base64url, or came
+    // as cookies.
     let _ = answer.add_cookie(&cookie);
 }
 

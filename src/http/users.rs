@@ -104,8 +104,8 @@ async fn all_roles(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<
             "id": role.id,
             "name": role.name,
             "description": role.description,
-            // To existing clients it says that a role came with the node, as all have here; not that new
-            // users have it, which is what `Role::is_default` says.
+            // To existing clients it says that a role came with the node, as all have here; not
+            // that new users have it, which is what `Role::is_default` says.
             "isDefault": true,
         })
     };

@@ -142,9 +142,10 @@ fn picture_change(fields: &mut Fields, caller: &Caller) -> NameChange {
         return NameChange::Keep;
     }
     let picture = fields.optional_text("picture");
+    let own_avatar = format!("{}/avatar", caller.user());
+    let is_own_avatar = |picture: &str| picture.strip_prefix("/users/") == Some(own_avatar.as_str());
     let fits = |picture: &String| {
-        picture.chars().count() <= LONGEST_PICTURE
-            && (is_https(picture) || *picture == format!("/users/{}/avatar", caller.user()))
+        picture.chars().count() <= LONGEST_PICTURE && (is_https(picture) || is_own_avatar(picture))
     };
     if picture.as_ref().is_some_and(|picture| !fits(picture)) {
         let rule =

@@ -1,11 +1,12 @@
-//! Names for passkeys whose owners give them none: of the password manager or system that made one, where
-//! it says so, else of the kind of authenticator.
+//! Names for passkeys whose owners give them none: of the password manager or system that made one,
+//! where it says so, else of the kind of authenticator.
 
 use serde::Deserialize;
 use serde_cbor_2::Value;
 use uuid::Uuid;
 
-/// The AAGUIDs of common authenticators, which each of them publishes. An authenticator may leave it out.
+/// The AAGUIDs of common authenticators, which each of them publishes. An authenticator may leave
+/// it out.
 const MAKERS: [(&str, &str); 16] = [
     ("fbfc3007-154e-4ecc-8c0b-6e020557d7bd", "iCloud Keychain"),
     ("dd4ec289-e01d-41c9-bb89-70fa845d4bf2", "iCloud Keychain"),
@@ -24,8 +25,8 @@ const MAKERS: [(&str, &str); 16] = [
     ("fdb141b2-5d84-443e-8a35-4698c205a502", "KeePassXC"),
     ("50726f74-6f6e-5061-7373-50726f746f6e", "Proton Pass"),
 ];
-/// Where the AAGUID is in what an authenticator says of a new credential (WebAuthn, section 6.1): behind the
-/// hash of the site, the flags and the counter.
+/// Where the AAGUID is in what an authenticator says of a new credential (WebAuthn, section 6.1):
+/// behind the hash of the site, the flags and the counter.
 const AAGUID: std::ops::Range<usize> = 37..53;
 
 #[derive(Deserialize)]

@@ -1,5 +1,5 @@
-//! Changing one's names and picture (`PATCH /users/me/profile`), and noting that one has been through a client's first
-//! steps (`POST /users/me/onboarding/complete`).
+//! Changing one's names and picture (`PATCH /users/me/profile`), and noting that one has been
+//! through a client's first steps (`POST /users/me/onboarding/complete`).
 
 use futures_util::FutureExt;
 use vellum_protocol::UnixMillis;

@@ -1,10 +1,10 @@
 //! Sharing a resource with a friend (`POST /sharing`, `PUT /sharing/envelope`, `PATCH /sharing/{id}`), and
 //! ending that (`DELETE /sharing/{id}`).
 //!
-//! A share with a user of this node is written on both sides at once and counts as accepted. One with a
-//! friend elsewhere goes as a RESOURCE_SHARE that the client has signed; the protocol has no message that
-//! takes it back, so ending it ends our side, and only ending the friendship ends theirs. Existing clients
-//! change such a share without a signature: that changes our side alone.
+//! A share with a user of this node is written on both sides at once and counts as accepted. One
+//! with a friend elsewhere goes as a RESOURCE_SHARE that the client has signed; the protocol has no
+//! message that takes it back, so ending it ends our side, and only ending the friendship ends
+//! theirs. Existing clients change such a share without a signature: that changes our side alone.
 
 use futures_util::FutureExt;
 use vellum_protocol::{Handle, Json, JsonObject, MessageType, base64};
@@ -48,8 +48,8 @@ pub struct Share {
     pub nonce: Option<String>,
     /// What the friend may do.
     pub role: Role,
-    /// What the client signed; towards another node nothing goes without it. A share that stands is then
-    /// changed here only.
+    /// What the client signed; towards another node nothing goes without it. A share that stands is
+    /// then changed here only.
     pub signed: Option<SignedFields>,
     /// What stays of a share that there is already.
     pub keeps: Keeps,
@@ -107,8 +107,8 @@ impl Share {
         Ok(Shared { share, reports })
     }
 
-    /// Changes our side of a share with a friend elsewhere, who is not told. So the share is as old as it was:
-    /// a revocation that the friend has signed meanwhile ends it.
+    /// Changes our side of a share with a friend elsewhere, who is not told. So the share is as old
+    /// as it was: a revocation that the friend has signed meanwhile ends it.
     async fn change_here(self, tx: &mut Tx, scope: &Scope) -> Result<Shared, Error> {
         let (user, outgoing) = (&scope.user, Direction::Outgoing);
         let row = shares::with_peer(tx, user, outgoing, &self.recipient, &self.resource).await?;

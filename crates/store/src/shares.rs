@@ -1,7 +1,7 @@
-//! Shares: which resources a user has opened to somebody, and which were opened to the user. The payload
-//! is ciphertext; the node looks only at who shares what with whom, and since when. A share is a letter and
-//! no key: it lets nobody change anything, and lets its recipient read one thing of this node, a collection
-//! that its owner has shared (`collections::shared_with`).
+//! Shares: which resources a user has opened to somebody, and which were opened to the user. The
+//! payload is ciphertext; the node looks only at who shares what with whom, and since when. A share
+//! is a letter and no key: it lets nobody change anything, and lets its recipient read one thing of
+//! this node, a collection that its owner has shared (`collections::shared_with`).
 
 use sqlx::FromRow;
 use vellum_protocol::{Handle, SigningKey, UnixMillis};

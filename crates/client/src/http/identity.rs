@@ -183,9 +183,8 @@ impl NodeClient {
 
     /// Changes the names and the picture of the profile.
     ///
-    /// # Errors
-    /// [`ClientError::Refused`] with the code `validation_failed` for a name that is too long, or a picture
-    /// that is no https URL; otherwise as for every request.
+    /// # Errors [`ClientError::Refused`] with the code `validation_failed` for a name that is too
+    /// long, or a picture that is no https URL; otherwise as for every request.
     pub async fn change_profile(&self, change: &ProfileChange) -> Result<ProfileNames, ClientError> {
         self.call(Method::PATCH, "/users/me/profile", Some(change)).await
     }

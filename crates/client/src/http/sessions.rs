@@ -164,8 +164,8 @@ impl NodeClient {
         self.ask(Method::DELETE, &path, None::<&()>).await.map(drop)
     }
 
-    /// Ends every other session of the user. With the name of the device that this client is on, the other
-    /// devices' wrap secrets are made anew as well.
+    /// Ends every other session of the user. With the name of the device that this client is on,
+    /// the other devices' wrap secrets are made anew as well.
     ///
     /// # Errors
     /// As for every request.
