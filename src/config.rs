@@ -164,6 +164,10 @@ pub struct Http {
     pub origin: Option<Origin>,
     /// Origins of web clients.
     pub client_origins: Vec<Origin>,
+    /// Whether clients on other sites than this node's get cookies that their pages can use.
+    pub cross_site_cookies: bool,
+    /// Whether paths that only existing clients ask for get their empty answers.
+    pub legacy_client_stubs: bool,
     /// Networks whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<IpNet>,
     /// Networks that `/metrics` is for without a session.
@@ -458,6 +462,7 @@ mod tests {
             ("VELLUM_HTTP__LISTNE", "127.0.0.1:1", "VELLUM_HTTP__LISTNE", "listen"),
             ("VELLUM__HTTP__LISTEN", "127.0.0.1:1", "VELLUM__HTTP__LISTEN", "http"),
             ("VELLUM_HTPP__LISTEN", "127.0.0.1:1", "VELLUM_HTPP__LISTEN", "http"),
+            ("VELLUM_HTTP__CROSS_SITE_COOKIES", "true", "http.cross_site_cookies", "http.client_origins"),
         ] {
             let told = load(&[(variable, value)]).unwrap_err().to_string();
             assert!(told.contains(name) && told.contains(allowed), "{variable}={value}: {told}");

@@ -184,3 +184,121 @@ async fn a_session_that_is_prolonged_gives_its_browser_a_cookie_that_lasts_as_lo
     assert_eq!(set.len(), 1, "{set:?}");
     assert!(set[0].contains("Max-Age=0"), "signing out takes the cookie away all the same: {set:?}");
 }
+
+/// A node that is reached at an https origin, and lets clients on other sites use cookies.
+async fn cross_site_node(allowed: bool) -> TestNode {
+    TestNode::start_with(&[
+        ("VELLUM_HTTP__ORIGIN", NODE),
+        ("VELLUM_HTTP__CLIENT_ORIGINS", APP),
+        ("VELLUM_HTTP__CROSS_SITE_COOKIES", if allowed { "true" } else { "false" }),
+        ("VELLUM_AUTH__EMAILS_AT_ONCE", "10"),
+    ])
+    .await
+}
+
+const NODE: &str = "https://node.example";
+
+/// Every cookie that an answer sets, by its name.
+fn set_cookies(answer: &Response) -> Vec<(String, String)> {
+    let all = answer.headers().get_all(SET_COOKIE).iter().map(|value| value.to_str().unwrap().to_owned());
+    all.map(|cookie| (cookie.split('=').next().unwrap().to_owned(), cookie)).collect()
+}
+
+async fn sign_in_from(node: &TestNode, origin: Option<&str>) -> Response {
+    let known = node.process.letters().len();
+    node.client().request_code("ann@people.example").await.unwrap();
+    let code = node.process.newest_code(known).await.unwrap();
+    let body = json!({ "method": "otp", "email": "ann@people.example", "token": code });
+    let ask = request(node, Method::POST, "/auth/sessions").json(&body);
+    let ask = origin.into_iter().fold(ask, |ask, origin| ask.header(ORIGIN, origin));
+    let answer = ask.send().await.unwrap();
+    assert_eq!(answer.status(), 201);
+    answer
+}
+
+#[tokio::test]
+async fn a_client_on_another_site_gets_cookies_that_its_page_can_use_where_that_is_set() {
+    for allowed in [true, false] {
+        let node = cross_site_node(allowed).await;
+        let ann = node.user("ann").await;
+        let for_client = if allowed { "SameSite=None" } else { "SameSite=Lax" };
+        for (origin, expected) in
+            [(Some(APP), for_client), (Some(NODE), "SameSite=Lax"), (None, "SameSite=Lax")]
+        {
+            let set = set_cookies(&sign_in_from(&node, origin).await);
+            let names: Vec<&str> = set.iter().map(|(name, _)| name.as_str()).collect();
+            assert_eq!(names, ["auth_session", "auth_device"], "{origin:?}");
+            for (_, cookie) in &set {
+                for part in [expected, "Secure", "HttpOnly"] {
+                    assert!(cookie.contains(part), "{part} for {origin:?}, allowed {allowed}: {cookie}");
+                }
+            }
+        }
+        let foreign = sign_in_from(&node, Some("https://evil.example")).await;
+        assert_eq!(set_cookies(&foreign), [], "no other page gets any");
+
+        let options = request(&node, Method::POST, "/auth/passkeys/authenticate/options").header(ORIGIN, APP);
+        let options = set_cookies(&options.send().await.unwrap());
+        assert_eq!(options.len(), 2, "{options:?}");
+        assert!(options.iter().all(|(_, cookie)| cookie.contains(for_client)), "{options:?}");
+
+        // A cookie is taken away as it was set, or the browser would not let the page do it.
+        let out = request(&node, Method::DELETE, "/auth/sessions").header(COOKIE, cookie(&ann));
+        let gone = set_cookies(&out.header(ORIGIN, APP).send().await.unwrap());
+        assert!(gone[0].1.contains(for_client) && gone[0].1.contains("Max-Age=0"), "{gone:?}");
+    }
+}
+
+#[tokio::test]
+async fn cookies_for_clients_on_other_sites_count_for_no_other_page() {
+    let node = cross_site_node(true).await;
+    let (ann, database) = (node.user("ann").await, Database::of(&node).await);
+    let ask = |method: Method, path: &str, headers: &[(&str, &str)]| {
+        let request = request(&node, method, path).header(COOKIE, cookie(&ann));
+        headers.iter().fold(request, |request, (name, value)| request.header(*name, *value))
+    };
+    let cross_site = ("sec-fetch-site", "cross-site");
+    for headers in [&[("origin", APP), cross_site][..], &[], &[("sec-fetch-site", "same-origin")]] {
+        let read = ask(Method::GET, "/users/me/identity", headers).send().await.unwrap();
+        assert_eq!(read.status(), 200, "{headers:?}");
+    }
+    let evil = ("origin", "https://evil.example");
+    for headers in
+        [&[cross_site][..], &[evil, cross_site], &[("origin", "null")], &[("sec-fetch-site", "same-site")]]
+    {
+        let read = ask(Method::GET, "/users/me/identity", headers).send().await.unwrap();
+        assert_eq!(read.status(), 401, "the browser sends it along, and it counts for nothing: {headers:?}");
+        let polled = ask(Method::GET, "/auth/sessions/current", headers).send().await.unwrap();
+        assert_eq!(polled.status(), 204, "{headers:?}");
+        let path = "/users/me/devices/device-1/wrap-secret";
+        assert_eq!(ask(Method::GET, path, headers).send().await.unwrap().status(), 403, "{headers:?}");
+        let write = ask(Method::PATCH, "/users/me/profile", headers).json(&json!({ "firstName": "x" }));
+        assert_eq!(write.send().await.unwrap().status(), 403, "{headers:?}");
+    }
+    let write = ask(Method::PATCH, "/users/me/profile", &[("origin", APP), cross_site]);
+    assert_eq!(write.json(&json!({ "firstName": "Anna" })).send().await.unwrap().status(), 200);
+    let preflight = request(&node, Method::OPTIONS, "/users/me/profile").header(ORIGIN, APP);
+    let preflight = preflight.header("access-control-request-method", "PATCH").send().await.unwrap();
+    assert_eq!(preflight.headers()["access-control-allow-credentials"], "true");
+
+    database.age_sessions(&ann).await;
+    let renewed =
+        set_cookies(&ask(Method::GET, "/users/me/identity", &[("origin", APP)]).send().await.unwrap());
+    assert!(renewed[0].1.contains("SameSite=None"), "{renewed:?}");
+    database.age_sessions(&ann).await;
+    let renewed = set_cookies(&ask(Method::GET, "/users/me/identity", &[]).send().await.unwrap());
+    assert!(renewed[0].1.contains("SameSite=None"), "a client's cookie stays a client's: {renewed:?}");
+}
+
+#[tokio::test]
+async fn cookies_for_other_sites_need_https_and_clients_to_be_named() {
+    let (origin, clients) = (("VELLUM_HTTP__ORIGIN", NODE), ("VELLUM_HTTP__CLIENT_ORIGINS", APP));
+    let plain = ("VELLUM_HTTP__ORIGIN", "http://node.example");
+    for settings in [&[][..], &[origin], &[clients], &[plain, clients]] {
+        let mut node =
+            TestNode::prepared(&[&[("VELLUM_HTTP__CROSS_SITE_COOKIES", "true")], settings].concat());
+        assert!(node.process.start().await.is_err(), "it starts with {settings:?}");
+        let log = std::fs::read_to_string(node.process.log_path()).unwrap();
+        assert!(log.contains("http.cross_site_cookies"), "{settings:?}: {log}");
+    }
+}

@@ -15,6 +15,7 @@ mod device_transfer;
 mod devices;
 mod drain;
 mod events;
+mod existing_clients;
 mod faults;
 mod friends;
 mod hygiene;

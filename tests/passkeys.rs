@@ -1,5 +1,7 @@
 //! Passkeys, with an authenticator in software: registered, used, named, removed; and what must not work.
 
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use reqwest::header::{AUTHORIZATION, COOKIE, HeaderMap, ORIGIN, SET_COOKIE};
 use serde_json::{Value, json};
 use vellum_client::http::{Method, SessionToken};
@@ -297,4 +299,202 @@ async fn a_site_without_a_name_has_no_passkeys() {
     let mut browser = Browser::at(&node, None).await;
     let answer = browser.post("/auth/passkeys/authenticate/options", &json!({})).await;
     assert_eq!((answer.status, &answer.body["code"]), (400, &json!("passkeys_unavailable")));
+}
+
+/// The name of a passkey that is registered with this name, in the browser's answer as `change`
+/// makes it.
+async fn registered(
+    browser: &mut Browser,
+    device: &mut Authenticator,
+    name: Value,
+    transports: Value,
+) -> Value {
+    let options = browser.options("register").await;
+    let mut answer = device.create(&options);
+    answer["name"] = name;
+    answer["response"]["transports"] = transports;
+    let made = browser.post("/auth/passkeys/register/verify", &answer).await;
+    assert_eq!(made.status, 200, "{}", made.body);
+    made.body["name"].clone()
+}
+
+#[tokio::test]
+async fn an_empty_name_is_none_and_one_is_derived_from_the_authenticator() {
+    let node = node().await;
+    let ann = node.person("ann").await;
+    let mut browser = Browser::at(&node, Some(&ann)).await;
+    let (inside, usb) = (json!(["internal", "hybrid"]), json!(["nfc", "usb"]));
+    let bitwarden = 0xd548_826e_79b4_db40_a3d8_1111_6f7e_8349_u128.to_be_bytes();
+    for (name, transports, aaguid, expected) in [
+        (json!(""), inside.clone(), [0; 16], "Built-in passkey"),
+        (Value::Null, inside.clone(), [0; 16], "Built-in passkey 2"),
+        (json!("  "), inside.clone(), [0; 16], "Built-in passkey 3"),
+        (json!(""), usb, [0; 16], "Security key"),
+        (json!(""), json!(["hybrid"]), [0; 16], "Phone"),
+        (json!(""), Value::Null, [0; 16], "Passkey"),
+        (json!(""), inside.clone(), bitwarden, "Bitwarden"),
+        (json!(""), inside.clone(), bitwarden, "Bitwarden 2"),
+        (json!(" my phone "), inside.clone(), bitwarden, "my phone"),
+        (json!(""), inside, [7; 16], "Built-in passkey 4"),
+    ] {
+        let mut device = Authenticator::at(APP);
+        device.aaguid = aaguid;
+        let named = registered(&mut browser, &mut device, name.clone(), transports).await;
+        assert_eq!(named, expected, "for {name}");
+    }
+    let listed = ann.ask(Method::GET, "/auth/passkeys", Value::Null).await.1;
+    assert_eq!((listed.as_array().unwrap().len(), &listed[0]["name"]), (10, &json!("Built-in passkey")));
+    let path = format!("/auth/passkeys/{}", listed[0]["id"].as_str().unwrap());
+    assert_eq!(ann.ask(Method::PATCH, &path, json!({ "name": "desk" })).await.1["name"], "desk");
+    assert_eq!(ann.ask(Method::PATCH, &path, json!({ "name": "" })).await.1["name"], Value::Null);
+    let options = browser.options("register").await;
+    let mut answer = Authenticator::at(APP).create(&options);
+    answer["name"] = json!("x".repeat(201));
+    let refused = browser.post("/auth/passkeys/register/verify", &answer).await;
+    assert_eq!((refused.status, &refused.body["code"]), (422, &json!("validation_failed")));
+}
+
+#[tokio::test]
+async fn a_passkey_whose_manager_begins_or_ceases_to_synchronize_stays_usable() {
+    const VERIFIED: u8 = 0x05;
+    const ELIGIBLE: u8 = 0x08;
+    const BACKED_UP: u8 = 0x10;
+    let node = node().await;
+    let (ann, _, mut device) = with_passkey(&node).await;
+    let mut browser = Browser::at(&node, None).await;
+    let stored = async || {
+        let listed = ann.ask(Method::GET, "/auth/passkeys", Value::Null).await.1;
+        (listed[0]["deviceType"].as_str().unwrap().to_owned(), listed[0]["backedUp"].as_bool().unwrap())
+    };
+    assert_eq!(stored().await, ("singleDevice".to_owned(), false));
+    for (flags, kind, backed_up) in [
+        (ELIGIBLE, "multiDevice", false),
+        (ELIGIBLE | BACKED_UP, "multiDevice", true),
+        (0, "singleDevice", false),
+        // Both at once, as when a manager takes over.
+        (ELIGIBLE | BACKED_UP, "multiDevice", true),
+        (ELIGIBLE, "multiDevice", false),
+    ] {
+        device.flags = VERIFIED | flags;
+        let answer = browser.sign_in(&mut device).await;
+        assert_eq!(answer.status, 201, "flags {flags:#x}: {}", answer.body);
+        assert_eq!(stored().await, (kind.to_owned(), backed_up), "flags {flags:#x}");
+    }
+    device.flags = VERIFIED | BACKED_UP;
+    assert_eq!(browser.sign_in(&mut device).await.status, 401, "backed up, and cannot be");
+
+    // The flags are under the signature: nobody changes them on the way.
+    device.flags = VERIFIED | ELIGIBLE;
+    let options = browser.options("authenticate").await;
+    let mut answer = device.get(&options);
+    let data = answer["response"]["authenticatorData"].as_str().unwrap();
+    let mut data = URL_SAFE_NO_PAD.decode(data).unwrap();
+    data[32] &= !ELIGIBLE;
+    answer["response"]["authenticatorData"] = json!(URL_SAFE_NO_PAD.encode(data));
+    assert_eq!(browser.post("/auth/passkeys/authenticate/verify", &answer).await.status, 401);
+    assert_eq!(stored().await, ("multiDevice".to_owned(), false), "a refused answer changes nothing");
+}
+
+/// The cookies of one browser, which all of its tabs have.
+#[derive(Default)]
+struct Jar(Vec<(String, String)>);
+
+impl Jar {
+    fn keep(&mut self, answer: &Answer) {
+        for cookie in answer.headers.get_all(SET_COOKIE) {
+            let (pair, attributes) = cookie.to_str().unwrap().split_once(';').unwrap();
+            let (name, value) = pair.split_once('=').unwrap();
+            if !attributes.contains("Path=/auth/passkeys") {
+                continue;
+            }
+            match self.0.iter_mut().find(|(known, _)| known == name) {
+                Some(known) => value.clone_into(&mut known.1),
+                None => self.0.push((name.to_owned(), value.to_owned())),
+            }
+            if attributes.contains("Max-Age=0") {
+                self.0.retain(|(known, _)| known != name);
+            }
+        }
+    }
+
+    fn sent(&self) -> Option<String> {
+        let pairs: Vec<String> = self.0.iter().map(|(name, value)| format!("{name}={value}")).collect();
+        (!pairs.is_empty()).then(|| pairs.join("; "))
+    }
+
+    /// Posts from a tab.
+    async fn post(&mut self, tab: &mut Browser, path: &str, body: &Value) -> Answer {
+        tab.ticket = self.sent();
+        let answer = tab.post(path, body).await;
+        self.keep(&answer);
+        answer
+    }
+}
+
+const SIGN_IN_OPTIONS: &str = "/auth/passkeys/authenticate/options";
+const SIGN_IN: &str = "/auth/passkeys/authenticate/verify";
+
+#[tokio::test]
+async fn ceremonies_in_several_tabs_do_not_disturb_each_other() {
+    let node = node().await;
+    let (ann, _, mut device) = with_passkey(&node).await;
+    let (mut jar, mut tab) = (Jar::default(), Browser::at(&node, None).await);
+    let first = jar.post(&mut tab, SIGN_IN_OPTIONS, &json!({})).await.body;
+    let second = jar.post(&mut tab, SIGN_IN_OPTIONS, &json!({})).await.body;
+    let (first, second) = (device.get(&first), device.get(&second));
+    for answer in [&first, &second] {
+        let signed_in = jar.post(&mut tab, SIGN_IN, answer).await;
+        assert_eq!(signed_in.status, 201, "{}", signed_in.body);
+    }
+    assert_eq!(jar.sent(), None, "tickets that are used are taken away");
+
+    // Both begin at the same moment: neither request has a cookie yet.
+    let (mut one, mut other) = (Browser::at(&node, None).await, Browser::at(&node, None).await);
+    let body = json!({});
+    let (one, other) = tokio::join!(one.post(SIGN_IN_OPTIONS, &body), other.post(SIGN_IN_OPTIONS, &body));
+    jar.keep(&one);
+    jar.keep(&other);
+    let kept = jar.sent();
+    let answers = [device.get(&one.body), device.get(&other.body)];
+    for answer in &answers {
+        assert_eq!(jar.post(&mut tab, SIGN_IN, answer).await.status, 201);
+    }
+
+    // What protects a ceremony does so as before: an answer counts once, and in no other browser.
+    for answer in &answers {
+        tab.ticket.clone_from(&kept);
+        let again = tab.post(SIGN_IN, answer).await;
+        assert_eq!((again.status, &again.body["code"]), (401, &json!("passkey_refused")));
+    }
+    let begun = jar.post(&mut tab, SIGN_IN_OPTIONS, &json!({})).await.body;
+    let mut elsewhere = Browser::at(&node, None).await;
+    elsewhere.options("authenticate").await;
+    assert_eq!(elsewhere.post(SIGN_IN, &device.get(&begun)).await.status, 401, "it has another's tickets");
+
+    // Registering in one tab, signing in in another.
+    let mut own = Browser::at(&node, Some(&ann)).await;
+    let options = jar.post(&mut own, "/auth/passkeys/register/options", &json!({})).await.body;
+    let begun = jar.post(&mut tab, SIGN_IN_OPTIONS, &json!({})).await.body;
+    let mut new = Authenticator::at(APP);
+    let made = jar.post(&mut own, "/auth/passkeys/register/verify", &new.create(&options)).await;
+    assert_eq!(made.status, 200, "{}", made.body);
+    assert_eq!(jar.post(&mut tab, SIGN_IN, &device.get(&begun)).await.status, 201);
+}
+
+#[tokio::test]
+async fn a_browser_keeps_a_bounded_number_of_tickets() {
+    let node = node().await;
+    let (_ann, _, mut device) = with_passkey(&node).await;
+    let (mut jar, mut tab) = (Jar::default(), Browser::at(&node, None).await);
+    let mut begun = Vec::new();
+    for _ in 0..20 {
+        begun.push(jar.post(&mut tab, SIGN_IN_OPTIONS, &json!({})).await.body);
+        assert!(jar.0.len() <= 9, "{:?}", jar.0);
+    }
+    let status =
+        async |jar: &mut Jar, tab: &mut Browser, answer: Value| jar.post(tab, SIGN_IN, &answer).await.status;
+    assert_eq!(status(&mut jar, &mut tab, device.get(&begun[0])).await, 401, "the oldest is given up");
+    for options in &begun[12..] {
+        assert_eq!(status(&mut jar, &mut tab, device.get(options)).await, 201, "the newest eight work");
+    }
 }

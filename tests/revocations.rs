@@ -116,9 +116,7 @@ async fn a_flush_as_a_whole_is_refused_for_its_shape_or_an_incomplete_identity()
     let node = TestNode::start().await;
     let (ann, nobody) = (node.person("ann").await, node.user("nobody").await);
     let signed = item(&ann.handle(), fields(&ann.revocation(&ann.handle())));
-    for items in
-        [json!([]), json!({}), Value::Null, json!([7]), json!([{}]), Value::Array(vec![signed.clone(); 1001])]
-    {
+    for items in [json!({}), Value::Null, json!([7]), json!([{}]), Value::Array(vec![signed.clone(); 1001])] {
         let (status, problem) = ann.flush_raw(items).await;
         assert_eq!((status, problem["code"].as_str()), (422, Some("validation_failed")));
     }

@@ -35,6 +35,11 @@ async fn every_row_about_ones_identity_holds() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn every_row_for_existing_clients_holds() {
+    hold(table::legacy_client::rows()).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn every_row_about_what_is_sealed_holds() {
     hold(table::sealed::rows()).await;
 }

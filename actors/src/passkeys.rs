@@ -9,9 +9,16 @@
 //! authenticator's counter must grow, and is kept by compare-and-swap. What the PRF extension gives out is
 //! for the client alone: nothing of it is read here.
 //!
+//! An answer belongs to the ceremony whose challenge it has signed, and is taken from the browser
+//! alone that has that ceremony's ticket. A browser has the tickets of all of its ceremonies, so
+//! those of two tabs do not disturb each other. That is as safe as a single ticket: each is good
+//! for one challenge, once, and for five minutes, and another site's page can neither read one nor
+//! have its visitor's browser send an answer (a JSON body, and an origin that is compared).
+//!
 //! The cryptography of WebAuthn is `webauthn-rs`'s; which passkeys a user has is changed by the user's actor
 //! ([`crate::user`]).
 
+mod name;
 mod relying_party;
 mod ticket;
 
@@ -40,6 +47,12 @@ use ticket::Challenge;
 /// How long a ceremony may take; what browsers are told, too.
 pub const CEREMONY_MILLIS: i64 = 300_000;
 
+/// Where the flags are in what an authenticator signs (WebAuthn, section 6.1): behind the hash of
+/// the site.
+const FLAGS: usize = 32;
+/// The flag of a passkey that may be backed up.
+const BACKUP_ELIGIBLE: u8 = 0x08;
+
 /// A ceremony that has begun.
 pub struct Begun {
     /// WebAuthn options, as browsers take them (`…OptionsJSON`).
@@ -60,7 +73,7 @@ pub struct RegistrationAnswer {
     pub client_data: Vec<u8>,
     /// How the browser reaches the authenticator.
     pub transports: Vec<String>,
-    /// What the user calls it.
+    /// What the user calls it; `None`: a name is derived.
     pub name: Option<String>,
 }
 
@@ -145,10 +158,18 @@ pub async fn finish_registration(
         Error::RegistrationRefused
     })?;
     let now = node.clock.now();
+    let name = match answer.name {
+        Some(name) => name,
+        None => {
+            let held = passkeys::of_user(&mut *node.store.read().await?, &asker.user).await?;
+            let taken: Vec<&str> = held.iter().filter_map(|passkey| passkey.name.as_deref()).collect();
+            name::derive(&answer.attestation_object, &answer.transports, &taken)
+        }
+    };
     let mut stored = StoredPasskey {
         credential_id: base64url(passkey.cred_id()),
         user_id: asker.user.clone(),
-        name: answer.name,
+        name: Some(name),
         credential: String::new(),
         counter: 0,
         device_type: String::new(),
@@ -210,7 +231,7 @@ fn verify(
     if answer.user_handle != user_handle(&known.user_id)?.as_bytes() {
         return Err(Error::PasskeyRefused);
     }
-    let mut passkey = credential(known)?;
+    let mut passkey = with_eligibility_of(credential(known)?, &answer.authenticator_data);
     let state: DiscoverableAuthentication = from_json(&ceremony.state)?;
     let public = json!({
         "id": known.credential_id,
@@ -237,6 +258,18 @@ fn verify(
     let mut used = StoredPasskey { last_used_at: Some(node.clock.now()), ..known.clone() };
     note(&mut used, passkey)?;
     Ok(used)
+}
+
+/// The passkey, as eligible for backup as the authenticator says that it is now. The verifier
+/// refuses an answer that differs in this from the registration; but a manager that begins to
+/// synchronize changes it for passkeys that it has, and no rule here depends on it. The flag is
+/// signed along, so what is kept in the end was said by the passkey's own key.
+fn with_eligibility_of(passkey: Passkey, authenticator_data: &[u8]) -> Passkey {
+    let mut inside = webauthn_rs::prelude::Credential::from(passkey);
+    if let Some(flags) = authenticator_data.get(FLAGS) {
+        inside.backup_eligible = flags & BACKUP_ELIGIBLE != 0;
+    }
+    inside.into()
 }
 
 async fn open_session(
@@ -300,6 +333,14 @@ fn options_for(party: &RelyingParty, held: &[StoredPasskey]) -> Result<Value, Er
     let (options, _) =
         party.webauthn()?.start_passkey_authentication(&held).map_err(|error| internal(&error))?;
     Ok(with_prf(to_json(&options.public_key)?))
+}
+
+/// Which of a browser's tickets is that of the ceremony that an answer belongs to. Whether the
+/// ticket is this node's is seen when the ceremony ends.
+#[must_use]
+pub fn ticket_for(tickets: Vec<String>, client_data: &[u8]) -> Option<String> {
+    let challenge = Challenge::of_client_data(client_data)?;
+    tickets.into_iter().find(|ticket| challenge.is_in(ticket))
 }
 
 async fn begin(node: &Node, challenge: &Challenge, ceremony: Ceremony) -> Result<(), Error> {

@@ -32,8 +32,9 @@ pub struct Flushed {
     pub next_attempt_at: Option<UnixMillis>,
 }
 
-/// Takes signed revocations, and waits for their first attempts' outcomes up to the limit in the settings.
-/// The answers are in the order of the items. One slow peer delays no other, only the answer.
+/// Takes signed revocations, and waits for their first attempts' outcomes up to the limit in the
+/// settings. The answers are in the order of the items; of no items there are none. One slow peer
+/// delays no other, only the answer.
 ///
 /// # Errors
 /// [`Error::IdentityIncomplete`]; trouble with an item is in that item's answer.
@@ -42,6 +43,9 @@ pub async fn flush(
     asker: impl Into<Asker>,
     items: Vec<FlushItem>,
 ) -> Result<Vec<Flushed>, Error> {
+    if items.is_empty() {
+        return Ok(Vec::new());
+    }
     let asker = asker.into();
     let handles: Vec<String> = items.iter().map(|item| item.peer_handle.clone()).collect();
     let deadline = Instant::now() + node.settings.flush_wait;

@@ -51,6 +51,8 @@ struct RawHttp {
     listen: String,
     origin: Option<String>,
     client_origins: Vec<String>,
+    cross_site_cookies: bool,
+    legacy_client_stubs: bool,
     trusted_proxies: Vec<String>,
     metrics_networks: Vec<String>,
     longest_upload: usize,
@@ -203,10 +205,19 @@ fn check_http(raw: RawHttp) -> Result<Http, SettingsError> {
             wrong("http.client_origins", reason, "origins such as https://app.example, comma-separated")
         })
     });
+    let client_origins: Vec<Origin> = client_origins.collect::<Result<_, _>>()?;
+    let is_https = origin.as_ref().is_some_and(Origin::is_https);
+    if raw.cross_site_cookies && (client_origins.is_empty() || !is_https) {
+        let reason = "browsers take such cookies over https only, and they are for configured clients";
+        let allowed = "true with an https http.origin and with http.client_origins, else false";
+        return Err(wrong("http.cross_site_cookies", reason, allowed));
+    }
     Ok(Http {
         listen,
         origin,
-        client_origins: client_origins.collect::<Result<_, _>>()?,
+        client_origins,
+        cross_site_cookies: raw.cross_site_cookies,
+        legacy_client_stubs: raw.legacy_client_stubs,
         trusted_proxies: networks("http.trusted_proxies", &raw.trusted_proxies)?,
         metrics_networks: networks("http.metrics_networks", &raw.metrics_networks)?,
         longest_upload: raw.longest_upload,

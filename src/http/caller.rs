@@ -1,5 +1,6 @@
 //! Who is calling: the session behind a bearer token or a cookie.
 
+use std::borrow::Cow;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
@@ -135,7 +136,7 @@ async fn find(request: &HttpRequest) -> Result<Option<Caller>, Problem> {
     if let Some(prolonged) = prolonged {
         known = prolonged;
         if request.cookie(COOKIE).is_some_and(|cookie| cookie.value() == token.expose_secret()) {
-            let cookie = session_cookie(&app, &token, &known.session);
+            let cookie = session_cookie(&app, request, &token, &known.session);
             request.extensions_mut().insert(RenewedCookie(cookie));
         }
     }
@@ -150,26 +151,45 @@ pub struct RenewedCookie(pub Cookie<'static>);
 
 /// The cookie that a browser keeps a session's token in, where no script can read it, until the
 /// session ends.
-pub fn session_cookie(app: &App, token: &SecretString, session: &Session) -> Cookie<'static> {
+pub fn session_cookie(
+    app: &App,
+    request: &HttpRequest,
+    token: &SecretString,
+    session: &Session,
+) -> Cookie<'static> {
     let seconds = session.expires_at.since(session.last_used_at) / 1000;
-    secret_cookie(app, COOKIE, token, "/", CookieAge::seconds(seconds))
+    secret_cookie(app, request, COOKIE, token, "/", CookieAge::seconds(seconds))
 }
 
-/// A cookie that no script can read, and that no other site's page sends along with a form.
+/// A cookie that no script can read, and that no other site's page sends along with a form, unless
+/// cookies are allowed to clients on other sites.
 pub fn secret_cookie(
     app: &App,
-    name: &'static str,
+    request: &HttpRequest,
+    name: impl Into<Cow<'static, str>>,
     value: &SecretString,
     path: &'static str,
     max_age: CookieAge,
 ) -> Cookie<'static> {
+    let same_site = if goes_to_another_site(request, app) { SameSite::None } else { SameSite::Lax };
     Cookie::build(name, value.expose_secret().to_owned())
         .http_only(true)
-        .same_site(SameSite::Lax)
+        .same_site(same_site)
         .secure(app.origin.is_https())
         .path(path)
         .max_age(max_age)
         .finish()
+}
+
+/// Whether a cookie of this answer is for the page of a client on another site. Browsers send such
+/// a cookie along with requests of any page; [`presented`] ignores it there. A request that has no
+/// `Origin` may renew the cookie that such a client signed in for.
+fn goes_to_another_site(request: &HttpRequest, app: &App) -> bool {
+    app.cross_site_cookies
+        && match request.headers().get(header::ORIGIN) {
+            Some(origin) => app.client_origins.iter().any(|client| client.as_str() == origin),
+            None => request.cookie(COOKIE).is_some(),
+        }
 }
 
 /// A session that is being looked up.
@@ -209,8 +229,14 @@ fn presented(request: &HttpRequest, app: &App) -> Result<Option<SecretString>, P
     };
     match *request.method() {
         Method::GET | Method::HEAD => {
-            if request.app_data::<GetHasEffects>().is_some() && is_from_foreign_page(request, app) {
-                return Err(foreign_page());
+            if is_from_foreign_page(request, app) {
+                if request.app_data::<GetHasEffects>().is_some() {
+                    return Err(foreign_page());
+                }
+                // Otherwise the browser has kept such a page from sending it (`SameSite=Lax`).
+                if app.cross_site_cookies {
+                    return Ok(None);
+                }
             }
         }
         Method::OPTIONS => {}

@@ -1,4 +1,5 @@
-//! `/library/collections`: collections of ciphertext.
+//! `/library/collections`: collections of ciphertext, one's own and those that their owners on this
+//! node have shared with the caller.
 
 use actix_web::HttpResponse;
 use actix_web::web;
@@ -6,7 +7,7 @@ use serde_json::{Value, json};
 use vellum_actors::Error;
 use vellum_actors::user::{CollectionChange, CreateCollection, DeleteCollection, UpdateCollection};
 use vellum_store::CollectionId;
-use vellum_store::collections::{self, Collection};
+use vellum_store::collections::{self, Collection, SharedCollection};
 
 use super::body::Body;
 use super::caller::Caller;
@@ -20,14 +21,24 @@ use super::{App, shown};
 /// Existing clients hold this permission also for reading (wire protocol, section 7).
 const WRITE: &str = "library:write";
 
+/// The longest metadata, in bytes.
+pub(super) const LONGEST_METADATA: usize = 1024 * 1024;
+/// The longest body: the longest metadata, with room for the rest.
+const LONGEST_COLLECTION: usize = LONGEST_METADATA + 4096;
+
 /// Paths of this file.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![
-        Endpoint::at("/library/collections").get(docs::list_collections(), list).post(docs::create(), create),
+        Endpoint::at("/library/collections")
+            .get(docs::list_collections(), list)
+            .post(docs::create(), create)
+            .longest_body(LONGEST_COLLECTION),
+        Endpoint::at("/library/collections/shared-with-me").get(docs::shared_with_me(), shared_with_me),
         Endpoint::at("/library/collections/{id}")
             .get(docs::read(), read)
             .put(docs::update(), update)
-            .delete(docs::delete(), delete),
+            .delete(docs::delete(), delete)
+            .longest_body(LONGEST_COLLECTION),
     ]
 }
 
@@ -36,6 +47,13 @@ async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpR
     let mut conn = app.node.store.read().await?;
     let found = collections::list(&mut conn, caller.user()).await?;
     Ok(slice.answer_bare(&found, collection_view))
+}
+
+async fn shared_with_me(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
+    caller.require(WRITE)?;
+    let mut conn = app.node.store.read().await?;
+    let found = collections::shared_with(&mut conn, caller.user(), None).await?;
+    Ok(slice.answer_bare(&found, shared_view))
 }
 
 async fn create(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
@@ -53,9 +71,17 @@ async fn read(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Res
     caller.require(WRITE)?;
     let id = CollectionId::from(id.into_inner());
     let mut conn = app.node.store.read().await?;
-    let found = collections::find(&mut conn, caller.user(), &id).await?;
-    let mut view = collection_view(&found.ok_or(Error::CollectionNotFound)?);
-    view["role"] = json!("owner");
+    let mut view = match collections::find(&mut conn, caller.user(), &id).await? {
+        Some(own) => {
+            let mut view = collection_view(&own);
+            view["role"] = json!("owner");
+            view
+        }
+        None => {
+            let shared = collections::shared_with(&mut conn, caller.user(), Some(&id)).await?;
+            shared_view(shared.first().ok_or(Error::CollectionNotFound)?)
+        }
+    };
     view["bookmarks"] = json!([]);
     Ok(super::private(&view))
 }
@@ -80,6 +106,9 @@ async fn delete(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> R
 
 fn read_change(mut fields: Fields) -> Result<CollectionChange, Problem> {
     let metadata_encrypted = fields.optional_ciphertext("metadataEncrypted");
+    if metadata_encrypted.as_ref().is_some_and(|metadata| metadata.len() > LONGEST_METADATA) {
+        fields.wrong("metadataEncrypted", format!("must have at most {LONGEST_METADATA} bytes"));
+    }
     let metadata_key_version = fields.optional_integer("metadataKeyVersion");
     if metadata_key_version.is_some_and(|version| version < 1) {
         fields.wrong("metadataKeyVersion", "must be 1 or more");
@@ -87,6 +116,17 @@ fn read_change(mut fields: Fields) -> Result<CollectionChange, Problem> {
     let is_public = fields.optional_bool("isPublic");
     fields.finish()?;
     Ok(CollectionChange { metadata_encrypted, metadata_key_version, is_public })
+}
+
+/// A collection of somebody else's: its metadata opens for its owner alone, so the share's envelope
+/// has what the caller needs.
+fn shared_view(shared: &SharedCollection) -> Value {
+    let mut view = collection_view(&shared.collection);
+    view["role"] = json!(shared.role.as_str());
+    view["shareEnvelope"] = json!({ "encryptedData": shared.encrypted_data, "nonce": shared.nonce });
+    view["senderHandle"] = json!(shared.sender);
+    view["keyChanged"] = json!(shared.key_changed);
+    view
 }
 
 fn collection_view(collection: &Collection) -> Value {

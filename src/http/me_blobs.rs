@@ -1,10 +1,12 @@
 //! `/me/blobs`: personal blobs.
 //!
-//! A blob's revision is its `ETag`. A client that sends `If-Match` or `If-None-Match` is refused with 412
-//! when the blob is not what it believes; one that sends neither writes as it always did.
+//! A blob's revision is its `ETag`. A client that sends `If-Match` or `If-None-Match` is refused
+//! with 412 when the blob is not what it believes; one that sends neither writes as it always did.
+//! Proxies that pack answers make tags weak (`W/"7"`); such a tag still names the revision, so it
+//! counts as the tag itself.
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{self, ETag, EntityTag, HeaderName};
+use actix_web::http::header::{self, ETag, EntityTag, Header, IfMatch, IfNoneMatch};
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Value, json};
@@ -125,24 +127,35 @@ fn tag(revision: i64) -> ETag {
 
 /// What the client says it believes to be stored (RFC 9110, section 13.1).
 fn expectation(request: &HttpRequest) -> Result<Expectation, Problem> {
-    let value =
-        |name: HeaderName| request.headers().get(name).map(|value| value.to_str().unwrap_or_default().trim());
-    if let Some(none_match) = value(header::IF_NONE_MATCH) {
-        return if none_match == "*" { Ok(Expectation::Absent) } else { Err(bad_precondition()) };
-    }
-    match value(header::IF_MATCH) {
-        None => Ok(Expectation::Anything),
-        Some("*") => Ok(Expectation::Present),
-        Some(text) => {
-            let revision = text.strip_prefix('"').and_then(|text| text.strip_suffix('"'));
-            let revision = revision.and_then(|revision| revision.parse().ok());
-            revision.map(Expectation::Revision).ok_or_else(bad_precondition)
-        }
+    let headers = request.headers();
+    match (headers.contains_key(header::IF_MATCH), headers.contains_key(header::IF_NONE_MATCH)) {
+        (false, false) => Ok(Expectation::Anything),
+        (true, false) => match IfMatch::parse(request).map_err(|_| bad_precondition())? {
+            IfMatch::Any => Ok(Expectation::Present),
+            IfMatch::Items(tags) => Ok(match revisions(&tags)?.as_slice() {
+                [revision] => Expectation::Revision(*revision),
+                revisions => Expectation::OneOf(revisions.to_vec()),
+            }),
+        },
+        (false, true) => match IfNoneMatch::parse(request).map_err(|_| bad_precondition())? {
+            IfNoneMatch::Any => Ok(Expectation::Absent),
+            IfNoneMatch::Items(tags) => Ok(Expectation::NoneOf(revisions(&tags)?)),
+        },
+        (true, true) => Err(bad_precondition()),
     }
 }
 
+/// The revisions that a list of tags names. A tag that is not of a blob names none, and so is never
+/// what is stored.
+fn revisions(tags: &[EntityTag]) -> Result<Vec<i64>, Problem> {
+    if tags.is_empty() {
+        return Err(bad_precondition());
+    }
+    Ok(tags.iter().filter_map(|tag| tag.tag().parse().ok()).collect())
+}
+
 fn bad_precondition() -> Problem {
-    let detail = "If-Match takes one ETag of this blob or *, If-None-Match takes *.";
+    let detail = "Send either If-Match or If-None-Match, with ETags such as \"7\" between commas, or with *.";
     Problem::new(StatusCode::BAD_REQUEST, "invalid_precondition", detail)
 }
 

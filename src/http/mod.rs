@@ -18,6 +18,7 @@ mod fields;
 mod friends;
 mod health;
 mod hygiene;
+mod legacy_client;
 mod library_collections;
 pub(crate) mod limits;
 mod me_blobs;
@@ -80,6 +81,10 @@ pub struct App {
     pub trusted_proxies: Vec<IpNet>,
     /// When a peer was reported that forwards requests and is not trusted.
     pub untrusted_proxies: UntrustedProxies,
+    /// Whether clients on other sites get cookies that their pages can use.
+    pub cross_site_cookies: bool,
+    /// Whether paths that only existing clients ask for are there.
+    pub legacy_client_stubs: bool,
     /// The share of requests whose trace is exported; 0 where nothing is exported.
     pub trace_sample_ratio: f64,
     /// Networks that `/metrics` is for without a session.
@@ -112,6 +117,8 @@ impl App {
             client_origins: http.client_origins.clone(),
             trusted_proxies: http.trusted_proxies.clone(),
             untrusted_proxies: UntrustedProxies::default(),
+            cross_site_cookies: http.cross_site_cookies,
+            legacy_client_stubs: http.legacy_client_stubs,
             trace_sample_ratio: settings.telemetry.exported_ratio(),
             metrics_networks: http.metrics_networks.clone(),
             longest_upload: http.longest_upload,
@@ -135,8 +142,10 @@ pub fn application(
         InitError = (),
     >,
 > {
-    let longest_upload = app.longest_upload;
-    let endpoints = all_endpoints(longest_upload);
+    let mut endpoints = all_endpoints(app.longest_upload);
+    if app.legacy_client_stubs {
+        endpoints.extend(legacy_client::endpoints());
+    }
     let cors = hygiene::cross_origin(&app.client_origins, &endpoints);
     actix_web::App::new()
         .app_data(app)
@@ -170,7 +179,8 @@ pub fn read_rotation(body: &[u8]) -> Result<vellum_actors::user::Commit, u16> {
     users_me_km_version::read_commit(body).map_err(|problem| problem.status_code().as_u16())
 }
 
-/// Every path of a node whose uploads may have so many bytes.
+/// Every path of a node whose uploads may have so many bytes, but those that only existing clients
+/// ask for.
 fn all_endpoints(longest_upload: usize) -> Vec<Endpoint> {
     // They are tried in this order, one after the other: first what is asked for most.
     let by_resource = [
@@ -212,7 +222,9 @@ pub fn openapi_document() -> Result<String, serde_json::Error> {
 
 /// Every path, for the document, in which the longest upload is not a matter.
 pub(crate) fn endpoints() -> Vec<Endpoint> {
-    all_endpoints(LONGEST_BODY)
+    let mut endpoints = all_endpoints(LONGEST_BODY);
+    endpoints.extend(legacy_client::endpoints());
+    endpoints
 }
 
 /// 200 with a body that only the caller may keep.

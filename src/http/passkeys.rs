@@ -1,12 +1,15 @@
 //! `/auth/passkeys`: registering passkeys, signing in with them, and what they open slots with.
 //!
-//! Each ceremony is two requests, tied together by a cookie that lives for a few minutes. Of what a browser
-//! sends, the results of extensions are not read: what the PRF extension gives out is the client's secret.
+//! Each ceremony is two requests, tied together by a ticket in a cookie that lives for a few
+//! minutes. Each ticket has a cookie of its own, since several tabs may be at it at once; the
+//! newest is also in the cookie that clients know which keep only one. Of what a browser sends, the
+//! results of extensions are not read: what the PRF extension gives out is the client's secret.
 
-use actix_web::cookie::{Cookie, SameSite, time::Duration as CookieAge};
+use actix_web::cookie::{Cookie, time::Duration as CookieAge};
 use actix_web::http::header;
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
+use secrecy::SecretString;
 use serde_json::{Value, json};
 use vellum_actors::passkeys::{self, Begun, CEREMONY_MILLIS, RegistrationAnswer, RelyingParty, SignInAnswer};
 use vellum_actors::user::{RemovePasskey, RenamePasskey};
@@ -14,7 +17,7 @@ use vellum_actors::{Asker, Error};
 use vellum_store::passkeys::{StoredPasskey, of_user};
 
 use super::body::Body;
-use super::caller::Caller;
+use super::caller::{Caller, secret_cookie};
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
@@ -23,8 +26,13 @@ use super::paging::Slice;
 use super::sessions::{device, read_device_id, signed_in};
 use super::{App, shown};
 
-/// The cookie that holds a ceremony's ticket.
+/// The cookie that holds the newest ceremony's ticket. The cookies of each ceremony have this name
+/// and, behind an underscore, the beginning of the ticket.
 const TICKET: &str = "passkey_challenge";
+/// How much of a ticket is in the name of its cookie.
+const TAG_LENGTH: usize = 8;
+/// Tickets that a browser keeps; requests must not grow without bound.
+const MOST_TICKETS: usize = 8;
 /// The longest name of a passkey.
 const LONGEST_NAME: usize = 200;
 /// The most transports, and the longest name of one: what browsers know is far less.
@@ -56,7 +64,7 @@ async fn registration_options(
 ) -> Result<HttpResponse, Problem> {
     let party = relying_party(&app, &request)?;
     let begun = passkeys::begin_registration(&app.node, &party, caller.user()).await?;
-    Ok(with_ticket(&app, begun))
+    Ok(with_ticket(&app, &request, begun))
 }
 
 async fn register(
@@ -68,14 +76,14 @@ async fn register(
     let mut fields = Fields::of_body(&body)?;
     let answer = read_registration(&mut fields);
     fields.finish()?;
-    let asker = Asker::from(&caller);
-    let passkey = passkeys::finish_registration(&app.node, asker, &ticket(&request), answer).await?;
-    Ok(without_ticket(super::private(&passkey_view(&passkey))))
+    let (asker, ticket) = (Asker::from(&caller), ticket(&request, &answer.client_data));
+    let passkey = passkeys::finish_registration(&app.node, asker, &ticket, answer).await?;
+    Ok(without_ticket(&app, &request, &ticket, super::private(&passkey_view(&passkey))))
 }
 
 fn read_registration(fields: &mut Fields) -> RegistrationAnswer {
     let credential_id = fields.base64url("rawId");
-    let name = optional_name(fields);
+    let name = given_name(fields);
     fields.object("response", |response| {
         let transports = response.optional_texts("transports", MOST_TRANSPORTS);
         if transports.iter().any(|transport| transport.len() > LONGEST_TRANSPORT) {
@@ -93,7 +101,7 @@ fn read_registration(fields: &mut Fields) -> RegistrationAnswer {
 
 async fn sign_in_options(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     let party = relying_party(&app, &request)?;
-    Ok(with_ticket(&app, passkeys::begin_sign_in(&app.node, &party).await?))
+    Ok(with_ticket(&app, &request, passkeys::begin_sign_in(&app.node, &party).await?))
 }
 
 async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Result<HttpResponse, Problem> {
@@ -102,8 +110,9 @@ async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Resul
     let answer = read_sign_in(&mut fields)?;
     fields.finish()?;
     let device = device(&app, &request, device_id);
-    let opened = passkeys::sign_in(&app.node, &ticket(&request), answer, device).await?;
-    Ok(without_ticket(signed_in(&app, &request, &opened).await?))
+    let ticket = ticket(&request, &answer.client_data);
+    let opened = passkeys::sign_in(&app.node, &ticket, answer, device).await?;
+    Ok(without_ticket(&app, &request, &ticket, signed_in(&app, &request, &opened).await?))
 }
 
 /// Reads an answer. One that does not say whose passkey it is, or what kind of authenticator holds it, is no
@@ -163,14 +172,19 @@ async fn rename(
     if !fields.mentions("name") {
         fields.wrong("name", "is required; null takes the name away");
     }
-    let name = optional_name(&mut fields);
+    let name = given_name(&mut fields);
     fields.finish()?;
     let passkey = app.node.ask(&caller, RenamePasskey { credential_id: id.into_inner(), name }).await?;
     Ok(super::private(&passkey_view(&passkey)))
 }
 
-fn optional_name(fields: &mut Fields) -> Option<String> {
-    fields.has("name").then(|| fields.short_text("name", LONGEST_NAME))
+/// Existing clients send an empty name where they have none.
+fn given_name(fields: &mut Fields) -> Option<String> {
+    let name = fields.optional_text("name")?.trim().to_owned();
+    if name.chars().count() > LONGEST_NAME {
+        fields.wrong("name", format!("must have at most {LONGEST_NAME} characters"));
+    }
+    (!name.is_empty()).then_some(name)
 }
 
 async fn remove(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
@@ -186,29 +200,63 @@ fn relying_party(app: &App, request: &HttpRequest) -> Result<RelyingParty, Probl
     Ok(RelyingParty::new(party.map_or("", |origin| origin.as_str()))?)
 }
 
-/// The ticket that came with a request; the empty text is a ticket of nothing.
-fn ticket(request: &HttpRequest) -> String {
-    request.cookie(TICKET).map(|cookie| cookie.value().to_owned()).unwrap_or_default()
+/// The ticket of the ceremony that an answer belongs to; the empty text is a ticket of nothing.
+fn ticket(request: &HttpRequest, client_data: &[u8]) -> String {
+    let tickets = ticket_cookies(request).into_iter().map(|cookie| cookie.value().to_owned()).collect();
+    passkeys::ticket_for(tickets, client_data).unwrap_or_default()
 }
 
-fn with_ticket(app: &App, Begun { options, ticket }: Begun) -> HttpResponse {
+/// The cookies with tickets. Browsers send the older ones first.
+fn ticket_cookies(request: &HttpRequest) -> Vec<Cookie<'static>> {
+    let cookies = request.cookies();
+    let all = cookies.iter().flat_map(|cookies| cookies.iter());
+    all.filter(|cookie| cookie.name() == TICKET || is_tagged(cookie)).cloned().collect()
+}
+
+fn is_tagged(cookie: &Cookie<'_>) -> bool {
+    cookie.name().strip_prefix(TICKET).is_some_and(|tag| tag.starts_with('_'))
+}
+
+fn with_ticket(app: &App, request: &HttpRequest, Begun { options, ticket }: Begun) -> HttpResponse {
     let mut answer = super::private(&options);
-    let cookie = Cookie::build(TICKET, ticket)
-        .http_only(true)
-        .same_site(SameSite::Lax)
-        .secure(app.origin.is_https())
-        .path("/auth/passkeys")
-        .max_age(CookieAge::milliseconds(CEREMONY_MILLIS))
-        .finish();
-    // Only a cookie with a broken name or value could be refused; this one's are base64url.
-    let _ = answer.add_cookie(&cookie);
+    let tagged = format!("{TICKET}_{}", ticket.chars().take(TAG_LENGTH).collect::<String>());
+    let (ticket, age) = (SecretString::from(ticket), CookieAge::milliseconds(CEREMONY_MILLIS));
+    for name in [TICKET.to_owned(), tagged] {
+        set_ticket(app, request, &mut answer, name, &ticket, age);
+    }
+    let mut older = ticket_cookies(request);
+    older.retain(is_tagged);
+    let over = older.len().saturating_sub(MOST_TICKETS - 1);
+    forget(app, request, &mut answer, &older[..over]);
     answer
 }
 
-fn without_ticket(mut answer: HttpResponse) -> HttpResponse {
-    let gone = Cookie::build(TICKET, "").path("/auth/passkeys").max_age(CookieAge::ZERO).finish();
-    let _ = answer.add_cookie(&gone);
+/// Takes the cookies with this ticket away.
+fn without_ticket(app: &App, request: &HttpRequest, ticket: &str, mut answer: HttpResponse) -> HttpResponse {
+    let mut used = ticket_cookies(request);
+    used.retain(|cookie| cookie.value() == ticket);
+    forget(app, request, &mut answer, &used);
     answer
+}
+
+fn forget(app: &App, request: &HttpRequest, answer: &mut HttpResponse, cookies: &[Cookie<'static>]) {
+    for cookie in cookies {
+        set_ticket(app, request, answer, cookie.name().to_owned(), &SecretString::default(), CookieAge::ZERO);
+    }
+}
+
+fn set_ticket(
+    app: &App,
+    request: &HttpRequest,
+    answer: &mut HttpResponse,
+    name: String,
+    ticket: &SecretString,
+    age: CookieAge,
+) {
+    let cookie = secret_cookie(app, request, name, ticket, "/auth/passkeys", age);
+    // Only a cookie with a broken name or value could be refused: those here are base64url, or came
+    // as cookies.
+    let _ = answer.add_cookie(&cookie);
 }
 
 /// A passkey without its key. Clients know it by its credential.

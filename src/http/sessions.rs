@@ -7,7 +7,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use vellum_actors::sign_in::{self, Device, KNOWN_MILLIS, Opened, Profile};
-use vellum_actors::user::{self, EndAllSessions, EndOtherSessions, EndSession};
+use vellum_actors::user::{self, EndAllSessions, EndOtherDevices, EndOtherSessions, EndSession};
 use vellum_protocol::text::without_control_characters;
 use vellum_store::SessionId;
 use vellum_store::sessions::{self, Session};
@@ -77,9 +77,9 @@ pub(super) async fn signed_in(
     answer.insert_header((header::CACHE_CONTROL, "no-store"));
     answer.insert_header(ContentEncoding::Identity);
     if takes_cookie(request, app) {
-        answer.cookie(session_cookie(app, &opened.token, &opened.session));
+        answer.cookie(session_cookie(app, request, &opened.token, &opened.session));
         if let Some(cookie) = &opened.device_cookie {
-            answer.cookie(device_cookie(app, cookie));
+            answer.cookie(device_cookie(app, request, cookie));
         }
     }
     Ok(answer.json(json!({
@@ -120,23 +120,35 @@ async fn current_permissions(app: web::Data<App>, caller: Caller) -> Result<Http
     })))
 }
 
-async fn end_current(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn end_current(
+    app: web::Data<App>,
+    request: HttpRequest,
+    caller: Caller,
+) -> Result<HttpResponse, Problem> {
     app.node.ask(&caller, EndSession { id: caller.session().id.clone() }).await?;
-    Ok(signed_out())
+    Ok(signed_out(&app, &request))
 }
 
-async fn end_others(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
-    app.node.ask(&caller, EndOtherSessions).await?;
+/// A client that says which device it is on has the other devices' wrap secrets made anew as well.
+async fn end_others(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+    let mut fields = Fields::of_optional_body(&body)?;
+    // Any text: one that is no device's name keeps no device's secret.
+    let device_id = fields.optional_text("deviceId").filter(|id| !id.is_empty());
+    fields.finish()?;
+    match device_id {
+        Some(device_id) => app.node.ask(&caller, EndOtherDevices { device_id }).await?,
+        None => app.node.ask(&caller, EndOtherSessions).await?,
+    }
     Ok(HttpResponse::NoContent().finish())
 }
 
-async fn end_all(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+async fn end_all(app: web::Data<App>, request: HttpRequest, caller: Caller) -> Result<HttpResponse, Problem> {
     app.node.ask(&caller, EndAllSessions).await?;
-    Ok(signed_out())
+    Ok(signed_out(&app, &request))
 }
 
-fn signed_out() -> HttpResponse {
-    let gone = Cookie::build(COOKIE, "").path("/").max_age(CookieAge::ZERO).finish();
+fn signed_out(app: &App, request: &HttpRequest) -> HttpResponse {
+    let gone = secret_cookie(app, request, COOKIE, &SecretString::default(), "/", CookieAge::ZERO);
     HttpResponse::NoContent().cookie(gone).finish()
 }
 
@@ -159,11 +171,16 @@ async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpR
     Ok(slice.answer_bare(&found, view))
 }
 
-async fn end(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {
+async fn end(
+    app: web::Data<App>,
+    request: HttpRequest,
+    caller: Caller,
+    id: web::Path<String>,
+) -> Result<HttpResponse, Problem> {
     let id = SessionId::from(id.into_inner());
     let is_own = caller.session().id == id;
     app.node.ask(&caller, EndSession { id }).await?;
-    Ok(if is_own { signed_out() } else { HttpResponse::NoContent().finish() })
+    Ok(if is_own { signed_out(&app, &request) } else { HttpResponse::NoContent().finish() })
 }
 
 /// Reads an e-mail address that must be there.
@@ -203,8 +220,8 @@ pub(super) fn device(app: &App, request: &HttpRequest, device_id: Option<String>
 
 /// Outlives sessions: by it a browser is known to the accounts that it has signed in to. It signs
 /// nobody in.
-fn device_cookie(app: &App, value: &SecretString) -> Cookie<'static> {
-    secret_cookie(app, DEVICE_COOKIE, value, "/auth/", CookieAge::milliseconds(KNOWN_MILLIS))
+fn device_cookie(app: &App, request: &HttpRequest, value: &SecretString) -> Cookie<'static> {
+    secret_cookie(app, request, DEVICE_COOKIE, value, "/auth/", CookieAge::milliseconds(KNOWN_MILLIS))
 }
 
 /// What existing clients open their features by; nothing is billed here (wire protocol, section 7).
@@ -224,6 +241,7 @@ fn user_view(Profile { user, roles, permissions }: &Profile) -> Value {
         "signingKey": user.identity.keys.map(|keys| keys.signing),
         "encryptionKey": user.identity.keys.map(|keys| keys.encryption),
         "kmVersion": user.identity.km_version,
+        "onboardingCompletedAt": user.onboarding_completed_at.map(shown),
         "createdAt": shown(user.created_at),
         "updatedAt": shown(user.updated_at),
         "roles": roles,

@@ -77,10 +77,10 @@ async fn replace(app: web::Data<App>, caller: Caller, body: Body) -> Result<Http
     let signed = read_signed(&mut fields);
     fields.finish()?;
     let recipient = Handle::parse(&recipient).map_err(Error::from)?;
-    let (role, keeps) = (Role::Viewer, Keeps::Role);
+    let (role, keeps, is_signed) = (Role::Viewer, Keeps::Role, signed.is_some());
     let share = Share { recipient, resource, encrypted_data, nonce, role, signed, keeps };
     let share = sharing::share(&app.node, &caller, share).await?;
-    Ok(super::private(&share_view(&share)))
+    Ok(super::private(&changed_view(&share, is_signed)))
 }
 
 async fn change_role(
@@ -102,10 +102,20 @@ async fn change_role(
     let known = shares::by_id(&mut conn, caller.user(), Direction::Outgoing, &id).await?;
     let StoredShare { peer_handle: recipient, resource, .. } = known.ok_or(Error::ShareNotFound)?;
     drop(conn);
-    let (encrypted_data, nonce, keeps) = (None, None, Keeps::Payload);
+    let (encrypted_data, nonce, keeps, is_signed) = (None, None, Keeps::Payload, signed.is_some());
     let share = Share { recipient, resource, encrypted_data, nonce, role, signed, keeps };
     let share = sharing::share(&app.node, &caller, share).await?;
-    Ok(super::private(&share_view(&share)))
+    Ok(super::private(&changed_view(&share, is_signed)))
+}
+
+/// A share after a change, which a friend on another node is told of only with the user's
+/// signature.
+fn changed_view(share: &StoredShare, is_signed: bool) -> Value {
+    let mut view = share_view(share);
+    if share.peer_user_id.is_none() && !is_signed {
+        view["delivery"] = json!("unsigned");
+    }
+    view
 }
 
 async fn end(app: web::Data<App>, caller: Caller, id: web::Path<String>) -> Result<HttpResponse, Problem> {

@@ -22,7 +22,7 @@ use super::{App, shown};
 /// The longest name.
 const LONGEST_NAME: usize = 200;
 /// The longest address of a picture.
-const LONGEST_PICTURE: usize = 2000;
+pub(super) const LONGEST_PICTURE: usize = 2000;
 
 /// Paths of this file.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -99,7 +99,16 @@ async fn all_roles(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<
     caller.require("roles:read")?;
     let mut conn = app.node.store.read().await?;
     let found = roles::all(&mut conn).await?;
-    let view = |role: &Role| json!({ "id": role.id, "name": role.name, "description": role.description, "isDefault": role.is_default });
+    let view = |role: &Role| {
+        json!({
+            "id": role.id,
+            "name": role.name,
+            "description": role.description,
+            // To existing clients it says that a role came with the node, as all have here; not
+            // that new users have it, which is what `Role::is_default` says.
+            "isDefault": true,
+        })
+    };
     Ok(slice.answer_bare(&found, view))
 }
 
@@ -119,6 +128,7 @@ fn view(user: &User, roles: &[Role]) -> Value {
         "lastName": user.last_name,
         "alias": user.identity.alias,
         "picture": user.picture,
+        "onboardingCompletedAt": user.onboarding_completed_at.map(shown),
         "createdAt": shown(user.created_at),
         "roles": roles,
     })

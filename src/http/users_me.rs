@@ -4,17 +4,20 @@ use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::json;
 use vellum_actors::Error;
-use vellum_actors::user::{self, ChangeProfile, NameChange, RegisterKeys, ResetIdentity, SetAlias};
+use vellum_actors::user::{
+    self, ChangeProfile, CompleteOnboarding, NameChange, RegisterKeys, ResetIdentity, SetAlias,
+};
 use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey};
 use vellum_store::users::{Identity, Keys};
 
-use super::App;
 use super::body::Body;
 use super::caller::Caller;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::fields::Fields;
 use super::openapi::users_me as docs;
+use super::users::LONGEST_PICTURE;
+use super::{App, shown};
 
 /// What has to be typed to erase everything.
 const CONFIRMATION: &str = "erase-all-my-data";
@@ -33,6 +36,7 @@ pub fn endpoints() -> Vec<Endpoint> {
         Endpoint::at("/users/me/alias").patch(docs::set_alias(), set_alias),
         Endpoint::at("/users/me/keys").put(docs::register_keys(), register_keys),
         Endpoint::at("/users/me/profile").patch(docs::change_profile(), change_profile),
+        Endpoint::at("/users/me/onboarding/complete").post(docs::complete_onboarding(), complete_onboarding),
     ]
 }
 
@@ -114,8 +118,9 @@ async fn change_profile(app: web::Data<App>, caller: Caller, body: Body) -> Resu
     let mut fields = Fields::of_body(&body)?;
     let (first_name, last_name) =
         (name_change(&mut fields, "firstName"), name_change(&mut fields, "lastName"));
+    let picture = picture_change(&mut fields, &caller);
     fields.finish()?;
-    let names = app.node.ask(&caller, ChangeProfile { first_name, last_name }).await?;
+    let names = app.node.ask(&caller, ChangeProfile { first_name, last_name, picture }).await?;
     Ok(super::private(&json!({ "success": true, "firstName": names.first, "lastName": names.last })))
 }
 
@@ -129,4 +134,34 @@ fn name_change(fields: &mut Fields, name: &str) -> NameChange {
         fields.wrong(name, format!("must have at most {LONGEST_NAME} characters"));
     }
     NameChange::Set(value)
+}
+
+/// Left out: unchanged; null: cleared. What is set is shown to peers, whose clients load it.
+fn picture_change(fields: &mut Fields, caller: &Caller) -> NameChange {
+    if !fields.mentions("picture") {
+        return NameChange::Keep;
+    }
+    let picture = fields.optional_text("picture");
+    let own_avatar = format!("{}/avatar", caller.user());
+    let is_own_avatar = |picture: &str| picture.strip_prefix("/users/") == Some(own_avatar.as_str());
+    let fits = |picture: &String| {
+        picture.chars().count() <= LONGEST_PICTURE && (is_https(picture) || is_own_avatar(picture))
+    };
+    if picture.as_ref().is_some_and(|picture| !fits(picture)) {
+        let rule =
+            format!("must be an https URL of at most {LONGEST_PICTURE} characters, or your own avatar");
+        fields.wrong("picture", rule);
+    }
+    NameChange::Set(picture)
+}
+
+fn is_https(picture: &str) -> bool {
+    let url = reqwest::Url::parse(picture);
+    url.is_ok_and(|url| url.scheme() == "https" && url.username().is_empty() && url.password().is_none())
+}
+
+/// Existing clients show their first steps until this has been asked for once.
+async fn complete_onboarding(app: web::Data<App>, caller: Caller) -> Result<HttpResponse, Problem> {
+    let at = app.node.ask(&caller, CompleteOnboarding).await?;
+    Ok(super::private(&json!({ "onboardingCompletedAt": shown(at) })))
 }

@@ -40,7 +40,7 @@ async fn pending(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<Ht
 
 async fn flush(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
-    let items = fields.objects("items", 1..=MOST_ITEMS, |item| FlushItem {
+    let items = fields.objects("items", 0..=MOST_ITEMS, |item| FlushItem {
         peer_handle: item.text("peerHandle"),
         signed: signed_fields::required(item),
     });

@@ -57,7 +57,11 @@ pub fn document(app: &App, user: Peer) -> UserDocument {
         signing_key: user.signing_key,
         encryption_key: user.encryption_key,
         name: user.name,
-        picture: user.picture,
+        // An avatar here is kept as its path.
+        picture: user.picture.map(|picture| match picture.starts_with('/') {
+            true => format!("{origin}{picture}"),
+            false => picture,
+        }),
     }
 }
 

@@ -256,6 +256,11 @@ impl Row {
         if members.is_empty() { row } else { row.shows("", members) }
     }
 
+    /// The good request is answered with an empty list.
+    pub fn answers_list(self) -> Self {
+        self.answers(200, &[]).shows("", &[])
+    }
+
     /// Members of something in the good answer, by its JSON pointer.
     pub fn shows(mut self, place: &'static str, members: &[&'static str]) -> Self {
         self.shows.push((place, members.to_vec()));

@@ -152,6 +152,18 @@ impl Stage {
         share["id"].as_str().unwrap().to_owned()
     }
 
+    /// The id of a collection that a friend on the node has shared with me.
+    pub async fn shared_collection(&self) -> String {
+        let friend = self.friend().await;
+        let list = self.done(&friend, Method::GET, "/library/collections", Value::Null).await;
+        let id = list[0]["id"].as_str().unwrap().to_owned();
+        let body = json!({
+            "recipientHandle": self.me.handle(), "resourceType": "collection", "resourceId": id,
+        });
+        self.done(&friend, Method::POST, "/sharing", body).await;
+        id
+    }
+
     /// The id of a share of a friend's with me, on my side.
     pub async fn incoming_share(&self) -> String {
         let friend = self.friend().await;

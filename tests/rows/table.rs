@@ -4,6 +4,7 @@ pub mod accounts;
 pub mod admin;
 pub mod friends;
 pub mod identity;
+pub mod legacy_client;
 pub mod public;
 pub mod sealed;
 pub mod sessions;
@@ -18,6 +19,7 @@ pub fn all() -> Vec<Row> {
         admin::rows(),
         sessions::rows(),
         identity::rows(),
+        legacy_client::rows(),
         sealed::rows(),
         friends::rows(),
         sharing::rows(),

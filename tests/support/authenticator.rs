@@ -22,6 +22,8 @@ pub struct Authenticator {
     pub counter: u32,
     /// Flags of its answers.
     pub flags: u8,
+    /// Which make it says that it is of; zeros of none.
+    pub aaguid: [u8; 16],
     credential_id: Vec<u8>,
     key: SigningKey,
     user_handle: Option<String>,
@@ -34,6 +36,7 @@ impl Authenticator {
             origin: origin.to_owned(),
             counter: 0,
             flags: PRESENT_AND_VERIFIED,
+            aaguid: [0; 16],
             credential_id: rand::rng().random::<[u8; 16]>().to_vec(),
             key: SigningKey::from_slice(&rand::rng().random::<[u8; 32]>()).unwrap(),
             user_handle: None,
@@ -50,7 +53,7 @@ impl Authenticator {
         self.user_handle = Some(options["user"]["id"].as_str().unwrap().to_owned());
         let point = self.key.verifying_key().to_sec1_point(false);
         let mut data = self.data(&options["rp"]["id"], NEW_CREDENTIAL);
-        data.extend([0; 16]); // The AAGUID of an authenticator that says nothing about itself.
+        data.extend(self.aaguid);
         data.extend(u16::try_from(self.credential_id.len()).unwrap().to_be_bytes());
         data.extend(&self.credential_id);
         // COSE: EC2, ES256, P-256, x, y.

@@ -33,6 +33,11 @@ impl Challenge {
         format!("{}.{}", URL_SAFE_NO_PAD.encode(&self.0), URL_SAFE_NO_PAD.encode(mark))
     }
 
+    /// Whether a ticket, of whomever, is of this challenge.
+    pub fn is_in(&self, ticket: &str) -> bool {
+        ticket.split_once('.').is_some_and(|(challenge, _)| challenge == URL_SAFE_NO_PAD.encode(&self.0))
+    }
+
     /// The challenge in a ticket of this node.
     pub fn of_ticket(node: &Node, ticket: &str) -> Option<Self> {
         let (challenge, mark) = ticket.split_once('.')?;

@@ -12,7 +12,7 @@ use crate::Error;
 
 /// What the client believes to be stored, where it says so: two devices do not overwrite each other
 /// unknowingly then.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Expectation {
     /// It does not say.
     Anything,
@@ -22,15 +22,21 @@ pub enum Expectation {
     Present,
     /// This revision.
     Revision(i64),
+    /// One of these revisions.
+    OneOf(Vec<i64>),
+    /// None of these revisions: another one, or nothing.
+    NoneOf(Vec<i64>),
 }
 
 impl Expectation {
-    fn holds(self, stored: Option<i64>) -> bool {
+    fn holds(&self, stored: Option<i64>) -> bool {
         match self {
             Self::Anything => true,
             Self::Absent => stored.is_none(),
             Self::Present => stored.is_some(),
-            Self::Revision(revision) => stored == Some(revision),
+            Self::Revision(revision) => stored == Some(*revision),
+            Self::OneOf(revisions) => stored.is_some_and(|stored| revisions.contains(&stored)),
+            Self::NoneOf(revisions) => stored.is_none_or(|stored| !revisions.contains(&stored)),
         }
     }
 }

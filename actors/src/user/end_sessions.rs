@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use vellum_store::{SessionId, sessions};
 
-use super::wrap_secrets::renew;
+use super::wrap_secrets::renew_but;
 use super::{Event, Scope, UserCommand};
 use crate::Error;
 
@@ -56,6 +56,33 @@ impl UserCommand for EndOtherSessions {
     }
 }
 
+/// Ends every session of the user but the one that asks, and makes the wrap secrets of all devices
+/// but one anew: what the others have sealed opens no more.
+#[derive(Debug)]
+pub struct EndOtherDevices {
+    /// The device that keeps its secret.
+    pub device_id: String,
+}
+
+impl UserCommand for EndOtherDevices {
+    type Output = ();
+    const NAME: &'static str = "end_other_devices";
+
+    async fn run(self, scope: Scope) -> Result<(), Error> {
+        let node = scope.node.clone();
+        node.store
+            .write(move |tx| {
+                async move {
+                    sessions::delete_others(tx, &scope.user, scope.origin.session.as_ref()).await?;
+                    renew_but(tx, &scope, Some(&self.device_id)).await?;
+                    scope.audit(tx, Event::OtherSessionsEnded).await
+                }
+                .boxed()
+            })
+            .await
+    }
+}
+
 /// Ends every session of the user and makes every device wrap secret anew: what a lost device has sealed
 /// on it opens no more.
 #[derive(Debug)]
@@ -71,7 +98,7 @@ impl UserCommand for EndAllSessions {
             .write(move |tx| {
                 async move {
                     sessions::delete_others(tx, &scope.user, None).await?;
-                    renew(tx, &scope).await?;
+                    renew_but(tx, &scope, None).await?;
                     scope.audit(tx, Event::AllSessionsEnded).await
                 }
                 .boxed()

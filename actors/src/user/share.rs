@@ -1,9 +1,10 @@
 //! Sharing a resource with a friend (`POST /sharing`, `PUT /sharing/envelope`, `PATCH /sharing/{id}`), and
 //! ending that (`DELETE /sharing/{id}`).
 //!
-//! A share with a user of this node is written on both sides at once and counts as accepted. One with a
-//! friend elsewhere goes as a RESOURCE_SHARE that the client has signed; the protocol has no message that
-//! takes it back, so ending it ends our side, and only ending the friendship ends theirs.
+//! A share with a user of this node is written on both sides at once and counts as accepted. One
+//! with a friend elsewhere goes as a RESOURCE_SHARE that the client has signed; the protocol has no
+//! message that takes it back, so ending it ends our side, and only ending the friendship ends
+//! theirs. Existing clients change such a share without a signature: that changes our side alone.
 
 use futures_util::FutureExt;
 use vellum_protocol::{Handle, Json, JsonObject, MessageType, base64};
@@ -47,7 +48,8 @@ pub struct Share {
     pub nonce: Option<String>,
     /// What the friend may do.
     pub role: Role,
-    /// What the client signed; towards another node nothing goes without it.
+    /// What the client signed; towards another node nothing goes without it. A share that stands is
+    /// then changed here only.
     pub signed: Option<SignedFields>,
     /// What stays of a share that there is already.
     pub keeps: Keeps,
@@ -85,6 +87,9 @@ impl Share {
         } else {
             None
         };
+        if local.is_none() && self.signed.is_none() && self.keeps != Keeps::Nothing {
+            return self.change_here(tx, scope).await;
+        }
         let mut share = self.row(scope, local.clone());
         let growth = Growth::begin(tx, &me.id).await?;
         share.id = shares::put(tx, &share, scope.now).await?;
@@ -100,6 +105,22 @@ impl Share {
         let share =
             shares::by_id(tx, &me.id, Direction::Outgoing, &share.id).await?.ok_or(Error::ShareNotFound)?;
         Ok(Shared { share, reports })
+    }
+
+    /// Changes our side of a share with a friend elsewhere, who is not told. So the share is as old
+    /// as it was: a revocation that the friend has signed meanwhile ends it.
+    async fn change_here(self, tx: &mut Tx, scope: &Scope) -> Result<Shared, Error> {
+        let (user, outgoing) = (&scope.user, Direction::Outgoing);
+        let row = shares::with_peer(tx, user, outgoing, &self.recipient, &self.resource).await?;
+        let id = row.ok_or(Error::ShareNotFound)?.id;
+        let growth = Growth::begin(tx, user).await?;
+        let data = self.encrypted_data.map(base64::canonical);
+        let nonce = self.nonce.map(base64::canonical);
+        shares::change(tx, &id, data.as_deref(), nonce.as_deref(), self.role).await?;
+        let most = Usage { bytes: data.as_deref().map_or(0, bytes), ..Usage::default() };
+        growth.check(tx, scope, &most).await?;
+        let share = shares::by_id(tx, user, outgoing, &id).await?.ok_or(Error::ShareNotFound)?;
+        Ok(Shared { share, reports: None })
     }
 
     /// Takes over what stays from the row as it is now.

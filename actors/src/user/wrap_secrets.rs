@@ -131,7 +131,7 @@ impl UserCommand for RotateWrapSecrets {
         node.store
             .write(move |tx| {
                 async move {
-                    let rotated = renew(tx, &scope).await?;
+                    let rotated = renew_but(tx, &scope, None).await?;
                     scope.audit(tx, Event::WrapSecretsRotated).await?;
                     Ok(rotated)
                 }
@@ -141,10 +141,13 @@ impl UserCommand for RotateWrapSecrets {
     }
 }
 
-/// Replaces every secret of the user. Returns how many.
-pub(super) async fn renew(tx: &mut Tx, scope: &Scope) -> Result<u64, Error> {
+/// Replaces every secret of the user, but that of the device to keep. Returns how many.
+pub(super) async fn renew_but(tx: &mut Tx, scope: &Scope, kept: Option<&str>) -> Result<u64, Error> {
     let mut renewed = 0;
     for SealedSecret { device_id, .. } in wrap_secrets::of_user(tx, &scope.user).await? {
+        if kept == Some(device_id.as_str()) {
+            continue;
+        }
         make(tx, scope, &device_id).await?;
         renewed += 1;
     }

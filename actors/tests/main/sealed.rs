@@ -250,8 +250,10 @@ async fn a_devices_secret_stays_until_all_are_made_anew_and_there_are_a_hundred_
 async fn names_and_preferences_change_one_by_one_and_a_name_can_be_cleared() {
     let world = World::new().await;
     let alice = world.a.person("alice").await;
-    let names =
-        async |first_name, last_name| ask(&alice, ChangeProfile { first_name, last_name }).await.unwrap();
+    let names = async |first_name, last_name| {
+        let change = ChangeProfile { first_name, last_name, picture: NameChange::Keep };
+        ask(&alice, change).await.unwrap()
+    };
     let is = |first: Option<&str>, last: Option<&str>| Names {
         first: first.map(str::to_owned),
         last: last.map(str::to_owned),

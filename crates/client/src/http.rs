@@ -3,6 +3,7 @@
 //! is the business of the other modules of this crate.
 
 mod answer;
+mod collections;
 mod devices;
 mod documents;
 mod error;
@@ -15,6 +16,7 @@ mod sessions;
 mod token;
 mod usage;
 
+pub use collections::{ShareEnvelope, SharedCollection};
 pub use devices::Device;
 pub use error::{ClientError, FieldError, Problem};
 pub use friends::{Delivery, Direction, Friend, Invitation, InvitationDelivery, KeySync};

@@ -2,10 +2,11 @@
 //! knows the collection's id, which is part of what it seals; nothing is sealed in that.
 
 use sqlx::FromRow;
-use vellum_protocol::{KmVersion, UnixMillis};
+use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
-use crate::row::{ROWS_A_STATEMENT, km_version};
+use crate::row::{ROWS_A_STATEMENT, km_version, read, read_word};
+use crate::shares::Role;
 use crate::statement::Statement;
 use crate::{CollectionId, Conn, StoreError, Tx, UserId};
 
@@ -79,6 +80,49 @@ impl TryFrom<CollectionRow> for Collection {
     }
 }
 
+/// A collection as somebody sees it whom its owner has shared it with.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SharedCollection {
+    /// The collection, sealed with the owner's keys.
+    pub collection: Collection,
+    /// Its owner.
+    pub sender: Handle,
+    /// What the recipient may do.
+    pub role: Role,
+    /// What the owner has sealed for the recipient.
+    pub encrypted_data: Option<String>,
+    /// Its nonce.
+    pub nonce: Option<String>,
+    /// Whether the recipient has yet to confirm the owner's key.
+    pub key_changed: bool,
+}
+
+#[derive(FromRow)]
+struct SharedRow {
+    #[sqlx(flatten)]
+    collection: CollectionRow,
+    peer_handle: String,
+    role: String,
+    encrypted_data: Option<String>,
+    nonce: Option<String>,
+    unverified_key: Option<String>,
+}
+
+impl TryFrom<SharedRow> for SharedCollection {
+    type Error = StoreError;
+
+    fn try_from(row: SharedRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            collection: row.collection.try_into()?,
+            sender: read("shares.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
+            role: read_word("shares.role", &row.role, Role::parse)?,
+            encrypted_data: row.encrypted_data,
+            nonce: row.nonce,
+            key_changed: row.unverified_key.is_some(),
+        })
+    }
+}
+
 macro_rules! select_collection {
     ($rest:literal) => {
         concat!(
@@ -135,6 +179,27 @@ pub async fn find(
     )
     .bind(user).bind(id).fetch_optional(c).await)?;
     row.map(Collection::try_from).transpose()
+}
+
+/// The collections on this node that their owners have shared with the user, in the order of the
+/// shares; of all of them, or the one with this id. A share by anybody else, such as a friend on
+/// another node who names the id of a collection here, counts for nothing.
+pub async fn shared_with(
+    conn: &mut Conn,
+    user: &UserId,
+    id: Option<&CollectionId>,
+) -> Result<Vec<SharedCollection>, StoreError> {
+    let select = Statement::new(
+        "select c.id, c.user_id, c.is_public, c.is_sensitive, c.scheme, c.resharing_policy, c.public_token,
+             c.public_role, c.metadata_encrypted, c.metadata_key_version, c.km_version, c.created_at,
+             c.updated_at, s.peer_handle, s.role, s.encrypted_data, s.nonce, s.unverified_key
+         from shares s join collections c on c.id = s.resource_id and c.user_id = s.peer_user_id
+         where s.user_id = $1 and s.direction = 'incoming' and s.resource_type = 'collection'
+             and s.resource_id = coalesce($2, s.resource_id)
+         order by s.created_at, s.id",
+    );
+    let rows: Vec<SharedRow> = conn.all(select.bind(user).bind(id.map(CollectionId::as_str))).await?;
+    rows.into_iter().map(SharedCollection::try_from).collect()
 }
 
 /// Seals the metadata of different collections anew, in as few statements as can be. Returns those that are the user's.

@@ -1,6 +1,7 @@
-//! Shares: which resources a user has opened to somebody, and which were opened to the user. The payload
-//! is ciphertext; the node looks only at who shares what with whom, and since when. A share grants nothing
-//! on resources of this node: it is a letter, not a key.
+//! Shares: which resources a user has opened to somebody, and which were opened to the user. The
+//! payload is ciphertext; the node looks only at who shares what with whom, and since when. A share
+//! is a letter and no key: it lets nobody change anything, and lets its recipient read one thing of
+//! this node, a collection that its owner has shared (`collections::shared_with`).
 
 use sqlx::FromRow;
 use vellum_protocol::{Handle, SigningKey, UnixMillis};
@@ -202,6 +203,20 @@ pub async fn with_peer(
     .bind(user).bind(direction.as_str()).bind(peer.as_str()).bind(&resource.kind).bind(&resource.id)
     .fetch_optional(c).await)?;
     row.map(Share::try_from).transpose()
+}
+
+/// Changes what is shared and the role, and nothing else: when the share began stays, as for a
+/// change that the other side is not told of.
+pub async fn change(
+    tx: &mut Tx,
+    id: &ShareId,
+    encrypted_data: Option<&str>,
+    nonce: Option<&str>,
+    role: Role,
+) -> Result<(), StoreError> {
+    let update = Statement::new("update shares set encrypted_data = $2, nonce = $3, role = $4 where id = $1");
+    tx.change(update.bind(id).bind(encrypted_data).bind(nonce).bind(role.as_str())).await?;
+    Ok(())
 }
 
 /// The user has confirmed this key of a friend: what it signed is not marked any more.

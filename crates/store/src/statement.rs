@@ -13,7 +13,7 @@ use sqlx::{AssertSqlSafe, Database, FromRow, Type};
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
 use crate::users::KeyGeneration;
-use crate::{AuditId, CollectionId, OutboxId, SessionId, StoreError, UserId};
+use crate::{AuditId, CollectionId, OutboxId, SessionId, ShareId, StoreError, UserId};
 
 /// A row that can be read from either engine's.
 pub(crate) trait Row:
@@ -171,4 +171,4 @@ macro_rules! from_id {
         }
     )+};
 }
-from_id!(UserId, AuditId, CollectionId, OutboxId, SessionId);
+from_id!(UserId, AuditId, CollectionId, OutboxId, SessionId, ShareId);

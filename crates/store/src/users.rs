@@ -63,6 +63,8 @@ pub struct User {
     pub picture: Option<String>,
     /// What the network knows of the user.
     pub identity: Identity,
+    /// When the user has been through a client's first steps.
+    pub onboarding_completed_at: Option<UnixMillis>,
     /// When the account was made.
     pub created_at: UnixMillis,
     /// When the account was last changed.
@@ -110,6 +112,7 @@ pub(crate) struct UserRow {
     encryption_key: Option<String>,
     km_version: i64,
     key_generation: i64,
+    onboarding_completed_at: Option<i64>,
     created_at: i64,
     updated_at: i64,
 }
@@ -131,6 +134,7 @@ impl TryFrom<UserRow> for User {
             last_name: row.last_name,
             picture: row.picture,
             identity,
+            onboarding_completed_at: row.onboarding_completed_at.map(UnixMillis),
             created_at: UnixMillis(row.created_at),
             updated_at: UnixMillis(row.updated_at),
         })
@@ -150,7 +154,7 @@ pub(crate) fn keys(signing: Option<&str>, encryption: Option<&str>) -> Result<Op
 macro_rules! user_columns {
     () => {
         "u.id, u.email, u.first_name, u.last_name, u.picture, u.alias, u.signing_key, u.encryption_key, \
-         u.km_version, u.key_generation, u.created_at, u.updated_at"
+         u.km_version, u.key_generation, u.onboarding_completed_at, u.created_at, u.updated_at"
     };
 }
 pub(crate) use user_columns;
@@ -256,6 +260,35 @@ pub async fn set_names(
     on!(tx, c => sqlx::query("update users set first_name = $2, last_name = $3, updated_at = $4 where id = $1")
         .bind(id).bind(first_name).bind(last_name).bind(now.0).execute(c).await.map(Affected::from))?;
     Ok(())
+}
+
+/// Sets the address of the user's picture; `None` clears it.
+pub async fn set_picture(
+    tx: &mut Tx,
+    id: &UserId,
+    picture: Option<&str>,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    tx.touch(id, Part::Identity);
+    let update = Statement::new("update users set picture = $2, updated_at = $3 where id = $1");
+    tx.change(update.bind(id).bind(picture).bind(now)).await?;
+    Ok(())
+}
+
+/// Notes that the user has been through a client's first steps, and returns when that was first
+/// noted; `None` when there is no such user.
+pub async fn complete_onboarding(
+    tx: &mut Tx,
+    id: &UserId,
+    now: UnixMillis,
+) -> Result<Option<UnixMillis>, StoreError> {
+    tx.touch(id, Part::Identity);
+    let update = Statement::new(
+        "update users set onboarding_completed_at = coalesce(onboarding_completed_at, $2) where id = $1
+         returning onboarding_completed_at",
+    );
+    let rows: Vec<(i64,)> = tx.change_returning(update.bind(id).bind(now)).await?;
+    Ok(rows.first().map(|(at,)| UnixMillis(*at)))
 }
 
 /// Gives the user an alias.

@@ -19,8 +19,12 @@ fn one(operation: Operation, permission: &'static str) -> Operation {
 
 fn conditional(operation: Operation) -> Operation {
     operation
-        .header("If-Match", "only if the blob has this ETag; `*`: only if there is one", text("\"7\""))
-        .header("If-None-Match", "`*`: only if there is none", text("*"))
+        .header(
+            "If-Match",
+            "only if the blob has one of these ETags, weak or not; `*`: only if there is one",
+            text("\"7\""),
+        )
+        .header("If-None-Match", "only if it has none of these ETags; `*`: only if there is none", text("*"))
         .refused(400, &["invalid_precondition"])
         .refused(412, &["blob_changed"])
 }

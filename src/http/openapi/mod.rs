@@ -11,6 +11,7 @@ pub mod documentation;
 pub mod federation;
 pub mod friends;
 pub mod health;
+pub mod legacy_client;
 pub mod library_collections;
 pub mod me_blobs;
 pub mod metrics;

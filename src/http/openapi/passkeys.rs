@@ -62,7 +62,7 @@ fn credential_id(operation: Operation) -> Operation {
 }
 
 fn name() -> Shape {
-    text("laptop").at_least(1).up_to(200)
+    text("laptop").up_to(200)
 }
 
 pub fn registration_options() -> Operation {
@@ -70,11 +70,11 @@ pub fn registration_options() -> Operation {
         TAG,
         "passkeyRegistrationOptions",
         "Begin to register a passkey",
-        "Options for `navigator.credentials.create()`, and a cookie that ties the answer to them. They live for five minutes.",
+        "Options for `navigator.credentials.create()`, and cookies that tie the answer to them. They live for five minutes. Several ceremonies may be under way in one browser.",
     )
     .signed_in()
     .answer(200, "The options.", creation_options())
-    .answer_header("Set-Cookie", "`passkey_challenge`")
+    .answer_header("Set-Cookie", "`passkey_challenge` and `passkey_challenge_…`, with the ticket")
     .refused(400, &["passkeys_unavailable"])
 }
 
@@ -88,7 +88,7 @@ pub fn register() -> Operation {
         TAG,
         "registerPasskey",
         "Register a passkey",
-        "Takes the browser's answer (`RegistrationResponseJSON`), and a name. The ceremony ends with the first answer. What extensions computed is not read: it is the client's secret, and should not be sent.",
+        "Takes the browser's answer (`RegistrationResponseJSON`), and a name; where that is missing or empty, one is derived from the authenticator. The ceremony ends with the first answer. What extensions computed is not read: it is the client's secret, and should not be sent.",
     )
     .signed_in()
     .body(object(vec![("rawId", base64url("kDq3Zk1x")), ("response", response), ("name", name().optional())]))
@@ -102,10 +102,10 @@ pub fn sign_in_options() -> Operation {
         TAG,
         "passkeySignInOptions",
         "Begin to sign in with a passkey",
-        "Options for `navigator.credentials.get()`, and a cookie that ties the answer to them. They name no credential: the authenticator knows whose passkey it holds.",
+        "Options for `navigator.credentials.get()`, and cookies that tie the answer to them. They name no credential: the authenticator knows whose passkey it holds.",
     )
     .answer(200, "The options.", request_options())
-    .answer_header("Set-Cookie", "`passkey_challenge`")
+    .answer_header("Set-Cookie", "`passkey_challenge` and `passkey_challenge_…`, with the ticket")
     .refused(400, &["passkeys_unavailable"])
     .limited()
 }
@@ -168,11 +168,16 @@ pub fn list_passkeys() -> Operation {
 }
 
 pub fn rename() -> Operation {
-    credential_id(Operation::new(TAG, "renamePasskey", "Rename a passkey", "Null takes the name away."))
-        .signed_in()
-        .body(object(vec![("name", name().or_null())]))
-        .answer(200, "The passkey.", passkey())
-        .refused(404, &["passkey_not_found"])
+    credential_id(Operation::new(
+        TAG,
+        "renamePasskey",
+        "Rename a passkey",
+        "Null or the empty text takes the name away.",
+    ))
+    .signed_in()
+    .body(object(vec![("name", name().or_null())]))
+    .answer(200, "The passkey.", passkey())
+    .refused(404, &["passkey_not_found"])
 }
 
 pub fn remove() -> Operation {

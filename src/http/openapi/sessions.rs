@@ -19,6 +19,12 @@ pub fn roles() -> Shape {
     list(object(vec![("id", text("user")), ("name", text("User"))]))
 }
 
+pub fn onboarding_completed_at() -> Shape {
+    time()
+        .or_null()
+        .described("when the user was through a client's first steps; clients ask until it is set")
+}
+
 /// The caller's own account.
 fn user() -> Shape {
     object(vec![
@@ -31,6 +37,7 @@ fn user() -> Shape {
         ("signingKey", signing_key().or_null()),
         ("encryptionKey", encryption_key().or_null()),
         ("kmVersion", km_version()),
+        ("onboardingCompletedAt", onboarding_completed_at()),
         ("createdAt", time()),
         ("updatedAt", time()),
         ("roles", roles()),
@@ -149,14 +156,23 @@ pub fn end_current() -> Operation {
         .refused(404, &["session_not_found"])
 }
 
+/// Any text: nothing is kept under it.
+fn device_id_text() -> Shape {
+    text("a1b2c3d4-phone").up_to(4096)
+}
+
 pub fn end_others() -> Operation {
     Operation::new(
         TAG,
         "endOtherSessions",
         "End every other session",
-        "Ends all of your sessions but the one that asks.",
+        "Ends all of your sessions but the one that asks. With `deviceId`, the wrap secrets of all other devices are made anew in the same transaction: what those have sealed opens no more. Without it no secret changes.",
     )
     .signed_in()
+    .optional_body(object(vec![(
+        "deviceId",
+        device_id_text().described("the device that asks, and keeps its secret").optional(),
+    )]))
     .empty_answer(204, "They have ended.")
 }
 

@@ -57,11 +57,6 @@ impl Shape {
         self.with("maximum", json!(most))
     }
 
-    /// A list of at least so many members.
-    pub fn of_at_least(self, least: usize) -> Self {
-        self.with("minItems", json!(least))
-    }
-
     /// A list of at most so many members.
     pub fn of_at_most(self, most: usize) -> Self {
         self.with("maxItems", json!(most))

@@ -24,9 +24,13 @@ fn members() -> Vec<(&'static str, Shape)> {
     ]
 }
 
-fn outgoing_share() -> Shape {
+fn outgoing_members() -> Shape {
     let more = vec![("recipientHandle", handle("bob@peer.example")), ("recipientUserId", id().here_null())];
-    object(members()).and(more).named("OutgoingShare")
+    object(members()).and(more)
+}
+
+fn outgoing_share() -> Shape {
+    outgoing_members().named("OutgoingShare")
 }
 
 fn incoming_share() -> Shape {
@@ -74,10 +78,18 @@ fn federation() -> Vec<(&'static str, Shape)> {
     ]
 }
 
-fn sharing(operation: Operation) -> Operation {
+/// A share after a change.
+fn changed_share() -> Shape {
+    let delivery = word(&["unsigned"])
+        .described("only where the friend is on another node and is not told, for want of a signature")
+        .at_times();
+    outgoing_members().and(vec![("delivery", delivery)]).named("ChangedShare")
+}
+
+fn sharing(operation: Operation, share: Shape) -> Operation {
     operation
         .permitted(WRITE)
-        .answer(200, "The share.", outgoing_share())
+        .answer(200, "The share.", share)
         .refused(409, &["stale_km_version"])
         .refused(413, &["quota_exceeded"])
         .refused(
@@ -104,7 +116,7 @@ pub fn share() -> Operation {
         "share",
         "Share something with a friend",
         "Sealed for the friend by your client. On one node it is accepted at once; for another node the signed envelope is sent on as it is. Sharing again replaces the share.",
-    ))
+    ), outgoing_share())
     .body(target().and(payload()).and(vec![("role", role().optional())]).and(federation()))
 }
 
@@ -113,8 +125,8 @@ pub fn replace() -> Operation {
         TAG,
         "replaceShare",
         "Replace what is shared",
-        "The sealed payload of a share that stands.",
-    ))
+        "The sealed payload of a share that stands. Without a signed envelope a friend on another node is not told: your side changes, and the answer says so.",
+    ), changed_share())
     .body(target().and(new_payload()).and(federation()))
     .refused(404, &["share_not_found"])
 }
@@ -124,8 +136,8 @@ pub fn change_role() -> Operation {
         TAG,
         "changeShareRole",
         "Change a share's role",
-        "With a signed envelope for a friend on another node.",
-    ))
+        "With a signed envelope a friend on another node is told. Without one your side alone changes, and the answer says so.",
+    ), changed_share())
     .path("id", "the share", id())
     .body(object(vec![("role", role())]).and(federation()))
     .refused(404, &["share_not_found"])

@@ -1,7 +1,7 @@
 //! The document's part on `/users`.
 
 use super::operation::Operation;
-use super::sessions::{email, roles};
+use super::sessions::{email, onboarding_completed_at, roles};
 use super::shape::{Shape, id, list, number, object, text, time, truth, word};
 
 const TAG: &str = "Users and roles";
@@ -14,6 +14,7 @@ fn members() -> Vec<(&'static str, Shape)> {
         ("lastName", text("Example").or_null()),
         ("alias", text("alice").or_null()),
         ("picture", text("https://people.example/alice.png").here_null()),
+        ("onboardingCompletedAt", onboarding_completed_at()),
         ("createdAt", time()),
         ("roles", roles()),
     ]
@@ -76,7 +77,7 @@ pub fn all_roles() -> Operation {
         ("id", text("user")),
         ("name", text("User")),
         ("description", text("Everyone with an account")),
-        ("isDefault", truth(true)),
+        ("isDefault", truth(true).described("it came with the node, as every role has")),
     ]);
     Operation::new(TAG, "listRoles", "All roles", "Lowest first.")
         .permitted("roles:read")

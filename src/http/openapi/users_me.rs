@@ -2,7 +2,7 @@
 
 use super::operation::Operation;
 use super::shape::{
-    Shape, encryption_key, handle, km_version, number, object, signing_key, success, text, word,
+    Shape, encryption_key, handle, km_version, number, object, signing_key, success, text, time, word,
 };
 
 const TAG: &str = "Identity";
@@ -90,13 +90,33 @@ pub fn keys() -> Shape {
 
 pub fn change_profile() -> Operation {
     let name = |example| text(example).up_to(200);
-    Operation::new(TAG, "changeProfile", "Change your name", "Left out: unchanged. Null: cleared.")
-        .signed_in()
-        .body(object(vec![("firstName", name("Alice").optional()), ("lastName", name("Example").optional())]))
-        .answer(
-            200,
-            "Your names.",
-            success()
-                .and(vec![("firstName", text("Alice").or_null()), ("lastName", text("Example").or_null())]),
-        )
+    let picture = text("https://people.example/alice.png").up_to(2000).optional();
+    Operation::new(
+        TAG,
+        "changeProfile",
+        "Change your name and picture",
+        "Left out: unchanged. Null: cleared. A picture is an https URL, or the path of your own avatar (`/users/{id}/avatar`).",
+    )
+    .signed_in()
+    .body(object(vec![
+        ("firstName", name("Alice").optional()),
+        ("lastName", name("Example").optional()),
+        ("picture", picture),
+    ]))
+    .answer(
+        200,
+        "Your names.",
+        success().and(vec![("firstName", text("Alice").or_null()), ("lastName", text("Example").or_null())]),
+    )
+}
+
+pub fn complete_onboarding() -> Operation {
+    Operation::new(
+        TAG,
+        "completeOnboarding",
+        "Note that you are through a client's first steps",
+        "The first time stays, however often this is asked for. Clients show their first steps until it is set.",
+    )
+    .signed_in()
+    .answer(200, "When that was first noted.", object(vec![("onboardingCompletedAt", time())]))
 }

@@ -50,7 +50,7 @@ pub fn flush() -> Operation {
         "Each item is a `RELATIONSHIP_REVOKE` that your client has signed. Those whose signature verifies are stored before the first attempt; the call waits a while for outcomes and answers for every item, in order: delivered, or queued with a reason, or refused with a `code`.",
     )
     .signed_in()
-    .body(object(vec![("items", list(item).of_at_least(1).of_at_most(1000))]))
+    .body(object(vec![("items", list(item).of_at_most(1000))]))
     .answer(200, "What became of each.", object(vec![("results", list(result.named("FlushResult")))]))
     .refused(400, &["identity_incomplete"])
     .limited()

@@ -6,8 +6,18 @@ use serde_json::json;
 
 use crate::rows::row::{Given, Row, row, short, text, texts};
 
-const LISTED: [&str; 9] =
-    ["id", "email", "firstName", "lastName", "alias", "picture", "createdAt", "roles", "sessionCount"];
+const LISTED: [&str; 10] = [
+    "id",
+    "email",
+    "firstName",
+    "lastName",
+    "alias",
+    "picture",
+    "onboardingCompletedAt",
+    "createdAt",
+    "roles",
+    "sessionCount",
+];
 const PAGE: [&str; 4] = ["data", "total", "page", "limit"];
 
 pub fn rows() -> Vec<Row> {
@@ -58,7 +68,7 @@ fn of_all(path: &'static str) -> Vec<Row> {
         .refuses_field("role", json!("king"), 400, "unknown_role")
         .refuses_field("roles", json!(["user", "king"]), 400, "unknown_role")
         .refuses_field("roles", json!(vec!["user"; 11]), 422, "validation_failed")
-        .answers(200, &LISTED[..8])
+        .answers(200, &LISTED[..9])
         .shows("/roles/0", &["id", "name"]);
     vec![list, create]
 }

@@ -66,8 +66,18 @@ fn of_identity() -> Vec<Row> {
             .given(|_| {
                 async { Given::default().body(json!({ "firstName": "Anna", "lastName": null })) }.boxed()
             })
-            .body(&[short("firstName", 200).optional(), short("lastName", 200).optional()])
+            .body(&[
+                short("firstName", 200).optional(),
+                short("lastName", 200).optional(),
+                short("picture", 2000).optional(),
+            ])
+            .refuses_field("picture", json!("http://people.example/a.png"), 422, "validation_failed")
+            .refuses_field("picture", json!("javascript:alert(1)"), 422, "validation_failed")
+            .refuses_field("picture", json!("/users/another/avatar"), 422, "validation_failed")
+            .refuses_field("picture", json!("https://me:word@people.example"), 422, "validation_failed")
+            .refuses_field("picture", json!(""), 422, "validation_failed")
             .answers(200, &["success", "firstName", "lastName"]),
+        row(Method::POST, "/users/me/onboarding/complete").answers(200, &["onboardingCompletedAt"]),
         row(Method::GET, "/users/me/preferences").number(16).answers(200, &["language", "unitSystem"]),
         row(Method::PUT, "/users/me/preferences")
             .number(17)
@@ -162,7 +172,6 @@ fn of_revocations() -> Vec<Row> {
             })
             .longest_body(1024 * 1024)
             .body(&[&[objects("items")], &SIGNED[..]].concat())
-            .refuses_field("items", json!([]), 422, "validation_failed")
             .refuses_field("items", json!([{}]), 422, "validation_failed")
             .refuses_field("items", many_items(), 422, "validation_failed")
             .answers(200, &["results"])

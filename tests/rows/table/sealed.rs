@@ -199,15 +199,33 @@ fn of_collections() -> Vec<Row> {
         move |method| mine(row(method, "/library/collections/{id}"))
     };
     let with_more: Vec<&str> = members.iter().copied().chain(["role", "bookmarks"]).collect();
+    let shared = ["role", "shareEnvelope", "senderHandle", "keyChanged"];
+    let shared: Vec<&str> = members.iter().copied().chain(shared).collect();
+    // 1 MiB of metadata, and what is around it.
+    let longest = 1024 * 1024 + 4096;
     vec![
         row(Method::GET, "/library/collections").may("library:write").answers(200, &[]).shows("/0", &members),
         row(Method::POST, "/library/collections")
             .may("library:write")
             .given(|_| async { Given::default().body(json!({ "metadataEncrypted": "" })) }.boxed())
+            .longest_body(longest)
             .body(&fields)
             .answers(200, &members),
+        row(Method::GET, "/library/collections/shared-with-me")
+            .may("library:write")
+            .given(|stage| {
+                async move {
+                    stage.shared_collection().await;
+                    Given::default()
+                }
+                .boxed()
+            })
+            .refuses_query("limit=0")
+            .answers(200, &[])
+            .shows("/0", &shared)
+            .shows("/0/shareEnvelope", &["encryptedData", "nonce"]),
         one()(Method::GET).answers(200, &with_more),
-        one()(Method::PUT).body(&changed).answers(200, &members),
+        one()(Method::PUT).longest_body(longest).body(&changed).answers(200, &members),
         one()(Method::DELETE).answers(204, &[]),
     ]
 }

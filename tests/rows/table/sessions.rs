@@ -7,7 +7,7 @@ use vellum_client::http::Method as ClientMethod;
 
 use crate::rows::row::{Given, Row, row, short, text};
 
-const USER: [&str; 13] = [
+const USER: [&str; 14] = [
     "id",
     "email",
     "firstName",
@@ -17,6 +17,7 @@ const USER: [&str; 13] = [
     "signingKey",
     "encryptionKey",
     "kmVersion",
+    "onboardingCompletedAt",
     "createdAt",
     "updatedAt",
     "roles",
@@ -92,6 +93,7 @@ fn others() -> Vec<Row> {
                 }
                 .boxed()
             })
+            .optional_body(&[text("deviceId").optional()])
             .answers(204, &[]),
         row(Method::DELETE, "/auth/sessions/all").answers(204, &[]),
         row(Method::DELETE, "/auth/sessions/{id}")

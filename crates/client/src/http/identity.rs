@@ -2,7 +2,7 @@
 
 use reqwest::Method;
 use serde::{Deserialize, Serialize};
-use vellum_protocol::{Alias, Domain, EncryptionKey, Handle, KmVersion, SigningKey};
+use vellum_protocol::{Alias, Domain, EncryptionKey, Handle, KmVersion, SigningKey, Timestamp};
 
 use super::error::ClientError;
 use super::node_client::NodeClient;
@@ -34,7 +34,7 @@ pub struct Name {
     pub handle: Handle,
 }
 
-/// What to do with a name of the profile.
+/// What to do with a name of the profile, or with the picture.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub enum NameChange {
     /// It stays as it is.
@@ -56,6 +56,9 @@ pub struct ProfileChange {
     /// What happens to the last name.
     #[serde(skip_serializing_if = "NameChange::keeps")]
     pub last_name: NameChange,
+    /// What happens to the address of the picture.
+    #[serde(skip_serializing_if = "NameChange::keeps")]
+    pub picture: NameChange,
 }
 
 impl NameChange {
@@ -106,6 +109,12 @@ struct ResetRequest {
 #[serde(rename_all = "camelCase")]
 struct KmVersionAnswer {
     km_version: KmVersion,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OnboardingAnswer {
+    onboarding_completed_at: Timestamp,
 }
 
 #[derive(Deserialize)]
@@ -172,12 +181,21 @@ impl NodeClient {
         Ok(answer.pending_revocations)
     }
 
-    /// Changes the names of the profile.
+    /// Changes the names and the picture of the profile.
     ///
-    /// # Errors
-    /// [`ClientError::Refused`] with the code `validation_failed` for a name that is too long; otherwise as
-    /// for every request.
+    /// # Errors [`ClientError::Refused`] with the code `validation_failed` for a name that is too
+    /// long, or a picture that is no https URL; otherwise as for every request.
     pub async fn change_profile(&self, change: &ProfileChange) -> Result<ProfileNames, ClientError> {
         self.call(Method::PATCH, "/users/me/profile", Some(change)).await
+    }
+
+    /// Notes that the user is through a client's first steps, and gives when that was first noted.
+    ///
+    /// # Errors
+    /// As for every request.
+    pub async fn complete_onboarding(&self) -> Result<Timestamp, ClientError> {
+        let path = "/users/me/onboarding/complete";
+        let answer: OnboardingAnswer = self.call(Method::POST, path, None::<&()>).await?;
+        Ok(answer.onboarding_completed_at)
     }
 }

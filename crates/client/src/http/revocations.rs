@@ -108,8 +108,9 @@ impl NodeClient {
         Ok(answer.revocations)
     }
 
-    /// Hands signed revocations over for delivery, 1 to 1000 of them. The node waits some seconds for the
-    /// first attempts; the answer is in the order of the items, and each is judged by itself.
+    /// Hands signed revocations over for delivery, at most 1000 of them. The node waits some
+    /// seconds for the first attempts; the answer is in the order of the items, and each is judged
+    /// by itself.
     ///
     /// # Errors
     /// [`ClientError::Refused`] with the code `identity_incomplete` without alias or keys; otherwise as for

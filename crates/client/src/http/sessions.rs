@@ -40,6 +40,8 @@ pub struct User {
     pub encryption_key: Option<EncryptionKey>,
     /// The version of the keys.
     pub km_version: KmVersion,
+    /// When the user was through a client's first steps.
+    pub onboarding_completed_at: Option<Timestamp>,
     /// When the account was made.
     pub created_at: Timestamp,
     /// When it was last changed.
@@ -116,6 +118,12 @@ struct SignInRequest<'a> {
     token: &'a str,
 }
 
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct EndOthersRequest<'a> {
+    device_id: &'a str,
+}
+
 impl NodeClient {
     /// Has a one-time code sent to this address.
     ///
@@ -154,6 +162,16 @@ impl NodeClient {
     pub async fn end_session(&self, id: &str) -> Result<(), ClientError> {
         let path = format!("/auth/sessions/{}", segment(id));
         self.ask(Method::DELETE, &path, None::<&()>).await.map(drop)
+    }
+
+    /// Ends every other session of the user. With the name of the device that this client is on,
+    /// the other devices' wrap secrets are made anew as well.
+    ///
+    /// # Errors
+    /// As for every request.
+    pub async fn end_other_sessions(&self, device_id: Option<&str>) -> Result<(), ClientError> {
+        let request = device_id.map(|device_id| EndOthersRequest { device_id });
+        self.ask(Method::DELETE, "/auth/sessions/others", request.as_ref()).await.map(drop)
     }
 
     /// Ends the session that this client uses, and forgets its token.
