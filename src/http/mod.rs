@@ -21,7 +21,7 @@ mod hygiene;
 mod library_collections;
 pub(crate) mod limits;
 mod me_blobs;
-mod metrics;
+pub(crate) mod metrics;
 pub(crate) mod openapi;
 mod paging;
 mod passkeys;
@@ -42,6 +42,7 @@ mod users_me_usage;
 mod users_me_wrapped_keys;
 mod well_known;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix_web::body::MessageBody;
@@ -82,6 +83,8 @@ pub struct App {
     pub untrusted_proxies: UntrustedProxies,
     /// The share of requests whose trace is exported; 0 where nothing is exported.
     pub trace_sample_ratio: f64,
+    /// The data folder, whose disk is measured.
+    pub data_dir: PathBuf,
     /// Networks that `/metrics` is for without a session.
     pub metrics_networks: Vec<IpNet>,
     /// The longest body of a rotation and of a blob.
@@ -113,6 +116,7 @@ impl App {
             trusted_proxies: http.trusted_proxies.clone(),
             untrusted_proxies: UntrustedProxies::default(),
             trace_sample_ratio: settings.telemetry.exported_ratio(),
+            data_dir: settings.data_dir.clone(),
             metrics_networks: http.metrics_networks.clone(),
             longest_upload: http.longest_upload,
             bodies: BodiesInFlight::new(http.bodies_in_flight),
