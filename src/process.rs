@@ -4,7 +4,6 @@
 use std::fmt::Write;
 use std::fs;
 use std::sync::OnceLock;
-use std::time::{SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
@@ -16,7 +15,12 @@ pub fn metrics() -> String {
     let fds = fs::read_dir("/proc/self/fd").ok().map(Iterator::count);
     let mut text = String::new();
     for (name, kind, help, value) in [
-        ("cpu_seconds_total", "counter", "CPU time, user and system.", Some(cpu_seconds())),
+        (
+            "cpu_seconds_total",
+            "counter",
+            "CPU time, user and system.",
+            Some(seconds(ClockId::ProcessCPUTime)),
+        ),
         ("start_time_seconds", "gauge", "Start of the process, in seconds since 1970.", Some(started_at())),
         ("resident_memory_bytes", "gauge", "Memory that is resident.", kib("VmRSS:")),
         ("virtual_memory_bytes", "gauge", "Size of the address space.", kib("VmSize:")),
@@ -32,16 +36,15 @@ pub fn metrics() -> String {
     text
 }
 
-fn cpu_seconds() -> f64 {
-    let time = clock_gettime(ClockId::ProcessCPUTime);
-    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
-}
-
 /// When this was asked first, which the start of a node does.
 pub fn started_at() -> f64 {
     static STARTED_AT: OnceLock<f64> = OnceLock::new();
-    *STARTED_AT
-        .get_or_init(|| SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64()))
+    *STARTED_AT.get_or_init(|| seconds(ClockId::Realtime))
+}
+
+fn seconds(clock: ClockId) -> f64 {
+    let time = clock_gettime(clock);
+    time.tv_sec as f64 + time.tv_nsec as f64 / 1e9
 }
 
 /// The number that follows a name at the start of a line.
