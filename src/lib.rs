@@ -15,6 +15,7 @@ pub mod mail;
 pub mod node;
 pub mod outbound;
 mod peer_addresses;
+mod process;
 mod restore_guard;
 pub mod shown;
 mod start_check;

@@ -15,7 +15,7 @@ use vellum_actors::directory::Directory;
 use vellum_actors::node::NodeParts;
 use vellum_actors::peer::Peers;
 use vellum_actors::sign_in::SignInSettings;
-use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping, operators, replicas};
+use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping, measure, operators, replicas};
 use vellum_store::Store;
 use vellum_store::users::NewUser;
 
@@ -67,6 +67,8 @@ impl Built {
     /// Whatever cannot be opened, in a sentence for the operator.
     pub async fn new(settings: &Settings, accepted: Accepted) -> anyhow::Result<Self> {
         telemetry::metrics();
+        measure::start();
+        http::metrics::start();
         let check = StartCheck::read(settings, accepted).await?;
         check.refuse(settings.domain().as_ref()).await?;
         let folder = DataDir::open(&settings.data_dir)?;

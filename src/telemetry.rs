@@ -55,7 +55,6 @@ pub fn metrics() -> &'static PrometheusHandle {
         if metrics::set_global_recorder(recorder).is_err() {
             tracing::warn!("something else counts in this process already");
         }
-        vellum_actors::measure::begin_refusals();
         handle
     })
 }

@@ -27,6 +27,7 @@ mod lookups;
 mod metrics;
 mod moving_house;
 mod operations;
+mod operator_log;
 mod operators;
 mod order;
 mod passkeys;

@@ -11,21 +11,21 @@ use crate::support::{Authenticator, Person, TestNode, plain_http};
 const APP: &str = "https://app.example";
 
 /// A browser at the client's origin: it keeps the ceremony's cookie.
-struct Browser {
+pub struct Browser {
     http: reqwest::Client,
     node: String,
     token: Option<SessionToken>,
     ticket: Option<String>,
 }
 
-struct Answer {
-    status: u16,
-    body: Value,
+pub struct Answer {
+    pub status: u16,
+    pub body: Value,
     headers: HeaderMap,
 }
 
 impl Browser {
-    async fn at(node: &TestNode, person: Option<&Person>) -> Self {
+    pub async fn at(node: &TestNode, person: Option<&Person>) -> Self {
         let token = match person {
             Some(person) => Some(person.client.current_session().await.unwrap().unwrap().token),
             None => None,
@@ -33,7 +33,7 @@ impl Browser {
         Self { http: plain_http(), node: node.process.origin(), token, ticket: None }
     }
 
-    async fn post(&mut self, path: &str, body: &Value) -> Answer {
+    pub async fn post(&mut self, path: &str, body: &Value) -> Answer {
         let mut request = self.http.post(format!("{}{path}", self.node)).header(ORIGIN, APP).json(body);
         if let Some(token) = &self.token {
             request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
@@ -50,7 +50,7 @@ impl Browser {
         Answer { status, body: answer.json().await.unwrap_or_default(), headers }
     }
 
-    async fn options(&mut self, ceremony: &str) -> Value {
+    pub async fn options(&mut self, ceremony: &str) -> Value {
         let answer = self.post(&format!("/auth/passkeys/{ceremony}/options"), &json!({})).await;
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.body
@@ -63,19 +63,19 @@ impl Browser {
         self.post("/auth/passkeys/register/verify", &answer).await
     }
 
-    async fn sign_in(&mut self, device: &mut Authenticator) -> Answer {
+    pub async fn sign_in(&mut self, device: &mut Authenticator) -> Answer {
         let options = self.options("authenticate").await;
         let answer = device.get(&options);
         self.post("/auth/passkeys/authenticate/verify", &answer).await
     }
 }
 
-async fn node() -> TestNode {
+pub async fn node() -> TestNode {
     TestNode::start_with(&[("VELLUM_HTTP__CLIENT_ORIGINS", APP)]).await
 }
 
 /// Somebody with a passkey, and the browser that they registered it with.
-async fn with_passkey(node: &TestNode) -> (Person, Browser, Authenticator) {
+pub async fn with_passkey(node: &TestNode) -> (Person, Browser, Authenticator) {
     let ann = node.person("ann").await;
     let mut browser = Browser::at(node, Some(&ann)).await;
     let mut device = Authenticator::at(APP);

@@ -6,9 +6,12 @@ use vellum_store::roles::Role;
 use vellum_store::users::{self, NewUser, User};
 use vellum_store::{Store, StoreError, Tx, UserId, collections, roles};
 
-use crate::Error;
 use crate::node::Node;
 use crate::user::first_collection;
+use crate::{Asker, Error};
+
+/// The role of everybody who is not given another one.
+pub(crate) const DEFAULT_ROLE: &str = "user";
 
 /// Makes an account with a role.
 ///
@@ -20,7 +23,9 @@ pub async fn create(
     role: &'static str,
     now: UnixMillis,
 ) -> Result<UserId, Error> {
-    store.write(move |tx| async move { create_in(tx, &user, role, now).await }.boxed()).await
+    let id = store.write(move |tx| async move { create_in(tx, &user, role, now).await }.boxed()).await?;
+    log_made(&id, &[role], None, None);
+    Ok(id)
 }
 
 /// Makes the first account, an administrator, if nobody has one yet. Returns it if it was made.
@@ -28,7 +33,7 @@ pub async fn create(
 /// # Errors
 /// Only what the database says.
 pub async fn create_first(store: &Store, user: NewUser, now: UnixMillis) -> Result<Option<UserId>, Error> {
-    store
+    let made: Result<Option<UserId>, Error> = store
         .write(move |tx| {
             async move {
                 if users::any(tx).await? {
@@ -38,7 +43,21 @@ pub async fn create_first(store: &Store, user: NewUser, now: UnixMillis) -> Resu
             }
             .boxed()
         })
-        .await
+        .await;
+    let made = made?;
+    if let Some(id) = &made {
+        log_made(id, &["admin"], None, None);
+    }
+    Ok(made)
+}
+
+/// Logs a new account and its roles, with the administrator who made it.
+pub(crate) fn log_made(id: &UserId, roles: &[&str], client_ip: Option<&str>, by: Option<&UserId>) {
+    let by = by.map(UserId::as_str);
+    tracing::info!(client_ip, account_id = %id, by, "account made");
+    for role in roles {
+        tracing::info!(client_ip, account_id = %id, role, by, "role given");
+    }
 }
 
 /// An account that somebody asks to be made.
@@ -55,9 +74,15 @@ pub struct NewAccount {
 ///
 /// # Errors
 /// [`Error::EmailTaken`], [`Error::UnknownRole`], [`Error::RoleAboveOwn`].
-pub async fn create_by(node: &Node, giver: &UserId, new: NewAccount) -> Result<(User, Vec<Role>), Error> {
-    let (now, giver) = (node.clock.now(), giver.clone());
-    node.store
+pub async fn create_by(
+    node: &Node,
+    giver: impl Into<Asker>,
+    new: NewAccount,
+) -> Result<(User, Vec<Role>), Error> {
+    let (now, Asker { user: giver, origin }) = (node.clock.now(), giver.into());
+    let by = giver.clone();
+    let made: Result<(User, Vec<Role>), Error> = node
+        .store
         .write(move |tx| {
             async move {
                 let held = roles::of_user(tx, &giver).await?;
@@ -72,7 +97,7 @@ pub async fn create_by(node: &Node, giver: &UserId, new: NewAccount) -> Result<(
                         return Err(Error::RoleAboveOwn);
                     }
                 }
-                let first = new.roles.first().map_or("user", String::as_str);
+                let first = new.roles.first().map_or(DEFAULT_ROLE, String::as_str);
                 let id = create_in(tx, &new.user, first, now).await?;
                 for role in new.roles.iter().skip(1) {
                     roles::give(tx, &id, role).await?;
@@ -82,7 +107,11 @@ pub async fn create_by(node: &Node, giver: &UserId, new: NewAccount) -> Result<(
             }
             .boxed()
         })
-        .await
+        .await;
+    let (user, roles) = made?;
+    let given: Vec<&str> = roles.iter().map(|role| role.id.as_str()).collect();
+    log_made(&user.id, &given, origin.ip.as_deref(), Some(&by));
+    Ok((user, roles))
 }
 
 pub(crate) async fn create_in(

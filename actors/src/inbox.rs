@@ -37,6 +37,8 @@ use crate::user::{Receive, Received, Way};
 
 /// How long a transport nonce is remembered: twice the time in which its request is fresh.
 const NONCE_MILLIS: i64 = 600_000;
+/// The longest reason of a refusal in the log, in characters.
+const LONGEST_REASON: usize = 300;
 
 /// A request to the inbox, as it came.
 #[derive(Debug, Clone, Default)]
@@ -53,6 +55,8 @@ pub struct Inbound {
     pub signature: String,
     /// The body.
     pub body: Vec<u8>,
+    /// The address that it came from, for the log.
+    pub client_ip: Option<String>,
 }
 
 /// Why a request or its message is refused. The text is what the peer is told.
@@ -172,20 +176,54 @@ pub async fn receive(
     inbound: Inbound,
     limit: &impl SenderLimit,
 ) -> Result<(MessageType, Received), Error> {
+    let mut refused = RefusedRequest::of(&inbound);
     let server = inbound.server_id.clone();
-    let done = check_and_deliver(node, inbound, limit).await;
+    let done = check_and_deliver(node, inbound, limit, &mut refused.account_id).await;
     if let Err(error) = &done {
         let reason = measure::refusal(error);
         tracing::debug!(peer = %server, reason, %error, "envelope refused");
     }
     measure::inbox(done.as_ref().map(|_| ()));
+    if let Err(Error::Message(refusal)) = &done {
+        refused.log(refusal);
+    }
     done
 }
 
+/// What the log says of a request that is refused.
+struct RefusedRequest {
+    client_ip: Option<String>,
+    /// The server that it names, which need not have sent it.
+    peer: Option<Domain>,
+    /// The recipient, if it came that far.
+    account_id: Option<UserId>,
+}
+
+impl RefusedRequest {
+    fn of(inbound: &Inbound) -> Self {
+        let peer = Domain::parse(&inbound.server_id).ok();
+        Self { client_ip: inbound.client_ip.clone(), peer, account_id: None }
+    }
+
+    fn log(self, refusal: &Refusal) {
+        let Self { client_ip, peer, account_id } = self;
+        let (peer, account_id) = (peer.map(|peer| peer.folded()), account_id.as_ref().map(UserId::as_str));
+        // It may quote the request.
+        let reason: String = refusal.to_string().chars().take(LONGEST_REASON).collect();
+        if matches!(refusal, Refusal::TooManyInvitations | Refusal::InvitationExists) {
+            tracing::info!(client_ip, account_id, peer, reason, "invitation refused");
+        } else {
+            tracing::info!(client_ip, account_id, peer, reason, "message refused");
+        }
+    }
+}
+
+/// Checks a request and carries its message out. Notes the recipient as soon as it is known.
 async fn check_and_deliver(
     node: &Arc<Node>,
     inbound: Inbound,
     limit: &impl SenderLimit,
+    account: &mut Option<UserId>,
 ) -> Result<(MessageType, Received), Error> {
     let now = node.clock.now();
     let body = Json::parse(&inbound.body).map_err(|error| Refusal::NotJson(error.to_string()))?;
@@ -193,7 +231,10 @@ async fn check_and_deliver(
     let until = now.plus_millis(NONCE_MILLIS);
     let nonce = TransportNonce { sender: server.folded(), nonce: nonce.into_text(), until };
     let (message_type, received) = match check(node, &body, &server, &nonce, now).await {
-        Ok(Checked::For(recipient, receive)) => (receive.message_type, node.ask(&recipient, *receive).await?),
+        Ok(Checked::For(recipient, receive)) => {
+            *account = Some(recipient.clone());
+            (receive.message_type, node.ask(&recipient, *receive).await?)
+        }
         Ok(Checked::ForNobody(message_type)) => {
             remember_nonce(node, nonce, now).await?;
             (message_type, Received::default())

@@ -1,16 +1,151 @@
-//! What is counted and timed, under the names that dashboards know. No handle, address or domain is ever a
-//! label: who speaks with whom is nobody's business who draws curves.
+//! What is counted and timed, under the names that dashboards know. No handle, address or domain is
+//! ever a label: metrics must not reveal who talks to whom.
 
 use std::time::Duration;
 
-use metrics::{counter, describe_counter, gauge, histogram};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use vellum_store::outbox::{State, overview};
-use vellum_store::{StoreError, node_state, peers};
+use vellum_store::{StoreError, node_state, peers, sessions, users};
 
 use crate::Error;
 use crate::inbox::Refusal;
 use crate::node::Node;
 use crate::peer::{Trouble, Verdict};
+
+/// A metric: its name, its help text, and its label with every value that the label has.
+type Metric = (&'static str, &'static str, Option<(&'static str, &'static [&'static str])>);
+
+const COUNTERS: [Metric; 6] = [
+    (
+        "vellum_delivery_attempts_total",
+        "Attempts to deliver a message to another node, by outcome.",
+        Some(("outcome", &["delivered", "rejected", "refused", "unreachable", "held_up"])),
+    ),
+    (
+        "vellum_inbox_envelopes_total",
+        "Envelopes that other nodes sent, by what became of them.",
+        Some((
+            "result",
+            &[
+                "accepted",
+                "not_json",
+                "shape",
+                "server_authentication",
+                "stale",
+                "sender_unknown",
+                "foreign_sender",
+                "recipient_unknown",
+                "replayed",
+                "message",
+                "limited",
+                "unavailable",
+            ],
+        )),
+    ),
+    (
+        "vellum_envelopes_refused_total",
+        "Envelopes of other nodes that were refused, by reason.",
+        Some(("reason", &REFUSALS)),
+    ),
+    (
+        "vellum_database_conflicts_total",
+        "Transactions that were run again because another one was in their way.",
+        None,
+    ),
+    (MAIL_SENT, "Emails that a mail server took, or that were written into the outbox folder.", None),
+    (MAIL_FAILED, "Emails that were given up.", None),
+];
+
+const HISTOGRAMS: [Metric; 4] = [
+    ("vellum_delivery_attempt_seconds", "Time of one attempt to deliver a message.", None),
+    (
+        "vellum_delivery_latency_seconds",
+        "Time from a user's signature to the recipient's node, of messages that arrived.",
+        None,
+    ),
+    ("vellum_database_group_seconds", "Time of one commit of a group of changes.", None),
+    ("vellum_database_group_jobs", "Changes in one group.", None),
+];
+
+const GAUGES: [Metric; 12] = [
+    (
+        "vellum_database_up",
+        "1 if the database answered the last scrape in time, else 0: other values are older then.",
+        None,
+    ),
+    ("vellum_users", "Accounts.", None),
+    ("vellum_sessions", "Sessions that have not ended.", None),
+    ("vellum_queue_rows", "Messages to other nodes in the queue, by state.", Some(("state", &STATES))),
+    (
+        "vellum_queue_oldest_seconds",
+        "Age of the oldest message in the queue, by state.",
+        Some(("state", &STATES)),
+    ),
+    ("vellum_queue_paused", "1 while an operator has paused all deliveries, else 0.", None),
+    (
+        "vellum_peers",
+        "Other nodes that this one has met, by the state of their circuit breaker.",
+        Some(("breaker", &["closed", "half_open", "open"])),
+    ),
+    ("vellum_peers_with_changed_key", "Peers that show another key than the pinned one.", None),
+    ("vellum_actors", "Actors in memory, by kind.", Some(("kind", &["user", "peer"]))),
+    ("vellum_user_commands_waiting", "Commands that wait for their user's actor or are under way.", None),
+    ("vellum_peer_deliveries_waiting", "Deliveries that wait for their turn at their peer's actor.", None),
+    (MAIL_WAITING, "Emails that wait to be sent.", None),
+];
+
+const STATES: [&str; 4] = ["awaiting_signature", "queued", "delivering", "rejected"];
+
+const MAIL_SENT: &str = "vellum_mail_sent_total";
+const MAIL_FAILED: &str = "vellum_mail_failed_total";
+const MAIL_WAITING: &str = "vellum_mail_waiting";
+
+/// Describes every metric of this crate and the store, and starts each series at 0: a rate or an
+/// alert sees the first event only where there was a value before it.
+pub fn start() {
+    for metric @ (name, help, _) in COUNTERS {
+        describe_counter!(name, help);
+        for labels in series(&metric) {
+            counter!(name, &labels).increment(0);
+        }
+    }
+    for metric @ (name, help, _) in HISTOGRAMS {
+        describe_histogram!(name, if name.ends_with("_seconds") { Unit::Seconds } else { Unit::Count }, help);
+        for labels in series(&metric) {
+            // Registered is enough: a histogram without samples is all zeros.
+            drop(histogram!(name, &labels));
+        }
+    }
+    for metric @ (name, help, _) in GAUGES {
+        describe_gauge!(name, help);
+        for labels in series(&metric) {
+            gauge!(name, &labels).set(0.0);
+        }
+    }
+}
+
+/// The label sets of a metric.
+fn series((_, _, label): &Metric) -> Vec<Vec<(&'static str, &'static str)>> {
+    match label {
+        None => vec![Vec::new()],
+        Some((name, values)) => values.iter().map(|value| vec![(*name, *value)]).collect(),
+    }
+}
+
+/// Counts an email that a mail server took, or that was written into the outbox folder.
+pub fn mail_sent() {
+    counter!(MAIL_SENT).increment(1);
+}
+
+/// Counts an email that was given up: refused for good, or tried for as long as its code works.
+pub fn mail_failed() {
+    counter!(MAIL_FAILED).increment(1);
+}
+
+/// Notes how many emails wait to be sent.
+pub fn mail_waiting(emails: u64) {
+    gauge!(MAIL_WAITING).set(number(emails));
+}
 
 /// Notes an attempt to deliver, how it ended and how long it took.
 pub(crate) fn attempt(verdict: &Verdict, took: Duration) {
@@ -82,17 +217,6 @@ const REFUSALS: [&str; 21] = [
     "unsupported_type",
 ];
 
-/// Counts nothing yet, so that every reason is there from the start.
-pub fn begin_refusals() {
-    describe_counter!(
-        "vellum_envelopes_refused_total",
-        "Envelopes of other nodes that were refused, by reason"
-    );
-    for reason in REFUSALS {
-        counter!("vellum_envelopes_refused_total", "reason" => reason).increment(0);
-    }
-}
-
 /// Notes that an envelope was refused. Returns the reason as a word.
 pub(crate) fn refusal(error: &Error) -> &'static str {
     let reason = match error {
@@ -129,11 +253,31 @@ fn refusal_reason(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// Looks at what has no event of its own: depths, peers, actors.
-///
-/// # Errors
-/// Only what the database says.
-pub async fn look(node: &Node) -> Result<(), StoreError> {
+/// Reads what has no event of its own: first what is in memory, then what is in the database. That
+/// keeps its last values where the database does not answer within `limit`, and
+/// `vellum_database_up` is 0.
+pub async fn refresh(node: &Node, limit: Duration) {
+    refresh_from_memory(node);
+    let refreshed = tokio::time::timeout(limit, refresh_from_database(node)).await;
+    match &refreshed {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::debug!(%error, "metrics not read from the database"),
+        Err(_) => tracing::debug!("metrics not read from the database in time"),
+    }
+    gauge!("vellum_database_up").set(f64::from(u8::from(matches!(refreshed, Ok(Ok(()))))));
+}
+
+fn refresh_from_memory(node: &Node) {
+    let (users, peers) = (node.directory.len(), node.peers.len());
+    gauge!("vellum_actors", "kind" => "user").set(number(u64::try_from(users).unwrap_or(u64::MAX)));
+    gauge!("vellum_actors", "kind" => "peer").set(number(u64::try_from(peers).unwrap_or(u64::MAX)));
+    let waiting = u64::try_from(node.directory.waiting()).unwrap_or(u64::MAX);
+    gauge!("vellum_user_commands_waiting").set(number(waiting));
+    let waiting = u64::try_from(node.peers.deliveries_waiting()).unwrap_or(u64::MAX);
+    gauge!("vellum_peer_deliveries_waiting").set(number(waiting));
+}
+
+async fn refresh_from_database(node: &Node) -> Result<(), StoreError> {
     let now = node.clock.now();
     let mut conn = node.store.read().await?;
     let depths = overview::depths(&mut conn).await?;
@@ -154,13 +298,8 @@ pub async fn look(node: &Node) -> Result<(), StoreError> {
         gauge!("vellum_peers", "breaker" => breaker).set(number(peers));
     }
     gauge!("vellum_peers_with_changed_key").set(number(census.changed_key));
-    let (users, peers) = (node.directory.len(), node.peers.len());
-    gauge!("vellum_actors", "kind" => "user").set(number(u64::try_from(users).unwrap_or(u64::MAX)));
-    gauge!("vellum_actors", "kind" => "peer").set(number(u64::try_from(peers).unwrap_or(u64::MAX)));
-    let waiting = u64::try_from(node.directory.waiting()).unwrap_or(u64::MAX);
-    gauge!("vellum_user_commands_waiting").set(number(waiting));
-    let waiting = u64::try_from(node.peers.deliveries_waiting()).unwrap_or(u64::MAX);
-    gauge!("vellum_peer_deliveries_waiting").set(number(waiting));
+    gauge!("vellum_users").set(number(users::count(&mut conn).await?));
+    gauge!("vellum_sessions").set(number(sessions::count(&mut conn, now).await?));
     Ok(())
 }
 

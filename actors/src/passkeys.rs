@@ -208,6 +208,26 @@ pub async fn sign_in(
     answer: SignInAnswer,
     device: Device,
 ) -> Result<Opened, Error> {
+    let (client_ip, mut account) = (device.ip.clone(), None);
+    let signed_in = check_and_open(node, ticket, answer, device, &mut account).await;
+    match &signed_in {
+        Ok(opened) => sign_in::log_signed_in(opened, "passkey"),
+        Err(Error::PasskeyRefused) => {
+            sign_in::log_failure(client_ip.as_deref(), account.as_ref(), "passkey", "passkey_refused");
+        }
+        Err(_) => {}
+    }
+    signed_in
+}
+
+/// The same without the log. Notes whose passkey it is as soon as that is known.
+async fn check_and_open(
+    node: &Node,
+    ticket: &str,
+    answer: SignInAnswer,
+    device: Device,
+    account: &mut Option<UserId>,
+) -> Result<Opened, Error> {
     let ceremony = end(node, ticket, &answer.client_data).await?.ok_or(Error::PasskeyRefused)?;
     if ceremony.user_id.is_some() {
         return Err(Error::PasskeyRefused);
@@ -215,6 +235,7 @@ pub async fn sign_in(
     let id = base64url(&answer.credential_id);
     let mut conn = node.store.read().await?;
     let known = passkeys::by_credential(&mut conn, &id).await?.ok_or(Error::PasskeyRefused)?;
+    *account = Some(known.user_id.clone());
     let user = users::by_id(&mut conn, &known.user_id).await?.ok_or(Error::PasskeyRefused)?;
     drop(conn);
     let used = verify(node, &ceremony, &known, &answer)?;

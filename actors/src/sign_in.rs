@@ -200,10 +200,51 @@ pub async fn sign_in_with_code(
         device,
     };
     let concern = Concern::Address(attempt.account.clone());
-    let opened =
+    let client_ip = attempt.device.ip.clone();
+    let outcome =
         node.store.write_for(concern, move |tx| async move { attempt.run(tx, now).await }.boxed()).await?;
-    opened.ok_or(Error::WrongCode)
+    match outcome {
+        Ok(SignedIn { opened, is_new }) => {
+            if is_new {
+                accounts::log_made(&opened.user.id, &[accounts::DEFAULT_ROLE], client_ip.as_deref(), None);
+            }
+            log_signed_in(&opened, "code");
+            Ok(opened)
+        }
+        Err(reason) => {
+            let account_id = known.map(|user| user.id);
+            log_failure(client_ip.as_deref(), account_id.as_ref(), "code", reason);
+            Err(Error::WrongCode)
+        }
+    }
 }
+
+/// Logs that somebody has signed in.
+pub(crate) fn log_signed_in(opened: &Opened, method: &str) {
+    let client_ip = opened.session.ip.as_deref();
+    tracing::info!(client_ip, account_id = %opened.user.id, method, "signed in");
+}
+
+/// Logs that somebody has tried to sign in and did not succeed. The account is the one that they
+/// named, where there is one.
+pub fn log_failure(client_ip: Option<&str>, account_id: Option<&UserId>, method: &str, reason: &str) {
+    tracing::info!(client_ip, account_id = account_id.map(UserId::as_str), method, reason, "sign-in failed");
+}
+
+/// What a try to sign in with a code came to, or why it failed: for the log, clients are not told.
+type Outcome = Result<SignedIn, &'static str>;
+
+/// An opened session, and whether its account was made for it.
+struct SignedIn {
+    opened: Opened,
+    is_new: bool,
+}
+
+/// No code was sent lately, or it was used.
+const NO_CODE: &str = "no_code";
+const WRONG_CODE: &str = "wrong_code";
+const TOO_MANY_WRONG_CODES: &str = "too_many_wrong_codes";
+const NO_ACCOUNT: &str = "no_account";
 
 /// One try to sign in with a code.
 #[derive(Clone)]
@@ -220,9 +261,9 @@ struct Attempt {
 }
 
 impl Attempt {
-    /// Compares the code, and counts it if it is wrong. A wrong code is `None` and not an error:
+    /// Compares the code, and counts it if it is wrong. A wrong code is an outcome and not an error:
     /// its count must be committed.
-    async fn run(self, tx: &mut Tx, now: UnixMillis) -> Result<Option<Opened>, Error> {
+    async fn run(self, tx: &mut Tx, now: UnixMillis) -> Result<Outcome, Error> {
         let live = sign_in_codes::live(tx, &self.folded, now).await?;
         let spent = wrong_codes::spent(tx, &self.account, now).await?;
         let known = self.sources.known_to(tx, &self.folded).await?;
@@ -237,34 +278,34 @@ impl Attempt {
                 && let Some(counter) = counter =>
             {
                 wrong_codes::count(tx, &self.account, counter, now).await?;
-                Ok(None)
+                Ok(Err(WRONG_CODE))
             }
-            _ => Ok(None),
+            None if live.is_empty() => Ok(Err(NO_CODE)),
+            None if self.code.is_letters => Ok(Err(WRONG_CODE)),
+            _ => Ok(Err(TOO_MANY_WRONG_CODES)),
         }
     }
 
-    async fn open(self, tx: &mut Tx, code: &str, now: UnixMillis) -> Result<Option<Opened>, Error> {
+    async fn open(self, tx: &mut Tx, code: &str, now: UnixMillis) -> Result<Outcome, Error> {
         if !sign_in_codes::take(tx, code).await? {
-            return Ok(None);
+            return Ok(Err(NO_CODE));
         }
-        let Some(user) = user_or_new(tx, &self.email, self.open_registration, now).await? else {
-            return Ok(None);
+        let known = users::by_email(tx, &self.email).await?;
+        let is_new = known.is_none();
+        let user = match known {
+            Some(user) => user,
+            None if self.open_registration => new_user(tx, self.email, now).await?,
+            None => return Ok(Err(NO_ACCOUNT)),
         };
         self.sources.remember(tx, &user.id, now).await?;
-        Ok(Some(insert_session(tx, user, self.device, now).await?))
+        Ok(Ok(SignedIn { opened: insert_session(tx, user, self.device, now).await?, is_new }))
     }
 }
 
-async fn user_or_new(tx: &mut Tx, email: &str, open: bool, now: UnixMillis) -> Result<Option<User>, Error> {
-    if let Some(user) = users::by_email(tx, email).await? {
-        return Ok(Some(user));
-    }
-    if !open {
-        return Ok(None);
-    }
-    let new = NewUser { email: email.to_owned(), first_name: None, last_name: None, picture: None };
-    let id = accounts::create_in(tx, &new, "user", now).await?;
-    Ok(users::by_id(tx, &id).await?)
+async fn new_user(tx: &mut Tx, email: String, now: UnixMillis) -> Result<User, Error> {
+    let new = NewUser { email, first_name: None, last_name: None, picture: None };
+    let id = accounts::create_in(tx, &new, accounts::DEFAULT_ROLE, now).await?;
+    users::by_id(tx, &id).await?.ok_or(Error::NoSuchUser)
 }
 
 /// Opens a session for a user without a code: for the command line, whose caller can read the database

@@ -210,6 +210,13 @@ fn session_of(request: &HttpRequest, app: &App, token: &SecretString) -> Lookup 
     lookup
 }
 
+/// The user whose session a request was found to have, as far as it was looked up.
+pub fn known_user(request: &HttpRequest) -> Option<UserId> {
+    let extensions = request.extensions();
+    let known = extensions.get::<Lookup>()?.peek()?.as_ref().ok()?.as_ref()?;
+    Some(known.session.user_id.clone())
+}
+
 /// The user whose session a request has, if it has one. Counts nothing and refuses nobody: that is
 /// for [`Caller`].
 pub async fn user_of(request: &HttpRequest, app: &App) -> Option<UserId> {

@@ -113,6 +113,11 @@ impl Problem {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", detail)
     }
 
+    /// The stable code.
+    pub fn code(&self) -> &'static str {
+        self.0.code
+    }
+
     fn after(mut self, seconds: u64) -> Self {
         self.0.retry_after = Some(seconds);
         self

@@ -4,17 +4,19 @@ use actix_web::http::StatusCode;
 use actix_web::web;
 use actix_web::{HttpMessage, HttpRequest, HttpResponse};
 use serde_json::{Map, json};
+use vellum_actors::Error;
 use vellum_actors::inbox::{self, Inbound};
 use vellum_protocol::MessageType;
 use vellum_protocol::server_request::{
     HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
 };
 
-use super::App;
 use super::body::AnyBody;
+use super::client_address::ClientAddress;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::openapi::federation as docs;
+use super::{App, limits};
 
 /// Paths of this file.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -38,9 +40,14 @@ async fn receive(app: web::Data<App>, request: HttpRequest, body: AnyBody) -> Re
         timestamp: header(HEADER_TIMESTAMP),
         signature: header(HEADER_SIGNATURE),
         body: body.to_vec(),
+        client_ip: ClientAddress::of(&request).shown(),
     };
-    let (message_type, received) =
-        inbox::receive(&app.node, inbound, &app.limiters.of_request(&request)).await?;
+    let peer = inbound.server_id.clone();
+    let received = inbox::receive(&app.node, inbound, &app.limiters.of_request(&request)).await;
+    if matches!(received, Err(Error::TooManyEnvelopes { .. })) {
+        limits::note_sender(&request, peer);
+    }
+    let (message_type, received) = received?;
     let mut answer = Map::new();
     answer.insert("success".into(), json!(true));
     if message_type == MessageType::RelationshipRevoke {

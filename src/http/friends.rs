@@ -2,13 +2,14 @@
 
 use std::collections::HashMap;
 
-use actix_web::HttpResponse;
+use actix_web::http::StatusCode;
 use actix_web::web;
+use actix_web::{HttpResponse, ResponseError};
 use serde_json::{Map, Value, json};
-use vellum_actors::Error;
 use vellum_actors::friends::{self, Notice};
 use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::user::{CancelInvitation, ConfirmKey, Reject};
+use vellum_actors::{Asker, Error};
 use vellum_protocol::{Handle, SigningKey};
 use vellum_store::InvitationId;
 use vellum_store::friendships::{self, Friendship};
@@ -82,10 +83,21 @@ async fn invite(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpR
     let signed = signed_fields::optional(&mut fields);
     fields.finish()?;
     let handle = Handle::parse(&handle).map_err(Error::from)?;
-    let invitation = friends::invite(&app.node, caller.user(), &handle, signed).await?;
+    let invitation = friends::invite(&app.node, caller.user(), &handle, signed).await;
+    let invitation =
+        invitation.map_err(Problem::from).inspect_err(|problem| log_refused(&caller, problem))?;
     let undelivered = invitations::undelivered(&mut *app.node.store.read().await?, caller.user()).await?;
     let view = invitation_view(&app.node.settings.invitations, &invitation, &undelivered);
     Ok(super::private(&json!({ "invitation": view })))
+}
+
+/// Who was to be invited is nobody else's business.
+fn log_refused(caller: &Caller, problem: &Problem) {
+    let status = problem.status_code();
+    if status.is_client_error() && status != StatusCode::TOO_MANY_REQUESTS {
+        let Asker { user, origin } = Asker::from(caller);
+        tracing::info!(client_ip = origin.ip, account_id = %user, reason = problem.code(), "invitation refused");
+    }
 }
 
 async fn accept(

@@ -1,6 +1,9 @@
 //! Rate limits: by client address in front of what costs the node something before it knows who asks,
 //! by sending server on the inbox, and by user on what is dear. Every limited answer tells where its client stands (`RateLimit`,
 //! `RateLimit-Policy`: the IETF draft's header fields).
+//!
+//! The log has a line for each source and limit that a request was refused by, once a minute:
+//! whatever the limit is, its answer is a 429.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -11,14 +14,14 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
-use actix_web::http::Method;
 use actix_web::http::header::{HeaderMap, HeaderName, HeaderValue};
+use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
 use actix_web::{HttpMessage, HttpRequest, web};
 use governor::clock::{Clock, DefaultClock};
 use governor::middleware::{StateInformationMiddleware, StateSnapshot};
 use governor::state::keyed::DefaultKeyedStateStore;
-use governor::{Quota, RateLimiter};
+use governor::{DefaultKeyedRateLimiter, Quota, RateLimiter};
 use ipnet::Ipv6Net;
 use vellum_actors::inbox::SenderLimit;
 use vellum_protocol::Domain;
@@ -26,6 +29,7 @@ use vellum_protocol::server_request::INBOX_PATH;
 use vellum_store::UserId;
 
 use super::App;
+use super::caller;
 use super::client_address::ClientAddress;
 use super::error::Problem;
 use crate::config::Limits;
@@ -33,6 +37,10 @@ use crate::peer_addresses::PeerAddresses;
 
 /// The time that limits are stated for, in seconds.
 const WINDOW: u32 = 60;
+/// Sources that the log names in a minute. Beyond that a flood from everywhere fills no disk.
+const MOST_REPORTED: usize = 10_000;
+/// The name of the limit by sending server.
+const SENDER_LIMIT: &str = "inbox-server";
 
 /// One limit, with a record of each of its clients.
 struct Limit<K: Hash + Eq + Clone> {
@@ -50,7 +58,16 @@ struct Standing {
     wait_seconds: u64,
 }
 
-impl<K: Hash + Eq + Clone> Limit<K> {
+/// A request that a limit has refused.
+#[derive(Debug, Clone)]
+struct Refused {
+    limit: &'static str,
+    /// What it counts under: an address, a network, a user or a server.
+    source: String,
+    peer: Option<String>,
+}
+
+impl<K: Hash + Eq + Clone + ToString> Limit<K> {
     fn new(name: &'static str, per_minute: u32) -> Self {
         // The settings refuse 0; 1 is the least that a limit can be.
         let per_minute = NonZeroU32::new(per_minute).unwrap_or(NonZeroU32::MIN);
@@ -59,7 +76,7 @@ impl<K: Hash + Eq + Clone> Limit<K> {
     }
 
     /// Counts a request. The standing tells when the next one is taken if this one is not.
-    fn count(&self, client: &K) -> Result<Standing, Standing> {
+    fn count(&self, client: &K) -> Result<Standing, (Standing, Refused)> {
         let standing = |remaining, wait_seconds| Standing {
             name: self.name,
             per_minute: self.per_minute.get(),
@@ -70,7 +87,11 @@ impl<K: Hash + Eq + Clone> Limit<K> {
             Ok(snapshot) => {
                 Ok(standing(remaining(&snapshot), u64::from(WINDOW / self.per_minute.get().min(WINDOW))))
             }
-            Err(until) => Err(standing(0, until.wait_time_from(DefaultClock::default().now()).as_secs() + 1)),
+            Err(until) => {
+                let wait = until.wait_time_from(DefaultClock::default().now()).as_secs() + 1;
+                let refused = Refused { limit: self.name, source: client.to_string(), peer: None };
+                Err((standing(0, wait), refused))
+            }
         }
     }
 
@@ -93,7 +114,7 @@ impl AddressLimit {
     /// Counts a request in each network, the smallest first. One that is refused there is not
     /// counted in the larger ones, so a single network does not use up what others of a larger one
     /// have.
-    fn count(&self, address: IpAddr) -> Result<Standing, Standing> {
+    fn count(&self, address: IpAddr) -> Result<Standing, (Standing, Refused)> {
         let [(smallest, limit), larger @ ..] = &self.0;
         let address = address.to_canonical();
         let standing = limit.count(&one_client(address, *smallest))?;
@@ -127,8 +148,13 @@ impl Standing {
     }
 }
 
-/// Who has asked how often lately. `None`: limits are switched off.
-pub struct Limiters(Option<Kinds>);
+/// Who has asked how often lately.
+pub struct Limiters {
+    /// `None`: limits are switched off.
+    kinds: Option<Kinds>,
+    /// Which limits the log has named for which sources in the last minute.
+    reported: DefaultKeyedRateLimiter<String>,
+}
 
 struct Kinds {
     sign_in: AddressLimit,
@@ -182,7 +208,7 @@ impl Limiters {
     /// Empty records, with the limits of the settings.
     #[must_use]
     pub(crate) fn new(limits: Limits, peer_addresses: Arc<PeerAddresses>) -> Self {
-        Self(limits.enabled.then(|| Kinds {
+        let kinds = limits.enabled.then(|| Kinds {
             sign_in: AddressLimit::new("sign-in", limits.sign_in_per_minute),
             inbox: AddressLimit::new("inbox", limits.inbox_per_minute),
             senders: Senders::new(limits.inbox_per_server_per_minute),
@@ -198,12 +224,15 @@ impl Limiters {
             resolves: Limit::new("resolves", limits.resolves_per_minute),
             invites: Limit::new("invites", limits.invites_per_minute),
             key_syncs: Limit::new("key-syncs", limits.key_syncs_per_minute),
-        }))
+        });
+        Self { kinds, reported: RateLimiter::keyed(Quota::per_minute(NonZeroU32::MIN)) }
     }
 
     /// Forgets clients that have been quiet.
     pub fn sweep(&self) {
-        let Some(kinds) = &self.0 else { return };
+        self.reported.retain_recent();
+        self.reported.shrink_to_fit();
+        let Some(kinds) = &self.kinds else { return };
         kinds.senders.sweep();
         kinds.peer_documents.sweep();
         for limit in [&kinds.sign_in, &kinds.inbox, &kinds.documents] {
@@ -227,14 +256,14 @@ impl Limiters {
     /// # Errors
     /// 429 with `Retry-After`.
     pub fn count_user(&self, request: &HttpRequest, user: &UserId) -> Result<(), Problem> {
-        let limit = self.0.as_ref().and_then(|kinds| kinds.by_user(request.match_pattern()?.as_str()));
+        let limit = self.kinds.as_ref().and_then(|kinds| kinds.by_user(request.match_pattern()?.as_str()));
         limit.map_or(Ok(()), |limit| note(request, limit.count(user)))
     }
 
     fn count_address(&self, request: &HttpRequest) -> Result<(), Problem> {
         // As the router reads it: percent signs do not make another path of it.
         let path = request.match_info().as_str();
-        let Some(kinds) = &self.0 else { return Ok(()) };
+        let Some(kinds) = &self.kinds else { return Ok(()) };
         let Some(limit) = kinds.by_address(request.method(), path) else { return Ok(()) };
         let address = ClientAddress::of(request).counted();
         let mut counted = limit.count(address);
@@ -247,6 +276,26 @@ impl Limiters {
     /// The limit by sending server, for a request from this address.
     pub fn of_request(&self, request: &HttpRequest) -> OfRequest<'_> {
         OfRequest { limiters: self, address: ClientAddress::of(request).known() }
+    }
+
+    /// Logs a request that a limit has refused, unless its source was named for it a moment ago. A
+    /// limit that is not of this file counts under its route and its client's address.
+    fn report(&self, request: &HttpRequest) {
+        let refused = request.extensions().get::<Refused>().cloned();
+        let address = ClientAddress::of(request);
+        let route = request.match_pattern().unwrap_or_default();
+        let (limit, source, peer) = match &refused {
+            Some(refused) => (refused.limit, refused.source.clone(), refused.peer.as_deref()),
+            None => (route.as_str(), address.counted().to_string(), None),
+        };
+        if self.reported.len() >= MOST_REPORTED
+            || self.reported.check_key(&format!("{limit} {source}")).is_err()
+        {
+            return;
+        }
+        let (client_ip, user) = (address.shown(), caller::known_user(request));
+        let account_id = user.as_ref().map(UserId::as_str);
+        tracing::info!(client_ip, account_id, peer, limit, "rate limited");
     }
 }
 
@@ -267,7 +316,7 @@ impl PeerDocuments {
     }
 
     /// Counts a request from the address; `None` where no peer is there.
-    fn count(&self, address: IpAddr) -> Option<Result<Standing, Standing>> {
+    fn count(&self, address: IpAddr) -> Option<Result<Standing, (Standing, Refused)>> {
         let peer = self.addresses.peer_at(address)?;
         Some(self.by_address.count(address).and_then(|_| self.by_peer.count(&peer)))
     }
@@ -279,6 +328,12 @@ impl PeerDocuments {
     }
 }
 
+/// Notes that a request is refused by the limit of its sending server.
+pub(super) fn note_sender(request: &HttpRequest, peer: String) {
+    let source = peer.to_lowercase();
+    request.extensions_mut().insert(Refused { limit: SENDER_LIMIT, source, peer: Some(peer) });
+}
+
 /// What each sending server has sent, and until when those wait that have sent too much.
 struct Senders {
     limit: Limit<String>,
@@ -287,7 +342,7 @@ struct Senders {
 
 impl Senders {
     fn new(per_minute: u32) -> Self {
-        Self { limit: Limit::new("inbox-server", per_minute), waiting: Mutex::default() }
+        Self { limit: Limit::new(SENDER_LIMIT, per_minute), waiting: Mutex::default() }
     }
 
     fn waiting(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
@@ -309,19 +364,19 @@ pub struct OfRequest<'a> {
 
 impl SenderLimit for OfRequest<'_> {
     fn check(&self, server: &Domain) -> Result<(), Duration> {
-        let Some(kinds) = &self.limiters.0 else { return Ok(()) };
+        let Some(kinds) = &self.limiters.kinds else { return Ok(()) };
         let until = kinds.senders.waiting().get(&server.folded()).copied();
         let left = until.and_then(|until| until.checked_duration_since(Instant::now()));
         left.map_or(Ok(()), Err)
     }
 
     fn count(&self, server: &Domain) -> Result<(), Duration> {
-        let Some(kinds) = &self.limiters.0 else { return Ok(()) };
+        let Some(kinds) = &self.limiters.kinds else { return Ok(()) };
         if let Some(address) = self.address {
             // Its signature was verified, with the key that is pinned for it.
             kinds.peer_documents.addresses.note(address, server);
         }
-        kinds.senders.limit.count(&server.folded()).map(drop).map_err(|standing| {
+        kinds.senders.limit.count(&server.folded()).map(drop).map_err(|(standing, _)| {
             let wait = Duration::from_secs(standing.wait_seconds);
             kinds.senders.waiting().insert(server.folded(), Instant::now() + wait);
             wait
@@ -329,11 +384,20 @@ impl SenderLimit for OfRequest<'_> {
     }
 }
 
-/// Keeps the standing with the request, for the headers of its answer.
-fn note(request: &HttpRequest, counted: Result<Standing, Standing>) -> Result<(), Problem> {
-    let (Ok(standing) | Err(standing)) = counted;
-    request.extensions_mut().insert(standing);
-    counted.map(drop).map_err(|standing| Problem::too_many(standing.wait_seconds))
+/// Keeps the standing with the request, for the headers of its answer, and a refusal for the log.
+fn note(request: &HttpRequest, counted: Result<Standing, (Standing, Refused)>) -> Result<(), Problem> {
+    let mut extensions = request.extensions_mut();
+    match counted {
+        Ok(standing) => {
+            extensions.insert(standing);
+            Ok(())
+        }
+        Err((standing, refused)) => {
+            extensions.insert(standing);
+            extensions.insert(refused);
+            Err(Problem::too_many(standing.wait_seconds))
+        }
+    }
 }
 
 /// The address that a client is counted under: an IPv4 address itself, or the network of an IPv6
@@ -362,6 +426,11 @@ pub async fn limit(
         Ok(()) => next.call(request).await?.map_into_left_body(),
         Err(problem) => request.error_response(problem).map_into_right_body(),
     };
+    if answer.status() == StatusCode::TOO_MANY_REQUESTS
+        && let Some(app) = answer.request().app_data::<web::Data<App>>()
+    {
+        app.limiters.report(answer.request());
+    }
     let standing = answer.request().extensions().get::<Standing>().copied();
     if let Some(standing) = standing {
         standing.write(answer.headers_mut());

@@ -3,14 +3,17 @@
 //! It is for the networks of the settings, this machine's own unless said otherwise, and for those
 //! who may see the node's state. A request counts as from far away when a proxy that is not trusted
 //! has passed it on, and when a trusted one does not say for whom.
+//!
+//! It answers without the database: what comes from there keeps its last values then.
 
-use std::time::Instant;
+use std::path::Path;
+use std::time::{Duration, Instant};
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
-use actix_web::{HttpRequest, HttpResponse, web};
-use metrics::{counter, histogram};
+use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
+use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
 use vellum_actors::measure;
 
 use super::App;
@@ -19,24 +22,51 @@ use super::client_address::ClientAddress;
 use super::endpoint::Endpoint;
 use super::error::Problem;
 use super::openapi::metrics as docs;
-use crate::telemetry;
+use crate::{process, telemetry};
+
+/// How long a scrape waits for the database. Prometheus waits 10 s for the whole answer, unless it
+/// is told otherwise.
+const DATABASE_WAIT: Duration = Duration::from_secs(2);
 
 /// Paths of this file.
 pub fn endpoints() -> Vec<Endpoint> {
     vec![Endpoint::at("/metrics").get(docs::scrape(), scrape)]
 }
 
-async fn scrape(
-    app: web::Data<App>,
-    request: HttpRequest,
-    MaybeCaller(caller): MaybeCaller,
-) -> Result<HttpResponse, Problem> {
+/// Describes the metrics of the HTTP side, and starts each at 0.
+pub fn start() {
+    process::started_at();
+    describe_gauge!("vellum_build_info", "Always 1; the label has the version of this node.");
+    gauge!("vellum_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1.0);
+    describe_gauge!("vellum_disk_free_bytes", "Free space where the data folder is, for the node's user.");
+    gauge!("vellum_disk_free_bytes").set(f64::NAN);
+    describe_counter!("vellum_http_requests_total", "HTTP requests, by method, route and status.");
+    counter!("vellum_http_requests_total", "method" => "GET", "route" => "/metrics", "status" => "200")
+        .increment(0);
+    describe_histogram!(
+        "vellum_http_request_seconds",
+        Unit::Seconds,
+        "Time until an HTTP request was answered."
+    );
+    drop(histogram!("vellum_http_request_seconds", "route" => "/metrics"));
+}
+
+async fn scrape(app: web::Data<App>, request: HttpRequest) -> Result<HttpResponse, Problem> {
     if !ClientAddress::of(&request).is_near(&app.metrics_networks) {
+        // Not a parameter of this handler: finding the session needs the database.
+        let MaybeCaller(caller) = MaybeCaller::extract(&request).await?;
         caller.ok_or_else(Problem::unauthorized)?.require("system:read")?;
     }
-    measure::look(&app.node).await?;
-    let text = telemetry::metrics().render();
+    measure::refresh(&app.node, DATABASE_WAIT).await;
+    measure_disk(&app.data_dir);
+    let text = telemetry::metrics().render() + &process::metrics();
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}
+
+/// Not a number where the file system does not tell: no alert fires on that.
+fn measure_disk(folder: &Path) {
+    let free = rustix::fs::statvfs(folder).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+    gauge!("vellum_disk_free_bytes").set(free.map_or(f64::NAN, |bytes| bytes as f64));
 }
 
 /// Counts and times every request, by the pattern of its path.

@@ -22,7 +22,7 @@ mod legacy_client;
 mod library_collections;
 pub(crate) mod limits;
 mod me_blobs;
-mod metrics;
+pub(crate) mod metrics;
 pub(crate) mod openapi;
 mod paging;
 mod passkeys;
@@ -43,6 +43,7 @@ mod users_me_usage;
 mod users_me_wrapped_keys;
 mod well_known;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use actix_web::body::MessageBody;
@@ -87,6 +88,8 @@ pub struct App {
     pub legacy_client_stubs: bool,
     /// The share of requests whose trace is exported; 0 where nothing is exported.
     pub trace_sample_ratio: f64,
+    /// The data folder, whose disk is measured.
+    pub data_dir: PathBuf,
     /// Networks that `/metrics` is for without a session.
     pub metrics_networks: Vec<IpNet>,
     /// The longest body of a rotation and of a blob.
@@ -120,6 +123,7 @@ impl App {
             cross_site_cookies: http.cross_site_cookies,
             legacy_client_stubs: http.legacy_client_stubs,
             trace_sample_ratio: settings.telemetry.exported_ratio(),
+            data_dir: settings.data_dir.clone(),
             metrics_networks: http.metrics_networks.clone(),
             longest_upload: http.longest_upload,
             bodies: BodiesInFlight::new(http.bodies_in_flight),

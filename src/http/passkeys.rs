@@ -12,6 +12,7 @@ use actix_web::{HttpRequest, HttpResponse};
 use secrecy::SecretString;
 use serde_json::{Value, json};
 use vellum_actors::passkeys::{self, Begun, CEREMONY_MILLIS, RegistrationAnswer, RelyingParty, SignInAnswer};
+use vellum_actors::sign_in::log_failure;
 use vellum_actors::user::{RemovePasskey, RenamePasskey};
 use vellum_actors::{Asker, Error};
 use vellum_store::passkeys::{StoredPasskey, of_user};
@@ -107,9 +108,11 @@ async fn sign_in_options(app: web::Data<App>, request: HttpRequest) -> Result<Ht
 async fn sign_in(app: web::Data<App>, request: HttpRequest, body: Body) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_body(&body)?;
     let device_id = read_device_id(&mut fields);
-    let answer = read_sign_in(&mut fields)?;
-    fields.finish()?;
     let device = device(&app, &request, device_id);
+    let answer = read_sign_in(&mut fields).inspect_err(|_| {
+        log_failure(device.ip.as_deref(), None, "passkey", "passkey_refused");
+    })?;
+    fields.finish()?;
     let ticket = ticket(&request, &answer.client_data);
     let opened = passkeys::sign_in(&app.node, &ticket, answer, device).await?;
     Ok(without_ticket(&app, &request, &ticket, signed_in(&app, &request, &opened).await?))

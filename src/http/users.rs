@@ -72,7 +72,7 @@ async fn create(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpR
         (None, asked) => asked,
     };
     let user = NewUser { email, first_name, last_name, picture };
-    let (user, roles) = accounts::create_by(&app.node, caller.user(), NewAccount { user, roles }).await?;
+    let (user, roles) = accounts::create_by(&app.node, &caller, NewAccount { user, roles }).await?;
     Ok(super::private(&view(&user, &roles)))
 }
 

@@ -8,6 +8,7 @@ mod peer;
 mod person;
 mod post_office;
 mod replicas;
+mod tools;
 
 pub use authenticator::Authenticator;
 pub use database::Database;
@@ -17,6 +18,7 @@ pub use peer::{Documents, Mood, Peer, PeerUser, Request};
 pub use person::{Person, fields};
 pub use post_office::PostOffice;
 pub use replicas::Replicas;
+pub use tools::run_tool;
 
 use std::time::Duration;
 

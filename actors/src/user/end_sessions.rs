@@ -1,7 +1,7 @@
 //! Ending sessions: one (`DELETE /auth/sessions/{id}`), all others, or all.
 
 use futures_util::FutureExt;
-use vellum_store::{SessionId, sessions};
+use vellum_store::{SessionId, UserId, sessions};
 
 use super::wrap_secrets::renew_but;
 use super::{Event, Scope, UserCommand};
@@ -19,8 +19,10 @@ impl UserCommand for EndSession {
     const NAME: &'static str = "end_session";
 
     async fn run(self, scope: Scope) -> Result<(), Error> {
-        let node = scope.node.clone();
-        node.store
+        let (node, log) = (scope.node.clone(), EndedByAnother::of(&scope));
+        let others = u64::from(scope.origin.session.as_ref() != Some(&self.id));
+        let ended: Result<(), Error> = node
+            .store
             .write(move |tx| {
                 async move {
                     if !sessions::delete(tx, &scope.user, &self.id).await? {
@@ -30,7 +32,10 @@ impl UserCommand for EndSession {
                 }
                 .boxed()
             })
-            .await
+            .await;
+        ended?;
+        log.write(others);
+        Ok(())
     }
 }
 
@@ -43,16 +48,21 @@ impl UserCommand for EndOtherSessions {
     const NAME: &'static str = "end_other_sessions";
 
     async fn run(self, scope: Scope) -> Result<(), Error> {
-        let node = scope.node.clone();
-        node.store
+        let (node, log) = (scope.node.clone(), EndedByAnother::of(&scope));
+        let ended: Result<u64, Error> = node
+            .store
             .write(move |tx| {
                 async move {
-                    sessions::delete_others(tx, &scope.user, scope.origin.session.as_ref()).await?;
-                    scope.audit(tx, Event::OtherSessionsEnded).await
+                    let kept = scope.origin.session.as_ref();
+                    let ended = sessions::delete_others(tx, &scope.user, kept).await?;
+                    scope.audit(tx, Event::OtherSessionsEnded).await?;
+                    Ok(ended)
                 }
                 .boxed()
             })
-            .await
+            .await;
+        log.write(ended?);
+        Ok(())
     }
 }
 
@@ -69,17 +79,22 @@ impl UserCommand for EndOtherDevices {
     const NAME: &'static str = "end_other_devices";
 
     async fn run(self, scope: Scope) -> Result<(), Error> {
-        let node = scope.node.clone();
-        node.store
+        let (node, log) = (scope.node.clone(), EndedByAnother::of(&scope));
+        let ended: Result<u64, Error> = node
+            .store
             .write(move |tx| {
                 async move {
-                    sessions::delete_others(tx, &scope.user, scope.origin.session.as_ref()).await?;
+                    let kept = scope.origin.session.as_ref();
+                    let others = sessions::delete_others(tx, &scope.user, kept).await?;
                     renew_but(tx, &scope, Some(&self.device_id)).await?;
-                    scope.audit(tx, Event::OtherSessionsEnded).await
+                    scope.audit(tx, Event::OtherSessionsEnded).await?;
+                    Ok(others)
                 }
                 .boxed()
             })
-            .await
+            .await;
+        log.write(ended?);
+        Ok(())
     }
 }
 
@@ -93,16 +108,42 @@ impl UserCommand for EndAllSessions {
     const NAME: &'static str = "end_all_sessions";
 
     async fn run(self, scope: Scope) -> Result<(), Error> {
-        let node = scope.node.clone();
-        node.store
+        let (node, log) = (scope.node.clone(), EndedByAnother::of(&scope));
+        let ended: Result<u64, Error> = node
+            .store
             .write(move |tx| {
                 async move {
+                    let kept = scope.origin.session.as_ref();
+                    let others = sessions::delete_others(tx, &scope.user, kept).await?;
                     sessions::delete_others(tx, &scope.user, None).await?;
                     renew_but(tx, &scope, None).await?;
-                    scope.audit(tx, Event::AllSessionsEnded).await
+                    scope.audit(tx, Event::AllSessionsEnded).await?;
+                    Ok(others)
                 }
                 .boxed()
             })
-            .await
+            .await;
+        log.write(ended?);
+        Ok(())
+    }
+}
+
+/// The log's line on sessions that another one has ended: a thief's device may be among either.
+struct EndedByAnother {
+    account_id: UserId,
+    client_ip: Option<String>,
+}
+
+impl EndedByAnother {
+    fn of(scope: &Scope) -> Self {
+        Self { account_id: scope.user.clone(), client_ip: scope.origin.ip.clone() }
+    }
+
+    /// Written once the change is durable; not where no other session has ended.
+    fn write(self, sessions: u64) {
+        let Self { account_id, client_ip } = self;
+        if sessions > 0 {
+            tracing::info!(client_ip, %account_id, sessions, "session ended by another");
+        }
     }
 }

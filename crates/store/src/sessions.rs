@@ -206,6 +206,13 @@ pub async fn of_user(conn: &mut Conn, user: &UserId, now: UnixMillis) -> Result<
     Ok(rows.into_iter().map(Session::from).collect())
 }
 
+/// How many sessions have not ended at `now`.
+pub async fn count(conn: &mut Conn, now: UnixMillis) -> Result<u64, StoreError> {
+    let select = Statement::new("select count(*) from sessions where expires_at > $1").bind(now);
+    let (count,) = conn.one::<(i64,)>(select).await?.unwrap_or_default();
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 /// Ends every session of a user but `kept`. Returns how many.
 pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>) -> Result<u64, StoreError> {
     tx.touch(user, Part::Access);

@@ -242,6 +242,13 @@ pub async fn search(
     Ok((users, u64::try_from(total).unwrap_or(0)))
 }
 
+/// How many accounts there are.
+pub async fn count(conn: &mut Conn) -> Result<u64, StoreError> {
+    let (count,) =
+        conn.one::<(i64,)>(Statement::new("select count(*) from users")).await?.unwrap_or_default();
+    Ok(u64::try_from(count).unwrap_or(0))
+}
+
 /// Whether anybody has an account.
 pub async fn any(conn: &mut Conn) -> Result<bool, StoreError> {
     let row: Option<(i64,)> = on!(conn, c => sqlx::query_as("select cast(1 as bigint) from users limit 1").fetch_optional(c).await)?;

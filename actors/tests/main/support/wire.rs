@@ -187,6 +187,7 @@ impl Transport for Wire {
                 timestamp: header(HEADER_TIMESTAMP),
                 signature: header(HEADER_SIGNATURE),
                 body: body.into_bytes(),
+                client_ip: None,
             };
             let received = inbox::receive(&node, inbound, &()).await;
             if matches!(mood, Mood::LosesAnswers) {
