@@ -41,10 +41,16 @@ impl DataDir {
         Ok(Self(path.to_owned()))
     }
 
-    /// The folder that letters are written to where no SMTP server is set.
+    /// The folder that emails are written to where no SMTP server is set.
     #[must_use]
     pub fn outbox(&self) -> PathBuf {
-        self.0.join("outbox")
+        Self::outbox_of(&self.0)
+    }
+
+    /// The same folder of the data folder at this path, which need not be there.
+    #[must_use]
+    pub fn outbox_of(path: &Path) -> PathBuf {
+        path.join("outbox")
     }
 
     /// The key that the node signs with: the one in the settings, else the one in the folder, which is

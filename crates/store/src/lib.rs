@@ -36,6 +36,7 @@ pub mod epochs;
 pub mod friendships;
 pub mod invitations;
 pub mod known_sources;
+pub mod mail_queue;
 pub mod node_facts;
 pub mod node_state;
 pub mod outbox;
