@@ -133,17 +133,17 @@ fn series((_, _, label): &Metric) -> Vec<Vec<(&'static str, &'static str)>> {
 }
 
 /// Counts an email that a mail server took, or that was written into the outbox folder.
-pub fn mail_sent() {
+pub(crate) fn mail_sent() {
     counter!(MAIL_SENT).increment(1);
 }
 
-/// Counts an email that was given up: refused for good, or tried for as long as its code works.
-pub fn mail_failed() {
+/// Counts an email that was given up: refused for good, or tried for an hour.
+pub(crate) fn mail_failed() {
     counter!(MAIL_FAILED).increment(1);
 }
 
 /// Notes how many emails wait to be sent.
-pub fn mail_waiting(emails: u64) {
+pub(crate) fn mail_waiting(emails: u64) {
     gauge!(MAIL_WAITING).set(number(emails));
 }
 

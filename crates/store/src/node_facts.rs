@@ -16,6 +16,8 @@ pub const WRAPPING_KEY: &str = "wrapping_key";
 pub const LOST_WRAPPING_KEYS: &str = "lost_wrapping_keys";
 /// The name of the fact about an untrusted proxy.
 const UNTRUSTED_PROXY: &str = "untrusted_proxy";
+/// The name of the fact about an email that could not be sent.
+const MAIL_FAILURE: &str = "mail_failure";
 
 /// Replaces a fact that still is what the caller has `seen`, and returns the one that stands now.
 pub async fn agree(tx: &mut Tx, name: &str, seen: Option<&str>, value: &str) -> Result<String, StoreError> {
@@ -41,15 +43,33 @@ async fn set(tx: &mut Tx, name: &str, value: &str) -> Result<(), StoreError> {
 
 /// Notes the address of a peer that sends forwarding headers and is no trusted proxy.
 pub async fn note_untrusted_proxy(tx: &mut Tx, address: &str, now: UnixMillis) -> Result<(), StoreError> {
-    set(tx, UNTRUSTED_PROXY, &format!("{} {address}", now.0)).await
+    note(tx, UNTRUSTED_PROXY, address, now).await
 }
 
 /// The peer that was noted last, and when.
 pub async fn untrusted_proxy(conn: &mut Conn) -> Result<Option<(String, UnixMillis)>, StoreError> {
+    noted(conn, UNTRUSTED_PROXY).await
+}
+
+/// Notes why an email could not be sent.
+pub async fn note_mail_failure(tx: &mut Tx, reason: &str, now: UnixMillis) -> Result<(), StoreError> {
+    note(tx, MAIL_FAILURE, reason, now).await
+}
+
+/// Why the last email that could not be sent was not, and when.
+pub async fn mail_failure(conn: &mut Conn) -> Result<Option<(String, UnixMillis)>, StoreError> {
+    noted(conn, MAIL_FAILURE).await
+}
+
+async fn note(tx: &mut Tx, name: &str, text: &str, now: UnixMillis) -> Result<(), StoreError> {
+    set(tx, name, &format!("{} {text}", now.0)).await
+}
+
+async fn noted(conn: &mut Conn, name: &str) -> Result<Option<(String, UnixMillis)>, StoreError> {
     let select = Statement::new("select value from node_facts where name = $1");
-    let found: Option<(String,)> = conn.one(select.bind(UNTRUSTED_PROXY)).await?;
+    let found: Option<(String,)> = conn.one(select.bind(name)).await?;
     Ok(found.and_then(|(value,)| {
-        let (at, address) = value.split_once(' ')?;
-        Some((address.to_owned(), UnixMillis(at.parse().ok()?)))
+        let (at, text) = value.split_once(' ')?;
+        Some((text.to_owned(), UnixMillis(at.parse().ok()?)))
     }))
 }
