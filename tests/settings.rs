@@ -185,7 +185,6 @@ async fn without_a_terminal_every_line_of_the_log_is_json() {
 }
 
 #[tokio::test]
-#[expect(clippy::print_stderr, reason = "a test that did not run has to say so")]
 async fn on_a_terminal_the_log_is_for_people() {
     let folder = tempfile::tempdir().unwrap();
     // `script` runs a command on a terminal of its own.

@@ -235,7 +235,8 @@ impl Store {
     /// # Errors
     /// Why it ended badly.
     pub async fn check_writable(&self) -> Result<(), StoreError> {
-        let probe = async || self.write(|tx| async move { node_state::write_again(tx).await }.boxed()).await;
+        let probe =
+            async || self.write(|tx| async move { node_state::write_and_remove(tx).await }.boxed()).await;
         self.write_status().check(probe).await
     }
 

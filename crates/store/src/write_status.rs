@@ -62,6 +62,11 @@ impl WriteStatus {
         self.0.changed.store(true, Ordering::Relaxed);
     }
 
+    /// To be called when a transaction begins: what was rolled back before it is no change.
+    pub fn begun(&self) {
+        self.0.changed.store(false, Ordering::Relaxed);
+    }
+
     /// To be called after a commit. One without a change says nothing about the disk.
     pub fn committed(&self) {
         if self.0.changed.swap(false, Ordering::Relaxed) {

@@ -325,6 +325,9 @@ impl Group {
             Open::FilledSavepoint => ("release job; savepoint job", Open::EmptySavepoint),
             Open::EmptySavepoint => return Ok(()),
         };
+        if self.open == Open::Nothing {
+            self.status.begun();
+        }
         // Noted before the job is dropped, whose caller asks for the reason.
         tx.run(statements).await.inspect_err(|error| self.status.failed(error))?;
         self.open = open;
