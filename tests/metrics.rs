@@ -254,10 +254,7 @@ fn each_alert_is_proven_to_fire_and_to_stay_silent() {
         let failures: Vec<&str> = text.split("alertname: ").skip(1).collect();
         for alert in &alerts {
             let is_of = |failure: &&str| failure.starts_with(&format!("{alert},")) && failure.contains(mark);
-            assert!(
-                failures.iter().any(|failure| is_of(failure)),
-                "no test of {alert} shows {shows}:\n{text}"
-            );
+            assert!(failures.iter().any(is_of), "no test of {alert} shows {shows}:\n{text}");
         }
     }
 }
