@@ -26,6 +26,7 @@ use vellum_protocol::Domain;
 use vellum_store::usage::Usage;
 
 use crate::http::bodies_in_flight::Bounds;
+use crate::mail::url::SmtpUrl;
 use layers::{Raw, wrong};
 
 const DEFAULTS: &str = include_str!("../config/default.toml");
@@ -143,7 +144,7 @@ pub struct Settings {
     pub invitations: InvitationLimits,
     /// What each user may store.
     pub quotas: Usage,
-    /// Letters.
+    /// Emails.
     pub mail: Mail,
     /// Whether a code for an unknown address makes an account.
     pub open_registration: bool,
@@ -232,10 +233,27 @@ pub struct Limits {
 /// Settings `mail.*`.
 #[derive(Debug, Clone)]
 pub struct Mail {
-    /// Where letters go; `None`: files.
-    pub smtp_url: Option<SecretString>,
-    /// Their sender.
+    /// The mail server; `None`: emails are files.
+    pub smtp_url: Option<SmtpUrl>,
+    /// The sender of emails.
     pub from: String,
+    /// When a connection to `smtp://` is encrypted.
+    pub starttls: StartTls,
+    /// Whether user and password may be sent without encryption.
+    pub allow_plaintext: bool,
+    /// A file with a certificate authority to trust besides the built-in ones, as PEM.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// When a connection to a mail server is encrypted by STARTTLS.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StartTls {
+    /// Always; nothing is sent otherwise.
+    Required,
+    /// Where the server offers it.
+    Opportunistic,
+    /// Never.
+    Off,
 }
 
 /// Settings `log.*`.
@@ -459,6 +477,8 @@ mod tests {
             ("VELLUM_INVITATIONS__DAYS", "0", "invitations.days", "1 to 3650"),
             ("VELLUM_QUOTAS__BLOBS", "0", "quotas.blobs", "1 or more"),
             ("VELLUM_MAIL__SMTP_URL", "ftp://mail.example", "mail.smtp_url", "smtps://"),
+            ("VELLUM_MAIL__SMTP_URL", "smtp://m.example?tls=required", "mail.smtp_url", "mail.starttls"),
+            ("VELLUM_MAIL__STARTTLS", "always", "mail.starttls", "\"required\""),
             ("VELLUM_HTTP__LISTNE", "127.0.0.1:1", "VELLUM_HTTP__LISTNE", "listen"),
             ("VELLUM__HTTP__LISTEN", "127.0.0.1:1", "VELLUM__HTTP__LISTEN", "http"),
             ("VELLUM_HTPP__LISTEN", "127.0.0.1:1", "VELLUM_HTPP__LISTEN", "http"),

@@ -49,7 +49,7 @@ impl DataDir {
         Self(path.to_owned())
     }
 
-    /// The folder that letters are written to where no SMTP server is set.
+    /// The folder that emails are written to where no SMTP server is set.
     #[must_use]
     pub fn outbox(&self) -> PathBuf {
         self.0.join("outbox")

@@ -15,6 +15,7 @@ use vellum_actors::Clock;
 use vellum_store::Store;
 
 use crate::config::Settings;
+pub(crate) use mail::sender as mail_sender;
 
 /// How bad it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -82,6 +83,7 @@ pub async fn examine(settings: &Settings) -> Vec<Finding> {
             findings.extend(origin::check(settings).await);
             findings.extend(peers::check(&store, settings, &clock).await);
             findings.push(proxies::check(&store, settings, &clock).await);
+            findings.push(mail::queue(&store, &clock).await);
             store.close().await;
         }
         Err(error) => {

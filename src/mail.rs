@@ -5,151 +5,162 @@
 //! to `@localhost`, the address of the first administrator, so nothing is sent there by SMTP: the
 //! server would pass a code on to whoever takes it.
 
-pub mod queue;
+pub mod address;
+mod message;
+mod smtp;
+pub mod url;
 
 use std::io::Write;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use anyhow::Context;
-use lettre::message::{Mailbox, MultiPart};
-use lettre::{AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor};
-use secrecy::ExposeSecret;
-use vellum_actors::sign_in::{CODE_MILLIS, CodeLetter};
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
+use lettre::message::Mailbox;
+use lettre::transport::smtp::client::AsyncSmtpConnection;
+use lettre::{Address, Message};
+use vellum_actors::mail_queue::{CodeEmail, MailError, MailSession, Mailer};
 use vellum_protocol::UnixMillis;
 
-use crate::config::Mail;
+use crate::config::{Mail, Origin};
+use address::is_at_localhost;
+use message::Composer;
+use smtp::SmtpServer;
+pub use smtp::Step;
 
-/// How long each step of a mail server may take.
-const SMTP_PATIENCE: Duration = Duration::from_secs(20);
-
-/// Where letters go.
-pub struct Post {
-    from: Mailbox,
-    /// The node's name in letters.
-    node: String,
-    way: Way,
+/// Sends emails as the settings say.
+pub struct EmailSender {
+    composer: Composer,
+    transport: MailTransport,
 }
 
-enum Way {
-    Smtp(AsyncSmtpTransport<Tokio1Executor>),
+enum MailTransport {
+    Smtp(Box<SmtpServer>),
     Folder(PathBuf),
 }
 
-impl Post {
-    /// Sets the way up that the settings name.
+impl EmailSender {
+    /// Reads the settings. Nothing is connected yet.
     ///
     /// # Errors
-    /// When the SMTP address cannot be used.
-    pub fn new(settings: &Mail, outbox: PathBuf, node: &str) -> anyhow::Result<Self> {
-        let way = match &settings.smtp_url {
-            Some(url) => {
-                let transport = AsyncSmtpTransport::<Tokio1Executor>::from_url(url.expose_secret());
-                Way::Smtp(
-                    transport
-                        .map_err(|_| anyhow::anyhow!("the setting mail.smtp_url cannot be used"))?
-                        .timeout(Some(SMTP_PATIENCE))
-                        .build(),
-                )
-            }
-            None => Way::Folder(outbox),
+    /// When the sender is no address that emails can come from, or `mail.ca_file` cannot be read.
+    pub fn new(settings: &Mail, outbox: PathBuf, origin: &Origin) -> anyhow::Result<Self> {
+        let from: Mailbox = settings.from.parse().context("the setting mail.from")?;
+        let sender = address::parse(from.email.as_ref());
+        let sender =
+            sender.map_err(|reason| anyhow::anyhow!("the address in the setting mail.from {reason}"))?;
+        let node = origin.domain().as_str().to_owned();
+        let host = node.split_once(':').map_or(node.as_str(), |(host, _)| host).to_owned();
+        let transport = match &settings.smtp_url {
+            Some(url) => MailTransport::Smtp(Box::new(SmtpServer::new(url, settings, &host)?)),
+            None => MailTransport::Folder(outbox),
         };
-        Ok(Self { from: settings.from.parse().context("the setting mail.from")?, node: node.to_owned(), way })
+        let composer = Composer { from: Mailbox::new(from.name, sender), node, host };
+        Ok(Self { composer, transport })
     }
 
-    /// Whether the way out is open: a mail server that answers, or a folder, which always is.
+    /// Connects to the mail server and signs in, and sends nothing. A folder needs neither.
     ///
     /// # Errors
     /// What the mail server says, or why it cannot be reached.
-    pub async fn can_send(&self) -> anyhow::Result<bool> {
-        match &self.way {
-            Way::Smtp(transport) => transport.test_connection().await.context("asking the mail server"),
-            Way::Folder(_) => Ok(true),
-        }
-    }
-
-    /// Sends one letter.
-    ///
-    /// # Errors
-    /// When it cannot be composed, or is not taken.
-    async fn send(&self, letter: &CodeLetter) -> anyhow::Result<()> {
-        let message = self.compose(letter)?;
-        match &self.way {
-            Way::Smtp(_) if is_at_localhost(&letter.to) => {
-                tracing::warn!(to = letter.to, "email not sent: nobody can receive mail at localhost");
-            }
-            Way::Smtp(transport) => {
-                transport.send(message).await.context("handing an email to the mail server")?;
-            }
-            Way::Folder(folder) => {
-                let text = String::from_utf8_lossy(&message.formatted()).replace("\r\n", "\n");
-                let path = write_letter(folder, letter.sent_at, text.as_bytes())
-                    .with_context(|| format!("writing an email into {}", folder.display()))?;
-                tracing::info!(letter = %path.display(), "wrote an email; set mail.smtp_url to have it sent");
-            }
+    pub async fn check(&self, steps: &mut Vec<Step>) -> Result<(), MailError> {
+        if let MailTransport::Smtp(server) = &self.transport {
+            let mut connection = server.connect(steps).await?;
+            connection.abort().await;
         }
         Ok(())
     }
 
-    fn compose(&self, letter: &CodeLetter) -> anyhow::Result<Message> {
-        let code = letter.code.expose_secret();
-        let long_code = letter.long_code.expose_secret();
-        let Words { subject, before, between, after } = Words::in_language(&letter.language, &self.node);
-        let text = format!("{before}\n\n{code}\n\n{between}\n\n{long_code}\n\n{after}\n");
-        let html = format!(
-            "<p>{before}</p><p style=\"font-size:1.6em\"><b>{code}</b></p><p>{between}</p>\
-             <p><b>{long_code}</b></p><p>{after}</p>"
-        );
-        Ok(Message::builder()
-            .from(self.from.clone())
-            .to(letter.to.parse()?)
-            .subject(subject)
-            .multipart(MultiPart::alternative_plain_html(text, html))?)
+    /// Sends a test email, and notes each step.
+    ///
+    /// # Errors
+    /// Why it was not sent.
+    pub async fn test(&self, to: &str, at: UnixMillis, steps: &mut Vec<Step>) -> Result<(), MailError> {
+        let to = address::parse(to).map_err(|reason| MailError::refused(format!("the address {reason}")))?;
+        let message = self.composer.test(&to, at).map_err(not_composed)?;
+        match &self.transport {
+            MailTransport::Smtp(server) => {
+                let mut connection = server.connect(steps).await?;
+                smtp::offer(&mut connection, &self.composer.from.email, &to, steps).await?;
+                smtp::send(&mut connection, &message.formatted(), steps).await
+            }
+            MailTransport::Folder(folder) => {
+                let path = write_email(folder, at, &message)?;
+                steps.push(Step { about: "email", says: format!("written to {}", path.display()) });
+                Ok(())
+            }
+        }
     }
 }
 
-/// An email's words, in one language.
-struct Words {
-    subject: String,
-    before: String,
-    between: String,
-    after: String,
-}
-
-impl Words {
-    /// Spanish for `es` and everything that begins with it; English otherwise.
-    fn in_language(tag: &str, node: &str) -> Self {
-        let minutes = CODE_MILLIS / 60_000;
-        if tag.split('-').next().is_some_and(|language| language.eq_ignore_ascii_case("es")) {
-            return Self {
-                subject: format!("Tu código para {node}"),
-                before: format!("Tu código para entrar en {node} es"),
-                between: "Si no se acepta, escribe en su lugar, en el mismo campo, estas letras:".to_owned(),
-                after: format!(
-                    "Sirve una sola vez, durante {minutes} minutos. Si no lo has pedido, alguien ha escrito tu \
-                     dirección; no tienes que hacer nada."
-                ),
+impl Mailer for EmailSender {
+    fn open<'a>(&'a self, to: &'a str) -> BoxFuture<'a, Result<Box<dyn MailSession>, MailError>> {
+        async move {
+            let to =
+                address::parse(to).map_err(|reason| MailError::refused(format!("the address {reason}")))?;
+            let transport = match &self.transport {
+                MailTransport::Smtp(_) if is_at_localhost(&to) => {
+                    return Err(MailError::refused("nobody can receive mail at localhost"));
+                }
+                MailTransport::Smtp(server) => {
+                    let mut connection = server.connect(&mut Vec::new()).await?;
+                    smtp::offer(&mut connection, &self.composer.from.email, &to, &mut Vec::new()).await?;
+                    OpenTransport::Smtp(Box::new(connection))
+                }
+                MailTransport::Folder(folder) => OpenTransport::Folder(folder.clone()),
             };
+            let session: Box<dyn MailSession> =
+                Box::new(Session { composer: self.composer.clone(), to, transport });
+            Ok(session)
         }
-        Self {
-            subject: format!("Your code for {node}"),
-            before: format!("Your code to sign in at {node} is"),
-            between: "If it is not accepted, enter these letters in the same field instead:".to_owned(),
-            after: format!(
-                "It works once, within {minutes} minutes. If you did not ask for it, somebody typed your address; \
-                 you need not do anything."
-            ),
-        }
+        .boxed()
     }
 }
 
-/// Whether an address is at `localhost`.
-fn is_at_localhost(address: &str) -> bool {
-    address.trim().rsplit_once('@').is_some_and(|(_, domain)| domain.eq_ignore_ascii_case("localhost"))
+/// A recipient was taken; the email is to follow.
+struct Session {
+    composer: Composer,
+    to: Address,
+    transport: OpenTransport,
 }
 
-fn write_letter(folder: &Path, at: UnixMillis, content: &[u8]) -> std::io::Result<PathBuf> {
+enum OpenTransport {
+    Smtp(Box<AsyncSmtpConnection>),
+    Folder(PathBuf),
+}
+
+impl MailSession for Session {
+    fn send(self: Box<Self>, email: CodeEmail) -> BoxFuture<'static, Result<(), MailError>> {
+        async move {
+            let Self { composer, to, transport } = *self;
+            let message = composer.code(&email, &to).map_err(not_composed)?;
+            match transport {
+                OpenTransport::Smtp(mut connection) => {
+                    smtp::send(&mut connection, &message.formatted(), &mut Vec::new()).await
+                }
+                OpenTransport::Folder(folder) => {
+                    let path = write_email(&folder, email.sent_at, &message)?;
+                    tracing::info!(file = %path.display(), "email written; set mail.smtp_url to have it sent");
+                    Ok(())
+                }
+            }
+        }
+        .boxed()
+    }
+}
+
+fn not_composed(error: anyhow::Error) -> MailError {
+    MailError::refused(format!("the email cannot be composed: {error:#}"))
+}
+
+fn write_email(folder: &Path, at: UnixMillis, message: &Message) -> Result<PathBuf, MailError> {
+    let text = String::from_utf8_lossy(&message.formatted()).replace("\r\n", "\n");
+    write_file(folder, at, text.as_bytes())
+        .map_err(|error| MailError::temporary(format!("writing into {}: {error}", folder.display())))
+}
+
+fn write_file(folder: &Path, at: UnixMillis, content: &[u8]) -> std::io::Result<PathBuf> {
     std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
     // The time first, so that names sort by age; the id keeps two of one millisecond apart.
     let name = format!("{:015}-{}", at.0, uuid::Uuid::now_v7());
@@ -157,7 +168,7 @@ fn write_letter(folder: &Path, at: UnixMillis, content: &[u8]) -> std::io::Resul
     let mut file = std::fs::OpenOptions::new().create_new(true).write(true).mode(0o600).open(&draft)?;
     file.write_all(content)?;
     drop(file);
-    // A reader that waits for letters never sees half of one.
+    // A reader that waits for emails never sees half of one.
     std::fs::rename(&draft, &path)?;
     Ok(path)
 }
@@ -165,22 +176,29 @@ fn write_letter(folder: &Path, at: UnixMillis, content: &[u8]) -> std::io::Resul
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::StartTls;
 
     #[tokio::test]
-    async fn a_letter_is_one_file_and_its_code_stands_alone_on_a_line() {
+    async fn an_email_is_one_file_and_its_code_stands_alone_on_a_line() {
         let folder = tempfile::tempdir().unwrap();
-        let settings = Mail { smtp_url: None, from: "Vellum <vellum@localhost>".into() };
-        let post = Post::new(&settings, folder.path().join("outbox"), "node.example").unwrap();
+        let settings = Mail {
+            smtp_url: None,
+            from: "Vellum <vellum@localhost>".into(),
+            starttls: StartTls::Opportunistic,
+            allow_plaintext: false,
+            ca_file: None,
+        };
+        let origin = Origin::parse("https://node.example").unwrap();
+        let sender = EmailSender::new(&settings, folder.path().join("outbox"), &origin).unwrap();
         for (at, code) in [(1_000, "01234567"), (2_000, "89012345")] {
-            let letter = CodeLetter {
+            let email = CodeEmail {
                 to: "a@b.example".into(),
                 code: code.into(),
                 long_code: "ABCDEFGHIJKLMNOPQRST".into(),
                 language: "en-US".into(),
                 sent_at: UnixMillis(at),
-                has_account: true,
             };
-            post.send(&letter).await.unwrap();
+            sender.open("a@b.example").await.unwrap().send(email).await.unwrap();
         }
         let entries = std::fs::read_dir(folder.path().join("outbox")).unwrap();
         let mut files: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
@@ -189,18 +207,6 @@ mod tests {
         let newest = std::fs::read_to_string(&files[1]).unwrap();
         for code in ["89012345", "ABCDEFGHIJKLMNOPQRST"] {
             assert!(newest.lines().any(|line| line == code), "{newest}");
-        }
-    }
-
-    #[test]
-    fn an_address_at_localhost_is_recognised_however_it_is_written() {
-        for (address, local) in [
-            ("admin@localhost", true),
-            (" Ann@LocalHost ", true),
-            ("admin@localhost.example", false),
-            ("localhost@people.example", false),
-        ] {
-            assert_eq!(is_at_localhost(address), local, "{address}");
         }
     }
 }

@@ -12,6 +12,7 @@ use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
 use anyhow::Context;
 use vellum_actors::directory::Directory;
+use vellum_actors::mail_queue::MailQueue;
 use vellum_actors::node::NodeParts;
 use vellum_actors::peer::Peers;
 use vellum_actors::sign_in::SignInSettings;
@@ -22,8 +23,7 @@ use vellum_store::users::NewUser;
 use crate::config::{Origin, Settings};
 use crate::data_dir::{self, DataDir, code_key};
 use crate::http::{self, App};
-use crate::mail::Post;
-use crate::mail::queue::{self, Postman};
+use crate::mail::EmailSender;
 use crate::outbound::HttpTransport;
 use crate::peer_addresses::PeerAddresses;
 use crate::restore_guard::{self, RestoreGuard};
@@ -37,8 +37,9 @@ pub(crate) const HTTP_WORKERS: usize = 2;
 /// How long requests under way may take when the node is stopping. Together with the rest of the stop
 /// this stays under the 10 s that a service manager is promised.
 const FINISH_REQUESTS: Duration = Duration::from_secs(4);
-/// How long letters that were taken may take to be sent when the node is stopping.
-const FINISH_LETTERS: Duration = Duration::from_secs(2);
+/// How long emails that are due may take to be sent when the node is stopping. The rest waits in the
+/// database.
+const FINISH_EMAILS: Duration = Duration::from_secs(2);
 /// How often what is over its time is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(60);
 /// The account made at the very first start.
@@ -49,7 +50,7 @@ pub struct Built {
     node: Arc<Node>,
     app: web::Data<App>,
     server: Server,
-    postman: Postman,
+    mail_queue: MailQueue,
     arbiters: Vec<Arbiter>,
     address: SocketAddr,
     first_start: bool,
@@ -97,8 +98,7 @@ impl Built {
         let limits = &settings.limits;
         let lookups = limits.enabled.then_some(limits.lookups_per_peer_per_minute);
         let code_key = Arc::new(code_key(&identity));
-        let post = Post::new(&settings.mail, folder.outbox(), origin.domain().as_str())?;
-        let (letters, postman) = queue::open(post);
+        let mailer = EmailSender::new(&settings.mail, folder.outbox(), &origin)?;
         let peer_addresses = Arc::<PeerAddresses>::default();
         let transport =
             HttpTransport::new(settings.federation.allow_private_peers)?.noting(Arc::clone(&peer_addresses));
@@ -123,17 +123,18 @@ impl Built {
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles.clone(), in_flight).with_lookups_per_minute(lookups),
             transport: Box::new(transport),
-            mailer: Box::new(letters),
+            mailer: Box::new(mailer),
             wrapping,
             name: guard.folder.clone(),
         });
         node.policy.reload(&mut *node.store.read().await?).await?;
         node.start_delivery(&handles[0]).await?;
+        let mail_queue = MailQueue::start(&node).await?;
         let app = web::Data::new(App::new(Arc::clone(&node), origin, settings, peer_addresses));
         let server = serve(&app, listener)?;
         let run = Some((guard, folder));
         let drain = settings.http.drain;
-        Ok(Self { node, app, server, postman, arbiters, address, first_start, drain, run, lock })
+        Ok(Self { node, app, server, mail_queue, arbiters, address, first_start, drain, run, lock })
     }
 
     /// Where the node listens.
@@ -181,7 +182,7 @@ impl Built {
         summing.abort();
         follower.abort();
         listener.abort();
-        tokio::join!(self.node.stop_delivery(), self.postman.finish(FINISH_LETTERS));
+        tokio::join!(self.node.stop_delivery(), self.mail_queue.finish(FINISH_EMAILS));
         for arbiter in self.arbiters {
             arbiter.stop();
         }

@@ -24,6 +24,8 @@ mod inbox;
 mod keys;
 mod lists;
 mod lookups;
+mod mail;
+mod mail_settings;
 mod metrics;
 mod moving_house;
 mod operations;

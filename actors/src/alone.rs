@@ -17,10 +17,11 @@ use zeroize::Zeroizing;
 use crate::delivery::RetryPolicy;
 use crate::directory::Directory;
 use crate::invitations::InvitationLimits;
+use crate::mail_queue::{MailError, MailSession, Mailer};
 use crate::node::{Node, NodeParts, NodeSettings};
 use crate::peer::policy::Mode;
 use crate::peer::{Answer, Peers, Transport, TransportError};
-use crate::sign_in::{CodeBounds, LetterPlace, Mailer, SignInSettings};
+use crate::sign_in::{CodeBounds, SignInSettings};
 use crate::wrapping::{WrappingKey, WrappingKeys};
 use crate::{Clock, accounts};
 
@@ -42,11 +43,11 @@ impl Transport for NobodyThere {
     }
 }
 
-struct NoPost;
+struct NoMail;
 
-impl Mailer for NoPost {
-    fn place(&self) -> Option<LetterPlace> {
-        None
+impl Mailer for NoMail {
+    fn open<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn MailSession>, MailError>> {
+        async { Err(MailError::temporary("there is no mail server")) }.boxed()
     }
 }
 
@@ -89,7 +90,7 @@ impl Alone {
             directory: Directory::new(handles.clone()),
             peers: Peers::new(handles, 4),
             transport: Box::new(transport),
-            mailer: Box::new(NoPost),
+            mailer: Box::new(NoMail),
             wrapping: WrappingKeys::new(Box::new(move || Ok(vec![key.clone()]))).unwrap(),
         });
         Self { node, _folder: folder, _arbiters: arbiters }

@@ -261,9 +261,9 @@ pub enum Error {
     /// Too many servers that nobody here has met say that they send something.
     #[error("too many unknown servers introduce themselves at once")]
     TooManyStrangers,
-    /// Too many letters wait to be sent.
-    #[error("too many letters wait to be sent")]
-    TooManyLetters,
+    /// Too many emails wait to be sent.
+    #[error("too many emails wait to be sent")]
+    TooManyEmails,
     /// The node is stopping.
     #[error("the node is stopping")]
     Stopping,

@@ -16,6 +16,7 @@
 //! - [`inbox`]: the checks that an inbound envelope passes before it becomes a message to a user.
 //! - [`friends`]: what needs another node's answer before the user's actor can be asked.
 //! - [`invitations`]: how many may be open, and for how long.
+//! - [`mail_queue`]: sending the emails that wait.
 //! - [`measure`]: what is counted and timed.
 //! - [`operators`]: what operators decide about the queue and about peers.
 //! - [`passkeys`]: WebAuthn ceremonies.
@@ -23,8 +24,8 @@
 //! - [`sharing`]: a share from beginning to end.
 //! - [`sign_in`]: one-time codes and sessions, which exist before it is known who the user is.
 //!
-//! Nothing here knows HTTP: requests to other nodes go through [`peer::Transport`], letters through
-//! [`sign_in::Mailer`], both given from outside.
+//! Nothing here knows HTTP: requests to other nodes go through [`peer::Transport`], emails through
+//! [`mail_queue::Mailer`], both given from outside.
 
 pub mod accounts;
 #[cfg(test)]
@@ -38,6 +39,7 @@ pub mod friends;
 pub mod housekeeping;
 pub mod inbox;
 pub mod invitations;
+pub mod mail_queue;
 pub mod measure;
 pub mod node;
 pub mod operators;

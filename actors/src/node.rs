@@ -6,6 +6,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use actix::Addr;
+use tokio::sync::Notify;
 use vellum_protocol::{Alias, Domain, Handle, SigningSecret};
 use vellum_store::friendships::Peer;
 use vellum_store::usage::Usage;
@@ -16,9 +17,10 @@ use crate::clock::ClockWatch;
 use crate::delivery::{Failing, OutcomeBoard, RetryPolicy, RevocationDelivery, Wake, Withdraw};
 use crate::directory::Directory;
 use crate::invitations::InvitationLimits;
+use crate::mail_queue::Mailer;
 use crate::peer::policy::{Mode, Policy};
 use crate::peer::{Peers, Transport};
-use crate::sign_in::{Mailer, SignInSettings};
+use crate::sign_in::SignInSettings;
 use crate::user::UserCommand;
 use crate::wrapping::WrappingKeys;
 use crate::{Asker, Clock, Error};
@@ -63,7 +65,7 @@ pub struct NodeParts {
     pub peers: Peers,
     /// How other nodes are spoken to.
     pub transport: Box<dyn Transport>,
-    /// How letters are sent.
+    /// How emails are sent.
     pub mailer: Box<dyn Mailer>,
     /// What device wrap secrets are encrypted with.
     pub wrapping: WrappingKeys,
@@ -86,6 +88,8 @@ pub struct Node {
     pub(crate) failing: Failing,
     /// With whom anything is exchanged, as operators have decided.
     pub policy: Policy,
+    /// Wakes the task that sends emails.
+    pub(crate) mail_wake: Notify,
     /// Set once, when the delivery has been started.
     pub(crate) delivery: OnceLock<Addr<RevocationDelivery>>,
 }
@@ -112,6 +116,7 @@ impl Node {
             withdrawals: OutcomeBoard::default(),
             failing: Failing::default(),
             policy,
+            mail_wake: Notify::new(),
             delivery: OnceLock::new(),
         })
     }
@@ -137,6 +142,11 @@ impl Node {
         if let Some(delivery) = self.delivery.get() {
             delivery.do_send(Wake);
         }
+    }
+
+    /// Tells the mail queue that something may be due.
+    pub fn wake_mail(&self) {
+        self.mail_wake.notify_one();
     }
 
     /// Stops this node's attempt with a row that has been removed, if one is under way. When this returns,

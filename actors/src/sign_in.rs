@@ -20,6 +20,7 @@ use rand::RngExt;
 use secrecy::{ExposeSecret, SecretBox, SecretString};
 use sha2::{Digest, Sha256};
 use vellum_protocol::UnixMillis;
+use vellum_store::mail_queue::{self, LeasedEmail, NewEmail};
 use vellum_store::sessions::{Known, Session, TokenHash};
 use vellum_store::users::{self, NewUser, User};
 use vellum_store::{
@@ -28,6 +29,7 @@ use vellum_store::{
 };
 
 use crate::accounts;
+use crate::mail_queue::{CodeEmail, MOST_TO_STRANGERS, MOST_WAITING};
 use crate::node::Node;
 use crate::{Clock, Error};
 use bounds::MOST_LIVE_CODES;
@@ -63,33 +65,6 @@ impl std::fmt::Debug for SignInSettings {
     }
 }
 
-/// An email with a one-time code.
-#[derive(Debug)]
-pub struct CodeLetter {
-    /// The address.
-    pub to: String,
-    /// The code: eight digits.
-    pub code: SecretString,
-    /// The same code as twenty letters.
-    pub long_code: SecretString,
-    /// The language that its reader prefers: a BCP 47 tag.
-    pub language: String,
-    /// When it was made.
-    pub sent_at: UnixMillis,
-    /// Whether the address has an account. Those that have none must not take all places.
-    pub has_account: bool,
-}
-
-/// Sends letters, later than they are handed to it: how long that takes must not show in an answer. Trouble
-/// with it is in the log.
-pub trait Mailer: Send + Sync + 'static {
-    /// A place for one letter; `None` while too many wait.
-    fn place(&self) -> Option<LetterPlace>;
-}
-
-/// Takes one letter, which is then on its way. Not using it frees the place.
-pub type LetterPlace = Box<dyn FnOnce(CodeLetter) + Send>;
-
 /// Where a session is opened from.
 #[derive(Debug, Clone, Default)]
 pub struct Device {
@@ -115,55 +90,86 @@ pub struct Opened {
     pub device_cookie: Option<SecretString>,
 }
 
-/// Sends a one-time code to the address, if it has an account or registration is open, and its
-/// allowance of emails is not used up: then nothing is sent and no code is made, so the codes sent
-/// before go on working. Does the same for other addresses, but for the email: it takes a place
-/// among the emails and stores a code that nobody knows. So neither the answer nor its time tells
-/// the two apart.
+/// Queues an email with a one-time code to the address, if it has an account or registration is
+/// open, and its allowance of emails is not used up: then nothing is queued and no code is made, so
+/// the codes sent before go on working. Does the same for other addresses, but that their row is
+/// removed again in the same transaction. So neither the answer nor its time tells the two apart.
+///
+/// A code that nobody knows is stored at once, also where an email is on its way: tries are counted
+/// from the request on, whenever the mail server takes the email. [`code_to_send`] replaces it.
 ///
 /// # Errors
-/// [`Error::TooManyLetters`], whoever's address it is; what the database says.
+/// [`Error::TooManyEmails`], whoever's address it is; what the database says.
 pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
-    let place = node.mailer.place().ok_or(Error::TooManyLetters)?;
     let (now, settings) = (node.clock.now(), &node.settings.sign_in);
     let mut conn = node.store.read().await?;
+    let queue = mail_queue::overview(&mut conn, now).await?;
+    if queue.waiting >= MOST_WAITING {
+        return Err(Error::TooManyEmails);
+    }
     let known = users::by_email(&mut conn, email).await?;
-    let language = preferences::of_address(&mut conn, email).await?.language;
     drop(conn);
-    let (folded, bounds) = (users::fold_email(email), settings.bounds);
-    let account = account_name(settings, &folded, known.is_some());
-    let code = NewCode::generate();
-    let hashes = code.hashes(settings, &folded);
-    let made: Result<bool, StoreError> = node
+    let (folded, bounds, has_account) = (users::fold_email(email), settings.bounds, known.is_some());
+    let account = account_name(settings, &folded, has_account);
+    let nobodys = NewCode::generate().hashes(settings, &folded);
+    let may_wait = has_account || (settings.open_registration && queue.to_strangers < MOST_TO_STRANGERS);
+    let id = uuid::Uuid::now_v7().to_string();
+    let removed = if may_wait { uuid::Uuid::now_v7().to_string() } else { id.clone() };
+    // To the account's own address: what was typed may be somebody else's that only folds into it.
+    let address = known.map(|user| user.email);
+    let address = address.or_else(|| may_wait.then(|| email.trim().to_owned())).unwrap_or_default();
+    let queued = NewEmail { id, address, has_account };
+    let made: Result<(), StoreError> = node
         .store
         .write(move |tx| {
             async move {
                 let full_at = code_emails::full_at(tx, &account).await?;
-                let Some(full_at) = bounds.take_email(full_at, now) else { return Ok(false) };
+                let Some(full_at) = bounds.take_email(full_at, now) else { return Ok(()) };
                 code_emails::set_full_at(tx, &account, full_at).await?;
                 let until = now.plus_millis(CODE_MILLIS);
-                sign_in_codes::insert(tx, &folded, &hashes, MOST_LIVE_CODES, now, until).await?;
+                sign_in_codes::put(tx, &queued.id, &folded, &nobodys, MOST_LIVE_CODES, now, until).await?;
+                mail_queue::remove_failing(tx, &queued.address, now).await?;
+                mail_queue::insert(tx, &queued, now).await?;
+                mail_queue::remove(tx, &removed).await
+            }
+            .boxed()
+        })
+        .await;
+    made?;
+    node.wake_mail();
+    Ok(())
+}
+
+/// Makes the code of a queued email whose recipient the mail server has taken, and stores its hash.
+/// `None` if the email's lease is over.
+pub(crate) async fn code_to_send(node: &Node, email: &LeasedEmail) -> Result<Option<CodeEmail>, StoreError> {
+    let (now, settings) = (node.clock.now(), &node.settings.sign_in);
+    let language = preferences::of_address(&mut *node.store.read().await?, &email.address).await?.language;
+    let folded = users::fold_email(&email.address);
+    let code = NewCode::generate();
+    let hashes = code.hashes(settings, &folded);
+    let row = email.clone();
+    let made: Result<bool, StoreError> = node
+        .store
+        .write(move |tx| {
+            async move {
+                if !mail_queue::hold(tx, &row, now).await? {
+                    return Ok(false);
+                }
+                let until = now.plus_millis(CODE_MILLIS);
+                sign_in_codes::put(tx, &row.id, &folded, &hashes, MOST_LIVE_CODES, now, until).await?;
                 Ok(true)
             }
             .boxed()
         })
         .await;
-    let made = made?;
-    // To the account's own address: what was typed may be somebody else's that only folds into it.
-    let has_account = known.is_some();
-    let to = known.map(|user| user.email);
-    let to = to.or_else(|| settings.open_registration.then(|| email.trim().to_owned()));
-    if let Some(to) = to.filter(|_| made) {
-        place(CodeLetter {
-            to,
-            code: code.digits,
-            long_code: code.letters,
-            language,
-            sent_at: now,
-            has_account,
-        });
-    }
-    Ok(())
+    Ok(made?.then(|| CodeEmail {
+        to: email.address.clone(),
+        code: code.digits,
+        long_code: code.letters,
+        language,
+        sent_at: now,
+    }))
 }
 
 /// The name under which the bounds of an address are kept. Addresses without an account share a

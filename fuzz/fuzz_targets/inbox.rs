@@ -18,9 +18,10 @@ use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::directory::Directory;
 use vellum_actors::inbox::{self, Inbound};
 use vellum_actors::invitations::InvitationLimits;
+use vellum_actors::mail_queue::{MailError, MailSession, Mailer};
 use vellum_actors::peer::policy::Mode;
 use vellum_actors::peer::{Answer, Peers, Transport, TransportError};
-use vellum_actors::sign_in::{CodeBounds, CodeLetter, LetterPlace, Mailer, SignInSettings};
+use vellum_actors::sign_in::{CodeBounds, SignInSettings};
 use vellum_actors::user::{RegisterKeys, SetAlias};
 use vellum_actors::wrapping::{WrappingKey, WrappingKeys};
 use vellum_actors::{Clock, Error, Node, NodeParts, NodeSettings};
@@ -86,11 +87,11 @@ impl Transport for OnePeer {
     }
 }
 
-struct NoLetters;
+struct NoMail;
 
-impl Mailer for NoLetters {
-    fn place(&self) -> Option<LetterPlace> {
-        Some(Box::new(|_: CodeLetter| {}))
+impl Mailer for NoMail {
+    fn open<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn MailSession>, MailError>> {
+        async { Err(MailError::temporary("there is no mail server")) }.boxed()
     }
 }
 
@@ -139,7 +140,7 @@ impl Site {
                 wrapping: WrappingKeys::new(Box::new(ring)).expect("a key"),
                 name: HERE.to_owned(),
                 transport: Box::new(OnePeer),
-                mailer: Box::new(NoLetters),
+                mailer: Box::new(NoMail),
             });
             settle(&node).await;
             (node, arbiter)

@@ -7,6 +7,7 @@ mod db;
 mod demo;
 mod doctor;
 mod health;
+mod mail;
 mod openapi;
 mod peer;
 mod queue;
@@ -75,6 +76,9 @@ enum Command {
     Doctor,
     /// Asks the running node whether it can work; for a container's health check.
     Health,
+    /// Tests the mail server.
+    #[command(subcommand)]
+    Mail(mail::MailCommand),
     /// Prints the OpenAPI document that the node serves at /openapi.json.
     Openapi,
     Bench(bench::Bench),
@@ -114,6 +118,7 @@ impl Cli {
             Command::Backup(command) => backup::run(&context, command),
             Command::Doctor => doctor::run(&context),
             Command::Health => health::run(&context),
+            Command::Mail(command) => mail::run(&context, &command),
             Command::Openapi => openapi::run(),
             Command::Bench(command) => bench::run(&context, command),
             Command::Secrets(command) => secrets::run(&context, command),

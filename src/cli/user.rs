@@ -12,6 +12,7 @@ use vellum_store::{Store, roles};
 use super::{Context, block_on, is_there_or_new, on_store, print};
 use crate::config::Settings;
 use crate::data_dir::DataDir;
+use crate::mail::address;
 
 /// What to do with users.
 #[derive(Debug, Subcommand)]
@@ -101,8 +102,8 @@ async fn create(
     last_name: String,
     role: Role,
 ) -> anyhow::Result<()> {
-    if email.parse::<lettre::Address>().is_err() {
-        anyhow::bail!("{email} is not an e-mail address");
+    if let Err(reason) = address::parse(&email) {
+        anyhow::bail!("{email}: the e-mail address {reason}");
     }
     let new = NewUser { email, first_name: Some(first_name), last_name: Some(last_name), picture: None };
     let id = accounts::create(store, new, role.id(), Clock::system().now()).await?;

@@ -16,7 +16,10 @@ use vellum_store::usage::Usage;
 use crate::http::LONGEST_BODY;
 use crate::http::bodies_in_flight::Bounds;
 
-use super::{Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError, Telemetry};
+use super::{
+    Federation, Http, Limits, Log, LogFormat, Mail, Origin, Settings, SettingsError, StartTls, Telemetry,
+};
+use crate::mail::url::SmtpUrl;
 
 const DAY_MILLIS: i64 = 86_400_000;
 
@@ -105,6 +108,9 @@ struct RawQuotas {
 struct RawMail {
     smtp_url: Option<SecretString>,
     from: String,
+    starttls: String,
+    allow_plaintext: bool,
+    ca_file: Option<PathBuf>,
 }
 
 #[derive(Deserialize)]
@@ -369,12 +375,13 @@ fn check_code_bounds(raw: &RawAuth) -> Result<CodeBounds, SettingsError> {
 }
 
 fn check_mail(raw: RawMail) -> Result<Mail, SettingsError> {
-    let allowed = "smtp://HOST or smtps://USER:PASSWORD@HOST";
-    if let Some(url) = &raw.smtp_url
-        && !["smtp://", "smtps://"].iter().any(|scheme| url.expose_secret().starts_with(scheme))
-    {
-        return Err(wrong("mail.smtp_url", "unknown scheme", allowed));
-    }
+    let smtp_url = raw.smtp_url.map(|url| {
+        SmtpUrl::parse(url.expose_secret()).map_err(|reason| {
+            let allowed = "smtp://USER:PASSWORD@HOST:587 or smtps://USER:PASSWORD@HOST; \
+                           see mail.starttls for encryption";
+            wrong("mail.smtp_url", reason, allowed)
+        })
+    });
     if raw.from.parse::<lettre::message::Mailbox>().is_err() {
         return Err(wrong(
             "mail.from",
@@ -382,7 +389,22 @@ fn check_mail(raw: RawMail) -> Result<Mail, SettingsError> {
             "a sender such as Vellum <vellum@node.example>",
         ));
     }
-    Ok(Mail { smtp_url: raw.smtp_url, from: raw.from })
+    let starttls = match raw.starttls.as_str() {
+        "required" => StartTls::Required,
+        "opportunistic" => StartTls::Opportunistic,
+        "off" => StartTls::Off,
+        other => {
+            let allowed = "\"required\", \"opportunistic\" or \"off\"";
+            return Err(wrong("mail.starttls", format!("\"{other}\""), allowed));
+        }
+    };
+    Ok(Mail {
+        smtp_url: smtp_url.transpose()?,
+        from: raw.from,
+        starttls,
+        allow_plaintext: raw.allow_plaintext,
+        ca_file: raw.ca_file,
+    })
 }
 
 fn check_telemetry(raw: RawTelemetry) -> Result<Telemetry, SettingsError> {

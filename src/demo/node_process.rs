@@ -165,7 +165,7 @@ impl NodeProcess {
     /// # Errors
     /// When none comes.
     pub async fn newest_code(&self, known: usize) -> anyhow::Result<String> {
-        for _ in 0..100 {
+        for _ in 0..1000 {
             let letters = self.letters();
             if letters.len() > known
                 && let Some(newest) = letters.last()

@@ -184,7 +184,7 @@ impl From<Error> for Problem {
             Error::TooManyStrangers => {
                 return Self::unavailable(10, "Too many unknown servers introduce themselves at once.");
             }
-            Error::TooManyLetters => return Self::unavailable(10, "Too many letters wait to be sent."),
+            Error::TooManyEmails => return Self::unavailable(10, "Too many emails wait to be sent."),
             Error::Stopping => return Self::unavailable(5, "The node is stopping."),
             Error::Internal => return Self::internal(),
             Error::RotationConflict { current } => {

@@ -23,11 +23,10 @@ use super::paging::Slice;
 use super::users_me::known_version;
 use super::users_me_devices::{DEVICE_ID_RULE, is_device_id};
 use super::{App, shown};
+use crate::mail::address;
 
 /// The cookie that a browser is known by when it signs in again.
 const DEVICE_COOKIE: &str = "auth_device";
-/// The longest e-mail address.
-const LONGEST_EMAIL: usize = 254;
 
 /// Paths of this file.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -183,14 +182,14 @@ async fn end(
     Ok(if is_own { signed_out(&app, &request) } else { HttpResponse::NoContent().finish() })
 }
 
-/// Reads an e-mail address that must be there.
+/// Reads an e-mail address that must be there, and that an email can be sent to.
 pub(super) fn read_email(fields: &mut Fields) -> String {
     let email = fields.text("email");
-    let address = email.trim();
-    let valid = address.len() <= LONGEST_EMAIL && address.parse::<lettre::Address>().is_ok();
     // Missing or no text: that is noted already.
-    if fields.has_text("email") && !valid {
-        fields.wrong("email", format!("must be an e-mail address of at most {LONGEST_EMAIL} characters"));
+    if fields.has_text("email")
+        && let Err(reason) = address::parse(&email)
+    {
+        fields.wrong("email", reason);
     }
     email
 }

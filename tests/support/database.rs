@@ -147,6 +147,42 @@ impl Database {
         count
     }
 
+    /// How many emails wait to be sent.
+    pub async fn count_emails(&self) -> i64 {
+        let (count,): (i64,) = on!(self, pool => sqlx::query_as("select count(*) from mail_queue")
+            .fetch_one(pool).await.unwrap());
+        count
+    }
+
+    /// Has every email be due that waits after so many failed attempts. Returns how many these are.
+    pub async fn hasten_emails(&self, attempts: i64) -> u64 {
+        let hasten = "update mail_queue set next_attempt_at = 0 where attempts = $1 and lease_until is null";
+        on!(self, pool => sqlx::query(hasten).bind(attempts).execute(pool).await.unwrap().rows_affected())
+    }
+
+    /// Has every lease of an email be over.
+    pub async fn end_email_leases(&self) {
+        on!(self, pool => sqlx::query("update mail_queue set lease_until = 0 where lease_until is not null")
+            .execute(pool).await.map(drop).unwrap());
+    }
+
+    /// Makes every email that waits this much older.
+    pub async fn age_emails(&self, millis: i64) {
+        let age = "update mail_queue set created_at = created_at - $1, expires_at = expires_at - $1";
+        on!(self, pool => sqlx::query(age).bind(millis).execute(pool).await.map(drop).unwrap());
+    }
+
+    /// Waits until no email waits any more: what the node goes on with after its answer is over.
+    async fn settle(&self) {
+        for _ in 0..400 {
+            if self.count_emails().await == 0 {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("emails still wait after 10 s");
+    }
+
     /// Has every lease be over.
     pub async fn age_leases(&self) {
         on!(self, pool => sqlx::query("update outbox set lease_until = 0 where state = 'delivering'")
@@ -204,6 +240,7 @@ impl Database {
 
     /// All that is stored now.
     pub async fn snapshot(&self) -> Snapshot {
+        self.settle().await;
         let mut tables = BTreeMap::new();
         let names = match self {
             Self::Sqlite(_) => "select name from sqlite_schema where type = 'table'",

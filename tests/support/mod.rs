@@ -15,7 +15,7 @@ pub use fault_proxy::{Fault, FaultProxy};
 pub use node::TestNode;
 pub use peer::{Documents, Mood, Peer, PeerUser, Request};
 pub use person::{Person, fields};
-pub use post_office::PostOffice;
+pub use post_office::{Manners, PostOffice};
 pub use replicas::Replicas;
 
 use std::time::Duration;

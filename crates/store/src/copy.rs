@@ -34,7 +34,7 @@ const fn table(name: &'static str, key: &'static [&'static str]) -> Table {
 }
 
 /// Every table, after those that it refers to.
-const TABLES: [Table; 31] = [
+const TABLES: [Table; 32] = [
     table("users", &["id"]),
     table("published_aliases", &["alias_folded"]),
     table("preferences", &["user_id"]),
@@ -47,6 +47,7 @@ const TABLES: [Table; 31] = [
     table("sign_in_codes", &["id"]),
     table("wrong_codes", &["account", "source", "hour"]),
     table("code_emails", &["account"]),
+    table("mail_queue", &["id"]),
     table("known_sources", &["user_id", "source"]),
     table("passkeys", &["credential_id"]),
     table("passkey_ceremonies", &["challenge_hash"]),

@@ -38,6 +38,7 @@ pub mod friendships;
 pub mod inspection;
 pub mod invitations;
 pub mod known_sources;
+pub mod mail_queue;
 pub mod node_facts;
 pub mod node_state;
 pub mod outbox;

@@ -16,6 +16,8 @@ pub const WRAPPING_KEY: &str = "wrapping_key";
 pub const LOST_WRAPPING_KEYS: &str = "lost_wrapping_keys";
 /// The name of the fact about an untrusted proxy.
 const UNTRUSTED_PROXY: &str = "untrusted_proxy";
+/// The name of the fact about an email that could not be sent.
+const MAIL_FAILURE: &str = "mail_failure";
 
 /// Replaces a fact that still is what the caller has `seen`, and returns the one that stands now.
 pub async fn agree(tx: &mut Tx, name: &str, seen: Option<&str>, value: &str) -> Result<String, StoreError> {
@@ -46,10 +48,24 @@ pub async fn note_untrusted_proxy(tx: &mut Tx, address: &str, now: UnixMillis) -
 
 /// The peer that was noted last, and when.
 pub async fn untrusted_proxy(conn: &mut Conn) -> Result<Option<(String, UnixMillis)>, StoreError> {
+    noted(conn, UNTRUSTED_PROXY).await
+}
+
+/// Notes why an email could not be sent.
+pub async fn note_mail_failure(tx: &mut Tx, reason: &str, now: UnixMillis) -> Result<(), StoreError> {
+    set(tx, MAIL_FAILURE, &format!("{} {reason}", now.0)).await
+}
+
+/// Why the last email that could not be sent was not, and when.
+pub async fn mail_failure(conn: &mut Conn) -> Result<Option<(String, UnixMillis)>, StoreError> {
+    noted(conn, MAIL_FAILURE).await
+}
+
+async fn noted(conn: &mut Conn, name: &str) -> Result<Option<(String, UnixMillis)>, StoreError> {
     let select = Statement::new("select value from node_facts where name = $1");
-    let found: Option<(String,)> = conn.one(select.bind(UNTRUSTED_PROXY)).await?;
+    let found: Option<(String,)> = conn.one(select.bind(name)).await?;
     Ok(found.and_then(|(value,)| {
-        let (at, address) = value.split_once(' ')?;
-        Some((address.to_owned(), UnixMillis(at.parse().ok()?)))
+        let (at, text) = value.split_once(' ')?;
+        Some((text.to_owned(), UnixMillis(at.parse().ok()?)))
     }))
 }

@@ -53,8 +53,7 @@ impl TryFrom<CodeRow> for LiveCode {
     }
 }
 
-/// Stores a code for an address until `until`, and removes the oldest codes of that address beyond
-/// `most`. Codes that a clock dated that was ahead are the oldest: they must not displace this one.
+/// Stores a code under a new id, as [`put`] does.
 pub async fn insert(
     tx: &mut Tx,
     email_folded: &str,
@@ -63,11 +62,29 @@ pub async fn insert(
     now: UnixMillis,
     until: UnixMillis,
 ) -> Result<(), StoreError> {
+    put(tx, &Uuid::now_v7().to_string(), email_folded, code, most, now, until).await
+}
+
+/// Stores a code for an address until `until`, in place of the one with this id if there is one.
+/// Removes the oldest codes of that address beyond `most`. Codes that a clock dated that was ahead
+/// are the oldest: they must not displace this one.
+pub async fn put(
+    tx: &mut Tx,
+    id: &str,
+    email_folded: &str,
+    code: &CodeHashes,
+    most: u32,
+    now: UnixMillis,
+    until: UnixMillis,
+) -> Result<(), StoreError> {
     let insert = Statement::new(
         "insert into sign_in_codes (id, email_folded, digits_hash, letters_hash, created_at, expires_at)
-         values ($1, $2, $3, $4, $5, $6)",
+         values ($1, $2, $3, $4, $5, $6)
+         on conflict (id) do update set digits_hash = excluded.digits_hash,
+             letters_hash = excluded.letters_hash, created_at = excluded.created_at,
+             expires_at = excluded.expires_at",
     );
-    let insert = insert.bind(Uuid::now_v7().to_string()).bind(email_folded);
+    let insert = insert.bind(id).bind(email_folded);
     tx.change(insert.bind(&code.digits).bind(&code.letters).bind(now).bind(until)).await?;
     let trim = Statement::new(
         "delete from sign_in_codes where email_folded = $1 and id not in

@@ -9,14 +9,16 @@ use std::time::{Duration, Instant};
 
 use actix::Arbiter;
 use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretBox};
 use tempfile::TempDir;
 use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::directory::Directory;
 use vellum_actors::invitations::InvitationLimits;
+use vellum_actors::mail_queue::{CodeEmail, MailError, MailSession, Mailer};
 use vellum_actors::peer::Peers;
 use vellum_actors::peer::policy::Mode;
-use vellum_actors::sign_in::{CodeBounds, CodeLetter, LetterPlace, Mailer, SignInSettings};
+use vellum_actors::sign_in::{CodeBounds, SignInSettings};
 use vellum_actors::wrapping::{Ring, WrappingKey, WrappingKeys};
 use vellum_actors::{Clock, Node, NodeParts, NodeSettings};
 use vellum_protocol::{Domain, SigningSecret, UnixMillis};
@@ -183,11 +185,16 @@ fn one_wrapping_key() -> Result<Ring, String> {
 struct Letters(Arc<Mutex<Vec<(String, String)>>>);
 
 impl Mailer for Letters {
-    fn place(&self) -> Option<LetterPlace> {
-        let letters = Arc::clone(&self.0);
-        Some(Box::new(move |letter: CodeLetter| {
-            letters.lock().unwrap().push((letter.to, letter.code.expose_secret().to_owned()));
-        }))
+    fn open<'a>(&'a self, _: &'a str) -> BoxFuture<'a, Result<Box<dyn MailSession>, MailError>> {
+        let session: Box<dyn MailSession> = Box::new(Letters(Arc::clone(&self.0)));
+        async { Ok(session) }.boxed()
+    }
+}
+
+impl MailSession for Letters {
+    fn send(self: Box<Self>, email: CodeEmail) -> BoxFuture<'static, Result<(), MailError>> {
+        self.0.lock().unwrap().push((email.to, email.code.expose_secret().to_owned()));
+        async { Ok(()) }.boxed()
     }
 }
 

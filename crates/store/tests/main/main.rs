@@ -5,6 +5,7 @@
 mod abreast;
 mod database;
 mod key_generations;
+mod mail_queue;
 mod outbox;
 mod outbox_correcting;
 mod outbox_leasing;

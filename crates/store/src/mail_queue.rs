@@ -1,0 +1,224 @@
+//! Emails that wait to be sent: to whom and what for, never what is in them. Rows are leased, so
+//! that of several nodes on one database one sends each.
+
+use sqlx::FromRow;
+use uuid::Uuid;
+use vellum_protocol::UnixMillis;
+
+use crate::statement::Statement;
+use crate::{Conn, StoreError, Tx};
+
+/// How long an email may wait.
+pub const LIFE_MILLIS: i64 = 3_600_000;
+/// How long one attempt has a row to itself.
+pub const LEASE_MILLIS: i64 = 150_000;
+/// The longest pause between two attempts. A row whose next attempt lies further ahead was written
+/// by a clock that was wrong, and is due.
+pub const LONGEST_PAUSE_MILLIS: i64 = 15 * 60_000;
+/// The one purpose that this version knows. It leaves rows with others to newer versions.
+const SIGN_IN_CODE: &str = "sign_in_code";
+
+/// An email to queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewEmail {
+    /// The row's id, and the id of its sign-in code.
+    pub id: String,
+    /// The recipient.
+    pub address: String,
+    /// Whether the address has an account.
+    pub has_account: bool,
+}
+
+/// An email that this node is to send.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LeasedEmail {
+    /// The row's id, and the id of its sign-in code.
+    pub id: String,
+    /// The recipient.
+    pub address: String,
+    /// When it is given up.
+    pub expires_at: UnixMillis,
+    /// Attempts that failed.
+    pub attempts: u32,
+    /// The lease token.
+    pub token: String,
+}
+
+/// An email that nobody sent in time.
+#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+pub struct ExpiredEmail {
+    /// The recipient.
+    pub address: String,
+    /// Attempts that failed.
+    pub attempts: i64,
+    /// Why the last one failed; `None` without any attempt.
+    pub last_error: Option<String>,
+}
+
+/// What waits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Overview {
+    /// All emails.
+    pub waiting: u64,
+    /// Those to addresses without an account.
+    pub to_strangers: u64,
+    /// Those that an attempt has failed with.
+    pub failing: u64,
+    /// Those that can be leased, or removed because their time is over.
+    pub due: u64,
+    /// When the oldest was queued.
+    pub oldest: Option<UnixMillis>,
+}
+
+macro_rules! is_free {
+    () => {
+        "(lease_until is null or lease_until <= $1 or lease_until > $2)"
+    };
+}
+
+macro_rules! is_due {
+    () => {
+        concat!(is_free!(), " and (next_attempt_at <= $1 or next_attempt_at > $3)")
+    };
+}
+
+/// Counts what waits.
+pub async fn overview(conn: &mut Conn, now: UnixMillis) -> Result<Overview, StoreError> {
+    let select = Statement::new(concat!(
+        "select count(*),
+                cast(coalesce(sum(case when has_account = 0 then 1 else 0 end), 0) as bigint),
+                cast(coalesce(sum(case when attempts > 0 then 1 else 0 end), 0) as bigint),
+                cast(coalesce(sum(case when purpose = $4 and ",
+        is_due!(),
+        " then 1 else 0 end), 0) as bigint), min(created_at) from mail_queue"
+    ));
+    type Counts = (i64, i64, i64, i64, Option<i64>);
+    let counts: Option<Counts> = conn.one(due(select, now).bind(SIGN_IN_CODE)).await?;
+    let (waiting, to_strangers, failing, due, oldest) = counts.unwrap_or_default();
+    let count = |rows: i64| u64::try_from(rows).unwrap_or(0);
+    Ok(Overview {
+        waiting: count(waiting),
+        to_strangers: count(to_strangers),
+        failing: count(failing),
+        due: count(due),
+        oldest: oldest.map(UnixMillis),
+    })
+}
+
+/// Binds what [`is_due`] needs.
+fn due(statement: Statement, now: UnixMillis) -> Statement {
+    statement.bind(now).bind(now.plus_millis(LEASE_MILLIS)).bind(now.plus_millis(LONGEST_PAUSE_MILLIS))
+}
+
+/// Queues an email with a sign-in code, due at once.
+pub async fn insert(tx: &mut Tx, email: &NewEmail, now: UnixMillis) -> Result<(), StoreError> {
+    let insert = Statement::new(
+        "insert into mail_queue (id, address, purpose, has_account, created_at, expires_at,
+             next_attempt_at, attempts)
+         values ($1, $2, $3, $4, $5, $6, $5, 0)",
+    );
+    let insert = insert.bind(&email.id).bind(&email.address).bind(SIGN_IN_CODE);
+    let insert = insert.bind(i64::from(email.has_account)).bind(now).bind(now.plus_millis(LIFE_MILLIS));
+    tx.change(insert).await?;
+    Ok(())
+}
+
+/// Removes emails to an address that wait for another attempt: a newer one takes their place.
+pub async fn remove_failing(tx: &mut Tx, address: &str, now: UnixMillis) -> Result<(), StoreError> {
+    let delete = Statement::new(concat!(
+        "delete from mail_queue where address = $3 and purpose = $4 and attempts > 0 and ",
+        is_free!()
+    ));
+    let delete = delete.bind(now).bind(now.plus_millis(LEASE_MILLIS));
+    tx.change(delete.bind(address).bind(SIGN_IN_CODE)).await?;
+    Ok(())
+}
+
+/// Removes an email.
+pub async fn remove(tx: &mut Tx, id: &str) -> Result<(), StoreError> {
+    tx.change(Statement::new("delete from mail_queue where id = $1").bind(id)).await?;
+    Ok(())
+}
+
+#[derive(FromRow)]
+struct LeasedRow {
+    id: String,
+    address: String,
+    expires_at: i64,
+    attempts: i64,
+}
+
+/// Leases up to `most` due emails, the longest due first. `holder` begins the lease token.
+pub async fn lease_due(
+    tx: &mut Tx,
+    holder: &str,
+    most: u32,
+    now: UnixMillis,
+) -> Result<Vec<LeasedEmail>, StoreError> {
+    let token = format!("{holder}:{}", Uuid::new_v4());
+    let lease = Statement::new(concat!(
+        "update mail_queue set lease_token = $4, lease_until = $2 where id in
+             (select id from mail_queue where purpose = $5 and expires_at > $1 and ",
+        is_due!(),
+        " order by next_attempt_at, id limit $6)
+         returning id, address, expires_at, attempts"
+    ));
+    let lease = due(lease, now).bind(&token).bind(SIGN_IN_CODE).bind(i64::from(most));
+    let mut rows: Vec<LeasedRow> = tx.change_returning(lease).await?;
+    rows.sort_by(|one, other| one.id.cmp(&other.id));
+    let leased = rows.into_iter().map(|row| LeasedEmail {
+        id: row.id,
+        address: row.address,
+        expires_at: UnixMillis(row.expires_at),
+        attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+        token: token.clone(),
+    });
+    Ok(leased.collect())
+}
+
+/// Removes the emails whose time is over, and returns them.
+pub async fn take_expired(tx: &mut Tx, now: UnixMillis) -> Result<Vec<ExpiredEmail>, StoreError> {
+    let delete = Statement::new(concat!(
+        "delete from mail_queue where purpose = $3 and expires_at <= $1 and ",
+        is_free!(),
+        " returning address, attempts, last_error"
+    ));
+    let delete = delete.bind(now).bind(now.plus_millis(LEASE_MILLIS));
+    tx.change_returning(delete.bind(SIGN_IN_CODE)).await
+}
+
+/// Renews a lease that still stands. Returns false if it does not: then nothing may be sent on it.
+pub async fn hold(tx: &mut Tx, email: &LeasedEmail, now: UnixMillis) -> Result<bool, StoreError> {
+    let update = Statement::new(
+        "update mail_queue set lease_until = $4 where id = $1 and lease_token = $2 and lease_until > $3",
+    );
+    let update = update.bind(&email.id).bind(&email.token).bind(now);
+    Ok(tx.change(update.bind(now.plus_millis(LEASE_MILLIS))).await? == 1)
+}
+
+/// Removes a leased email that was sent or is given up.
+pub async fn finish(tx: &mut Tx, email: &LeasedEmail) -> Result<(), StoreError> {
+    let delete = Statement::new("delete from mail_queue where id = $1 and lease_token = $2");
+    tx.change(delete.bind(&email.id).bind(&email.token)).await?;
+    Ok(())
+}
+
+/// Ends a lease after an attempt that failed; the next one is at `at`.
+pub async fn retry(tx: &mut Tx, email: &LeasedEmail, at: UnixMillis, error: &str) -> Result<(), StoreError> {
+    let update = Statement::new(
+        "update mail_queue set attempts = attempts + 1, next_attempt_at = $3, last_error = $4,
+             lease_token = null, lease_until = null
+         where id = $1 and lease_token = $2",
+    );
+    tx.change(update.bind(&email.id).bind(&email.token).bind(at).bind(error)).await?;
+    Ok(())
+}
+
+/// Ends every lease whose holder begins with `prefix`. Returns how many.
+pub async fn release_leases(tx: &mut Tx, prefix: &str) -> Result<u64, StoreError> {
+    let update = Statement::new(
+        "update mail_queue set lease_token = null, lease_until = null
+         where lease_token is not null and substr(lease_token, 1, length($1)) = $1",
+    );
+    tx.change(update.bind(prefix)).await
+}
