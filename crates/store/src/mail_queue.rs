@@ -12,6 +12,9 @@ use crate::{Conn, StoreError, Tx};
 pub const LIFE_MILLIS: i64 = 3_600_000;
 /// How long one attempt has a row to itself.
 pub const LEASE_MILLIS: i64 = 150_000;
+/// A lease that ends further ahead was written by a clock that was wrong, and is free. More than a
+/// lease: the clocks of several nodes differ.
+const FARTHEST_LEASE_MILLIS: i64 = 2 * LEASE_MILLIS;
 /// The longest pause between two attempts. A row whose next attempt lies further ahead was written
 /// by a clock that was wrong, and is due.
 pub const LONGEST_PAUSE_MILLIS: i64 = 15 * 60_000;
@@ -107,7 +110,10 @@ pub async fn overview(conn: &mut Conn, now: UnixMillis) -> Result<Overview, Stor
 
 /// Binds what [`is_due`] needs.
 fn due(statement: Statement, now: UnixMillis) -> Statement {
-    statement.bind(now).bind(now.plus_millis(LEASE_MILLIS)).bind(now.plus_millis(LONGEST_PAUSE_MILLIS))
+    statement
+        .bind(now)
+        .bind(now.plus_millis(FARTHEST_LEASE_MILLIS))
+        .bind(now.plus_millis(LONGEST_PAUSE_MILLIS))
 }
 
 /// Queues an email with a sign-in code, due at once.
@@ -129,7 +135,7 @@ pub async fn remove_failing(tx: &mut Tx, address: &str, now: UnixMillis) -> Resu
         "delete from mail_queue where address = $3 and purpose = $4 and attempts > 0 and ",
         is_free!()
     ));
-    let delete = delete.bind(now).bind(now.plus_millis(LEASE_MILLIS));
+    let delete = delete.bind(now).bind(now.plus_millis(FARTHEST_LEASE_MILLIS));
     tx.change(delete.bind(address).bind(SIGN_IN_CODE)).await?;
     Ok(())
 }
@@ -157,13 +163,14 @@ pub async fn lease_due(
 ) -> Result<Vec<LeasedEmail>, StoreError> {
     let token = format!("{holder}:{}", Uuid::new_v4());
     let lease = Statement::new(concat!(
-        "update mail_queue set lease_token = $4, lease_until = $2 where id in
+        "update mail_queue set lease_token = $4, lease_until = $7 where id in
              (select id from mail_queue where purpose = $5 and expires_at > $1 and ",
         is_due!(),
         " order by next_attempt_at, id limit $6)
          returning id, address, expires_at, attempts"
     ));
     let lease = due(lease, now).bind(&token).bind(SIGN_IN_CODE).bind(i64::from(most));
+    let lease = lease.bind(now.plus_millis(LEASE_MILLIS));
     let mut rows: Vec<LeasedRow> = tx.change_returning(lease).await?;
     rows.sort_by(|one, other| one.id.cmp(&other.id));
     let leased = rows.into_iter().map(|row| LeasedEmail {
@@ -183,7 +190,7 @@ pub async fn take_expired(tx: &mut Tx, now: UnixMillis) -> Result<Vec<ExpiredEma
         is_free!(),
         " returning address, attempts, last_error"
     ));
-    let delete = delete.bind(now).bind(now.plus_millis(LEASE_MILLIS));
+    let delete = delete.bind(now).bind(now.plus_millis(FARTHEST_LEASE_MILLIS));
     tx.change_returning(delete.bind(SIGN_IN_CODE)).await
 }
 

@@ -65,6 +65,14 @@ async fn a_lease_that_is_over_is_anothers_and_nothing_is_sent_on_it() {
 }
 
 #[tokio::test]
+async fn a_lease_of_a_node_whose_clock_is_a_little_ahead_stands() {
+    let db = Db::new().await;
+    queue(&db, "ann@people.example", true, T0).await;
+    assert_eq!(lease(&db, "one", 9, t(1000)).await.len(), 1);
+    assert!(lease(&db, "two", 9, T0).await.is_empty(), "it is leased, by a clock a second ahead");
+}
+
+#[tokio::test]
 async fn an_email_waits_for_its_next_attempt_and_an_hour_at_most() {
     let db = Db::new().await;
     queue(&db, "ann@people.example", true, T0).await;
