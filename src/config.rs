@@ -477,6 +477,8 @@ mod tests {
             ("VELLUM_INVITATIONS__DAYS", "0", "invitations.days", "1 to 3650"),
             ("VELLUM_QUOTAS__BLOBS", "0", "quotas.blobs", "1 or more"),
             ("VELLUM_MAIL__SMTP_URL", "ftp://mail.example", "mail.smtp_url", "smtps://"),
+            ("VELLUM_MAIL__SMTP_URL", "smtp://m.example?tls=required", "mail.smtp_url", "mail.starttls"),
+            ("VELLUM_MAIL__STARTTLS", "always", "mail.starttls", "\"required\""),
             ("VELLUM_HTTP__LISTNE", "127.0.0.1:1", "VELLUM_HTTP__LISTNE", "listen"),
             ("VELLUM__HTTP__LISTEN", "127.0.0.1:1", "VELLUM__HTTP__LISTEN", "http"),
             ("VELLUM_HTPP__LISTEN", "127.0.0.1:1", "VELLUM_HTPP__LISTEN", "http"),
