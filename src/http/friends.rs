@@ -71,7 +71,7 @@ async fn invitations(
     let limits = &app.node.settings.invitations;
     let since = limits.expired_until(app.node.clock.now());
     let mut conn = app.node.store.read().await?;
-    let found = invitations::pending_of_user(&mut conn, caller.user(), direction, since).await?;
+    let found = invitations::shown_to_user(&mut conn, caller.user(), direction, since).await?;
     let undelivered = invitations::undelivered(&mut conn, caller.user()).await?;
     Ok(slice.answer("invitations", &found, |invitation| invitation_view(limits, invitation, &undelivered)))
 }

@@ -138,8 +138,25 @@ pub async fn insert(tx: &mut Tx, invitation: &Invitation) -> Result<(), StoreErr
 }
 
 /// The user's open invitations that were made after `since`, oldest first; only one direction if it
-/// is given. Those that could not be delivered are among them.
+/// is given.
 pub async fn pending_of_user(
+    conn: &mut Conn,
+    user: &UserId,
+    direction: Option<Direction>,
+    since: UnixMillis,
+) -> Result<Vec<Invitation>, StoreError> {
+    let select = Statement::new(select_invitation!(
+        "where local_user_id = $1 and status = 'pending' and direction = coalesce($2, direction)
+           and created_at > $3 and delivery_error is null
+         order by created_at, id"
+    ));
+    let select = select.bind(user).bind(direction.map(Direction::as_str)).bind(since);
+    let rows: Vec<InvitationRow> = conn.all(select).await?;
+    rows.into_iter().map(Invitation::try_from).collect()
+}
+
+/// The same, with those that could not be delivered among them: what the user is shown.
+pub async fn shown_to_user(
     conn: &mut Conn,
     user: &UserId,
     direction: Option<Direction>,
