@@ -78,7 +78,7 @@ async fn a_blob_is_written_and_removed_only_as_its_writer_expects_it_to_be() {
     assert!(first < second && second < third && third < fourth);
 
     for wrong in [Expectation::Absent, Expectation::Revision(third)] {
-        assert!(matches!(delete(&alice, wrong).await, Err(Error::BlobChanged)), "{wrong:?}");
+        assert!(matches!(delete(&alice, wrong.clone()).await, Err(Error::BlobChanged)), "{wrong:?}");
         assert_eq!(stored(&alice).await, Some(fourth));
     }
     delete(&alice, Expectation::Revision(fourth)).await.unwrap();
