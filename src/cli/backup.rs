@@ -81,9 +81,7 @@ pub fn run(context: &Context, command: BackupCommand) -> anyhow::Result<()> {
     print(&if context.json {
         let not_included = [IDENTITY_FILE, WRAPPING_FILE];
         let faults: Vec<&str> = faults.iter().map(|fault| fault.says.as_str()).collect();
-        let view = |TableDigest { table, rows, sha256 }: TableDigest| {
-            json!({ "table": table, "rows": rows, "sha256": sha256 })
-        };
+        let view = |TableDigest { table, rows, sha256 }: TableDigest| json!({ "table": table, "rows": rows, "sha256": sha256 });
         let tables: Option<Vec<Value>> = tables.map(|tables| tables.into_iter().map(view).collect());
         json!({
             "users": users, "outbox": outbox, "schema": schema, "bytes": bytes, "tables": tables,
