@@ -235,19 +235,31 @@ async fn a_null_character_that_an_earlier_version_has_let_in_is_left_behind() {
 }
 
 /// Leaves only what a backup does not hold: the folder with its keys.
-fn lose_the_database(folder: &Path) {
+fn lose_the_database(node: &mut TestNode, folder: &Path) {
+    if engine() == Engine::Postgres {
+        node.process.set("VELLUM_DATABASE__URL", &vellum_test_database::address(folder));
+        return;
+    }
     for name in ["vellum.db", "vellum.db-wal", "vellum.db-shm"] {
         // The log is gone after a clean stop.
         let _ = std::fs::remove_file(folder.join(name));
     }
 }
 
+/// Changes the case of one character in a copy of a backup.
+async fn one_changed_character_is_found(node: &TestNode, file: &str) {
+    let changed = format!("{file}.changed");
+    std::fs::copy(file, &changed).unwrap();
+    let mut database = SqliteConnection::connect(&format!("sqlite://{changed}")).await.unwrap();
+    let change = "update users set email = 'A' || substr(email, 2) where email like 'ann@%'";
+    assert_eq!(sqlx::query(change).execute(&mut database).await.unwrap().rows_affected(), 1);
+    database.close().await.unwrap();
+    let refused = node.process.run(&["backup", "verify", &changed]).await.unwrap_err().to_string();
+    assert!(refused.contains("the table users differs"), "{refused}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_put_back_from_a_backup_sends_nothing_blindly_and_shows_nobody_older_keys() {
-    if engine() == Engine::Postgres {
-        // There, backups are the server's business.
-        return;
-    }
     let (mut node, peer) = (TestNode::start().await, Peer::start().await);
     let mut ann = node.person("ann").await;
     let bob = peer.user("bob");
@@ -260,6 +272,7 @@ async fn a_node_put_back_from_a_backup_sends_nothing_blindly_and_shows_nobody_ol
     assert!(made.contains("2 users"), "{made}");
     assert!(node.process.run(&["backup", "create", file]).await.unwrap_err().to_string().contains("already"));
     assert!(node.process.run(&["backup", "verify", file]).await.unwrap().contains("is whole"));
+    one_changed_character_is_found(&node, file).await;
     assert!(node.process.run(&["backup", "restore", file]).await.is_err(), "something is there");
 
     // Later than the backup: new keys.
@@ -276,7 +289,7 @@ async fn a_node_put_back_from_a_backup_sends_nothing_blindly_and_shows_nobody_ol
     let queue = node.process.run(&["--json", "queue", "list"]).await.unwrap();
     node.process.stop().await.unwrap();
 
-    lose_the_database(&folder);
+    lose_the_database(&mut node, &folder);
     node.process.run(&["backup", "restore", file]).await.unwrap();
     node.process.start().await.unwrap();
     let log = std::fs::read_to_string(node.process.log_path()).unwrap();

@@ -1,11 +1,12 @@
-//! `vellum backup …`: backups of a SQLite database. Those of PostgreSQL are the server's own business.
+//! `vellum backup …`: makes backups of the database, checks them, and puts them back.
 
 use std::path::PathBuf;
 
 use clap::Subcommand;
-use serde_json::json;
+use serde_json::{Value, json};
+use vellum_actors::Clock;
 use vellum_store::Store;
-use vellum_store::backup::{self, Contents};
+use vellum_store::backup::{self, Contents, TableDigest};
 
 use super::{Context, block_on, print, require_node};
 use crate::config::Settings;
@@ -40,7 +41,17 @@ pub enum BackupCommand {
 pub fn run(context: &Context, command: BackupCommand) -> anyhow::Result<()> {
     let mut faults = Vec::new();
     let (contents, word) = match command {
-        BackupCommand::Verify { file } => (block_on(async { Ok(backup::verify(&file).await?) })?, "is whole"),
+        BackupCommand::Verify { file } => {
+            let contents = block_on(async { Ok(backup::verify(&file).await?) })?;
+            let word = match contents.tables {
+                Some(_) => "is whole",
+                None => {
+                    "can be read; it has no digests, since an earlier version made it: whether a value \
+                     has changed cannot be told"
+                }
+            };
+            (contents, word)
+        }
         BackupCommand::Create { file } => {
             let settings = context.settings()?;
             if Store::file(settings.database_url())?.is_some() {
@@ -55,7 +66,9 @@ pub fn run(context: &Context, command: BackupCommand) -> anyhow::Result<()> {
             let keys = keys.map(|from| folder.read_keys(&DataDir::at(&from), &settings)).transpose()?;
             let _lock =
                 Store::file(settings.database_url())?.map(|path| data_dir::lock(&path)).transpose()?;
-            let restored = block_on(async { Ok(backup::restore(settings.database_url(), &file).await?) })?;
+            let now = Clock::system().now();
+            let restored =
+                block_on(async { Ok(backup::restore(settings.database_url(), &file, now).await?) })?;
             keys.map(|keys| folder.put_keys(&keys)).transpose()?;
             faults = block_on(faults_of_start(&settings))?;
             (
@@ -64,12 +77,14 @@ pub fn run(context: &Context, command: BackupCommand) -> anyhow::Result<()> {
             )
         }
     };
-    let Contents { users, outbox, schema, bytes } = contents;
+    let Contents { users, outbox, schema, bytes, tables } = contents;
     print(&if context.json {
         let not_included = [IDENTITY_FILE, WRAPPING_FILE];
         let faults: Vec<&str> = faults.iter().map(|fault| fault.says.as_str()).collect();
+        let view = |TableDigest { table, rows, sha256 }: TableDigest| json!({ "table": table, "rows": rows, "sha256": sha256 });
+        let tables: Option<Vec<Value>> = tables.map(|tables| tables.into_iter().map(view).collect());
         json!({
-            "users": users, "outbox": outbox, "schema": schema, "bytes": bytes,
+            "users": users, "outbox": outbox, "schema": schema, "bytes": bytes, "tables": tables,
             "notIncluded": not_included, "startRefused": faults,
         })
         .to_string()

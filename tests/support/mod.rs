@@ -18,7 +18,7 @@ pub use peer::{Documents, Mood, Peer, PeerUser, Request};
 pub use person::{Person, fields};
 pub use post_office::{Manners, PostOffice};
 pub use replicas::Replicas;
-pub use tools::run_tool;
+pub use tools::{installed, run_tool};
 
 use std::time::Duration;
 

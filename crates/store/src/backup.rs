@@ -1,18 +1,28 @@
-//! Backups of a SQLite database: made while the node runs, checked, and put back into an empty place.
+//! Backups of a database: made while nodes run, checked, and put back into an empty place.
 //!
-//! A backup is a database file of its own, written by SQLite in one read transaction. It forgets which runs
-//! have worked on it, so a node that is started on it knows that it comes from a backup. (On PostgreSQL, backups
-//! are the server's own: `pg_dump`.)
+//! A backup is a SQLite database file of its own, with digests behind its last page. SQLite writes it
+//! in one read transaction; rows of PostgreSQL are copied into it in one. It forgets which runs
+//! have worked on it, so a node that is started on it knows that it comes from a backup.
+
+mod digests;
 
 use std::fs::{self, File, OpenOptions, Permissions};
+use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
+use futures_util::FutureExt;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tempfile::{TempDir, TempPath};
+use vellum_protocol::UnixMillis;
 
-use crate::{StoreError, sqlite};
+use crate::{Store, StoreError, copy, node_state, sqlite};
+
+pub use digests::TableDigest;
+
+/// Rows that may be read ahead: a single one may have many megabytes.
+const ROWS_IN_MEMORY: usize = 1;
 
 /// What a backup holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,32 +35,41 @@ pub struct Contents {
     pub schema: i64,
     /// Its size in bytes.
     pub bytes: u64,
+    /// Its tables with their digests; `None` for a backup of an earlier version, which has none.
+    pub tables: Option<Vec<TableDigest>>,
 }
 
 fn trouble(path: &Path) -> impl Fn(std::io::Error) -> StoreError {
     move |error| StoreError::Backup(format!("{}: {error}", path.display()))
 }
 
-/// Writes a backup of the database at `url` to a new file, also while a node works on it.
+/// Writes a backup of the database at `url` to a new file, also while nodes work on it.
 ///
 /// # Errors
-/// [`StoreError::Backup`] when the file is there already or cannot be written, or for another engine.
+/// [`StoreError::Backup`] when the file is there already or cannot be written.
 pub async fn create(url: &str, path: &Path) -> Result<Contents, StoreError> {
-    let options = sqlite_only(url)?;
     let path = &absolute(path)?;
     if is_there(path)? {
         return Err(StoreError::Backup(format!("{} is there already", path.display())));
     }
     let draft = Draft::beside(path)?;
-    let opened = SqliteConnection::connect_with(&options).await;
-    let mut source = opened.map_err(StoreError::opening(options.get_filename()))?;
-    let target = draft.path.to_string_lossy().replace('\'', "''");
-    let written = sqlx::query(AssertSqlSafe(format!("vacuum into '{target}'"))).execute(&mut source).await;
-    written.map_err(StoreError::opening(path))?;
-    source.close().await?;
+    if is_sqlite(url) {
+        let options = sqlite::options(url)?;
+        let opened = SqliteConnection::connect_with(&options).await;
+        let mut source = opened.map_err(StoreError::opening(options.get_filename()))?;
+        let target = draft.path.to_string_lossy().replace('\'', "''");
+        let vacuum = format!("vacuum into '{target}'");
+        let written = sqlx::query(AssertSqlSafe(vacuum)).execute(&mut source).await;
+        written.map_err(StoreError::opening(path))?;
+        source.close().await?;
+    } else {
+        copy::snapshot(url, &url_of(&draft.path)).await?;
+    }
     let mut copy = SqliteConnection::connect_with(&single_file(&draft.path)).await?;
     sqlx::query("update epochs set epoch = 'backup'").execute(&mut copy).await?;
+    digests::write(&mut copy).await?;
     copy.close().await?;
+    digests::append_last_line(&draft.path).map_err(trouble(&draft.path))?;
     let contents = verify(&draft.path).await?;
     draft.publish(path)?;
     Ok(contents)
@@ -62,19 +81,26 @@ pub async fn create(url: &str, path: &Path) -> Result<Contents, StoreError> {
 /// [`StoreError::Backup`] with what is wrong with it.
 pub async fn verify(path: &Path) -> Result<Contents, StoreError> {
     let bytes = fs::metadata(path).map_err(trouble(path))?.len();
+    let is_as_written = digests::is_as_written(path).map_err(trouble(path))?;
     let unreadable = |error: sqlx::Error| StoreError::Backup(format!("{}: {error}", path.display()));
     let mut copy =
         SqliteConnection::connect_with(&single_file(path).read_only(true)).await.map_err(unreadable)?;
-    let faults: Vec<(String,)> =
-        sqlx::query_as("pragma integrity_check").fetch_all(&mut copy).await.map_err(unreadable)?;
-    let strays =
-        sqlx::query("pragma foreign_key_check").fetch_all(&mut copy).await.map_err(unreadable)?.len();
-    if faults.iter().any(|(fault,)| fault != "ok") || strays > 0 {
-        let first = faults.into_iter().next().map(|(fault,)| fault).unwrap_or_default();
-        return Err(StoreError::Backup(format!(
-            "{}: {first}, {strays} rows refer to nothing",
-            path.display()
-        )));
+    let mut faults = faults_of(&mut copy).await.unwrap_or_else(|error| vec![error.to_string()]);
+    let tables = differences(&mut copy, &mut faults).await.unwrap_or_else(|error| {
+        faults.push(error.to_string());
+        None
+    });
+    match is_as_written {
+        Some(false) if faults.is_empty() => {
+            faults.push("bytes outside of its tables differ from what was written".into());
+        }
+        None if tables.is_some() => {
+            faults.push("its last line, the digest of the file, is damaged or missing".into());
+        }
+        _ => {}
+    }
+    if !faults.is_empty() {
+        return Err(StoreError::Backup(format!("{}: {}", path.display(), faults.join("; "))));
     }
     let (users, outbox, schema): (i64, i64, i64) = sqlx::query_as(
         "select (select count(*) from users), (select count(*) from outbox),
@@ -88,15 +114,41 @@ pub async fn verify(path: &Path) -> Result<Contents, StoreError> {
         return Err(StoreError::Schema(format!("the backup has step {schema}, which a newer version made")));
     }
     let count = |count| u64::try_from(count).unwrap_or(0);
-    Ok(Contents { users: count(users), outbox: count(outbox), schema, bytes })
+    Ok(Contents { users: count(users), outbox: count(outbox), schema, bytes, tables })
+}
+
+/// What SQLite itself finds wrong.
+async fn faults_of(copy: &mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
+    let found: Vec<String> = sqlx::query_scalar("pragma integrity_check(10)").fetch_all(&mut *copy).await?;
+    let mut faults: Vec<String> = found.into_iter().filter(|fault| fault != "ok").collect();
+    let strays = sqlx::query("pragma foreign_key_check").fetch_all(&mut *copy).await?.len();
+    if strays > 0 {
+        faults.push(format!("{strays} rows refer to nothing"));
+    }
+    Ok(faults)
+}
+
+/// Compares each table with its digest, and gives the digests; `None` where none were written.
+async fn differences(
+    copy: &mut SqliteConnection,
+    faults: &mut Vec<String>,
+) -> Result<Option<Vec<TableDigest>>, sqlx::Error> {
+    let Some(written) = digests::written(copy).await? else { return Ok(None) };
+    let found = digests::of_tables(copy).await?;
+    faults.extend(digests::differences(&written, &found));
+    Ok(Some(found))
 }
 
 /// Puts a backup where the database at `url` would be, if nothing is there.
 ///
 /// # Errors
 /// [`StoreError::Backup`] when something is there, or the backup is not whole. Nothing is changed then.
-pub async fn restore(url: &str, path: &Path) -> Result<Contents, StoreError> {
-    let target = absolute(sqlite_only(url)?.get_filename())?;
+pub async fn restore(url: &str, path: &Path, now: UnixMillis) -> Result<Contents, StoreError> {
+    if is_sqlite(url) { restore_file(url, path).await } else { restore_rows(url, path, now).await }
+}
+
+async fn restore_file(url: &str, path: &Path) -> Result<Contents, StoreError> {
+    let target = absolute(sqlite::options(url)?.get_filename())?;
     for ending in ["", "-wal", "-shm"] {
         let mut name = target.clone().into_os_string();
         name.push(ending);
@@ -107,25 +159,57 @@ pub async fn restore(url: &str, path: &Path) -> Result<Contents, StoreError> {
         }
     }
     let contents = verify(path).await?;
+    let last_line = if contents.tables.is_some() { digests::LAST_LINE } else { 0 };
     let draft = Draft::beside(&target)?;
-    let mut from = File::open(path).map_err(trouble(path))?;
+    let mut from = File::open(path).map_err(trouble(path))?.take(contents.bytes - last_line);
     let mut to = OpenOptions::new().write(true).open(&draft.path).map_err(trouble(&draft.path))?;
     std::io::copy(&mut from, &mut to).map_err(trouble(&draft.path))?;
+    drop(to);
+    let mut database = SqliteConnection::connect_with(&single_file(&draft.path)).await?;
+    sqlx::query("drop table if exists backup_digests").execute(&mut database).await?;
+    database.close().await?;
     draft.publish(&target)?;
     Ok(contents)
 }
 
-fn sqlite_only(url: &str) -> Result<SqliteConnectOptions, StoreError> {
-    if url.starts_with("sqlite:") {
-        sqlite::options(url)
-    } else {
-        Err(StoreError::Backup("only SQLite; for PostgreSQL use pg_dump and pg_restore".into()))
+async fn restore_rows(url: &str, path: &Path, now: UnixMillis) -> Result<Contents, StoreError> {
+    let contents = verify(path).await?;
+    if sqlite::MIGRATIONS.iter().any(|step| step.version > contents.schema) {
+        let reason = "an earlier version made it: put it back as a SQLite database, bring that to this \
+                      version with vellum db migrate, and copy it with vellum db copy";
+        return Err(StoreError::Backup(format!("{}: {reason}", path.display())));
     }
+    copy::copy(&url_of(path), url, |_| {}).await?;
+    // A node with a new folder takes a shared database for one that is in use, and sends what waits.
+    let store = Store::open(url).await?;
+    let paused: Result<(), StoreError> = store
+        .write(move |tx| {
+            async move {
+                node_state::note_restored(tx, now).await?;
+                node_state::pause_deliveries(tx, true).await
+            }
+            .boxed()
+        })
+        .await;
+    store.close().await;
+    paused?;
+    Ok(contents)
+}
+
+fn is_sqlite(url: &str) -> bool {
+    url.starts_with("sqlite:")
+}
+
+/// The address of a SQLite file, whatever is in its name.
+fn url_of(path: &Path) -> String {
+    let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
+    format!("sqlite://{path}")
 }
 
 /// A backup is one file: no log lies beside it.
 fn single_file(path: &Path) -> SqliteConnectOptions {
-    SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Delete)
+    let options = SqliteConnectOptions::new().filename(path).row_buffer_size(ROWS_IN_MEMORY);
+    options.journal_mode(SqliteJournalMode::Delete)
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, StoreError> {

@@ -112,14 +112,7 @@ pub async fn copy(
     to: &str,
     mut progress: impl FnMut(Progress),
 ) -> Result<Vec<Copied>, StoreError> {
-    let history = schema::history(from).await?;
-    if !history.iter().any(|step| step.applied) {
-        return Err(StoreError::Copy(format!("no node at {}", Store::place(from))));
-    }
-    if !history.iter().all(|Step { applied, known, .. }| *applied && *known) {
-        let reason = "the source does not have this version's schema: vellum db migrate brings it there";
-        return Err(StoreError::Copy(reason.into()));
-    }
+    refuse_other_schema(from).await?;
     let mark = source_mark(from);
     refuse_unfit_target(to, &mark).await?;
     side::migrate(to).await?;
@@ -130,25 +123,64 @@ pub async fn copy(
         refuse_nodes(side).await?;
     }
     begin(&mut target, &mark).await?;
+    let copied = copy_tables(&mut source, &mut target, &mut progress).await?;
+    // What a node has changed there since is not here.
+    refuse_nodes(&mut source).await?;
+    target.remove_mark().await?;
+    Ok(copied)
+}
+
+/// Copies the PostgreSQL database at `from` as it is now to a new SQLite file, also while nodes work
+/// on it.
+///
+/// # Errors
+/// [`StoreError::Copy`] when it is not of this version.
+pub(crate) async fn snapshot(from: &str, to: &str) -> Result<(), StoreError> {
+    refuse_other_schema(from).await?;
+    side::migrate(to).await?;
+    let (mut source, mut target) = (Side::open(from, true).await?, Side::open(to, false).await?);
+    source.hold_still().await?;
+    begin(&mut target, &source_mark(from)).await?;
+    copy_tables(&mut source, &mut target, &mut |_| {}).await?;
+    target.remove_mark().await?;
+    source.close().await?;
+    target.close().await
+}
+
+/// Copies every table and compares the two sides.
+async fn copy_tables(
+    source: &mut Side,
+    target: &mut Side,
+    progress: &mut impl FnMut(Progress),
+) -> Result<Vec<Copied>, StoreError> {
     let mut of = 0;
     for table in &TABLES {
         of += source.count(table.name).await?;
     }
     let mut done = 0;
     for table in &TABLES {
-        done = copy_table(&mut source, &mut target, table, done, |done| {
+        done = copy_table(source, target, table, done, |done| {
             progress(Progress { table: table.name, comparing: false, done, of });
         })
         .await?;
     }
-    let copied = compare(&mut source, &mut target, |table, done| {
+    compare(source, target, |table, done| {
         progress(Progress { table, comparing: true, done, of });
     })
-    .await?;
-    // What a node has changed there since is not here.
-    refuse_nodes(&mut source).await?;
-    target.remove_mark().await?;
-    Ok(copied)
+    .await
+}
+
+/// Refuses a source whose schema is not this version's.
+async fn refuse_other_schema(from: &str) -> Result<(), StoreError> {
+    let history = schema::history(from).await?;
+    if !history.iter().any(|step| step.applied) {
+        return Err(StoreError::Copy(format!("no node at {}", Store::place(from))));
+    }
+    if !history.iter().all(|Step { applied, known, .. }| *applied && *known) {
+        let reason = "the source does not have this version's schema: vellum db migrate brings it there";
+        return Err(StoreError::Copy(reason.into()));
+    }
+    Ok(())
 }
 
 /// Counts and digests every table on both sides. `progress` hears of rows, each of which is read twice.

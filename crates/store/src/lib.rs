@@ -14,6 +14,7 @@ mod conn;
 mod defects;
 mod error;
 mod ids;
+mod pooling;
 mod postgres;
 mod postgres_checks;
 mod recent;

@@ -33,7 +33,7 @@ use crate::conn::{Conn, EngineConn, Reader, Tx};
 use crate::defects::{Defect, planted};
 use crate::error::{TxError, WriteFault};
 use crate::write_status::WriteStatus;
-use crate::{StoreError, TxFuture, postgres_checks};
+use crate::{StoreError, TxFuture, pooling, postgres_checks};
 
 /// Connections of a node. Its two kinds of threads keep no more busy at once.
 const CONNECTIONS: u32 = 24;
@@ -99,6 +99,7 @@ impl Postgres {
         let options = options(url)?;
         // A pool would try for a while, and say of whatever went wrong that there was no time.
         PgConnection::connect_with(&options).await?.close().await?;
+        pooling::refuse_transaction_pooling(&options).await?;
         let pool = PgPoolOptions::new()
             .max_connections(CONNECTIONS)
             .acquire_timeout(ACQUIRE)
@@ -330,7 +331,9 @@ pub(crate) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
     // The reason must not repeat the address: it carries a password.
     let options = PgConnectOptions::from_str(url)
         .map_err(|_| StoreError::Address("it is no address of a PostgreSQL database".into()))?;
-    Ok(options.application_name("vellum").options([("timezone", "UTC")]))
+    // Poolers refuse what they do not know; there are no floating-point numbers here. The driver sets
+    // the time zone.
+    Ok(options.application_name("vellum").extra_float_digits(None))
 }
 
 /// Names the database at `url` without user and password.

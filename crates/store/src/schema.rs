@@ -4,7 +4,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
-use crate::{StoreError, postgres, sqlite};
+use crate::{StoreError, pooling, postgres, sqlite};
 
 /// A step of the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,7 +63,9 @@ async fn read_applied(options: &SqliteConnectOptions) -> Result<Vec<(i64, String
 }
 
 async fn applied_on_postgres(url: &str) -> Result<Vec<(i64, String)>, StoreError> {
-    let mut connection = PgConnection::connect_with(&postgres::options(url)?).await?;
+    let options = postgres::options(url)?;
+    pooling::refuse_transaction_pooling(&options).await?;
+    let mut connection = PgConnection::connect_with(&options).await?;
     let (there,): (bool,) = sqlx::query_as("select to_regclass('_sqlx_migrations') is not null")
         .fetch_one(&mut connection)
         .await?;

@@ -185,6 +185,12 @@ impl Side {
         Ok(Self::Postgres(PgConnection::connect_with(&options).await?))
     }
 
+    /// Ends the connection, and waits until it has ended.
+    pub async fn close(self) -> Result<(), StoreError> {
+        on_side!(self, c => c.close().await?);
+        Ok(())
+    }
+
     /// A database to be looked at; `None` for a file that is not there.
     pub async fn open_if_there(url: &str) -> Result<Option<Self>, StoreError> {
         if url.starts_with("sqlite:") && !sqlite::file(url)?.exists() {

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
 mod abreast;
+mod backup;
 mod database;
 mod key_generations;
 mod mail_queue;
