@@ -169,7 +169,7 @@ async fn flushed(walk: &Walk, rosa: &mut Client, sven: &Handle, tess: &PeerUser)
     let fields = walk
         .step(
             "flush: both are told",
-            wire("1 to 1000 → `{results: [{peerHandle, delivered, error, code, state, attempts, nextAttemptAt}]}`"),
+            wire("`{items: [{peerHandle, signature, nonce, timestamp, messageVersion?}]}`"),
             async {
                 let (results, fields) = flush(rosa, &[sven, &tess.handle]).await;
                 expect("the first", &results[0]["peerHandle"], sven.to_string());
@@ -178,7 +178,10 @@ async fn flushed(walk: &Walk, rosa: &mut Client, sven: &Handle, tess: &PeerUser)
             },
         )
         .await;
-    walk.step("flush: nothing is pending any more", wire("a body that confirms"), async {
+    walk.step("flush: nothing is pending any more", wire(
+            "Vellum takes an envelope for delivered only when the status is 2xx **and** the body is JSON with \
+             `\"success\": true`",
+        ), async {
         let rosa = Mutex::new(&mut *rosa);
         eventually("nothing is pending", || async {
             pending(&mut **rosa.lock().await).await.is_empty().then_some(())
