@@ -8,6 +8,7 @@ use vellum_protocol::{Handle, MessageType};
 use super::client::{in_path, keys_of, signed};
 use super::friends::friends;
 use super::peers::{accept, await_friend, befriend, expect_as_signed, received, revoke};
+use super::shares::{sealed_for, share_elsewhere, shares};
 use super::{
     Client, Number, Scene, Text, TextOrNull, Time, TimeOrNull, Walk, clients, expect, expect_members, list,
     text, wire,
@@ -27,6 +28,10 @@ pub async fn stage(walk: &Walk, scene: &Scene) {
     befriend_peer(scene, &mut rosa, &tess).await;
     let body = json!({ "encryptedBlob": "AgE=" });
     rosa.browser.put("/me/blobs/search-history", body).await.body(200);
+    let collection = text(&rosa.read("/library/collections").await[0], "id");
+    let sealed = sealed_for(&rosa, &sven);
+    share_elsewhere(&mut rosa, &sven, &collection, &sealed).await;
+    await_shares(&mut sven, 1).await;
 
     refused(walk, &mut rosa).await;
     over(walk, &mut rosa, &[sven.handle(), tess.handle.clone()]).await;
@@ -42,6 +47,15 @@ async fn befriend_peer(scene: &Scene, rosa: &mut Client, tess: &PeerUser) {
     scene.peer.invite(tess, &rosa.handle()).await;
     accept(rosa, &tess.handle).await;
     await_friend(&mut rosa.browser, &tess.handle, true).await;
+}
+
+/// Waits until somebody has so many incoming shares.
+async fn await_shares(client: &mut Client, count: usize) {
+    let browser = Mutex::new(&mut client.browser);
+    eventually(&format!("there are {count} incoming shares"), || async {
+        (shares(&mut **browser.lock().await, "incoming").await.len() == count).then_some(())
+    })
+    .await;
 }
 
 async fn pending(client: &mut Client) -> Vec<Value> {
@@ -204,6 +218,14 @@ async fn arrived(
         "reset: the friend on another node is one no more",
         wire("Ends friendship, invitations in both directions and shares in both directions between the two"),
         async { await_friend(&mut sven.browser, &rosa.handle(), false).await },
+    )
+    .await;
+    walk.step(
+        "reset: what was shared with the friend is gone, too",
+        wire(
+            "and shares in both directions between the two, as far as established at or before the timestamp",
+        ),
+        async { await_shares(sven, 0).await },
     )
     .await;
     walk.step(

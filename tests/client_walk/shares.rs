@@ -39,7 +39,8 @@ async fn befriend_here(lea: &mut Client, max: &mut Client) {
     max.browser.post(&path, json!({ "signature": BARE })).await.body(200);
 }
 
-async fn shares(browser: &mut Browser, which: &str) -> Vec<Value> {
+/// The shares of one list.
+pub async fn shares(browser: &mut Browser, which: &str) -> Vec<Value> {
     list(&browser.get(&format!("/sharing/{which}")).await.body(200), "shares")
 }
 
@@ -47,7 +48,8 @@ fn secret(client: &Client) -> EncryptionSecret {
     client.seed.encryption_secret()
 }
 
-fn sealed_for(from: &Client, to: &Client) -> SharedCiphertext {
+/// What a share brings.
+pub fn sealed_for(from: &Client, to: &Client) -> SharedCiphertext {
     let key = secret(to).public();
     seal_collection_share(PLAINTEXT, &secret(from), &key, &mut rand::rng()).unwrap()
 }
@@ -207,6 +209,22 @@ async fn ended_here(walk: &Walk, lea: &mut Client, max: &mut Client, share: &Val
     .await;
 }
 
+/// Shares a collection with a friend on another node, signed.
+pub async fn share_elsewhere(from: &mut Client, to: &Client, id: &str, sealed: &SharedCiphertext) -> Value {
+    let resource = SharedResource {
+        resource_type: "collection".to_owned(),
+        resource_id: id.to_owned(),
+        ciphertext: sealed.clone(),
+        role: ShareRole::Viewer,
+    };
+    let signed = from.signer().share(&to.handle(), &resource, now(), &mut rand::rng());
+    let mut body = body(to, id, sealed);
+    body["federationSignature"] = json!(signed.signature);
+    body["federationNonce"] = json!(signed.nonce);
+    body["federationTimestamp"] = json!(signed.timestamp);
+    from.browser.post("/sharing", body).await.body(200)
+}
+
 async fn shared_elsewhere(walk: &Walk, lea: &mut Client, nora: &mut Client, id: &str) {
     let sealed = sealed_for(lea, nora);
     walk.step(
@@ -221,16 +239,7 @@ async fn shared_elsewhere(walk: &Walk, lea: &mut Client, nora: &mut Client, id: 
             "a version 2 RESOURCE_SHARE, message version 1, whose payload is exactly the five members above.",
         ),
         async {
-            let ciphertext = sealed.clone();
-            let (resource_type, resource_id) = ("collection".to_owned(), id.to_owned());
-            let role = ShareRole::Viewer;
-            let resource = SharedResource { resource_type, resource_id, ciphertext, role };
-            let signed = lea.signer().share(&nora.handle(), &resource, now(), &mut rand::rng());
-            let mut body = body(nora, id, &sealed);
-            body["federationSignature"] = json!(signed.signature);
-            body["federationNonce"] = json!(signed.nonce);
-            body["federationTimestamp"] = json!(signed.timestamp);
-            let share = lea.browser.post("/sharing", body).await.body(200);
+            let share = share_elsewhere(lea, nora, id, &sealed).await;
             expect("status", &share["status"], "pending");
         },
     )
