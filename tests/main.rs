@@ -11,6 +11,7 @@ mod browsers;
 mod ciphertext;
 mod clocks;
 mod database_failures;
+mod client_walk;
 mod device_transfer;
 mod devices;
 mod drain;
