@@ -160,21 +160,6 @@ pub(crate) fn attempt(verdict: &Verdict, took: Duration) {
     histogram!("vellum_delivery_attempt_seconds").record(took);
 }
 
-/// Counts an email that a mail server took, or that was written into the outbox folder.
-pub(crate) fn mail_sent() {
-    counter!("vellum_mail_sent_total").increment(1);
-}
-
-/// Counts an email that was given up: refused for good, or tried for an hour.
-pub(crate) fn mail_failed() {
-    counter!("vellum_mail_failed_total").increment(1);
-}
-
-/// Notes how many emails wait to be sent.
-pub(crate) fn mail_waiting(emails: u64) {
-    gauge!("vellum_mail_waiting").set(number(emails));
-}
-
 /// Notes how long an envelope has been on its way, from its signature to its recipient's node, in
 /// milliseconds.
 pub(crate) fn delivered_after(millis: i64) {
