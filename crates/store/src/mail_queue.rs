@@ -91,9 +91,11 @@ pub async fn overview(conn: &mut Conn, now: UnixMillis) -> Result<Overview, Stor
         "select count(*),
                 cast(coalesce(sum(case when has_account = 0 then 1 else 0 end), 0) as bigint),
                 cast(coalesce(sum(case when attempts > 0 then 1 else 0 end), 0) as bigint),
-                cast(coalesce(sum(case when purpose = $4 and ",
+                cast(coalesce(sum(case when purpose = $4 and ((",
         is_due!(),
-        " then 1 else 0 end), 0) as bigint), min(created_at) from mail_queue"
+        ") or (expires_at <= $1 and ",
+        is_free!(),
+        ")) then 1 else 0 end), 0) as bigint), min(created_at) from mail_queue"
     ));
     type Counts = (i64, i64, i64, i64, Option<i64>);
     let counts: Option<Counts> = conn.one(due(select, now).bind(SIGN_IN_CODE)).await?;

@@ -86,6 +86,8 @@ async fn an_email_waits_for_its_next_attempt_and_an_hour_at_most() {
     };
     assert!(expired(t(LIFE_MILLIS - 1)).await.is_empty());
     assert!(lease(&db, "one", 9, t(LIFE_MILLIS)).await.is_empty(), "it is too late");
+    retry(&db, &lease(&db, "one", 9, t(LIFE_MILLIS - 1)).await[0], t(LIFE_MILLIS + 5_000)).await;
+    assert_eq!(due(&db, t(LIFE_MILLIS)).await, 1, "it is over, whenever the next attempt would be");
     let gone = expired(t(LIFE_MILLIS)).await;
     assert_eq!(gone[0].last_error.as_deref(), Some("450 later"));
     assert!(expired(t(LIFE_MILLIS)).await.is_empty(), "it is gone");
