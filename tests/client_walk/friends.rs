@@ -72,8 +72,8 @@ async fn invitation(walk: &Walk, jan: &mut Client, kim: &mut Client) {
     walk.step(
         "friends: it is listed on both sides",
         wire(
-            "→ `{invitations: [{id, localUserId, fromHandle, toHandle, direction, status, originServer, \
-              signature, createdAt, expiresAt}]}`, open ones only",
+            "→ `{invitations: [{id, localUserId, fromHandle, toHandle, direction, status, \
+             originServer, signature, createdAt, expiresAt",
         ),
         async {
             let members = [
