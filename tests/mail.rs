@@ -177,7 +177,10 @@ async fn an_email_outlives_a_stop_while_the_mail_server_is_away() {
     }
     node.process.stop().await.unwrap();
     assert_eq!(database.count_emails().await, 1, "it waits in the database");
-    database.hasten_emails(1).await;
+    // However many attempts there was time for.
+    for attempts in 1..=5 {
+        database.hasten_emails(attempts).await;
+    }
     node.process.set("VELLUM_MAIL__SMTP_URL", &gone.url());
     node.process.start().await.unwrap();
     letter(&gone, 0).await;

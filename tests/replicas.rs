@@ -162,7 +162,10 @@ async fn deliveries_of_a_node_that_stays_dead_are_taken_over_when_its_leases_end
     peers[0].set_mood(Mood::Hangs);
     replicas.nodes[1].process.kill().await.unwrap();
     ann.flush(others).await;
-    assert!(ann.pending().await.iter().all(|row| row.state == RevocationState::Delivering));
+    eventually("all are being sent", || async {
+        ann.pending().await.iter().all(|row| row.state == RevocationState::Delivering).then_some(())
+    })
+    .await;
     replicas.nodes[1].process.start().await.unwrap();
     replicas.nodes[0].process.kill().await.unwrap();
     peers[0].set_mood(Mood::Well);

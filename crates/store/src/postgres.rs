@@ -50,7 +50,7 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// For how long marks are kept: much longer than anybody asks for one.
 const KEEP_MARKS_MILLIS: u64 = 300_000;
 
-pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
+static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/postgres");
 
 /// A PostgreSQL database.
 #[derive(Clone)]
@@ -79,10 +79,7 @@ impl Postgres {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let database = Self::connect(url).await?;
         let mut connection = database.pool.acquire().await?;
-        #[cfg(not(debug_assertions))]
-        let history = &MIGRATIONS;
-        #[cfg(debug_assertions)]
-        let history = &with_tomorrow();
+        let history = &history();
         postgres_checks::encoding(&mut connection).await?;
         // A role that only works on the tables needs no right to make them.
         if !postgres_checks::is_current(&mut connection, history).await? {
@@ -287,15 +284,19 @@ impl Postgres {
     }
 }
 
-/// In builds for tests: the history with a step that is not there yet, so that nodes with and without it can be
-/// tried together.
-#[cfg(debug_assertions)]
-fn with_tomorrow() -> Migrator {
-    let mut steps: Vec<Migration> = MIGRATIONS.iter().cloned().collect();
-    if let Ok(text) = std::env::var("TEST_TOMORROWS_MIGRATION") {
-        let sql = AssertSqlSafe(text).into_sql_str();
-        steps.push(Migration::new(9_999, "of tomorrow".into(), MigrationType::Simple, sql, false));
-    }
+/// The steps of the schema. In builds for tests a variable adds one that is not there yet, so that nodes with and
+/// without it can be tried together.
+pub(crate) fn history() -> Migrator {
+    let steps: Vec<Migration> = MIGRATIONS.iter().cloned().collect();
+    #[cfg(debug_assertions)]
+    let steps = {
+        let mut steps = steps;
+        if let Ok(text) = std::env::var("TEST_TOMORROWS_MIGRATION") {
+            let sql = AssertSqlSafe(text).into_sql_str();
+            steps.push(Migration::new(9_999, "of tomorrow".into(), MigrationType::Simple, sql, false));
+        }
+        steps
+    };
     Migrator::with_migrations(steps)
 }
 

@@ -24,12 +24,11 @@ pub struct Step {
 /// # Errors
 /// [`StoreError::Address`] for another scheme, otherwise what the database says.
 pub async fn history(url: &str) -> Result<Vec<Step>, StoreError> {
-    let (migrator, applied) = if url.starts_with("sqlite:") {
-        (&sqlite::MIGRATIONS, applied_on_sqlite(url).await?)
+    Ok(if url.starts_with("sqlite:") {
+        compare(&sqlite::MIGRATIONS, &applied_on_sqlite(url).await?)
     } else {
-        (&postgres::MIGRATIONS, applied_on_postgres(url).await?)
-    };
-    Ok(compare(migrator, &applied))
+        compare(&postgres::history(), &applied_on_postgres(url).await?)
+    })
 }
 
 /// Whether a node's database is at `url`, of whichever version. Nothing is made.
