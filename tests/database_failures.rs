@@ -122,7 +122,12 @@ async fn while_nothing_can_be_written_answers_are_503_and_reading_goes_on() {
         })
         .await;
         assert_eq!(ready(&node).await.status, 200, "the last write was a success");
-        assert_eq!(count(&log(&node), "database writable again"), times + 1, "{}", log(&node));
+        let said = count(&log(&node), "database writable again");
+        match engine() {
+            Engine::Sqlite => assert_eq!(said, times + 1, "{}", log(&node)),
+            // There a write on a new connection may come between two failures.
+            Engine::Postgres => assert!(said > times, "{}", log(&node)),
+        }
     }
 }
 
@@ -175,7 +180,14 @@ async fn a_node_on_a_full_disk_goes_on_when_there_is_room() {
         assert!(stored < 100, "6 MiB are never full");
     };
     assert_not_stored(&full, "the disk is full");
-    assert_not_stored(&ready(&node).await, "the disk is full");
+    let told = eventually("readiness follows the failed write", || async {
+        // A small write of the node's own may find room in between.
+        assert_not_stored(&put_blob_named(&node, &ann, "one more", 400_000).await, "the disk is full");
+        let told = ready(&node).await;
+        (told.status == 503).then_some(told)
+    })
+    .await;
+    assert_not_stored(&told, "the disk is full");
     let (status, listed) = ann.ask(Method::GET, "/me/blobs", Value::Null).await;
     let kept = listed["blobs"].as_array().map(Vec::len);
     assert_eq!((status, kept), (200, Some(stored)), "what was answered is there: {listed}");
@@ -212,6 +224,32 @@ async fn a_demoted_postgresql_is_read_and_not_written_until_it_is_promoted() {
     assert_eq!(ready(&node).await.status, 200);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_postgresql_that_is_down_cannot_be_reached_and_is_not_busy() {
+    let Some(server) = PostgresServer::start() else { return };
+    let database = server.new_database();
+    let node = TestNode::start_with(&[("VELLUM_DATABASE__URL", &database)]).await;
+    let ann = node.person("ann").await;
+    assert_eq!(put_blob(&node, &ann, 100).await.status, 200);
+    server.crash();
+    for _ in 0..3 {
+        for told in [put_blob(&node, &ann, 100).await, ready(&node).await] {
+            let what = (told.status, told.code.as_str(), told.detail.as_str());
+            assert_eq!(what, (503, "unavailable", "The database cannot be reached."));
+        }
+    }
+    let health = health(&node);
+    assert!(health.contains("The database cannot be reached"), "the reason, and in time: {health}");
+    assert_eq!(count(&log(&node), "database failure"), 1, "{}", log(&node));
+    server.restart();
+    eventually("a write succeeds", || async {
+        (put_blob(&node, &ann, 100).await.status == 200).then_some(())
+    })
+    .await;
+    assert_eq!(ready(&node).await.status, 200);
+    assert_eq!(count(&log(&node), "database writable again"), 1, "{}", log(&node));
+}
+
 /// Runs SQL as the server's superuser.
 async fn sql(url: &str, text: &str) {
     let mut connection = PgConnection::connect(url).await.unwrap();
@@ -236,6 +274,10 @@ async fn a_missing_right_is_named_at_the_start_and_in_the_log() {
     let mut node = TestNode::prepared(&settings);
     let said = refusal(&node).await;
     assert!(said.contains(&format!("{role} lacks CREATE on schema public")), "{said}");
+    sql(&database, "revoke usage on schema public from public").await;
+    let said = node.process.run(&["user", "list"]).await.unwrap_err().to_string();
+    assert!(said.contains(&format!("{role} has no schema to work in: it lacks USAGE")), "{said}");
+    sql(&database, "grant usage on schema public to public").await;
 
     let owner = TestNode::prepared(&[("VELLUM_DATABASE__URL", &database)]);
     owner.process.run(&["db", "migrate"]).await.unwrap();
@@ -260,7 +302,12 @@ async fn a_missing_right_is_named_at_the_start_and_in_the_log() {
     sql(&database, &format!("revoke insert on blobs from {role}")).await;
     let told = put_blob(&node, &ann, 100).await;
     assert_eq!((told.status, told.code.as_str()), (500, "internal"), "no waiting helps: {told:?}");
-    assert_eq!(ready(&node).await.status, 503);
+    eventually("readiness follows the failed write", || async {
+        // Another table's write may succeed in between.
+        assert_eq!(put_blob(&node, &ann, 100).await.status, 500);
+        (ready(&node).await.status == 503).then_some(())
+    })
+    .await;
     assert!(log(&node).contains("permission denied for table blobs"), "{}", log(&node));
     sql(&database, &all).await;
     assert_eq!(put_blob(&node, &ann, 100).await.status, 200);

@@ -4,7 +4,7 @@ use actix_web::HttpResponse;
 use actix_web::web;
 use serde_json::json;
 use vellum_actors::Error;
-use vellum_store::{Store, StoreError, users};
+use vellum_store::{Store, StoreError};
 
 use super::App;
 use super::endpoint::Endpoint;
@@ -34,7 +34,6 @@ async fn ready(app: web::Data<App>) -> Result<HttpResponse, Problem> {
 }
 
 async fn can_work(store: &Store) -> Result<(), StoreError> {
-    // Given back before a change is made: there are few connections.
-    users::any(&mut *store.read().await?).await?;
+    store.check_readable().await?;
     store.check_writable().await
 }

@@ -179,8 +179,8 @@ impl Shared {
 
     fn heed(&self, error: &sqlx::Error) {
         if !is_a_rows_fault(error) {
-            let meant =
-                || StoreError::read(error).unwrap_or_else(|| StoreError::Unreachable(error.to_string()));
+            let other = || StoreError::Database(Arc::new(sqlx::Error::Protocol(error.to_string())));
+            let meant = || StoreError::read(error).unwrap_or_else(other);
             lock(&self.broken).get_or_insert_with(meant);
         }
     }

@@ -106,8 +106,26 @@ impl Postgres {
     }
 
     pub async fn read(&self) -> Result<Reader, StoreError> {
-        let connection = self.pool.acquire().await.map_err(StoreError::from);
+        let connection = self.acquire().await;
         Ok(Reader(Conn::postgres(connection.inspect_err(|error| self.status.read_failed(error))?)))
+    }
+
+    async fn acquire(&self) -> Result<PoolConnection<Engine>, StoreError> {
+        self.pool.acquire().await.map_err(|error| match error {
+            sqlx::Error::PoolTimedOut => self.timed_out(),
+            other => other.into(),
+        })
+    }
+
+    /// Why there was no connection in time. The pool goes on trying to connect for as long as the server
+    /// takes none, and keeps the reason to itself; it has room for more connections then.
+    pub fn timed_out(&self) -> StoreError {
+        if self.pool.size() < CONNECTIONS {
+            let reason = "no connection in time: the server is down, starting, or has no connection left";
+            StoreError::Unreachable(reason.to_owned())
+        } else {
+            StoreError::Busy
+        }
     }
 
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
@@ -118,10 +136,12 @@ impl Postgres {
     {
         let database = self.clone();
         // A task of its own: it goes on if the caller stops waiting.
-        let task = tokio::spawn(async move { database.run(work).await });
-        let result = task.await.unwrap_or_else(|_| Err(StoreError::Closed.into()));
-        self.status.note(&result);
-        result
+        let task = tokio::spawn(async move {
+            let result = database.run(work).await;
+            database.status.note(&result);
+            result
+        });
+        task.await.unwrap_or_else(|_| Err(StoreError::Closed.into()))
     }
 
     async fn run<T, E, F>(&self, work: F) -> Result<T, E>
@@ -183,7 +203,7 @@ impl Postgres {
 
     /// Begins a transaction, which leaves its mark if it is committed.
     async fn begin(&self) -> Result<(Tx, Mark), StoreError> {
-        let mut connection = self.pool.acquire().await?;
+        let mut connection = self.acquire().await?;
         let name = Uuid::now_v7();
         // In one trip: the name is digits and hyphens, and nobody else's.
         let begin = format!(

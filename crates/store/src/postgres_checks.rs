@@ -57,10 +57,15 @@ pub(crate) async fn right_to_create(connection: &mut PgConnection) -> Result<(),
             "the role {role} lacks CREATE on schema {schema}, and tables are to be made: grant it, or have a role \
              that has it run vellum db migrate"
         ))),
-        (None, _) => Err(StoreError::Denied(format!(
-            "the role {role} has no schema to work in: it lacks USAGE on each schema of its search_path"
-        ))),
+        (None, _) => Err(no_schema(&role)),
     }
+}
+
+/// What is said to a role that sees no schema, and so no table either.
+pub(crate) fn no_schema(role: &str) -> StoreError {
+    StoreError::Denied(format!(
+        "the role {role} has no schema to work in: it lacks USAGE on each schema of its search_path"
+    ))
 }
 
 /// Refuses a role that lacks a right on a table; names every such right.

@@ -4,7 +4,7 @@ use sqlx::migrate::Migrator;
 use sqlx::sqlite::SqliteConnectOptions;
 use sqlx::{Connection, PgConnection, SqliteConnection};
 
-use crate::{StoreError, pooling, postgres, sqlite};
+use crate::{StoreError, pooling, postgres, postgres_checks, sqlite};
 
 /// A step of the history.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -65,9 +65,14 @@ async fn applied_on_postgres(url: &str) -> Result<Vec<(i64, String)>, StoreError
     let options = postgres::options(url)?;
     pooling::refuse_transaction_pooling(&options).await?;
     let mut connection = PgConnection::connect_with(&options).await?;
-    let (there,): (bool,) = sqlx::query_as("select to_regclass('_sqlx_migrations') is not null")
-        .fetch_one(&mut connection)
-        .await?;
+    let (there, schema, role): (bool, Option<String>, String) = sqlx::query_as(
+        "select to_regclass('_sqlx_migrations') is not null, current_schema()::text, current_user::text",
+    )
+    .fetch_one(&mut connection)
+    .await?;
+    if !there && schema.is_none() {
+        return Err(postgres_checks::no_schema(&role));
+    }
     let applied = if there { sqlx::query_as(APPLIED).fetch_all(&mut connection).await? } else { Vec::new() };
     connection.close().await?;
     Ok(applied)

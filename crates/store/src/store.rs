@@ -2,8 +2,10 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures_util::FutureExt;
+use tokio::time::timeout;
 use vellum_protocol::{Alias, UnixMillis};
 
 use crate::conn::{Reader, Tx};
@@ -18,6 +20,9 @@ use crate::sqlite::{self, Sqlite};
 use crate::users::{self, User};
 use crate::write_status::WriteStatus;
 use crate::{Concern, StoreError, TxFuture, UserId};
+
+/// How long the database may take to answer where somebody asks whether it does.
+const ANSWER: Duration = Duration::from_secs(2);
 
 /// A node's database. Clones are handles to the same one.
 #[derive(Clone)]
@@ -227,6 +232,23 @@ impl Store {
             Engine::Sqlite(database) => &database.status,
             Engine::Postgres(database) => &database.status,
         }
+    }
+
+    /// Whether the database answers a question within two seconds.
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub async fn check_readable(&self) -> Result<(), StoreError> {
+        let read = async { users::any(&mut *self.read().await?).await.map(drop) };
+        if let Ok(answer) = timeout(ANSWER, read).await {
+            return answer;
+        }
+        let error = match &self.engine {
+            Engine::Sqlite(_) => StoreError::Busy,
+            Engine::Postgres(database) => database.timed_out(),
+        };
+        self.write_status().read_failed(&error);
+        Err(error)
     }
 
     /// Whether the database takes changes: how the last one ended or, where that was more than 30 s ago, how a small

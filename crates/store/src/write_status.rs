@@ -15,7 +15,7 @@ const STANDS: Duration = Duration::from_secs(30);
 /// The same for a failure that may have passed already, such as a busy database.
 const PASSING: Duration = Duration::from_secs(1);
 /// For how long a probe is waited for.
-const PROBE: Duration = Duration::from_secs(4);
+const PROBE: Duration = Duration::from_millis(2500);
 
 /// Shared by everything that writes to one database.
 #[derive(Clone)]
@@ -140,9 +140,18 @@ impl WriteStatus {
         if let Some(outcome) = self.outcome() {
             return outcome;
         }
+        let seen = self.last_at();
         let outcome = timeout(PROBE, probe()).await.unwrap_or(Err(StoreError::Busy));
-        self.state().last = Some((Instant::now(), outcome.clone().err()));
+        let mut state = self.state();
+        // A write that has ended meanwhile knows better.
+        if state.last.as_ref().is_none_or(|(at, _)| Some(*at) == seen) {
+            state.last = Some((Instant::now(), outcome.clone().err()));
+        }
         outcome
+    }
+
+    fn last_at(&self) -> Option<Instant> {
+        self.state().last.as_ref().map(|(at, _)| *at)
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -199,6 +208,19 @@ mod tests {
         assert_eq!(ask(&status, &Err(StoreError::Busy)).await, (false, 1));
         age(&status, PASSING);
         assert_eq!(ask(&status, &Ok(())).await, (true, 1), "a busy database may not be it for long");
+    }
+
+    #[tokio::test]
+    async fn a_write_that_ends_during_a_probe_decides() {
+        let status = WriteStatus::new("a database".into());
+        let probed = status
+            .check(async || {
+                status.failed(&full());
+                Ok(())
+            })
+            .await;
+        assert!(probed.is_ok());
+        assert_eq!(ask(&status, &Ok(())).await, (false, 0), "the write is what stands");
     }
 
     #[tokio::test]
