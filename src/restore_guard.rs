@@ -130,8 +130,9 @@ impl RestoreGuard {
     }
 }
 
-/// Notes it, and stops deliveries until an operator has looked.
+/// Notes it, and stops deliveries until an operator has looked. A new replica is a new node from then on.
 async fn note_restored(tx: &mut Tx, now: UnixMillis) -> Result<(), StoreError> {
+    runs::note_restored(tx).await?;
     node_state::note_restored(tx, now).await?;
     node_state::pause_deliveries(tx, true).await
 }
@@ -148,12 +149,16 @@ async fn is_restored(store: &Store, kept: Option<&RestoreGuard>, accepted: bool)
     let Some(kept) = kept else {
         // A file without its folder was put back or moved. A new folder on a shared database is a
         // new node.
-        return Ok((accepted || !store.is_shared()) && runs::any(&mut conn).await?);
+        let is_used = (accepted || !store.is_shared()) && runs::any(&mut conn).await?;
+        return Ok(is_used || runs::any_from_backup(&mut conn).await?);
     };
     match runs::of_folder(&mut conn, &kept.folder).await? {
         Some(run) => Ok(run != kept.run_id && run != kept.before),
-        // The database is another one: an operator has accepted it.
-        None => Ok((accepted || !kept.is_first_start()) && users::any(&mut conn).await?),
+        // The database is another one, which an operator has accepted, or from before the folder's first start.
+        None => {
+            let is_used = (accepted || !kept.is_first_start()) && users::any(&mut conn).await?;
+            Ok(is_used || runs::any_from_backup(&mut conn).await?)
+        }
     }
 }
 

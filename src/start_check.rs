@@ -115,6 +115,8 @@ impl<'a> StartCheck<'a> {
         let says = match &self.database {
             None => format!("there is no database at {place}"),
             Some(database) if database.runs.contains_key(&run.folder) => return None,
+            // It may be older than the folder. The start pauses deliveries.
+            Some(database) if database.is_from_backup() => return None,
             Some(_) => format!("the database at {place} is another one"),
         };
         Some(Fault {
@@ -177,13 +179,15 @@ impl<'a> StartCheck<'a> {
                 file.display()
             ),
             Some(ring) => {
+                let is_shared = Store::file(self.settings.database_url()).is_ok_and(|file| file.is_none());
                 let is_missing = |id: &str| !ring.iter().any(|own| own == id);
                 let lost = database.fact(LOST_WRAPPING_KEYS).unwrap_or_default();
                 let mut needed: Vec<&str> =
                     database.wrapping_keys_in_use.iter().map(String::as_str).collect();
                 needed.retain(|id| !lost.split(' ').any(|lost| lost == *id));
-                // An operator may have removed the oldest, once nothing is encrypted with it.
-                if needed.is_empty() {
+                // An operator may have removed the oldest, once nothing is encrypted with it. Nodes that
+                // share a database must have a key in common before it is in use.
+                if needed.is_empty() && is_shared {
                     needed.extend(stated);
                 }
                 needed.retain(|id| is_missing(id));
@@ -202,7 +206,17 @@ impl<'a> StartCheck<'a> {
 
     async fn domain_fault(&self, domain: &str) -> Result<Option<Fault>, StoreError> {
         let Some(database) = &self.database else { return Ok(None) };
-        let Some(stated) = database.fact(DOMAIN).filter(|stated| *stated != domain) else { return Ok(None) };
+        let stated = match database.fact(DOMAIN) {
+            Some(stated) => stated.to_owned(),
+            // An earlier version has not stated it: the users' handles say it.
+            None if !database.own_domains.is_empty() && !database.own_domains.contains(domain) => {
+                Vec::from_iter(database.own_domains.iter().cloned()).join(" or ")
+            }
+            None => return Ok(None),
+        };
+        if stated == domain {
+            return Ok(None);
+        }
         let says = if database.has_published_aliases {
             format!(
                 "{domain} is another domain than {stated}, which the handles of this node's users end with"

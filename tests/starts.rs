@@ -1,6 +1,9 @@
 //! Starts that would do harm are refused, and say why: another database, other keys, another domain. A
 //! command in the wrong folder makes no node there. Every test runs on each engine that is installed.
 
+mod commands;
+mod keys;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -140,7 +143,7 @@ async fn refusal(node: &mut TestNode, about: &str) -> String {
     let log_before = std::fs::read_to_string(node.process.log_path()).unwrap_or_default();
     assert!(node.process.start().await.is_err(), "the node must not start: {about}");
     let log = std::fs::read_to_string(node.process.log_path()).unwrap();
-    let said = log.strip_prefix(&log_before).unwrap().to_owned();
+    let said = reason(log.strip_prefix(&log_before).unwrap());
     let doctor = doctor(node);
     let says_it = |finding: &&Value| {
         let is_in = |part: &str| said.contains(finding[part].as_str().unwrap_or("nothing"));
@@ -157,6 +160,15 @@ async fn refusal(node: &mut TestNode, about: &str) -> String {
     assert_eq!(facts(&url).await, facts_before, "the database was changed: {said}");
     assert_eq!(tables(&url).await, tables_before, "tables were made: {said}");
     said
+}
+
+/// The reason that a log gives for a start that failed: in one line, and every line is JSON.
+fn reason(log: &str) -> String {
+    let read = |line| serde_json::from_str(line).unwrap_or_else(|_| panic!("{line:?} is no JSON"));
+    let lines: Vec<Value> = log.lines().map(read).collect();
+    let reasons: Vec<&Value> = lines.iter().filter(|line| line["message"] == "node not started").collect();
+    assert!(reasons.len() == 1 && reasons[0]["level"] == "ERROR", "one reason is expected: {log}");
+    reasons[0]["error"].as_str().unwrap().to_owned()
 }
 
 /// The doctor's findings about a node as it would be started again.
@@ -226,6 +238,14 @@ fn lose_database(
     }
 }
 
+/// Gets the secret of somebody's device, which from now on stands in the database, encrypted.
+async fn get_wrap_secret(person: &Person) -> Value {
+    let path = "/users/me/devices/device-1/wrap-secret";
+    let (status, answer) = person.ask(Method::GET, path, Value::Null).await;
+    assert_eq!(status, 200, "{answer}");
+    answer["secret"].clone()
+}
+
 /// Somebody on the node as they are after its restart.
 fn again(node: &TestNode, person: &Person) -> Person {
     let mut client = node.client();
@@ -266,6 +286,7 @@ async fn another_database_is_refused_unless_an_operator_insists() {
         let (mut node, mut other) = (started(engine).await, started(engine).await);
         let key = server_key(&node).await;
         node.process.stop().await.unwrap();
+        get_wrap_secret(&other.person("olga").await).await;
         other.process.stop().await.unwrap();
         let own = url(&node);
         node.process.set(URL, &url(&other));
@@ -327,157 +348,6 @@ async fn a_first_start_that_was_killed_before_the_database_knew_of_it_is_no_faul
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_missing_key_beside_a_used_database_is_refused_and_not_made_anew() {
-    for engine in Engine::all() {
-        let mut node = started(engine).await;
-        let key = server_key(&node).await;
-        node.process.stop().await.unwrap();
-        let of_key = ["server.key", "wrap.keys"].map(|name| node.process.folder().join(name));
-        let kept = of_key.each_ref().map(|path| std::fs::read(path).unwrap());
-        let shown = of_key.each_ref().map(|path| path.to_str().unwrap().to_owned());
-        // Also on a database of an earlier version, which has stated no keys.
-        for facts in ["select 1", "delete from node_facts"] {
-            run_sql(&url(&node), facts).await;
-            for missing in [vec![0], vec![1], vec![0, 1]] {
-                missing.iter().for_each(|n| std::fs::remove_file(&of_key[*n]).unwrap());
-                let said = refusal(&mut node, "keys").await;
-                assert_says(&said, &["is missing", "--new-identity", "docs/operations/keys.md"]);
-                for (n, path) in shown.iter().enumerate() {
-                    assert_eq!(said.contains(path), missing.contains(&n), "{engine:?}, {path}: {said}");
-                }
-                missing.iter().for_each(|n| std::fs::write(&of_key[*n], &kept[*n]).unwrap());
-            }
-        }
-        node.process.start().await.unwrap();
-        assert_eq!(server_key(&node).await, key, "{engine:?}: and with them it starts");
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn changed_keys_are_refused_until_an_operator_insists_and_then_they_are_the_nodes() {
-    for engine in Engine::all() {
-        let mut node = started(engine).await;
-        let ann = node.person("ann").await;
-        let path = "/users/me/devices/device-1/wrap-secret";
-        assert_eq!(ann.ask(Method::GET, path, Value::Null).await.0, 200);
-        let before = server_key(&node).await;
-        node.process.stop().await.unwrap();
-        // The keys of an earlier version's node are those that its first start of this version finds.
-        run_sql(&url(&node), "delete from node_facts").await;
-        node.process.start().await.unwrap();
-        assert!(!is_paused(&node).await);
-        node.process.stop().await.unwrap();
-
-        let folder = node.process.folder().to_owned();
-        let kept = std::fs::read(folder.join("server.key")).unwrap();
-        std::fs::write(folder.join("server.key"), "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=\n").unwrap();
-        assert_says(&refusal(&mut node, "keys").await, &["another server key", &before, "--new-identity"]);
-        std::fs::write(folder.join("server.key"), &kept).unwrap();
-        node.process.set("VELLUM_SERVER__IDENTITY_KEY", "CQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQkJCQk=\n");
-        assert_says(&refusal(&mut node, "keys").await, &["server.identity_key", "another server key"]);
-        node.process.set("VELLUM_SERVER__IDENTITY_KEY", "");
-        let wrapping = std::fs::read(folder.join("wrap.keys")).unwrap();
-        std::fs::write(folder.join("wrap.keys"), "mine BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=")
-            .unwrap();
-        assert_says(&refusal(&mut node, "keys").await, &["other wrapping keys"]);
-        std::fs::write(folder.join("wrap.keys"), wrapping).unwrap();
-
-        // The key is lost: a new one is made, and is the node's from now on.
-        std::fs::remove_file(folder.join("server.key")).unwrap();
-        node.process.start_with(&["--new-identity"]).await.unwrap();
-        let new = server_key(&node).await;
-        assert_ne!(new, before, "{engine:?}");
-        assert_eq!(
-            again(&node, &ann).ask(Method::GET, path, Value::Null).await.0,
-            200,
-            "nothing else is lost"
-        );
-        for _ in 0..2 {
-            node.process.stop().await.unwrap();
-            node.process.start().await.unwrap();
-            assert_eq!(server_key(&node).await, new, "{engine:?}");
-        }
-        node.process.stop().await.unwrap();
-        std::fs::write(folder.join("server.key"), &kept).unwrap();
-        assert_says(&refusal(&mut node, "keys").await, &["another server key", &new]);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn lost_wrapping_keys_are_made_anew_when_an_operator_insists_and_devices_get_new_secrets() {
-    for engine in Engine::all() {
-        let mut node = started(engine).await;
-        let ann = node.person("ann").await;
-        let path = "/users/me/devices/device-1/wrap-secret";
-        let (_, secret) = ann.ask(Method::GET, path, Value::Null).await;
-        node.process.stop().await.unwrap();
-        std::fs::remove_file(node.process.folder().join("wrap.keys")).unwrap();
-        node.process.start_with(&["--new-identity"]).await.unwrap();
-        let ann = again(&node, &ann);
-        assert_eq!(ann.ask(Method::GET, path, Value::Null).await.0, 500, "what docs/operations/keys.md says");
-        let renew = "/users/me/device-wrap-secrets/rotate";
-        let (status, answer) = ann.ask(Method::POST, renew, Value::Null).await;
-        assert!((200..300).contains(&status), "{status}: {answer}");
-        let (status, renewed) = ann.ask(Method::GET, path, Value::Null).await;
-        assert_eq!(status, 200, "{renewed}");
-        assert_ne!(renewed["secret"], secret["secret"], "{engine:?}");
-        node.process.stop().await.unwrap();
-        node.process.start().await.unwrap();
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn the_oldest_wrapping_key_may_be_removed_once_nothing_is_encrypted_with_it() {
-    for engine in Engine::all() {
-        let mut node = started(engine).await;
-        let ann = node.person("ann").await;
-        let path = "/users/me/devices/device-1/wrap-secret";
-        let (_, secret) = ann.ask(Method::GET, path, Value::Null).await;
-        node.process.run(&["secrets", "rotate"]).await.unwrap();
-        node.process.stop().await.unwrap();
-        let file = node.process.folder().join("wrap.keys");
-        let ring = std::fs::read_to_string(&file).unwrap();
-        let (newest, oldest) = ring.trim().split_once('\n').unwrap();
-        std::fs::write(&file, oldest).unwrap();
-        assert_says(&refusal(&mut node, "keys").await, &[newest.split(' ').next().unwrap()]);
-        for _ in 0..2 {
-            std::fs::write(&file, newest).unwrap();
-            node.process.start().await.unwrap();
-            let (_, opened) = again(&node, &ann).ask(Method::GET, path, Value::Null).await;
-            assert_eq!(opened["secret"], secret["secret"], "{engine:?}");
-            node.process.stop().await.unwrap();
-        }
-        // Without the file nothing is renewed, and above all none is made.
-        std::fs::remove_file(&file).unwrap();
-        let told = node.process.run(&["secrets", "rotate"]).await.unwrap_err().to_string();
-        assert_says(&told, &[file.to_str().unwrap(), "is missing"]);
-        assert!(!file.exists());
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_new_folder_on_a_used_server_is_a_new_node_if_it_has_the_keys() {
-    let Some(server) = shared_server() else { return };
-    let mut first = TestNode::prepared(&[(URL, &server.new_database())]);
-    first.process.set("VELLUM_HTTP__ORIGIN", "http://localhost:4999");
-    first.process.start().await.unwrap();
-    let settings = [(URL, &*url(&first)), ("VELLUM_HTTP__ORIGIN", "http://localhost:4999")];
-    let mut second = TestNode::prepared(&settings);
-    let said = second.process.run(&["serve"]).await.unwrap_err().to_string();
-    assert_says(&said, &["server.key is missing", "wrap.keys is missing", "another node"]);
-    let insisted = second.process.run(&["serve", "--new-identity"]).await.unwrap_err().to_string();
-    assert_says(&insisted, &["other nodes are at work"]);
-    assert!(!second.process.folder().exists(), "no key was made, and no folder");
-    std::fs::create_dir_all(second.process.folder()).unwrap();
-    for name in ["server.key", "wrap.keys"] {
-        std::fs::copy(first.process.folder().join(name), second.process.folder().join(name)).unwrap();
-    }
-    second.process.start().await.unwrap();
-    assert!(!is_paused(&second).await, "a new node is no restored database");
-    assert_eq!(server_key(&second).await, server_key(&first).await);
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn the_domain_stands_from_the_first_published_handle_on() {
     for engine in Engine::all() {
         let mut node = started(engine).await;
@@ -511,6 +381,33 @@ async fn the_domain_stands_from_the_first_published_handle_on() {
         node.process.set("VELLUM_HTTP__ORIGIN", &format!(" https://{}\n", first.to_uppercase()));
         node.process.start().await.unwrap();
         assert_eq!(again(&node, &ann).friends().await, []);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_of_an_earlier_version_says_itself_which_domain_it_has() {
+    for engine in Engine::all() {
+        let (mut node, away) = (started(engine).await, TestNode::start_with(&IMPATIENT).await);
+        let (ann, bob) = (node.person("ann").await, away.person("bob").await);
+        ann.befriend(&bob).await;
+        bob.await_friends(&[&ann.handle()]).await;
+        let domain = node.process.domain();
+        node.process.stop().await.unwrap();
+        run_sql(&url(&node), "delete from node_facts").await;
+        // As when serve is run by hand, without the service's settings.
+        node.process.set("VELLUM_HTTP__ORIGIN", "https://node.example");
+        let said = refusal(&mut node, "origin").await;
+        assert_says(&said, &["node.example is another domain", &domain, "moving-a-domain.md"]);
+        node.process.set("VELLUM_HTTP__ORIGIN", "");
+        node.process.start().await.unwrap();
+        node.process.stop().await.unwrap();
+
+        // A wrong one was stated: what docs/operations/moving-a-domain.md says.
+        run_sql(&url(&node), "update node_facts set value = 'node.example' where name = 'domain'").await;
+        assert_says(&refusal(&mut node, "origin").await, &["is another domain than node.example"]);
+        run_sql(&url(&node), "delete from node_facts where name = 'domain'").await;
+        node.process.start().await.unwrap();
+        assert_eq!(again(&node, &ann).friends().await, [bob.handle()], "{engine:?}");
     }
 }
 
@@ -559,151 +456,4 @@ async fn a_newline_at_the_end_of_a_setting_or_a_key_is_no_part_of_it() {
             node.process.stop().await.unwrap();
         }
     }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_command_in_the_wrong_folder_says_that_no_node_is_there_and_makes_none() {
-    let commands: [&[&str]; 17] = [
-        &["user", "list"],
-        &["user", "session", "--email", "ann@people.example"],
-        &["user", "create", "--email", "a@b.example", "--first-name", "A", "--last-name", "B"],
-        &["queue", "list"],
-        &["queue", "show", "x"],
-        &["queue", "retry"],
-        &["queue", "pause"],
-        &["queue", "resume"],
-        &["queue", "drop", "x"],
-        &["queue", "watch"],
-        &["peer", "list"],
-        &["peer", "block", "node.example"],
-        &["peer", "repin", "node.example", "--key", "x"],
-        &["secrets", "rotate"],
-        &["backup", "create", "backup.db"],
-        &["db", "status"],
-        &["doctor"],
-    ];
-    for engine in Engine::all() {
-        let parent = tempfile::tempdir().unwrap();
-        let data = parent.path().join("data");
-        let address = match engine {
-            // Left out, it is in the data folder.
-            Engine::Sqlite => String::new(),
-            Engine::Postgres => engine.nowhere(parent.path()),
-        };
-        let place = match engine {
-            Engine::Sqlite => data.join("vellum.db").display().to_string(),
-            Engine::Postgres => address.replace("postgres@", ""),
-        };
-        for words in commands {
-            if engine == Engine::Postgres && words[0] == "backup" {
-                // There, backups are the server's business.
-                continue;
-            }
-            for json in [false, true] {
-                let mut command = command(&data, words);
-                command.env(URL, &address).current_dir(parent.path());
-                command.args(json.then_some("--json"));
-                let output = command.output().unwrap();
-                let said = told(&output);
-                assert_eq!(output.status.code(), Some(1), "{words:?}: {said}");
-                assert_says(&said, &[&format!("no node at {place}")]);
-            }
-        }
-        let source = format!("sqlite://{}", data.join("vellum.db").display());
-        let target = format!("sqlite://{}", parent.path().join("to.db").display());
-        let copied = command(&data, &["db", "copy", "--from", &source, "--to", &target]).output().unwrap();
-        assert_eq!(copied.status.code(), Some(1));
-        assert_says(&told(&copied), &["no node at", "vellum.db"]);
-        assert_eq!(files(parent.path()).len(), 0, "{:?}", files(parent.path()).keys());
-        assert!(!data.exists(), "{engine:?}: no folder either");
-        if engine == Engine::Postgres {
-            assert_eq!(tables(&address).await, 0);
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn commands_that_make_a_database_make_one_that_the_node_starts_on() {
-    let init: &[&str] =
-        &["user", "create", "--init", "--email", "a@b.example", "--first-name", "A", "--last-name", "B"];
-    for engine in Engine::all() {
-        for words in [init, &["db", "migrate"]] {
-            let mut node = prepared(engine);
-            node.process.run(words).await.unwrap();
-            assert!(tables(&url(&node)).await > 0, "{words:?}");
-            node.process.start().await.unwrap();
-            let users = node.process.run(&["user", "list"]).await.unwrap();
-            assert_eq!(users.contains("a@b.example"), words == init, "{users}");
-            assert!(!is_paused(&node).await, "{engine:?}, {words:?}");
-            node.process.stop().await.unwrap();
-            // Nor do they make one beside a folder whose database is lost.
-            let elsewhere = tempfile::tempdir().unwrap();
-            let put_back = lose_database(engine, &mut node, elsewhere.path());
-            let before = files(node.process.folder());
-            let said = node.process.run(words).await.unwrap_err().to_string();
-            assert_says(&said, &["there is no database at", &run_file(&node).1]);
-            assert_eq!(files(node.process.folder()), before, "{engine:?}, {words:?}");
-            assert_eq!(tables(&url(&node)).await, 0, "{engine:?}, {words:?}");
-            put_back(&mut node);
-            node.process.start().await.unwrap();
-        }
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_backup_says_that_it_has_no_keys_and_a_restore_takes_them_or_says_what_is_missing() {
-    let mut node = started(Engine::Sqlite).await;
-    node.person("ann").await;
-    let key = server_key(&node).await;
-    let elsewhere = tempfile::tempdir().unwrap();
-    let backup = elsewhere.path().join("backup.db");
-    let backup = backup.to_str().unwrap();
-    let made = node.process.run(&["--json", "backup", "create", backup]).await.unwrap();
-    let made: Value = serde_json::from_str(&made).unwrap();
-    assert_eq!(made["notIncluded"], json!(["server.key", "wrap.keys"]), "{made}");
-    std::fs::remove_file(backup).unwrap();
-    let made = node.process.run(&["backup", "create", backup]).await.unwrap();
-    assert_says(&made, &["keys are not in it", "server.key", "wrap.keys"]);
-    node.process.stop().await.unwrap();
-    let keys = node.process.folder().to_owned();
-    let origin = node.process.origin();
-    let empty = || {
-        let mut node = TestNode::prepared(&[("VELLUM_HTTP__ORIGIN", &origin)]);
-        node.process.set(URL, &format!("sqlite://{}", node.process.folder().join("vellum.db").display()));
-        node
-    };
-
-    // Without the keys it says what is missing, and the node does not start.
-    let mut without = empty();
-    let told = without.process.run(&["backup", "restore", backup]).await.unwrap();
-    assert_says(&told, &["DOES NOT START", "server.key is missing", "wrap.keys is missing"]);
-    assert_says(&refusal(&mut without, "keys").await, &["server.key is missing", "wrap.keys is missing"]);
-    let mut in_words = empty();
-    let told = in_words.process.run(&["--json", "backup", "restore", backup]).await.unwrap();
-    let told: Value = serde_json::from_str(&told).unwrap();
-    assert_eq!(told["startRefused"].as_array().unwrap().len(), 2, "{told}");
-    for name in ["server.key", "wrap.keys"] {
-        std::fs::copy(keys.join(name), in_words.process.folder().join(name)).unwrap();
-    }
-    in_words.process.start().await.unwrap();
-    assert_eq!((server_key(&in_words).await, is_paused(&in_words).await), (key.clone(), true));
-
-    // With them.
-    let mut with = empty();
-    let restore = ["backup", "restore", backup, "--keys", keys.to_str().unwrap()];
-    let told = with.process.run(&restore).await.unwrap();
-    assert!(!told.contains("missing"), "{told}");
-    with.process.start().await.unwrap();
-    assert_eq!((server_key(&with).await, is_paused(&with).await), (key, true));
-
-    // With those of another node, and from a folder without any: nothing is put back.
-    let mut other = started(Engine::Sqlite).await;
-    other.process.stop().await.unwrap();
-    let foreign = empty();
-    let theirs = ["backup", "restore", backup, "--keys", other.process.folder().to_str().unwrap()];
-    assert_says(&foreign.process.run(&theirs).await.unwrap(), &["another server key", "other wrapping keys"]);
-    let none = empty();
-    let nothing = ["backup", "restore", backup, "--keys", elsewhere.path().to_str().unwrap()];
-    assert_says(&none.process.run(&nothing).await.unwrap_err().to_string(), &["server.key is missing"]);
-    assert!(!none.process.folder().join("vellum.db").exists());
 }

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 use serde_json::{Value, json};
-use vellum_actors::Clock;
 use vellum_store::Store;
 use vellum_store::backup::{self, Contents, TableDigest};
 
@@ -66,9 +65,7 @@ pub fn run(context: &Context, command: BackupCommand) -> anyhow::Result<()> {
             let keys = keys.map(|from| folder.read_keys(&DataDir::at(&from), &settings)).transpose()?;
             let _lock =
                 Store::file(settings.database_url())?.map(|path| data_dir::lock(&path)).transpose()?;
-            let now = Clock::system().now();
-            let restored =
-                block_on(async { Ok(backup::restore(settings.database_url(), &file, now).await?) })?;
+            let restored = block_on(async { Ok(backup::restore(settings.database_url(), &file).await?) })?;
             keys.map(|keys| folder.put_keys(&keys)).transpose()?;
             faults = block_on(faults_of_start(&settings))?;
             (

@@ -1,8 +1,9 @@
 //! Backups of a database: made while nodes run, checked, and put back into an empty place.
 //!
 //! A backup is a SQLite database file of its own, with digests behind its last page. SQLite writes it
-//! in one read transaction; rows of PostgreSQL are copied into it in one. It forgets which runs
-//! have worked on it, so a node that is started on it knows that it comes from a backup.
+//! in one read transaction; rows of PostgreSQL are copied into it in one. The runs
+//! that have worked on it have another name in it, so a node that is started on it knows that it
+//! comes from a backup.
 
 mod digests;
 
@@ -11,13 +12,11 @@ use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use futures_util::FutureExt;
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tempfile::{TempDir, TempPath};
-use vellum_protocol::UnixMillis;
 
-use crate::{Store, StoreError, copy, node_state, sqlite};
+use crate::{StoreError, copy, runs, sqlite};
 
 pub use digests::TableDigest;
 
@@ -66,7 +65,7 @@ pub async fn create(url: &str, path: &Path) -> Result<Contents, StoreError> {
         copy::snapshot(url, &url_of(&draft.path)).await?;
     }
     let mut copy = SqliteConnection::connect_with(&single_file(&draft.path)).await?;
-    sqlx::query("update epochs set epoch = 'backup'").execute(&mut copy).await?;
+    sqlx::query("update epochs set epoch = $1").bind(runs::BACKUP).execute(&mut copy).await?;
     digests::write(&mut copy).await?;
     copy.close().await?;
     digests::append_last_line(&draft.path).map_err(trouble(&draft.path))?;
@@ -143,8 +142,8 @@ async fn differences(
 ///
 /// # Errors
 /// [`StoreError::Backup`] when something is there, or the backup is not whole. Nothing is changed then.
-pub async fn restore(url: &str, path: &Path, now: UnixMillis) -> Result<Contents, StoreError> {
-    if is_sqlite(url) { restore_file(url, path).await } else { restore_rows(url, path, now).await }
+pub async fn restore(url: &str, path: &Path) -> Result<Contents, StoreError> {
+    if is_sqlite(url) { restore_file(url, path).await } else { restore_rows(url, path).await }
 }
 
 async fn restore_file(url: &str, path: &Path) -> Result<Contents, StoreError> {
@@ -172,7 +171,7 @@ async fn restore_file(url: &str, path: &Path) -> Result<Contents, StoreError> {
     Ok(contents)
 }
 
-async fn restore_rows(url: &str, path: &Path, now: UnixMillis) -> Result<Contents, StoreError> {
+async fn restore_rows(url: &str, path: &Path) -> Result<Contents, StoreError> {
     let contents = verify(path).await?;
     if sqlite::MIGRATIONS.iter().any(|step| step.version > contents.schema) {
         let reason = "an earlier version made it: put it back as a SQLite database, bring that to this \
@@ -180,19 +179,6 @@ async fn restore_rows(url: &str, path: &Path, now: UnixMillis) -> Result<Content
         return Err(StoreError::Backup(format!("{}: {reason}", path.display())));
     }
     copy::copy(&url_of(path), url, |_| {}).await?;
-    // A node with a new folder takes a shared database for one that is in use, and sends what waits.
-    let store = Store::open(url).await?;
-    let paused: Result<(), StoreError> = store
-        .write(move |tx| {
-            async move {
-                node_state::note_restored(tx, now).await?;
-                node_state::pause_deliveries(tx, true).await
-            }
-            .boxed()
-        })
-        .await;
-    store.close().await;
-    paused?;
     Ok(contents)
 }
 

@@ -3,11 +3,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde::Deserialize;
 use sqlx::{Connection, PgConnection, SqliteConnection};
+use vellum_protocol::Handle;
 
 use crate::copy::{self, MARK};
+use crate::node_facts::DOMAIN;
 use crate::schema::{self, Step};
-use crate::{StoreError, postgres, sqlite};
+use crate::{StoreError, postgres, runs, sqlite};
 
 /// What was read.
 #[derive(Debug, Clone, Default)]
@@ -16,19 +19,25 @@ pub struct Inspection {
     pub runs: BTreeMap<String, String>,
     /// The facts of [`crate::node_facts`], by name.
     pub facts: BTreeMap<String, String>,
-    /// Whether anybody has an account.
-    pub has_users: bool,
     /// Whether an alias was ever shown to the network.
     pub has_published_aliases: bool,
+    /// Domains that the database's own users have had in what they exchanged with others.
+    pub own_domains: BTreeSet<String>,
     /// Ids of the keys that device wrap secrets are encrypted with.
     pub wrapping_keys_in_use: BTreeSet<String>,
 }
 
 impl Inspection {
-    /// Whether a node has worked on the database, or somebody has an account in it.
+    /// Whether a node has worked on the database. Commands make accounts before the first start, too.
     #[must_use]
     pub fn is_used(&self) -> bool {
-        self.has_users || !self.runs.is_empty()
+        !self.runs.is_empty() || !self.wrapping_keys_in_use.is_empty()
+    }
+
+    /// Whether the database was put back from a backup, and not every folder has worked on it since.
+    #[must_use]
+    pub fn is_from_backup(&self) -> bool {
+        self.runs.values().any(|run| run == runs::BACKUP || run == runs::RESTORED)
     }
 
     /// The fact with this name.
@@ -114,7 +123,6 @@ async fn read(database: &mut Connected) -> Result<Inspection, StoreError> {
         seen.facts = database.pairs("select name, value from node_facts").await?.into_iter().collect();
     }
     if tables.contains("users") {
-        seen.has_users = !database.pairs("select id, '' from users limit 1").await?.is_empty();
         let shown = "select id, '' from users
                      where alias is not null and signing_key is not null limit 1";
         seen.has_published_aliases = !database.pairs(shown).await?.is_empty();
@@ -123,9 +131,42 @@ async fn read(database: &mut Connected) -> Result<Inspection, StoreError> {
         let published = "select alias_folded, '' from published_aliases limit 1";
         seen.has_published_aliases |= !database.pairs(published).await?.is_empty();
     }
+    if !seen.facts.contains_key(DOMAIN) {
+        seen.own_domains = own_domains(database, &tables).await?;
+    }
     if tables.contains("wrap_secrets") {
         let keys = database.pairs("select distinct key_id, '' from wrap_secrets").await?;
         seen.wrapping_keys_in_use = keys.into_iter().map(|(id, _)| id).collect();
     }
     Ok(seen)
+}
+
+/// Reads the domain of the database's own users off what they have sent and received.
+async fn own_domains(
+    database: &mut Connected,
+    tables: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, StoreError> {
+    let mut handles = Vec::new();
+    if tables.contains("invitations") {
+        let select = "select distinct
+                case direction when 'outgoing' then from_handle else to_handle end, '' from invitations";
+        handles.extend(database.pairs(select).await?);
+    }
+    if tables.contains("applied_envelopes") {
+        let select = "select distinct recipient_handle, '' from applied_envelopes";
+        handles.extend(database.pairs(select).await?);
+    }
+    let mut handles: Vec<Handle> = handles.iter().filter_map(|(text, _)| Handle::parse(text).ok()).collect();
+    if tables.contains("outbox") {
+        let select = "select envelope, '' from outbox where envelope is not null limit 1000";
+        let sent = database.pairs(select).await?.into_iter();
+        handles.extend(sent.filter_map(|(text, _)| serde_json::from_str::<Sent>(&text).ok()?.from));
+    }
+    Ok(handles.iter().map(|handle| handle.domain().folded()).collect())
+}
+
+/// What is read of an envelope.
+#[derive(Deserialize)]
+struct Sent {
+    from: Option<Handle>,
 }
