@@ -218,17 +218,36 @@ async fn on_a_terminal_the_log_is_for_people() {
 async fn sighup_does_not_end_the_node() {
     let node = TestNode::start().await;
     let pid = node.process.pid().unwrap().to_string();
-    for _ in 0..2 {
+    for times in 1..=2 {
         assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
         eventually("the log says so", || async {
             let log = std::fs::read_to_string(node.process.log_path()).unwrap();
-            log.contains("SIGHUP ignored").then_some(())
+            (log.matches("SIGHUP ignored").count() == times).then_some(())
         })
         .await;
         let answer = node.client().request_json(Method::GET, "/health/live", None).await.unwrap();
         assert_eq!(answer.0, 200);
     }
     assert_eq!(node.process.pid().unwrap().to_string(), pid);
+}
+
+#[test]
+fn a_failed_start_says_why_once_and_in_the_logs_format() {
+    let folder = tempfile::tempdir().unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let listen = taken.local_addr().unwrap().to_string();
+    let settings = [("VELLUM_DATA_DIR", folder.path().to_str().unwrap()), ("VELLUM_HTTP__LISTEN", &listen)];
+    let (code, said) = refusal(&["serve"], &settings);
+    let lines: Vec<serde_json::Value> =
+        said.lines().map(|line| serde_json::from_str(line).expect("every line is JSON")).collect();
+    let last = lines.last().unwrap();
+    assert_eq!((code, &last["message"]), (Some(1), &"node not started".into()), "{said}");
+    assert!(last["error"].as_str().unwrap().contains("http.listen"), "{said}");
+    assert_eq!(said.matches("http.listen").count(), 1, "{said}");
+
+    let (code, said) = refusal(&["serve"], &[settings[0], settings[1], ("VELLUM_LOG__FORMAT", "pretty")]);
+    let (last, said_once) = (said.lines().last().unwrap(), said.matches("http.listen").count());
+    assert!(code == Some(1) && last.starts_with("vellum: ") && said_once == 1, "{said}");
 }
 
 #[tokio::test]

@@ -69,7 +69,7 @@ enum Command {
     /// Shows and makes the schema, and moves to another database.
     #[command(subcommand)]
     Db(db::DbCommand),
-    /// Makes, checks and puts back backups of a SQLite database.
+    /// Makes, checks and puts back backups of the database.
     #[command(subcommand)]
     Backup(backup::BackupCommand),
     /// Looks at what operators trip over, and says what to do.
@@ -126,11 +126,23 @@ impl Cli {
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                complain(&error);
+                if !error.is::<Logged>() {
+                    complain(&error);
+                }
                 // A wrong setting is wrong use; anything else is a failure.
                 ExitCode::from(if error.is::<SettingsError>() { WRONG_USE } else { 1 })
             }
         }
+    }
+}
+
+/// Marks an error whose reason is in the log already.
+#[derive(Debug)]
+struct Logged;
+
+impl std::fmt::Display for Logged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("logged")
     }
 }
 

@@ -5,7 +5,7 @@ use std::io::Write;
 use anyhow::Context as _;
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Context;
+use super::{Context, Logged};
 use crate::config::LogFormat;
 use crate::node::{Built, FIRST_ADMINISTRATOR};
 use crate::start_check::Accepted;
@@ -31,12 +31,23 @@ pub fn run(context: &Context, accepted: Accepted) -> anyhow::Result<()> {
         // Listened to from the start: a signal during the start stops the node as soon as it stands.
         let stop = stop_signal()?;
         ignore_hangups()?;
-        let node = Built::new(&settings, accepted).await?;
-        announce(&node, telemetry::format(&settings.log))?;
-        node.run(stop).await
+        let format = telemetry::format(&settings.log);
+        let logged = |message| move |error| log_failure(format, message, error);
+        let node = Built::new(&settings, accepted).await.map_err(logged("node not started"))?;
+        announce(&node, format)?;
+        node.run(stop).await.map_err(logged("node failed"))
     });
     exporting.finish();
     served
+}
+
+/// Logs why the node ends, where the log is for programs: a line of plain text would break it up.
+fn log_failure(format: LogFormat, message: &'static str, error: anyhow::Error) -> anyhow::Error {
+    if format == LogFormat::Pretty {
+        return error;
+    }
+    tracing::error!(error = format!("{error:#}"), "{message}");
+    error.context(Logged)
 }
 
 /// The one TLS library of this process.
