@@ -9,7 +9,7 @@ mod origin;
 pub use origin::Origin;
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use ::config::builder::DefaultState;
@@ -305,11 +305,12 @@ impl Settings {
     /// # Errors
     /// The first setting that cannot be used.
     pub fn load_from(flags: &Flags, mut environment: Vec<(String, String)>) -> Result<Self, SettingsError> {
+        let named = environment.iter().find(|(name, _)| name == FILE_VARIABLE);
         let named =
-            environment.iter().find(|(name, _)| name == FILE_VARIABLE).map(|(_, path)| PathBuf::from(path));
+            named.map(|(_, path)| trimmed(Path::new(path))).filter(|path| !path.as_os_str().is_empty());
         environment.retain(|(name, value)| names_setting(name) && !value.trim().is_empty());
         let mut layers = Config::builder().add_source(File::from_str(DEFAULTS, FileFormat::Toml));
-        if let Some(path) = flags.config.clone().or(named) {
+        if let Some(path) = flags.config.as_deref().map(trimmed).or(named) {
             let name = path.display().to_string();
             // Read here: of a file that may not be read the library would say that it is not there.
             let text = std::fs::read_to_string(&path)
@@ -323,7 +324,7 @@ impl Settings {
         }
         let mut raw = read(layers.add_source(environment_layer(&environment)))?;
         if let Some(data_dir) = &flags.data_dir {
-            raw.data_dir.clone_from(data_dir);
+            raw.data_dir = trimmed(data_dir);
         }
         raw.check()
     }
@@ -353,6 +354,11 @@ impl Settings {
                 .map_err(|reason| wrong("http.origin", reason, "an origin such as https://node.example")),
         }
     }
+}
+
+/// The path without white space around it, as for every setting.
+fn trimmed(path: &Path) -> PathBuf {
+    path.to_str().map_or_else(|| path.to_owned(), |text| PathBuf::from(text.trim()))
 }
 
 /// Removes white space around every text: a newline at the end of a file or a variable is no part
@@ -411,6 +417,18 @@ mod tests {
         let text =
             "[database]\nurl = \"sqlite://one.db\\n\"\n[http]\nclient_origins = [\" https://a.example\"]\n";
         std::fs::write(&path, text).unwrap();
+        let named = |value: String| {
+            Settings::load_from(&Flags::default(), vec![("VELLUM_CONFIG".to_owned(), value)]).unwrap()
+        };
+        assert_eq!(named(format!("{}\n", path.display())).database_url(), "sqlite://one.db");
+        assert_eq!(
+            named(" \n".to_owned()).database_url(),
+            "sqlite://./data/vellum.db",
+            "as if it were unset"
+        );
+        let config = Some(format!(" {}\n", path.display()).into());
+        let flags = Flags { config, data_dir: Some("/from/flag\n".into()) };
+        assert_eq!(Settings::load_from(&flags, vec![]).unwrap().data_dir, PathBuf::from("/from/flag"));
         let flags = Flags { config: Some(path), ..Flags::default() };
         let environment = [
             ("VELLUM_HTTP__ORIGIN".to_owned(), "https://node.example\n".to_owned()),
