@@ -137,12 +137,24 @@ async fn a_picture_is_set_kept_and_cleared_and_peers_are_shown_its_whole_address
     assert_eq!((&me(&ann).await["picture"], shown().await), (&Value::Null, None));
 
     let long = format!("https://people.example/{}", "x".repeat(2000));
-    for wrong in ["http://people.example/a.png", "/users/somebody/avatar", "//evil.example", "x", &long] {
+    for wrong in [
+        "http://people.example/a.png",
+        "/users/somebody/avatar",
+        "//evil.example",
+        "x",
+        &long,
+        "https:evil.example",
+        r"https:\\evil.example",
+        " https://evil.example",
+        "https://ann:secret@evil.example",
+    ] {
         let body = json!({ "firstName": "changed", "picture": wrong });
         let refusal = refused(&ann, Method::PATCH, "/users/me/profile", body).await;
         assert_eq!(refusal, (422, "validation_failed".into()), "{wrong}");
     }
     assert_eq!(me(&ann).await["firstName"], "Anna", "a refused change changes nothing");
+    change(json!({ "picture": r"https://People.example\a b.png" })).await;
+    assert_eq!(shown().await, Some(json!("https://people.example/a%20b.png")), "in one reading for all");
 }
 
 async fn secret(person: &Person, device: &str) -> Value {
@@ -181,6 +193,25 @@ async fn who_ends_other_sessions_and_names_a_device_renews_the_secrets_of_all_ot
     assert_ne!(after[1], after[2]);
     assert_eq!(secret(&ben, "ann-phone").await, bens, "another user's device of the same name");
     assert_eq!(secrets(&ann).await, after, "they stay from then on");
+    let (status, trail) = ann.ask(Method::GET, "/users/me/audit", Value::Null).await;
+    assert_eq!(status, 200, "{trail}");
+    assert_eq!(trail.to_string().matches("wrap_secrets_rotated").count(), 1, "{trail}");
+}
+
+#[tokio::test]
+async fn secrets_are_renewed_so_often_a_minute_by_whichever_request() {
+    let node = TestNode::start_with(&[
+        ("VELLUM_LIMITS__ENABLED", "true"),
+        ("VELLUM_LIMITS__WRAP_SECRET_ROTATIONS_PER_MINUTE", "2"),
+    ])
+    .await;
+    let ann = node.user("ann").await;
+    let others = "/auth/sessions/others";
+    ok(&ann, Method::DELETE, others, json!({ "deviceId": "ann-desk" })).await;
+    ok(&ann, Method::POST, "/users/me/device-wrap-secrets/rotate", Value::Null).await;
+    let refusal = refused(&ann, Method::DELETE, others, json!({ "deviceId": "ann-desk" })).await;
+    assert_eq!(refusal.0, 429);
+    ok(&ann, Method::DELETE, others, Value::Null).await;
 }
 
 #[tokio::test]
@@ -254,6 +285,14 @@ async fn a_share_with_a_friend_elsewhere_is_changed_here_where_there_is_no_signa
         (&json!("viewer"), &json!("b2xk")),
         "ben is not told"
     );
+
+    for name in ["encryptedData", "nonce"] {
+        let mut empty = envelope.clone();
+        empty[name] = json!("");
+        let refusal = refused(&ann, Method::PUT, "/sharing/envelope", empty).await;
+        assert_eq!(refusal, (400, "payload_required".into()), "an empty {name}");
+    }
+    assert_eq!(shares(&ann, "outgoing").await[0]["encryptedData"], "bmV3", "the payload stays");
 
     let mut unknown = envelope;
     unknown["resourceId"] = json!("c2");
@@ -348,6 +387,8 @@ async fn a_collection_is_read_by_whom_its_owner_has_shared_it_with() {
     let listed = ok(&ben, Method::GET, list, Value::Null).await;
     assert_eq!((listed.as_array().unwrap().len(), &listed[0]["shareEnvelope"]), (1, &read["shareEnvelope"]));
     assert_eq!((&listed[0]["id"], &listed[0]["role"]), (&read["id"], &read["role"]));
+    let metadata = listed[0].get("metadataEncrypted");
+    assert_eq!(metadata, Some(&Value::Null), "a list does not carry what opens for its owner alone");
     let typed = ben.client.shared_collections().await.unwrap();
     assert_eq!((typed.len(), &typed[0].id, &typed[0].sender_handle), (1, &id, &ann.handle()));
     let own = ok(&ann, Method::GET, &path, Value::Null).await;

@@ -3,8 +3,8 @@
 
 use futures_util::{StreamExt, stream};
 use serde_json::{Value, json};
-use vellum_client::http::{Direction, Invitation, InvitationDelivery, Method};
-use vellum_protocol::MessageType;
+use vellum_client::http::{Direction, Invitation, InvitationDelivery, Method, RevocationState};
+use vellum_protocol::{Handle, MessageType};
 
 use crate::drain::{MANY_INVITATIONS, with_pending};
 use crate::metrics::{scrape, value};
@@ -14,7 +14,7 @@ use crate::support::{Documents, Mood, Peer, Person, TestNode, eventually, fields
 const LONG_PAUSES: [(&str, &str); 3] = [
     ("VELLUM_FEDERATION__RETRY_FIRST_MS", "3600000"),
     ("VELLUM_FEDERATION__RETRY_RANDOMIZATION", "0"),
-    ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "6000"),
+    ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "30000"),
 ];
 /// A third of the 290 s for which a message to an ordinary peer is sent.
 const LONGEST_PAUSE_MILLIS: i64 = 97_000;
@@ -34,7 +34,7 @@ async fn pause(person: &Person) -> i64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fresh_signature_earns_a_probe_at_once_also_after_a_long_pause() {
+async fn a_fresh_signature_earns_a_probe_soon_also_after_a_long_pause() {
     let node = TestNode::start_with(&LONG_PAUSES).await;
     let (ann, peer) = (node.person("ann").await, Peer::start().await);
     let (bob, carl) = (peer.friend_of(&ann, "bob").await, peer.friend_of(&ann, "carl").await);
@@ -53,6 +53,48 @@ async fn a_fresh_signature_earns_a_probe_at_once_also_after_a_long_pause() {
     // Anything newly signed, not only a flush.
     let invitation = ann.invite(&peer.user("dora").handle).await;
     assert_eq!(invitation.delivery, Some(InvitationDelivery::Delivered), "{invitation:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_signed_while_a_probe_is_under_way_has_one_soon_after_that_has_failed() {
+    let settings = [LONG_PAUSES[0], LONG_PAUSES[1], ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "300")];
+    let node = TestNode::start_with(&settings).await;
+    let (ann, peer) = (node.person("ann").await, Peer::start().await);
+    let (bob, carl) = (peer.friend_of(&ann, "bob").await, peer.friend_of(&ann, "carl").await);
+    for friend in [&bob, &carl] {
+        ann.client.remove_friend(&friend.handle, None).await.unwrap();
+    }
+    let of = async |handle: &Handle| {
+        ann.pending().await.into_iter().find(|row| row.peer_handle == *handle).unwrap()
+    };
+    // One that has failed gets one probe at a time.
+    peer.set_mood(away());
+    ann.flush(std::slice::from_ref(&bob.handle)).await;
+    eventually("an attempt has failed", || async { (of(&bob.handle).await.attempts == 1).then_some(()) })
+        .await;
+    peer.set_mood(Mood::Hangs);
+    ann.flush(std::slice::from_ref(&bob.handle)).await;
+    let state = || async { of(&bob.handle).await.state };
+    eventually("a probe is under way", || async {
+        (state().await == RevocationState::Delivering).then_some(())
+    })
+    .await;
+    ann.flush(std::slice::from_ref(&carl.handle)).await;
+    peer.set_mood(Mood::Well);
+    let failed = eventually("the probe has failed", || async {
+        let row = of(&bob.handle).await;
+        (row.attempts == 1).then_some(row)
+    })
+    .await;
+    if let Some(carls) = ann.pending().await.into_iter().find(|row| row.peer_handle == carl.handle) {
+        let failed_at = failed.last_attempt_at.unwrap().instant();
+        let waits = carls.next_attempt_at.map(|at| at.instant().since(failed_at));
+        assert!(waits.is_none_or(|waits| waits <= 10_000), "it waits for {waits:?} ms");
+    }
+    eventually("it is delivered", || async {
+        ann.pending().await.iter().all(|row| row.peer_handle != carl.handle).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,6 +131,29 @@ async fn no_pause_outlasts_the_window_of_what_waits() {
     .await;
     let sent = peer.received_of(MessageType::RelationshipRevoke);
     assert_eq!(sent.first(), sent.last(), "the same envelope");
+}
+
+#[cfg(debug_assertions)]
+#[tokio::test(flavor = "multi_thread")]
+async fn a_pause_takes_no_more_than_half_of_what_is_left_of_the_window() {
+    use crate::clocks::{Steered, in_the_end};
+    let steered = Steered::start(&LONG_PAUSES).await;
+    let (ann, peer) = (steered.node.person("ann").await, Peer::start().await);
+    let bob = peer.friend_of(&ann, "bob").await;
+    peer.set_mood(away());
+    ann.client.remove_friend(&bob.handle, Some(&ann.revocation(&bob.handle))).await.unwrap();
+    pause(&ann).await;
+    // Of its 290 s less than 90 are left.
+    steered.after(200_000);
+    let row = in_the_end("it is tried again", || async {
+        let row = ann.pending().await.remove(0);
+        (row.attempts == 2 && row.next_attempt_at.is_some()).then_some(row)
+    })
+    .await;
+    let (last, next) = (row.last_attempt_at.unwrap().instant(), row.next_attempt_at.unwrap().instant());
+    let left = row.expires_at.unwrap().instant().since(last);
+    assert!((0..90_000).contains(&left), "{left} ms were left");
+    assert!((1..=left / 2).contains(&next.since(last)), "{} ms, of {left} ms", next.since(last));
 }
 
 #[cfg(debug_assertions)]

@@ -13,6 +13,7 @@ use vellum_store::{
     known_sources, passkey_ceremonies, peers, sessions, sign_in_codes, transport_nonces, wrong_codes,
 };
 
+use crate::clock::CLOCKS_DIFFER_MILLIS;
 use crate::node::Node;
 use crate::sign_in::KNOWN_MILLIS;
 
@@ -43,7 +44,8 @@ pub async fn sweep(node: &Arc<Node>) -> Result<(), StoreError> {
                 // What they hold is sealed to a device that waits a minute for it: nothing is lost
                 // with it.
                 device_transfers::empty(tx, now).await?;
-                peers::take_changed_keys(tx, an_hour_ago, KEYS_A_ROUND, now).await
+                let latest = now.plus_millis(CLOCKS_DIFFER_MILLIS);
+                peers::take_changed_keys(tx, an_hour_ago, latest, KEYS_A_ROUND, now).await
             }
             .boxed()
         })

@@ -145,6 +145,9 @@ pub trait SenderLimit {
     /// # Errors
     /// The time to wait: this one is over the limit.
     fn count(&self, server: &Domain) -> Result<(), Duration>;
+
+    /// Notes that a request was the server's own, sent now: its nonce is remembered, so it is no replay.
+    fn spoke(&self, server: &Domain);
 }
 
 /// No limit.
@@ -156,6 +159,8 @@ impl SenderLimit for () {
     fn count(&self, _: &Domain) -> Result<(), Duration> {
         Ok(())
     }
+
+    fn spoke(&self, _: &Domain) {}
 }
 
 fn over_limit(looked_at: Result<(), Duration>) -> Result<(), Error> {
@@ -241,9 +246,11 @@ async fn check_and_deliver(
         }
         Err(refused) => {
             remember_nonce(node, nonce, now).await?;
+            limit.spoke(&server);
             return Err(refused);
         }
     };
+    limit.spoke(&server);
     tracing::info!(peer = %server.folded(), %message_type, applied = received.applied, "took an envelope");
     Ok((message_type, received))
 }

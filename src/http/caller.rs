@@ -182,13 +182,13 @@ pub fn secret_cookie(
 }
 
 /// Whether a cookie of this answer is for the page of a client on another site. Browsers send such
-/// a cookie along with requests of any page; [`presented`] ignores it there. A request that has no
-/// `Origin` may renew the cookie that such a client signed in for.
+/// a cookie along with requests of any page; [`presented`] ignores it there. A request
+/// that has no `Origin` is one only where the browser says so.
 fn goes_to_another_site(request: &HttpRequest, app: &App) -> bool {
     app.cross_site_cookies
         && match request.headers().get(header::ORIGIN) {
             Some(origin) => app.client_origins.iter().any(|client| client.as_str() == origin),
-            None => request.cookie(COOKIE).is_some(),
+            None => request.headers().get("sec-fetch-site").is_some_and(|site| site == "cross-site"),
         }
 }
 

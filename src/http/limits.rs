@@ -39,6 +39,8 @@ use crate::peer_addresses::PeerAddresses;
 const WINDOW: u32 = 60;
 /// Sources that the log names in a minute. Beyond that a flood from everywhere fills no disk.
 const MOST_REPORTED: usize = 10_000;
+/// How many times what one peer may fetch all of them may fetch together.
+const PEERS_TOGETHER: u32 = 10;
 /// The name of the limit by sending server.
 const SENDER_LIMIT: &str = "inbox-server";
 
@@ -260,6 +262,15 @@ impl Limiters {
         limit.map_or(Ok(()), |limit| note(request, limit.count(user)))
     }
 
+    /// Counts a request that makes wrap secrets anew only where its body says so.
+    ///
+    /// # Errors
+    /// 429 with `Retry-After`.
+    pub fn count_rotation(&self, request: &HttpRequest, user: &UserId) -> Result<(), Problem> {
+        let kinds = self.kinds.as_ref();
+        kinds.map_or(Ok(()), |kinds| note(request, kinds.wrap_secret_rotations.count(user)))
+    }
+
     fn count_address(&self, request: &HttpRequest) -> Result<(), Problem> {
         // As the router reads it: percent signs do not make another path of it.
         let path = request.match_info().as_str();
@@ -301,30 +312,35 @@ impl Limiters {
 
 /// What peers may fetch of the well-known documents beyond what everybody may: they need one or more for
 /// each message that this node sends them. A peer counts for itself, wherever it asks from; and so does
-/// an address, whatever peers ask from there, since anybody can run some.
+/// an address, whatever peers ask from there, since anybody can run some; and all peers together have
+/// [`PEERS_TOGETHER`] times as much.
 struct PeerDocuments {
     addresses: Arc<PeerAddresses>,
     by_peer: Limit<String>,
     by_address: AddressLimit,
+    together: Limit<&'static str>,
 }
 
 impl PeerDocuments {
     fn new(per_minute: u32, addresses: Arc<PeerAddresses>) -> Self {
         let (by_peer, by_address) =
             (Limit::new("documents-peer", per_minute), AddressLimit::new("documents-peer", per_minute));
-        Self { addresses, by_peer, by_address }
+        let together = Limit::new("documents-peers", per_minute.saturating_mul(PEERS_TOGETHER));
+        Self { addresses, by_peer, by_address, together }
     }
 
     /// Counts a request from the address; `None` where no peer is there.
     fn count(&self, address: IpAddr) -> Option<Result<Standing, (Standing, Refused)>> {
         let peer = self.addresses.peer_at(address)?;
-        Some(self.by_address.count(address).and_then(|_| self.by_peer.count(&peer)))
+        let standing = self.by_address.count(address).and_then(|_| self.by_peer.count(&peer));
+        Some(standing.and_then(|standing| self.together.count(&"all peers").map(|_| standing)))
     }
 
     fn sweep(&self) {
         self.addresses.sweep();
         self.by_peer.sweep();
         self.by_address.sweep();
+        self.together.sweep();
     }
 }
 
@@ -372,15 +388,17 @@ impl SenderLimit for OfRequest<'_> {
 
     fn count(&self, server: &Domain) -> Result<(), Duration> {
         let Some(kinds) = &self.limiters.kinds else { return Ok(()) };
-        if let Some(address) = self.address {
-            // Its signature was verified, with the key that is pinned for it.
-            kinds.peer_documents.addresses.note(address, server);
-        }
         kinds.senders.limit.count(&server.folded()).map(drop).map_err(|(standing, _)| {
             let wait = Duration::from_secs(standing.wait_seconds);
             kinds.senders.waiting().insert(server.folded(), Instant::now() + wait);
             wait
         })
+    }
+
+    fn spoke(&self, server: &Domain) {
+        if let Some((kinds, address)) = self.limiters.kinds.as_ref().zip(self.address) {
+            kinds.peer_documents.addresses.note(address, server);
+        }
     }
 }
 

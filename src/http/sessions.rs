@@ -129,13 +129,21 @@ async fn end_current(
 }
 
 /// A client that says which device it is on has the other devices' wrap secrets made anew as well.
-async fn end_others(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
+async fn end_others(
+    app: web::Data<App>,
+    request: HttpRequest,
+    caller: Caller,
+    body: Body,
+) -> Result<HttpResponse, Problem> {
     let mut fields = Fields::of_optional_body(&body)?;
     // Any text: one that is no device's name keeps no device's secret.
     let device_id = fields.optional_text("deviceId").filter(|id| !id.is_empty());
     fields.finish()?;
     match device_id {
-        Some(device_id) => app.node.ask(&caller, EndOtherDevices { device_id }).await?,
+        Some(device_id) => {
+            app.limiters.count_rotation(&request, caller.user())?;
+            app.node.ask(&caller, EndOtherDevices { device_id }).await?;
+        }
         None => app.node.ask(&caller, EndOtherSessions).await?,
     }
     Ok(HttpResponse::NoContent().finish())

@@ -141,13 +141,10 @@ fn picture_change(fields: &mut Fields, caller: &Caller) -> NameChange {
     if !fields.mentions("picture") {
         return NameChange::Keep;
     }
-    let picture = fields.optional_text("picture");
-    let own_avatar = format!("{}/avatar", caller.user());
-    let is_own_avatar = |picture: &str| picture.strip_prefix("/users/") == Some(own_avatar.as_str());
-    let fits = |picture: &String| {
-        picture.chars().count() <= LONGEST_PICTURE && (is_https(picture) || is_own_avatar(picture))
-    };
-    if picture.as_ref().is_some_and(|picture| !fits(picture)) {
+    let Some(picture) = fields.optional_text("picture") else { return NameChange::Set(None) };
+    let is_own_avatar = picture == format!("/users/{}/avatar", caller.user());
+    let picture = if is_own_avatar { Some(picture) } else { https_url(&picture) };
+    if picture.as_ref().is_none_or(|picture| picture.chars().count() > LONGEST_PICTURE) {
         let rule =
             format!("must be an https URL of at most {LONGEST_PICTURE} characters, or your own avatar");
         fields.wrong("picture", rule);
@@ -155,9 +152,10 @@ fn picture_change(fields: &mut Fields, caller: &Caller) -> NameChange {
     NameChange::Set(picture)
 }
 
-fn is_https(picture: &str) -> bool {
-    let url = reqwest::Url::parse(picture);
-    url.is_ok_and(|url| url.scheme() == "https" && url.username().is_empty() && url.password().is_none())
+/// An https URL in the form in which everybody reads it alike: parsing forgives much.
+fn https_url(picture: &str) -> Option<String> {
+    let url = reqwest::Url::parse(picture).ok().filter(|_| picture.starts_with("https://"))?;
+    (url.username().is_empty() && url.password().is_none()).then(|| url.into())
 }
 
 /// Existing clients show their first steps until this has been asked for once.

@@ -178,7 +178,7 @@ async fn profile(walk: &Walk, cleo: &mut Client) {
     .await;
     walk.step(
         "profile: a picture",
-        clients("A picture is an `https:` address or the user's own avatar."),
+        wire("takes `picture`: an https URL, or the path of one's own avatar; null clears."),
         async {
             let picture = "https://pictures.example/zoe.png";
             cleo.browser.patch(path, json!({ "picture": picture })).await.body(200);

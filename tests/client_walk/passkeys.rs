@@ -60,9 +60,7 @@ async fn registration(walk: &Walk, finn: &mut Client, device: &mut Authenticator
     .await;
     walk.step(
         "passkey: it is registered without a name",
-        clients(
-            "A client that knows no name sends `name: \"\"`; the passkey gets a name derived from the authenticator.",
-        ),
+        wire("POST `/auth/passkeys/register/verify` takes an empty `name` for none, and derives one."),
         async {
             let mut made = device.create(&wanted);
             made["name"] = json!("");

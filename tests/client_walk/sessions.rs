@@ -2,7 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::{Browser, Scene, Text, TextOrNull, Time, Walk, clients, expect, expect_members, sign_in, text};
+use super::{
+    Browser, Scene, Text, TextOrNull, Time, Walk, clients, expect, expect_members, sign_in, text, wire,
+};
 
 const HERE: &str = "here-0123-abcd";
 const THERE: &str = "there-4567-efab";
@@ -40,7 +42,9 @@ pub async fn stage(walk: &Walk, scene: &Scene) {
     let mut second = sign_in::again(scene, &iris).await;
     walk.step(
         "sessions: all others end, and their devices know nothing any more",
-        clients("With `{deviceId}` it also renews the wrap secret of every other device of the user."),
+        wire(
+            "DELETE `/auth/sessions/others {deviceId}` also makes the wrap secret of every other device anew",
+        ),
         async {
             let body = json!({ "deviceId": HERE });
             iris.browser.delete_with("/auth/sessions/others", body).await.empty(204);

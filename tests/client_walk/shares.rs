@@ -128,9 +128,9 @@ async fn shared_here(walk: &Walk, lea: &mut Client, max: &mut Client, id: &str) 
 async fn seen_by_the_friend(walk: &Walk, lea: &mut Client, max: &mut Client, id: &str) {
     walk.step(
         "shares: the friend's library has it",
-        clients(
-            "GET `/library/collections/shared-with-me` lists the collections that others on this node share \
-             with the caller.",
+        wire(
+            "| GET `/library/collections/shared-with-me` | → `[{…the collection, role, shareEnvelope: \
+             {encryptedData, nonce}, senderHandle, keyChanged}]`",
         ),
         async {
             let all = max.read("/library/collections/shared-with-me").await;
@@ -142,10 +142,7 @@ async fn seen_by_the_friend(walk: &Walk, lea: &mut Client, max: &mut Client, id:
     .await;
     walk.step(
         "shares: the friend reads the collection",
-        clients(
-            "GET `/library/collections/{id}` of a shared collection answers it to the recipient, with \
-             `shareEnvelope` and `senderHandle`.",
-        ),
+        wire("| GET `/library/collections/{id}` | → the same with `bookmarks: []`"),
         async {
             let seen = max.read(&format!("/library/collections/{id}")).await;
             expect("id", &seen["id"], id);

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::members::time;
 use super::{
     Browser, Client, List, Number, Object, Scene, Text, TextOrNull, Time, Walk, clients, expect,
-    expect_members, list, text,
+    expect_members, list, text, wire,
 };
 
 pub async fn stage(walk: &Walk, scene: &Scene) {
@@ -45,7 +45,7 @@ async fn with_a_code(walk: &Walk, scene: &Scene, page: &mut Browser, email: &str
     let emails = scene.one.process.letters().len();
     walk.step(
         "sign-in: a code is asked for",
-        clients("POST `/auth/verify` takes `{email}` and answers 201 without a body."),
+        wire("| POST `/auth/verify` | `{email}` → 201 without a body"),
         async { page.post("/auth/verify", json!({ "email": email })).await.empty(201) },
     )
     .await;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::Instant;
-use vellum_protocol::UnixMillis;
+use vellum_protocol::{MessageType, UnixMillis};
 use vellum_store::outbox::{self, Leased, Lot, Stretch, Unread, Unreadable, Wanted};
-use vellum_store::{Tx, invitations};
+use vellum_store::{InvitationId, Tx, invitations};
 
 use super::{settle, wrong_times};
 use crate::node::Node;
@@ -152,9 +152,12 @@ async fn readable(node: &Node, leases: Vec<Unread>, now: UnixMillis) -> Vec<Leas
 /// those are.
 async fn close_what_is_over(tx: &mut Tx, now: UnixMillis) -> Result<usize, Error> {
     outbox::expire_leases(tx, now).await?;
-    invitations::note_expired(tx, now).await?;
     let lapsed = outbox::expire(tx, now).await?;
     for message in &lapsed {
+        if message.message_type == MessageType::FriendInvite {
+            let reason = message.last_error.as_deref().unwrap_or("it was not tried in time");
+            invitations::note_failure(tx, &InvitationId::from(message.subject.clone()), reason).await?;
+        }
         settle::lapsed(tx, message, now).await?;
     }
     Ok(lapsed.len())

@@ -24,6 +24,9 @@ use crate::peer::{Trouble, Verdict};
 use crate::replicas;
 use crate::user::{Receive, Way};
 
+/// The pause after a failure where a probe is to come early.
+const EARLY_PROBE: Duration = Duration::from_millis(peers::EARLY_PROBE_MILLIS.unsigned_abs());
+
 /// Records what became of an attempt that began at `started`. `None` when the row was changed meanwhile.
 pub(super) async fn settle(
     node: &Arc<Node>,
@@ -145,13 +148,27 @@ fn later(retry: &RetryPolicy, now: UnixMillis, pause: Duration) -> UnixMillis {
     now.plus_millis(i64::try_from(pause.min(retry.longest_pause()).as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The longest pause at this peer: not so long that it outlasts the window of something that waits for it.
-async fn longest_pause(tx: &mut Tx, domain: &str, record: Option<&PeerNode>) -> Result<Duration, Error> {
-    let window = match record.and_then(|peer| peer.revocation_window_seconds) {
-        Some(stated) if !outbox::has_short_lived(tx, domain).await? => window::of_revocations(stated),
-        _ => window::SHORTEST_MILLIS,
-    };
-    Ok(window::longest_pause(window))
+/// The pause at this peer, where so long a one is wanted: not so long that it outlasts the window of
+/// something that waits for it.
+async fn pause_at_peer(
+    tx: &mut Tx,
+    record: Option<&PeerNode>,
+    leased: &Leased,
+    wanted: Duration,
+    now: UnixMillis,
+) -> Result<Duration, Error> {
+    let wanted = wanted.min(window::longest_pause(&leased.envelope, leased.expires_at, now));
+    let shortest = window::third(window::SHORTEST_MILLIS);
+    // Where the answer is the same, what waits is not read: that is once for each failure.
+    if wanted <= shortest {
+        return Ok(wanted);
+    }
+    match record.and_then(|peer| peer.revocation_window_seconds.map(|stated| (peer, stated))) {
+        Some((peer, stated)) if !outbox::has_short_lived(tx, &peer.domain).await? => {
+            Ok(wanted.min(window::third(window::of_revocations(stated))))
+        }
+        _ => Ok(shortest),
+    }
 }
 
 fn outcome_of(retry: &RetryPolicy, leased: &Leased, verdict: &Verdict, now: UnixMillis) -> Outcome {
@@ -165,9 +182,9 @@ fn outcome_of(retry: &RetryPolicy, leased: &Leased, verdict: &Verdict, now: Unix
             // probe that comes early and for the peer's return.
             let refused = *trouble == Trouble::Envelope;
             let refusals = if refused { leased.refusals.saturating_add(1) } else { 1 };
-            let window = leased.expires_at.since(leased.envelope.content.timestamp.instant());
             let own = retry.after(refusals);
-            let pause = pause.map_or(own, |asked| asked.max(own)).min(window::longest_pause(window));
+            let longest = window::longest_pause(&leased.envelope, leased.expires_at, now);
+            let pause = pause.map_or(own, |asked| asked.max(own)).min(longest);
             Outcome::Postponed {
                 error: reason.clone(),
                 next_attempt_at: later(retry, now, pause),
@@ -199,20 +216,26 @@ async fn note_on_peer(
         return Ok(());
     }
     let record = peers::find(tx, &domain).await?;
-    let longest = longest_pause(tx, &domain, record.as_ref()).await?;
     if *trouble == Trouble::Peer {
         // One in the future was noted by a clock that was ahead.
         let is_since = |at: UnixMillis| (started..=now).contains(&at);
         let counted = record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(is_since));
         if !counted {
-            let failures = record.map_or(0, |peer| peer.failures).saturating_add(1);
-            let retry_at = later(retry, now, retry.after(failures).min(longest));
+            let failures = record.as_ref().map_or(0, |peer| peer.failures).saturating_add(1);
+            let wanted = retry.after(failures);
+            let mut wait = pause_at_peer(tx, record.as_ref(), leased, wanted, now).await?;
+            // What was signed while this attempt was under way has had no probe of its own.
+            if wait > EARLY_PROBE && outbox::has_untried(tx, &domain, started).await? {
+                wait = EARLY_PROBE;
+            }
+            let retry_at = later(retry, now, wait);
             let cause = cause.as_ref().unwrap_or(reason);
             peers::note_failure(tx, &domain, failures, retry_at, cause, now).await?;
         }
     }
     if let Some(pause) = pause {
-        peers::pause_until(tx, &domain, later(retry, now, (*pause).min(longest))).await?;
+        let pause = pause_at_peer(tx, record.as_ref(), leased, *pause, now).await?;
+        peers::pause_until(tx, &domain, later(retry, now, pause)).await?;
     }
     Ok(())
 }

@@ -24,12 +24,23 @@ pub fn closes_at(peer: Option<&PeerNode>, envelope: &Envelope) -> UnixMillis {
     end(content.message_type, content.timestamp.instant(), stated)
 }
 
-/// The longest pause before something with a window of so many milliseconds is tried again: at least two
-/// more tries fit into it.
+/// A third of a window of so many milliseconds: after a pause of that length two more tries fit into it.
 #[must_use]
-pub fn longest_pause(window_millis: i64) -> Duration {
+pub fn third(window_millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(window_millis / 3).unwrap_or(0))
 }
+
+/// The longest pause before this envelope, whose window closes at `expires_at`, is tried again: a third
+/// of the window, or half of what is left of it, down to 10 s.
+#[must_use]
+pub fn longest_pause(envelope: &Envelope, expires_at: UnixMillis, now: UnixMillis) -> Duration {
+    let window = expires_at.since(envelope.content.timestamp.instant());
+    let left = (expires_at.since(now) / 2).max(SHORTEST_PAUSE_MILLIS);
+    third(window).min(Duration::from_millis(u64::try_from(left).unwrap_or(0)))
+}
+
+/// A pause that the end of a window makes no shorter.
+const SHORTEST_PAUSE_MILLIS: i64 = 10_000;
 
 /// When the window of an envelope of this type and time closes, at a peer that states this window for
 /// late revocations, in seconds.

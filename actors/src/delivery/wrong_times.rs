@@ -12,15 +12,24 @@ use crate::Error;
 use crate::clock::CLOCKS_DIFFER_MILLIS;
 use crate::node::Node;
 
+/// By how much a lease may end later than any lease can before it is taken back.
+const LEASE_MARGIN_MILLIS: i64 = 10 * 60 * 1000;
+
 /// Makes due what waits for longer than anything may.
 pub(super) async fn correct(node: &Node) -> Result<(), Error> {
     let latest = latest_times(node, node.clock.now());
-    if !outbox::has_wrong_times(&mut *node.store.read().await?, &latest).await? {
+    let wrong = outbox::wrong_times(&mut *node.store.read().await?, &latest).await?;
+    if !wrong.any() {
         return Ok(());
     }
-    let corrected: Result<u64, StoreError> =
-        node.store.write(move |tx| async move { outbox::correct_times(tx, &latest).await }.boxed()).await;
-    tracing::warn!(rows = corrected?, "stored times corrected: clock was ahead");
+    let corrected: Result<u64, StoreError> = node
+        .store
+        .write(move |tx| async move { outbox::correct_times(tx, &latest, &wrong).await }.boxed())
+        .await;
+    let corrected = corrected?;
+    if corrected > 0 {
+        tracing::warn!(rows = corrected, "stored times corrected: clock was ahead");
+    }
     Ok(())
 }
 
@@ -34,7 +43,8 @@ fn latest_times(node: &Node, now: UnixMillis) -> LatestTimes {
         now,
         past,
         wait: ends(longest),
-        wait_for_ordinary: ends(longest.min(window::longest_pause(window::SHORTEST_MILLIS))),
-        lease: past.plus_millis(LEASE_MILLIS),
+        wait_for_ordinary: ends(longest.min(window::third(window::SHORTEST_MILLIS))),
+        lease: now.plus_millis(LEASE_MILLIS + LEASE_MARGIN_MILLIS),
+        lease_over: past.plus_millis(LEASE_MILLIS),
     }
 }

@@ -88,6 +88,7 @@ impl UserCommand for EndOtherDevices {
                     let others = sessions::delete_others(tx, &scope.user, kept).await?;
                     renew_but(tx, &scope, Some(&self.device_id)).await?;
                     scope.audit(tx, Event::OtherSessionsEnded).await?;
+                    scope.audit(tx, Event::WrapSecretsRotated).await?;
                     Ok(others)
                 }
                 .boxed()

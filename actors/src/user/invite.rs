@@ -4,7 +4,6 @@ use futures_util::FutureExt;
 use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
 use vellum_store::friendships::{self, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
-use vellum_store::peers::PeerNode;
 use vellum_store::users::User;
 use vellum_store::{InvitationId, OutboxId, Tx, UserId, outbox, peers};
 
@@ -137,28 +136,16 @@ pub(super) async fn queue(
     let peer = peers::find(tx, &envelope.content.to.domain().folded()).await?;
     let expires_at = window::closes_at(peer.as_ref(), envelope);
     if let Some(peer) = peer.filter(|peer| peer.retry_at > scope.now) {
-        let window = expires_at.since(envelope.content.timestamp.instant());
-        try_soon(tx, scope, &peer, window).await?;
+        // A pause that it has asked for is kept, as far as this envelope's window allows.
+        let longest = window::longest_pause(envelope, expires_at, scope.now).as_millis();
+        let asked_until = scope.now.plus_millis(i64::try_from(longest).unwrap_or(i64::MAX / 2));
+        peers::shorten_waits(tx, &peer.domain, asked_until, scope.now).await?;
     }
     let trace = scope.origin.trace.map(|trace| trace.to_string());
     let id =
         outbox::queue(tx, &scope.user, envelope, subject, expires_at, trace.as_deref(), scope.now).await?;
     let reports = scope.node.reports.watch(&id);
     Ok((id, reports))
-}
-
-/// How soon after a failure a peer is tried again, however much is signed for it.
-const AFTER_FAILURE_MILLIS: i64 = 1000;
-
-/// Has a peer that is being waited for be tried at once, since something newly signed is for it. A pause
-/// that it has asked for is kept, as far as this envelope's window allows.
-async fn try_soon(tx: &mut Tx, scope: &Scope, peer: &PeerNode, window: i64) -> Result<(), Error> {
-    let now = scope.now;
-    let failed_at = peer.last_failure_at.filter(|at| *at <= now);
-    let at = failed_at.map_or(now, |at| at.plus_millis(AFTER_FAILURE_MILLIS).max(now));
-    let longest = i64::try_from(window::longest_pause(window).as_millis()).unwrap_or(i64::MAX / 2);
-    peers::shorten_waits(tx, &peer.domain, at, now.plus_millis(longest)).await?;
-    Ok(())
 }
 
 /// When a friendship on one node begins by the clocks of its two, whose revocations are stamped by them.

@@ -110,6 +110,11 @@ impl Share {
     /// Changes our side of a share with a friend elsewhere, who is not told. So the share is as old
     /// as it was: a revocation that the friend has signed meanwhile ends it.
     async fn change_here(self, tx: &mut Tx, scope: &Scope) -> Result<Shared, Error> {
+        // The sealed payload that is there would be lost.
+        let is_empty = |text: &Option<String>| text.as_deref() == Some("");
+        if self.keeps == Keeps::Role && (is_empty(&self.encrypted_data) || is_empty(&self.nonce)) {
+            return Err(Error::PayloadRequired);
+        }
         let (user, outgoing) = (&scope.user, Direction::Outgoing);
         let row = shares::with_peer(tx, user, outgoing, &self.recipient, &self.resource).await?;
         let id = row.ok_or(Error::ShareNotFound)?.id;

@@ -182,7 +182,8 @@ pub async fn find(
 }
 
 /// The collections on this node that their owners have shared with the user, in the order of the
-/// shares; of all of them, or the one with this id. A share by anybody else, such as a friend on
+/// shares; of all of them, or the one with this id. Of all, each is without its metadata, which is long
+/// and opens for its owner alone. A share by anybody else, such as a friend on
 /// another node who names the id of a collection here, counts for nothing.
 pub async fn shared_with(
     conn: &mut Conn,
@@ -191,7 +192,8 @@ pub async fn shared_with(
 ) -> Result<Vec<SharedCollection>, StoreError> {
     let select = Statement::new(
         "select c.id, c.user_id, c.is_public, c.is_sensitive, c.scheme, c.resharing_policy, c.public_token,
-             c.public_role, c.metadata_encrypted, c.metadata_key_version, c.km_version, c.created_at,
+             c.public_role, case when $2 is null then null else c.metadata_encrypted end as metadata_encrypted,
+             c.metadata_key_version, c.km_version, c.created_at,
              c.updated_at, s.peer_handle, s.role, s.encrypted_data, s.nonce, s.unverified_key
          from shares s join collections c on c.id = s.resource_id and c.user_id = s.peer_user_id
          where s.user_id = $1 and s.direction = 'incoming' and s.resource_type = 'collection'

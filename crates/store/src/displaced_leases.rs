@@ -33,6 +33,21 @@ pub(crate) async fn note(
     Ok(())
 }
 
+/// Notes the leases that end later than `latest`, by a clock that was wrong. They count until `over`.
+pub(crate) async fn note_beyond(tx: &mut Tx, latest: UnixMillis, over: UnixMillis) -> Result<(), StoreError> {
+    let Some(connection) = tx.as_postgres() else { return Ok(()) };
+    sqlx::query(
+        "insert into displaced_leases (outbox_id, holder, until)
+         select id, lease_holder, $2 from outbox where lease_until is not null and lease_until > $1
+         on conflict (outbox_id, holder) do update set until = excluded.until",
+    )
+    .bind(latest.0)
+    .bind(over.0)
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// Forgets the displaced leases of a row that was removed, and returns them.
 pub(crate) async fn take(tx: &mut Tx, row: &OutboxId) -> Result<Vec<Lease>, StoreError> {
     let Some(connection) = tx.as_postgres() else { return Ok(Vec::new()) };

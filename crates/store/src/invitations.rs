@@ -298,21 +298,6 @@ pub async fn note_failure(tx: &mut Tx, id: &InvitationId, reason: &str) -> Resul
     Ok(())
 }
 
-/// The same for those whose windows end at or before `now`, before their messages go
-/// ([`expire`](crate::outbox::expire)).
-pub async fn note_expired(tx: &mut Tx, now: UnixMillis) -> Result<(), StoreError> {
-    let update = Statement::new(
-        "update invitations set delivery_error = coalesce(
-             (select o.last_error from outbox o where o.user_id = invitations.local_user_id
-                and o.peer_handle = invitations.to_handle and o.message_type = $2 and o.subject = invitations.id),
-             'it was not tried in time')
-         where id in (select subject from outbox where state = 'queued' and next_attempt_at is not null
-                        and expires_at <= $1 and message_type = $2)",
-    );
-    tx.change(update.bind(now).bind(MessageType::FriendInvite.as_str())).await?;
-    Ok(())
-}
-
 /// Removes an invitation that has nobody to wait for any more; one that has a reason to show stays.
 pub async fn delete_unless_noted(tx: &mut Tx, id: &InvitationId) -> Result<(), StoreError> {
     let delete = Statement::new("delete from invitations where id = $1 and delivery_error is null");

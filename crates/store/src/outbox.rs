@@ -22,7 +22,7 @@ pub mod overview;
 
 use leasing::LapsedRow;
 
-pub use correcting::{LatestTimes, correct_times, has_wrong_times};
+pub use correcting::{LatestTimes, WrongTimes, correct_times, wrong_times};
 pub use leased::{Leased, Unread, Unreadable};
 pub use leasing::{
     Lapsed, Lot, Outcome, Stretch, Wanted, expire, expire_leases, finish, is_leased, lease_due, next_due,
@@ -231,7 +231,7 @@ pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<Vec<Lapse
         "delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'
          returning user_id, peer_handle, message_type, subject,
              case when state = 'delivering' then 1 else maybe_arrived end as maybe_arrived,
-             voids_revocation"
+             voids_revocation, last_error"
     )
     .bind(user).fetch_all(c).await)?;
     rows.into_iter().map(Lapsed::try_from).collect()
@@ -350,6 +350,15 @@ pub async fn has_short_lived(conn: &mut Conn, domain: &str) -> Result<bool, Stor
     );
     let select = select.bind(domain).bind(MessageType::RelationshipRevoke.as_str());
     Ok(conn.one::<(i64,)>(select).await?.is_some())
+}
+
+/// Whether anything for this node was signed at `since` or later, and has not been tried.
+pub async fn has_untried(conn: &mut Conn, domain: &str, since: UnixMillis) -> Result<bool, StoreError> {
+    let select = Statement::new(
+        "select cast(1 as bigint) from outbox
+         where state = 'queued' and peer_domain = $1 and next_attempt_at >= $2 and attempts = 0 limit 1",
+    );
+    Ok(conn.one::<(i64,)>(select.bind(domain).bind(since)).await?.is_some())
 }
 
 /// Whether a revocation for this peer is on its way while the invitation that followed it cannot have reached anybody yet.

@@ -179,21 +179,22 @@ pub async fn clear_offered_key(tx: &mut Tx, domain: &str) -> Result<(), StoreErr
 }
 
 /// Takes up to `limit` peers whose changed key was last looked at before `before`, to be looked at now: each is
-/// given to one of the nodes on this database only. A look in the future was dated by a wrong clock.
+/// given to one of the nodes on this database only. A look later than `latest` was dated by a wrong clock.
 pub async fn take_changed_keys(
     tx: &mut Tx,
     before: UnixMillis,
+    latest: UnixMillis,
     limit: u32,
     now: UnixMillis,
 ) -> Result<Vec<String>, StoreError> {
     let rows: Vec<(String,)> = on!(tx, c => sqlx::query_as(
         "update peers set offered_at = $2
          where domain in (select domain from peers
-                          where offered_key is not null and (offered_at < $1 or offered_at > $2)
+                          where offered_key is not null and (offered_at < $1 or offered_at > $4)
                           order by offered_at limit $3)
          returning domain"
     )
-    .bind(before.0).bind(now.0).bind(i64::from(limit)).fetch_all(c).await)?;
+    .bind(before.0).bind(now.0).bind(i64::from(limit)).bind(latest.0).fetch_all(c).await)?;
     Ok(rows.into_iter().map(|(domain,)| domain).collect())
 }
 
@@ -288,31 +289,50 @@ pub async fn note_delivery(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result
     Ok(())
 }
 
-/// A peer that is being waited for has spoken: it earns one probe at once, and no second one before that
+/// A probe that comes earlier than the pause after a failure would have it comes so long after the
+/// failure at least, whatever has earned it.
+pub const EARLY_PROBE_MILLIS: i64 = 10_000;
+
+/// When a peer may be probed early, where `$2` is now and `$3` is [`EARLY_PROBE_MILLIS`]. A failure in
+/// the future was dated by a wrong clock.
+macro_rules! early_probe_at {
+    () => {
+        "(case when last_failure_at > $2 then $2 + $3
+               when last_failure_at + $3 > $2 then last_failure_at + $3 else $2 end)"
+    };
+}
+
+/// A peer that is being waited for has spoken: it earns one early probe, and no second one before that
 /// has failed and a new wait has begun. Its record stays, since one that speaks may still not listen. Tells
 /// whether there was a wait to cut short.
 pub async fn allow_probe(tx: &mut Tx, domain: &str, now: UnixMillis) -> Result<bool, StoreError> {
-    let update = Statement::new(
-        "update peers set retry_at = $2, probed_early = 1
-         where domain = $1 and failures > 0 and retry_at > $2 and probed_early = 0",
-    );
-    Ok(tx.change(update.bind(domain).bind(now)).await? == 1)
+    let update = Statement::new(concat!(
+        "update peers set retry_at = ",
+        early_probe_at!(),
+        ", probed_early = 1
+         where domain = $1 and failures > 0 and probed_early = 0 and retry_at > ",
+        early_probe_at!()
+    ));
+    Ok(tx.change(update.bind(domain).bind(now).bind(EARLY_PROBE_MILLIS)).await? == 1)
 }
 
-/// Lets the peer be tried from `at` on, and ends a pause that it has asked for at `asked_until`, where
-/// these waits would last longer: something newly signed cannot wait for so long.
+/// Lets the peer be probed early, and ends a pause that it has asked for at `asked_until`, where these
+/// waits would last longer: something newly signed cannot wait for so long.
 pub async fn shorten_waits(
     tx: &mut Tx,
     domain: &str,
-    at: UnixMillis,
     asked_until: UnixMillis,
+    now: UnixMillis,
 ) -> Result<(), StoreError> {
-    let update = Statement::new(
-        "update peers set retry_at = case when retry_at > $2 then $2 else retry_at end,
-             pause_until = case when pause_until > $3 then $3 else pause_until end
-         where domain = $1 and (retry_at > $2 or pause_until > $3)",
-    );
-    tx.change(update.bind(domain).bind(at).bind(asked_until)).await?;
+    let probe = Statement::new(concat!(
+        "update peers set retry_at = ",
+        early_probe_at!(),
+        " where domain = $1 and retry_at > ",
+        early_probe_at!()
+    ));
+    tx.change(probe.bind(domain).bind(now).bind(EARLY_PROBE_MILLIS)).await?;
+    let pause = Statement::new("update peers set pause_until = $2 where domain = $1 and pause_until > $2");
+    tx.change(pause.bind(domain).bind(asked_until)).await?;
     Ok(())
 }
 

@@ -78,7 +78,7 @@ pub fn shared_with_me() -> Operation {
         TAG,
         "sharedCollections",
         "Collections that are shared with you",
-        "Those of people on this node, in the order in which they were shared. What friends on other nodes share is in `/sharing/incoming`.",
+        "Those of people on this node, in the order in which they were shared. `metadataEncrypted`, which opens for the owner alone, is null here. What friends on other nodes share is in `/sharing/incoming`.",
     )
     .permitted(WRITE)
     .answer_bare_list("The collections.", row.named("SharedCollection"))

@@ -347,6 +347,8 @@ pub struct Lapsed {
     pub maybe_arrived: bool,
     /// Whether what rests on it has made a revocation void.
     pub voids_revocation: bool,
+    /// Why the last attempt failed, if there was one.
+    pub last_error: Option<String>,
 }
 
 #[derive(FromRow)]
@@ -357,6 +359,7 @@ pub(super) struct LapsedRow {
     subject: String,
     maybe_arrived: i64,
     voids_revocation: i64,
+    last_error: Option<String>,
 }
 
 impl TryFrom<LapsedRow> for Lapsed {
@@ -370,6 +373,7 @@ impl TryFrom<LapsedRow> for Lapsed {
             subject: row.subject,
             maybe_arrived: row.maybe_arrived != 0,
             voids_revocation: row.voids_revocation != 0,
+            last_error: row.last_error,
         })
     }
 }
@@ -392,7 +396,7 @@ pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreEr
     .bind(now.0).execute(&mut *c).await.map(Affected::from))?;
     let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
         "delete from outbox where state = 'queued' and next_attempt_at is not null and expires_at <= $1
-         returning user_id, peer_handle, message_type, subject, maybe_arrived, voids_revocation"
+         returning user_id, peer_handle, message_type, subject, maybe_arrived, voids_revocation, last_error"
     )
     .bind(now.0).fetch_all(&mut *c).await)?;
     rows.into_iter().map(Lapsed::try_from).collect()

@@ -156,6 +156,7 @@ async fn withdrawing_signatures_unsigns_revocations_and_gives_back_every_other_m
             subject: "an invitation".into(),
             maybe_arrived: false,
             voids_revocation: false,
+            last_error: None,
         }]
     );
     let pending = db.pending(&alice).await;

@@ -324,11 +324,13 @@ async fn a_closed_window_unsigns_revocations_and_gives_back_every_other_message(
     let db = Db::new().await;
     let alice = db.user("alice@example.org").await;
     let (bob, carl) = ("bob@peer.example", "carl@peer.example");
+    db.queue_of(&alice, MessageType::FriendAccept, bob, "closed", t(1000), T0).await;
+    let accept = db.lease_one("x:0", T0).await;
+    db.finish(&accept, postponed(t(2000)), t(10)).await;
     db.queue(&alice, bob, t(1000), T0).await;
     let leased = db.lease_one("x:1", T0).await;
     db.finish(&leased, postponed(t(2000)), t(10)).await;
     db.queue(&alice, carl, t(1001), T0).await;
-    db.queue_of(&alice, MessageType::FriendAccept, bob, "closed", t(1000), T0).await;
     db.queue_of(&alice, MessageType::FriendInvite, bob, "open", t(1001), T0).await;
     assert!(expire(&db, t(999)).await.is_empty());
 
@@ -342,6 +344,7 @@ async fn a_closed_window_unsigns_revocations_and_gives_back_every_other_message(
             subject: "closed".into(),
             maybe_arrived: false,
             voids_revocation: false,
+            last_error: Some("down".into()),
         }]
     );
     let row = db.pending_for(&alice, bob).await.unwrap();

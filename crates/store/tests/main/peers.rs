@@ -101,18 +101,52 @@ async fn a_delivery_makes_failures_good_and_keeps_the_pin() {
 async fn a_peer_that_speaks_earns_one_probe_where_it_was_waited_for() {
     let db = Db::new().await;
     assert!(!allow_probe(&db, 100).await, "an unknown peer is not waited for");
-    fail(&db, 3, 500).await;
-    assert!(allow_probe(&db, 100).await);
+    fail(&db, 3, 50_000).await;
+    assert!(allow_probe(&db, 20_000).await);
     let peer = found(&db).await;
-    assert_eq!((peer.failures, peer.retry_at), (3, t(100)), "its record stays");
-    assert!(!allow_probe(&db, 100).await, "the wait is cut short already");
-    assert!(!allow_probe(&db, 50).await, "one probe a wait, however often it speaks");
-    fail(&db, 4, 900).await;
-    assert!(allow_probe(&db, 600).await, "a new wait may be cut short again");
+    assert_eq!((peer.failures, peer.retry_at), (3, t(20_000)), "its record stays");
+    assert!(!allow_probe(&db, 20_000).await, "the wait is cut short already");
+    assert!(!allow_probe(&db, 15_000).await, "one probe a wait, however often it speaks");
+    fail(&db, 4, 90_000).await;
+    assert!(allow_probe(&db, 60_000).await, "a new wait may be cut short again");
     deliver(&db).await;
-    db.write(|tx| async move { peers::pause_until(tx, PEER, t(900)).await }.boxed()).await;
-    assert!(!allow_probe(&db, 200).await, "a pause that it asked for itself is kept");
-    assert_eq!(found(&db).await.retry_at, t(900));
+    db.write(|tx| async move { peers::pause_until(tx, PEER, t(90_000)).await }.boxed()).await;
+    assert!(!allow_probe(&db, 20_000).await, "a pause that it asked for itself is kept");
+    assert_eq!(found(&db).await.retry_at, t(90_000));
+}
+
+async fn shorten_waits(db: &Db, now: i64) {
+    let asked_until = t(now + 30_000);
+    db.write(move |tx| async move { peers::shorten_waits(tx, PEER, asked_until, t(now)).await }.boxed())
+        .await;
+}
+
+#[tokio::test]
+async fn no_probe_comes_earlier_than_ten_seconds_after_a_failure_whatever_has_earned_it() {
+    let db = Db::new().await;
+    // It failed at 1.
+    for (now, probed_at) in [(100, 10_001), (10_000, 10_001), (10_001, 10_001), (20_000, 20_000)] {
+        for by_signature in [true, false] {
+            deliver(&db).await;
+            fail(&db, 1, 50_000).await;
+            if by_signature {
+                shorten_waits(&db, now).await;
+            } else {
+                assert!(allow_probe(&db, now).await);
+            }
+            assert_eq!(found(&db).await.retry_at, t(probed_at), "at {now}, by a signature: {by_signature}");
+        }
+    }
+    deliver(&db).await;
+    fail(&db, 1, 5_000).await;
+    shorten_waits(&db, 100).await;
+    assert!(!allow_probe(&db, 100).await);
+    assert_eq!(found(&db).await.retry_at, t(5_000), "what is due sooner stays");
+    // By a clock that is right now the failure lies in the future.
+    deliver(&db).await;
+    fail(&db, 1, 50_000).await;
+    shorten_waits(&db, -5_000).await;
+    assert_eq!(found(&db).await.retry_at, t(5_000), "ten seconds from now");
 }
 
 #[tokio::test]
@@ -183,7 +217,9 @@ async fn an_operator_chooses_between_the_pinned_key_and_the_one_that_is_shown() 
 async fn a_changed_key_is_given_out_to_be_looked_at_once_in_a_while_and_to_one_who_asks() {
     let db = Db::new().await;
     let take = |before: i64, now: i64| {
-        db.write(move |tx| async move { peers::take_changed_keys(tx, t(before), 5, t(now)).await }.boxed())
+        db.write(move |tx| {
+            async move { peers::take_changed_keys(tx, t(before), t(now + 60), 5, t(now)).await }.boxed()
+        })
     };
     pin(&db, 1, None).await;
     assert_eq!(take(100, 100).await, [""; 0]);
@@ -192,4 +228,6 @@ async fn a_changed_key_is_given_out_to_be_looked_at_once_in_a_while_and_to_one_w
     assert_eq!(take(11, 50).await, [PEER]);
     assert_eq!(take(50, 60).await, [""; 0], "somebody has taken it");
     assert_eq!(take(51, 60).await, [PEER]);
+    assert_eq!(take(0, 5).await, [""; 0], "another node's clock may be a little ahead");
+    assert_eq!(take(0, -1).await, [PEER], "not so far");
 }
