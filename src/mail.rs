@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use lettre::message::Mailbox;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::{Address, Message};
-use vellum_actors::mail_queue::{CodeEmail, MailError, MailSession, Mailer};
+use vellum_actors::mail_queue::{CodeEmail, MailError, MailErrorKind, MailSession, Mailer};
 use vellum_protocol::UnixMillis;
 
 use crate::config::{Mail, Origin};
@@ -83,7 +83,9 @@ impl EmailSender {
             MailTransport::Smtp(server) => {
                 let mut connection = server.connect(steps).await?;
                 smtp::offer(&mut connection, &self.composer.from.email, &to, steps).await?;
-                smtp::send(&mut connection, &message.formatted(), steps).await
+                smtp::send(&mut connection, &message.formatted(), steps).await?;
+                smtp::quit(&mut connection).await;
+                Ok(())
             }
             MailTransport::Folder(folder) => {
                 let path = write_email(folder, at, &message)?;
@@ -97,11 +99,10 @@ impl EmailSender {
 impl Mailer for EmailSender {
     fn open<'a>(&'a self, to: &'a str) -> BoxFuture<'a, Result<Box<dyn MailSession>, MailError>> {
         async move {
-            let to =
-                address::parse(to).map_err(|reason| MailError::refused(format!("the address {reason}")))?;
+            let to = address::parse(to).map_err(|reason| nobody(format!("the address {reason}")))?;
             let transport = match &self.transport {
                 MailTransport::Smtp(_) if is_at_localhost(&to) => {
-                    return Err(MailError::refused("nobody can receive mail at localhost"));
+                    return Err(nobody("nobody can receive mail at localhost"));
                 }
                 MailTransport::Smtp(server) => {
                     let mut connection = server.connect(&mut Vec::new()).await?;
@@ -137,7 +138,10 @@ impl MailSession for Session {
             let message = composer.code(&email, &to).map_err(not_composed)?;
             match transport {
                 OpenTransport::Smtp(mut connection) => {
-                    smtp::send(&mut connection, &message.formatted(), &mut Vec::new()).await
+                    smtp::send(&mut connection, &message.formatted(), &mut Vec::new()).await?;
+                    // What was sent is noted first.
+                    tokio::spawn(async move { smtp::quit(&mut connection).await });
+                    Ok(())
                 }
                 OpenTransport::Folder(folder) => {
                     let path = write_email(&folder, email.sent_at, &message)?;
@@ -148,6 +152,11 @@ impl MailSession for Session {
         }
         .boxed()
     }
+}
+
+/// Whoever asks for a code for such an address learns nothing of the mail server.
+fn nobody(reason: impl Into<String>) -> MailError {
+    MailError { reason: reason.into(), kind: MailErrorKind::Nobody }
 }
 
 fn not_composed(error: anyhow::Error) -> MailError {

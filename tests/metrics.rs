@@ -80,6 +80,7 @@ async fn every_metric_is_there_from_the_start_with_its_help_and_its_type() {
         ("vellum_mail_sent_total", 0.0),
         ("vellum_mail_failed_total", 0.0),
         ("vellum_mail_waiting", 0.0),
+        ("vellum_mail_oldest_seconds", 0.0),
         ("vellum_peers{breaker=\"open\"}", 0.0),
         ("vellum_queue_rows{state=\"rejected\"}", 0.0),
         ("vellum_database_up", 1.0),

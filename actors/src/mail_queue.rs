@@ -3,13 +3,16 @@
 //! ```text
 //!   request_code: one row, in the transaction that counts the bounds
 //!   lease ▸ connect to the mail server, up to its yes to the recipient
-//!         ▸ make the code, store its hash; the lease must still stand
-//!         ▸ send the email ▸ remove the row, or note when to try again
+//!         ▸ make the code, store its hash, note that the email is handed over; the lease must
+//!           still stand
+//!         ▸ send the email ▸ remove the row, or if the server refuses, note when to try again
 //! ```
 //!
 //! Whoever queues an email goes on at once, so no answer shows how long a mail server takes. A row
 //! outlives a restart; it is tried for an hour. A code is never stored in the clear, so each
-//! attempt that gets as far as the email itself makes a new one in place of the last.
+//! attempt that gets as far as the email itself makes a new one in place of the last. That may void
+//! only a code that nobody got: an email that the server may have taken is not sent again, whatever
+//! kept it from saying so.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,8 +21,9 @@ use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rand::RngExt;
 use secrecy::SecretString;
-use tokio::sync::watch;
+use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 use vellum_protocol::UnixMillis;
 use vellum_protocol::text::without_control_characters;
 use vellum_store::mail_queue::{self, ExpiredEmail, LeasedEmail};
@@ -36,8 +40,13 @@ pub(crate) const MOST_WAITING: u64 = 256;
 pub(crate) const MOST_TO_STRANGERS: u64 = MOST_WAITING / 2;
 /// Emails sent at a time: one that hangs holds up no other.
 const AT_A_TIME: usize = 4;
-/// How long one attempt may take; less than its lease.
-const ATTEMPT: Duration = Duration::from_secs(120);
+/// How many of these may be to addresses without an account.
+const AT_A_TIME_TO_STRANGERS: usize = AT_A_TIME / 2;
+/// How long a mail server may take up to its yes to the recipient; less than a lease.
+const OPENING: Duration = Duration::from_secs(120);
+/// How long it may take with the email itself, which servers look through before they answer; less
+/// than a lease, which begins anew.
+const HANDING_OVER: Duration = Duration::from_secs(140);
 /// How often the queue is looked at when nothing was queued here: for retries, and for what other
 /// nodes left.
 const POLL: Duration = Duration::from_secs(5);
@@ -82,21 +91,40 @@ pub struct CodeEmail {
 pub struct MailError {
     /// For people: the mail server's words, or what kept it from being asked.
     pub reason: String,
-    /// Whether another attempt would fail in the same way.
-    pub is_final: bool,
+    /// What that means.
+    pub kind: MailErrorKind,
+}
+
+/// What a failure to send an email means.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MailErrorKind {
+    /// Another attempt may succeed.
+    Passing,
+    /// Another attempt would fail in the same way.
+    Final,
+    /// The mail server has all of the email and did not answer: it may have been sent.
+    Unknown,
+    /// Nobody can receive mail at the address, which says nothing about the mail server.
+    Nobody,
 }
 
 impl MailError {
     /// Another attempt may succeed.
     #[must_use]
     pub fn temporary(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_final: false }
+        Self { reason: reason.into(), kind: MailErrorKind::Passing }
     }
 
     /// Another attempt would fail, too.
     #[must_use]
     pub fn refused(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), is_final: true }
+        Self { reason: reason.into(), kind: MailErrorKind::Final }
+    }
+
+    /// The email may have been sent.
+    #[must_use]
+    pub fn unknown(reason: impl Into<String>) -> Self {
+        Self { reason: reason.into(), kind: MailErrorKind::Unknown }
     }
 }
 
@@ -144,10 +172,16 @@ async fn release_leases(node: &Node, prefix: String) -> Result<(), StoreError> {
 
 async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
     let mut attempts = JoinSet::new();
+    let strangers = Arc::new(Semaphore::new(AT_A_TIME_TO_STRANGERS));
     loop {
         let places = AT_A_TIME - attempts.len();
-        for email in lease(&node, places).await {
-            attempts.spawn(attempt(Arc::clone(&node), email));
+        for email in lease(&node, places, strangers.available_permits()).await {
+            let place = (!email.has_account).then(|| Arc::clone(&strangers).try_acquire_owned().ok());
+            let node = Arc::clone(&node);
+            attempts.spawn(async move {
+                let _place = place;
+                attempt(node, email).await;
+            });
         }
         if *stop.borrow() && attempts.is_empty() {
             return;
@@ -168,7 +202,7 @@ async fn run(node: Arc<Node>, mut stop: watch::Receiver<bool>) {
 /// Only what the database says.
 pub async fn send_due(node: &Arc<Node>) -> Result<(), StoreError> {
     loop {
-        let leased = try_lease(node, AT_A_TIME).await?;
+        let leased = try_lease(node, AT_A_TIME, AT_A_TIME_TO_STRANGERS).await?;
         if leased.is_empty() {
             return Ok(());
         }
@@ -178,92 +212,118 @@ pub async fn send_due(node: &Arc<Node>) -> Result<(), StoreError> {
     }
 }
 
-/// Leases as many due emails as there are places; none while the database cannot be used.
-async fn lease(node: &Node, places: usize) -> Vec<LeasedEmail> {
+/// Leases as many due emails as there are places, those to addresses with an account first; none
+/// while the database cannot be used.
+async fn lease(node: &Node, places: usize, to_strangers: usize) -> Vec<LeasedEmail> {
     if places == 0 {
         return Vec::new();
     }
-    try_lease(node, places).await.unwrap_or_else(|error| {
+    try_lease(node, places, to_strangers).await.unwrap_or_else(|error| {
         tracing::warn!(%error, "mail queue not read");
         Vec::new()
     })
 }
 
-async fn try_lease(node: &Node, places: usize) -> Result<Vec<LeasedEmail>, StoreError> {
+async fn try_lease(node: &Node, places: usize, to_strangers: usize) -> Result<Vec<LeasedEmail>, StoreError> {
     let now = node.clock.now();
     let overview = mail_queue::overview(&mut *node.store.read().await?, now).await?;
-    measure::mail_waiting(overview.waiting);
-    if overview.due == 0 {
+    measure::mail_waiting(overview.waiting, overview.oldest.map_or(0, |oldest| now.since(oldest)));
+    // Of a clock that is ahead for a moment everything is over.
+    let is_settled = overview.expired > 0 && node.clock_watch.settled(&node.clock).is_some();
+    if overview.due == 0 && overview.unknown == 0 && !is_settled {
         return Ok(Vec::new());
     }
-    let (holder, places) = (node.instance.clone(), u32::try_from(places).unwrap_or(1));
+    let count = |places: usize| u32::try_from(places).unwrap_or(1);
+    let (holder, places, to_strangers) = (node.instance.clone(), count(places), count(to_strangers));
     let taken: Result<_, StoreError> = node
         .store
         .write(move |tx| {
             async move {
-                let expired = mail_queue::take_expired(tx, now).await?;
-                Ok((expired, mail_queue::lease_due(tx, &holder, places, now).await?))
+                let expired = mail_queue::take_expired(tx, is_settled, now).await?;
+                let mut leased = mail_queue::lease_due(tx, &holder, true, places, now).await?;
+                let left = places.saturating_sub(u32::try_from(leased.len()).unwrap_or(places));
+                let most = left.min(to_strangers);
+                leased.extend(mail_queue::lease_due(tx, &holder, false, most, now).await?);
+                Ok((expired, leased))
             }
             .boxed()
         })
         .await;
     let (expired, leased) = taken?;
-    for ExpiredEmail { address, attempts, last_error } in expired {
+    for ExpiredEmail { address, was_handed_over, attempts, last_error } in expired {
+        let domain = domain(&address);
+        if was_handed_over {
+            tracing::info!(domain, "email may have been sent: this node was stopped before it was told");
+            continue;
+        }
         let reason = last_error.as_deref().unwrap_or("no attempt was made");
         measure::mail_failed();
-        tracing::error!(domain = domain(&address), attempts, reason, "email not sent: an hour is over");
+        tracing::error!(domain, attempts, reason, "email not sent: an hour is over");
     }
     Ok(leased)
 }
 
 async fn attempt(node: Arc<Node>, email: LeasedEmail) {
-    let sent = tokio::time::timeout(ATTEMPT, send(&node, &email)).await;
-    let sent = match sent {
-        Ok(Ok(true)) => Ok(()),
+    let sent = match send(&node, &email).await {
+        Ok(true) => Ok(()),
         // Another attempt has the row, or nobody needs it any more.
-        Ok(Ok(false)) => return,
-        Ok(Err(error)) => Err(error),
-        Err(_) => Err(MailError::temporary("the mail server took too long")),
+        Ok(false) => return,
+        Err(error) => Err(error),
     };
     if let Err(error) = record(&node, &email, sent).await {
-        // The row is tried again when its lease is over.
+        // When its lease is over the row is tried again, or goes if it was handed over.
         tracing::error!(%error, domain = domain(&email.address), "outcome of an email not recorded");
     }
 }
 
 /// Sends an email with a new code. Returns false, without having sent it, if its lease is over.
 async fn send(node: &Node, email: &LeasedEmail) -> Result<bool, MailError> {
-    let session = node.mailer.open(&email.address).await?;
-    match sign_in::code_to_send(node, email).await {
-        Ok(Some(code)) => session.send(code).await.map(|()| true),
-        Ok(None) => Ok(false),
-        Err(error) => Err(MailError::temporary(format!("the code could not be stored: {error}"))),
-    }
+    let opened = timeout(OPENING, node.mailer.open(&email.address)).await;
+    let session = opened.unwrap_or_else(|_| Err(MailError::temporary("the mail server took too long")))?;
+    let code = match sign_in::code_to_send(node, email).await {
+        Ok(Some(code)) => code,
+        Ok(None) => return Ok(false),
+        Err(error) => return Err(MailError::temporary(format!("the code could not be stored: {error}"))),
+    };
+    let sent = timeout(HANDING_OVER, session.send(code)).await;
+    sent.unwrap_or_else(|_| Err(MailError::unknown("the mail server took too long"))).map(|()| true)
 }
 
 /// Removes the row, or notes when the next attempt is. Does nothing on a lease that is over.
 async fn record(node: &Node, email: &LeasedEmail, sent: Result<(), MailError>) -> Result<(), StoreError> {
     let (attempt, domain, now) = (email.attempts + 1, domain(&email.address), node.clock.now());
     let row = email.clone();
-    let Err(error) = sent else {
-        measure::mail_sent();
-        tracing::debug!(domain, attempt, "email sent");
-        return node.store.write(move |tx| async move { mail_queue::finish(tx, &row).await }.boxed()).await;
-    };
-    let reason = without_address(&error.reason, &email.address);
+    let reason = sent.as_ref().err().map(|error| without_address(&error.reason, &email.address));
     let pause = pause(email.attempts);
     let at = now.plus_millis(pause);
-    let retries = !error.is_final && at < email.expires_at;
-    if retries {
-        tracing::warn!(domain, attempt, reason, retry_in_ms = pause, "email not sent");
-    } else {
-        measure::mail_failed();
-        tracing::error!(domain, attempt, reason, "email not sent");
+    let mut retries = false;
+    match sent.as_ref().map_err(|error| error.kind) {
+        Ok(()) => {
+            measure::mail_sent();
+            tracing::debug!(domain, attempt, "email sent");
+        }
+        Err(MailErrorKind::Unknown) => {
+            measure::mail_sent();
+            tracing::warn!(domain, attempt, reason, "email may have been sent: no answer");
+        }
+        Err(MailErrorKind::Nobody) => tracing::info!(domain, attempt, reason, "email not sent"),
+        Err(MailErrorKind::Passing) if at < email.expires_at => {
+            retries = true;
+            tracing::warn!(domain, attempt, reason, retry_in_ms = pause, "email not sent");
+        }
+        Err(MailErrorKind::Passing | MailErrorKind::Final) => {
+            measure::mail_failed();
+            tracing::error!(domain, attempt, reason, "email not sent");
+        }
     }
+    let is_noted = sent.is_err_and(|error| error.kind != MailErrorKind::Nobody);
+    let reason = reason.unwrap_or_default();
     node.store
         .write(move |tx| {
             async move {
-                node_facts::note_mail_failure(tx, &reason, now).await?;
+                if is_noted {
+                    node_facts::note_mail_failure(tx, &reason, now).await?;
+                }
                 if retries {
                     mail_queue::retry(tx, &row, at, &reason).await
                 } else {
@@ -287,26 +347,36 @@ fn domain(address: &str) -> &str {
     address.rsplit_once('@').map_or("", |(_, domain)| domain)
 }
 
-/// A mail server's words, which may have the recipient's address in them, fit to be logged.
+/// A mail server's words, which may have the recipient's address in them, fit to be logged: the
+/// part before the `@` goes, and so does what of it stands before a `+`.
 fn without_address(reason: &str, address: &str) -> String {
-    let local = address.rsplit_once('@').map_or(address, |(local, _)| local).to_ascii_lowercase();
-    let is_part = |c: char| c.is_ascii_alphanumeric() || "!#$%&'*+-/=?^_`{|}~.".contains(c);
-    let mut kept = String::new();
-    let mut rest = without_control_characters(reason);
-    rest = rest.chars().take(LONGEST_REASON).collect();
-    let mut rest = rest.as_str();
+    let local = address.rsplit_once('@').map_or(address, |(local, _)| local);
+    let before_plus = local.split('+').next().unwrap_or(local);
+    let mut words = without_control_characters(reason);
+    for part in [local, before_plus] {
+        words = without_word(&words, part);
+    }
+    words.chars().take(LONGEST_REASON).collect()
+}
+
+/// The text with `…` for each place where the word stands in any case, not as a part of a longer
+/// one. The word is ASCII.
+fn without_word(text: &str, word: &str) -> String {
+    if word.is_empty() {
+        return text.to_owned();
+    }
+    let (mut kept, mut rest) = (String::new(), text);
     while let Some(first) = rest.chars().next() {
-        let word = &rest[..rest.find(|c| !is_part(c)).unwrap_or(rest.len())];
-        let bare = word.trim_matches('.');
-        if !bare.is_empty() && bare.eq_ignore_ascii_case(&local) {
-            kept.push_str(&word.replacen(bare, "…", 1));
+        let follows = |after: &str| after.chars().next().is_some_and(char::is_alphanumeric);
+        let is_here = rest.get(..word.len()).is_some_and(|here| here.eq_ignore_ascii_case(word))
+            && !kept.chars().next_back().is_some_and(char::is_alphanumeric)
+            && !follows(&rest[word.len()..]);
+        if is_here {
+            kept.push('…');
             rest = &rest[word.len()..];
-        } else if word.is_empty() {
+        } else {
             kept.push(first);
             rest = &rest[first.len_utf8()..];
-        } else {
-            kept.push_str(word);
-            rest = &rest[word.len()..];
         }
     }
     kept
@@ -327,13 +397,20 @@ mod tests {
 
     #[test]
     fn what_is_logged_has_no_local_part() {
-        let address = "Ann.Lee@people.example";
-        for (words, kept) in [
-            ("550 <ann.lee@people.example>: no such user", "550 <…@people.example>: no such user"),
-            ("450 Ann.Lee@People.example. Later", "450 …@People.example. Later"),
-            ("550 user ann.lee. is unknown\r\nx", "550 user …. is unknown  x"),
-            ("550 ann.leeds is somebody else", "550 ann.leeds is somebody else"),
-            ("421 ünavailable", "421 ünavailable"),
+        let (ann, tagged) = ("Ann.Lee@people.example", "ann+shop@people.example");
+        let long = format!("{} ann.lee", "x".repeat(LONGEST_REASON - 4));
+        let cut = format!("{} …", "x".repeat(LONGEST_REASON - 4));
+        for (address, words, kept) in [
+            (ann, "550 <ann.lee@people.example>: no such user", "550 <…@people.example>: no such user"),
+            (ann, "450 Ann.Lee@People.example. Later", "450 …@People.example. Later"),
+            (ann, "550 user ann.lee. is unknown\r\nx", "550 user …. is unknown  x"),
+            (ann, "550 ann.leeds is somebody else", "550 ann.leeds is somebody else"),
+            (ann, "550 joann.lee is somebody else", "550 joann.lee is somebody else"),
+            (ann, "550 mailbox=ann.lee/inbox -ANN.LEE- 'ann.lee'", "550 mailbox=…/inbox -…- '…'"),
+            (ann, "451 ann.lee_ann.lee", "451 …_…"),
+            (ann, "421 ünavailable", "421 ünavailable"),
+            (ann, &long, &cut),
+            (tagged, "550 ann+shop: user Ann has no folder", "550 …: user … has no folder"),
         ] {
             assert_eq!(without_address(words, address), kept);
         }

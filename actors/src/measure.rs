@@ -67,7 +67,7 @@ const HISTOGRAMS: [Metric; 4] = [
     ("vellum_database_group_jobs", "Changes in one group.", None),
 ];
 
-const GAUGES: [Metric; 12] = [
+const GAUGES: [Metric; 13] = [
     (
         "vellum_database_up",
         "1 if the database answered the last scrape in time, else 0: other values are older then.",
@@ -92,6 +92,7 @@ const GAUGES: [Metric; 12] = [
     ("vellum_user_commands_waiting", "Commands that wait for their user's actor or are under way.", None),
     ("vellum_peer_deliveries_waiting", "Deliveries that wait for their turn at their peer's actor.", None),
     (MAIL_WAITING, "Emails that wait to be sent.", None),
+    (MAIL_OLDEST, "Age of the oldest email that waits to be sent.", None),
 ];
 
 const STATES: [&str; 4] = ["awaiting_signature", "queued", "delivering", "rejected"];
@@ -99,6 +100,7 @@ const STATES: [&str; 4] = ["awaiting_signature", "queued", "delivering", "reject
 const MAIL_SENT: &str = "vellum_mail_sent_total";
 const MAIL_FAILED: &str = "vellum_mail_failed_total";
 const MAIL_WAITING: &str = "vellum_mail_waiting";
+const MAIL_OLDEST: &str = "vellum_mail_oldest_seconds";
 
 /// Describes every metric of this crate and the store, and starts each series at 0: a rate or an
 /// alert sees the first event only where there was a value before it.
@@ -142,9 +144,10 @@ pub(crate) fn mail_failed() {
     counter!(MAIL_FAILED).increment(1);
 }
 
-/// Notes how many emails wait to be sent.
-pub(crate) fn mail_waiting(emails: u64) {
+/// Notes how many emails wait to be sent, and for how long the oldest, in milliseconds.
+pub(crate) fn mail_waiting(emails: u64, oldest: i64) {
     gauge!(MAIL_WAITING).set(number(emails));
+    gauge!(MAIL_OLDEST).set(seconds(oldest));
 }
 
 /// Notes an attempt to deliver, how it ended and how long it took.
@@ -254,17 +257,18 @@ fn refusal_reason(refusal: &Refusal) -> &'static str {
 }
 
 /// Reads what has no event of its own: first what is in memory, then what is in the database. That
-/// keeps its last values where the database does not answer within `limit`, and
-/// `vellum_database_up` is 0.
+/// keeps its last values where the database does not answer within `limit`. `vellum_database_up` is
+/// 1 if it answers the first small question by then: counts of long tables may take longer.
 pub async fn refresh(node: &Node, limit: Duration) {
     refresh_from_memory(node);
-    let refreshed = tokio::time::timeout(limit, refresh_from_database(node)).await;
+    let mut is_up = false;
+    let refreshed = tokio::time::timeout(limit, refresh_from_database(node, &mut is_up)).await;
     match &refreshed {
         Ok(Ok(())) => {}
         Ok(Err(error)) => tracing::debug!(%error, "metrics not read from the database"),
         Err(_) => tracing::debug!("metrics not read from the database in time"),
     }
-    gauge!("vellum_database_up").set(f64::from(u8::from(matches!(refreshed, Ok(Ok(()))))));
+    gauge!("vellum_database_up").set(f64::from(u8::from(is_up)));
 }
 
 fn refresh_from_memory(node: &Node) {
@@ -277,20 +281,20 @@ fn refresh_from_memory(node: &Node) {
     gauge!("vellum_peer_deliveries_waiting").set(number(waiting));
 }
 
-async fn refresh_from_database(node: &Node) -> Result<(), StoreError> {
+async fn refresh_from_database(node: &Node, is_up: &mut bool) -> Result<(), StoreError> {
     let now = node.clock.now();
     let mut conn = node.store.read().await?;
+    let paused = node_state::deliveries_paused(&mut conn).await?;
+    gauge!("vellum_queue_paused").set(f64::from(u8::from(paused)));
+    *is_up = true;
     let depths = overview::depths(&mut conn).await?;
     for state in [State::AwaitingSignature, State::Queued, State::Delivering, State::Rejected] {
         let depth = depths.iter().find(|depth| depth.state == state);
-        let age = depth.map_or(0, |depth| now.since(depth.oldest).max(0));
+        let age = depth.map_or(0, |depth| now.since(depth.oldest));
         let rows = depth.map_or(0, |depth| depth.rows);
         gauge!("vellum_queue_rows", "state" => state.as_str()).set(number(rows));
-        gauge!("vellum_queue_oldest_seconds", "state" => state.as_str())
-            .set(Duration::from_millis(u64::try_from(age).unwrap_or(0)).as_secs_f64());
+        gauge!("vellum_queue_oldest_seconds", "state" => state.as_str()).set(seconds(age));
     }
-    let paused = node_state::deliveries_paused(&mut conn).await?;
-    gauge!("vellum_queue_paused").set(f64::from(u8::from(paused)));
     let census = peers::census(&mut conn).await?;
     for (breaker, peers) in
         [("closed", census.closed), ("half_open", census.half_open), ("open", census.open)]
@@ -301,6 +305,11 @@ async fn refresh_from_database(node: &Node) -> Result<(), StoreError> {
     gauge!("vellum_users").set(number(users::count(&mut conn).await?));
     gauge!("vellum_sessions").set(number(sessions::count(&mut conn, now).await?));
     Ok(())
+}
+
+/// A time that may lie ahead of a clock that was set back.
+fn seconds(millis: i64) -> f64 {
+    Duration::from_millis(u64::try_from(millis).unwrap_or(0)).as_secs_f64()
 }
 
 /// Gauges are floats; counts of rows are far below where these lose whole numbers.

@@ -112,7 +112,10 @@ pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
     let (folded, bounds, has_account) = (users::fold_email(email), settings.bounds, known.is_some());
     let account = account_name(settings, &folded, has_account);
     let nobodys = NewCode::generate().hashes(settings, &folded);
-    let may_wait = has_account || (settings.open_registration && queue.to_strangers < MOST_TO_STRANGERS);
+    // Made-up addresses whose emails fail must not keep newcomers out.
+    let is_full = settings.open_registration && queue.to_strangers >= MOST_TO_STRANGERS;
+    let makes_room = is_full && queue.failing_to_strangers > 0;
+    let may_wait = has_account || (settings.open_registration && (!is_full || makes_room));
     let id = uuid::Uuid::now_v7().to_string();
     let removed = if may_wait { uuid::Uuid::now_v7().to_string() } else { id.clone() };
     // To the account's own address: what was typed may be somebody else's that only folds into it.
@@ -129,6 +132,9 @@ pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
                 let until = now.plus_millis(CODE_MILLIS);
                 sign_in_codes::put(tx, &queued.id, &folded, &nobodys, MOST_LIVE_CODES, now, until).await?;
                 mail_queue::remove_failing(tx, &queued.address, now).await?;
+                if makes_room {
+                    mail_queue::remove_oldest_failing_to_stranger(tx, now).await?;
+                }
                 mail_queue::insert(tx, &queued, now).await?;
                 mail_queue::remove(tx, &removed).await
             }
@@ -140,8 +146,8 @@ pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
     Ok(())
 }
 
-/// Makes the code of a queued email whose recipient the mail server has taken, and stores its hash.
-/// `None` if the email's lease is over.
+/// Makes the code of a queued email whose recipient the mail server has taken, stores its hash, and
+/// notes that the email is handed over: it is sent again only if the mail server refuses it. `None` if the email's lease is over.
 pub(crate) async fn code_to_send(node: &Node, email: &LeasedEmail) -> Result<Option<CodeEmail>, StoreError> {
     let (now, settings) = (node.clock.now(), &node.settings.sign_in);
     let language = preferences::of_address(&mut *node.store.read().await?, &email.address).await?.language;
@@ -153,7 +159,7 @@ pub(crate) async fn code_to_send(node: &Node, email: &LeasedEmail) -> Result<Opt
         .store
         .write(move |tx| {
             async move {
-                if !mail_queue::hold(tx, &row, now).await? {
+                if !mail_queue::hand_over(tx, &row, now).await? {
                     return Ok(false);
                 }
                 let until = now.plus_millis(CODE_MILLIS);
@@ -278,18 +284,30 @@ impl Attempt {
         let counts = self.code.is_letters || counter.is_some();
         match self.code.find_in(&live) {
             Some(code) if counts => self.open(tx, &code.id, now).await,
+            None if self.code.is_letters && live.is_empty() => Ok(Err(NO_CODE)),
+            None if self.code.is_letters => Ok(Err(WRONG_CODE)),
             // Without a live code there is nothing to guess, and nothing to count.
-            None if !self.code.is_letters
-                && !live.is_empty()
-                && let Some(counter) = counter =>
-            {
+            None if live.is_empty() => self.refuse_uncounted(tx, NO_CODE, now).await,
+            None if let Some(counter) = counter => {
                 wrong_codes::count(tx, &self.account, counter, now).await?;
                 Ok(Err(WRONG_CODE))
             }
-            None if live.is_empty() => Ok(Err(NO_CODE)),
-            None if self.code.is_letters => Ok(Err(WRONG_CODE)),
-            _ => Ok(Err(TOO_MANY_WRONG_CODES)),
+            _ => self.refuse_uncounted(tx, TOO_MANY_WRONG_CODES, now).await,
         }
+    }
+
+    /// Refuses eight digits with the same work as a wrong code that counts. An email makes the code
+    /// of an account live for longer than the one that an address without an account has: a try that
+    /// leaves nothing to write would tell the two apart by its time. Nobody reads this count.
+    async fn refuse_uncounted(
+        &self,
+        tx: &mut Tx,
+        reason: &'static str,
+        now: UnixMillis,
+    ) -> Result<Outcome, Error> {
+        // No address begins so: what is before its @ has no blanks.
+        wrong_codes::count(tx, &format!("uncounted {}", self.account), "", now).await?;
+        Ok(Err(reason))
     }
 
     async fn open(self, tx: &mut Tx, code: &str, now: UnixMillis) -> Result<Outcome, Error> {

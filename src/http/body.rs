@@ -51,8 +51,8 @@ pub fn places_of(request: &HttpRequest) -> Arc<Mutex<Vec<Place>>> {
 }
 
 /// A JSON body, or none. Beside 413 it makes 415 the answer to a body that says it is something else; one
-/// that does not say what it is counts as JSON. (A form of another site can send what it likes with a
-/// visitor's cookies, but only as types that are refused here.)
+/// that does not say what it is counts as JSON, unless a page of another site sends it. (Such a page
+/// can have its visitors send what it likes, without asking first, but only as what is refused here.)
 pub struct Body(AnyBody);
 
 impl Deref for AnyBody {
@@ -142,7 +142,11 @@ impl FromRequest for Body {
 
 fn is_json(request: &HttpRequest) -> bool {
     let kind = request.content_type().to_ascii_lowercase();
-    !request.headers().contains_key(header::CONTENT_TYPE)
+    let is_foreign = || {
+        let app = request.app_data::<web::Data<App>>();
+        app.is_none_or(|app| caller::is_from_foreign_page(request, app))
+    };
+    (!request.headers().contains_key(header::CONTENT_TYPE) && !is_foreign())
         || kind == "application/json"
         || (kind.starts_with("application/") && kind.ends_with("+json"))
 }

@@ -41,6 +41,8 @@ const WINDOW: u32 = 60;
 const MOST_REPORTED: usize = 10_000;
 /// How many times what one peer may fetch all of them may fetch together.
 const PEERS_TOGETHER: u32 = 10;
+/// The name of the limit on signing in, which the fail2ban filter knows.
+const SIGN_IN_LIMIT: &str = "sign-in";
 /// The name of the limit by sending server.
 const SENDER_LIMIT: &str = "inbox-server";
 
@@ -154,7 +156,9 @@ impl Standing {
 pub struct Limiters {
     /// `None`: limits are switched off.
     kinds: Option<Kinds>,
-    /// Which limits the log has named for which sources in the last minute.
+    /// Which sources the log has named in the last minute for the limit on signing in, and for which
+    /// others.
+    reported_at_sign_in: DefaultKeyedRateLimiter<String>,
     reported: DefaultKeyedRateLimiter<String>,
 }
 
@@ -211,7 +215,7 @@ impl Limiters {
     #[must_use]
     pub(crate) fn new(limits: Limits, peer_addresses: Arc<PeerAddresses>) -> Self {
         let kinds = limits.enabled.then(|| Kinds {
-            sign_in: AddressLimit::new("sign-in", limits.sign_in_per_minute),
+            sign_in: AddressLimit::new(SIGN_IN_LIMIT, limits.sign_in_per_minute),
             inbox: AddressLimit::new("inbox", limits.inbox_per_minute),
             senders: Senders::new(limits.inbox_per_server_per_minute),
             documents: AddressLimit::new("documents", limits.documents_per_minute),
@@ -227,13 +231,16 @@ impl Limiters {
             invites: Limit::new("invites", limits.invites_per_minute),
             key_syncs: Limit::new("key-syncs", limits.key_syncs_per_minute),
         });
-        Self { kinds, reported: RateLimiter::keyed(Quota::per_minute(NonZeroU32::MIN)) }
+        let reported = || RateLimiter::keyed(Quota::per_minute(NonZeroU32::MIN));
+        Self { kinds, reported_at_sign_in: reported(), reported: reported() }
     }
 
     /// Forgets clients that have been quiet.
     pub fn sweep(&self) {
-        self.reported.retain_recent();
-        self.reported.shrink_to_fit();
+        for reported in [&self.reported_at_sign_in, &self.reported] {
+            reported.retain_recent();
+            reported.shrink_to_fit();
+        }
         let Some(kinds) = &self.kinds else { return };
         kinds.senders.sweep();
         kinds.peer_documents.sweep();
@@ -299,9 +306,9 @@ impl Limiters {
             Some(refused) => (refused.limit, refused.source.clone(), refused.peer.as_deref()),
             None => (route.as_str(), address.counted().to_string(), None),
         };
-        if self.reported.len() >= MOST_REPORTED
-            || self.reported.check_key(&format!("{limit} {source}")).is_err()
-        {
+        // Whoever fills the log elsewhere must not hide who tries codes.
+        let reported = if limit == SIGN_IN_LIMIT { &self.reported_at_sign_in } else { &self.reported };
+        if reported.len() >= MOST_REPORTED || reported.check_key(&format!("{limit} {source}")).is_err() {
             return;
         }
         let (client_ip, user) = (address.shown(), caller::known_user(request));

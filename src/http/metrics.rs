@@ -6,7 +6,8 @@
 //!
 //! It answers without the database: what comes from there keeps its last values then.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use actix_web::body::MessageBody;
@@ -27,6 +28,8 @@ use crate::{process, telemetry};
 /// How long a scrape waits for the database. Prometheus waits 10 s for the whole answer, unless it
 /// is told otherwise.
 const DATABASE_WAIT: Duration = Duration::from_secs(2);
+/// How long it waits for the file system.
+const DISK_WAIT: Duration = Duration::from_secs(1);
 
 /// Paths of this file.
 pub fn endpoints() -> Vec<Endpoint> {
@@ -58,15 +61,39 @@ async fn scrape(app: web::Data<App>, request: HttpRequest) -> Result<HttpRespons
         caller.ok_or_else(Problem::unauthorized)?.require("system:read")?;
     }
     measure::refresh(&app.node, DATABASE_WAIT).await;
-    measure_disk(&app.data_dir);
+    measure_disk(&app.data_dir, free_space).await;
     let text = telemetry::metrics().render() + &process::metrics();
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
 
-/// Not a number where the file system does not tell: no alert fires on that.
-fn measure_disk(folder: &Path) {
+/// Not a number where the file system does not tell, or not in time: no alert fires on that.
+async fn measure_disk(folder: &Path, measure: fn(PathBuf) -> f64) {
+    static IS_MEASURING: AtomicBool = AtomicBool::new(false);
+    let gauge = gauge!("vellum_disk_free_bytes");
+    // A file system of the network may never answer. Then one thread waits for it, and keeps
+    // neither a scrape nor the end of the process waiting.
+    if IS_MEASURING.swap(true, Ordering::AcqRel) {
+        gauge.set(f64::NAN);
+        return;
+    }
+    let (sender, measured) = tokio::sync::oneshot::channel();
+    let folder = folder.to_owned();
+    let started = std::thread::Builder::new().name("disk".to_owned()).spawn(move || {
+        let free = measure(folder);
+        IS_MEASURING.store(false, Ordering::Release);
+        // Nobody waits for it any more if it took too long.
+        let _ = sender.send(free);
+    });
+    if started.is_err() {
+        IS_MEASURING.store(false, Ordering::Release);
+    }
+    let free = tokio::time::timeout(DISK_WAIT, measured).await;
+    gauge.set(free.ok().and_then(Result::ok).unwrap_or(f64::NAN));
+}
+
+fn free_space(folder: PathBuf) -> f64 {
     let free = rustix::fs::statvfs(folder).map(|disk| disk.f_bavail.saturating_mul(disk.f_frsize));
-    gauge!("vellum_disk_free_bytes").set(free.map_or(f64::NAN, |bytes| bytes as f64));
+    free.map_or(f64::NAN, |bytes| bytes as f64)
 }
 
 /// Counts and times every request, by the pattern of its path.
@@ -89,4 +116,27 @@ pub async fn count(
         .increment(1);
     histogram!("vellum_http_request_seconds", "route" => route).record(started.elapsed());
     Ok(answer)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Barrier;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_system_that_does_not_answer_keeps_no_scrape_waiting() {
+        static ANSWERS: Barrier = Barrier::new(2);
+        static IS_WAITING: AtomicBool = AtomicBool::new(false);
+        fn stuck(_: PathBuf) -> f64 {
+            assert!(!IS_WAITING.swap(true, Ordering::AcqRel), "one thread waits for it, not two");
+            ANSWERS.wait();
+            1.0
+        }
+        for _ in 0..3 {
+            measure_disk(Path::new("/"), stuck).await;
+        }
+        assert!(IS_WAITING.load(Ordering::Acquire));
+        ANSWERS.wait();
+    }
 }

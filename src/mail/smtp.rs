@@ -24,6 +24,8 @@ use crate::config::{self, StartTls};
 
 /// How long each step of a mail server may take.
 const STEP: Duration = Duration::from_secs(30);
+/// How long it may take to answer once it has the email, which many servers look through first.
+const LOOK_THROUGH: Duration = Duration::from_secs(100);
 /// How long each of the server's addresses may take to answer.
 const CONNECT: Duration = Duration::from_secs(10);
 /// How long a good-bye may take, which nothing depends on.
@@ -75,6 +77,10 @@ impl SmtpServer {
 
     /// Connects, encrypts and signs in, and notes each step.
     pub async fn connect(&self, steps: &mut Vec<Step>) -> Result<AsyncSmtpConnection, MailError> {
+        self.sign_in(steps).await.map_err(about_this_node)
+    }
+
+    async fn sign_in(&self, steps: &mut Vec<Step>) -> Result<AsyncSmtpConnection, MailError> {
         note(steps, "server", format!("{}:{}", self.url.host, self.url.port));
         let mut connection = if self.url.implicit_tls {
             let server = (self.url.host.as_str(), self.url.port);
@@ -172,7 +178,7 @@ pub(super) async fn offer(
     steps: &mut Vec<Step>,
 ) -> Result<(), MailError> {
     let sender = Mail::new(Some(from.clone()), Vec::new());
-    let answer = step("naming the sender", connection.command(sender)).await?;
+    let answer = step("naming the sender", connection.command(sender)).await.map_err(about_this_node)?;
     note(steps, "sender", words(&answer));
     let recipient = Rcpt::new(to.clone(), Vec::new());
     let answer = step("naming the recipient", connection.command(recipient)).await?;
@@ -180,18 +186,30 @@ pub(super) async fn offer(
     Ok(())
 }
 
-/// Sends the email's text, and says good-bye.
+/// Sends the email's text. Where the server has it and does not answer, it may have been sent.
 pub(super) async fn send(
     connection: &mut AsyncSmtpConnection,
     email: &[u8],
     steps: &mut Vec<Step>,
 ) -> Result<(), MailError> {
     step("beginning the email", connection.command(Data)).await?;
-    let answer = step("sending the email", connection.message(email)).await?;
+    const WHAT: &str = "sending the email";
+    let answer = match timeout(LOOK_THROUGH, connection.message(email)).await {
+        Ok(Ok(answer)) => answer,
+        Ok(Err(error)) if error.status().is_some() => return Err(failure(WHAT, &error)),
+        Ok(Err(error)) => return Err(MailError::unknown(failure(WHAT, &error).reason)),
+        Err(_) => {
+            let reason = format!("{WHAT}: no answer within {} s", LOOK_THROUGH.as_secs());
+            return Err(MailError::unknown(reason));
+        }
+    };
     note(steps, "email", words(&answer));
-    // It was taken, whatever becomes of the connection.
-    let _ = timeout(QUIT, connection.quit()).await;
     Ok(())
+}
+
+/// Says good-bye. The email was taken, whatever becomes of the connection.
+pub(super) async fn quit(connection: &mut AsyncSmtpConnection) {
+    let _ = timeout(QUIT, connection.quit()).await;
 }
 
 fn note(steps: &mut Vec<Step>, about: &'static str, says: impl Into<String>) {
@@ -218,5 +236,11 @@ fn failure(what: &str, error: &Error) -> MailError {
         Some(code) => format!("{what}: {code} {words}"),
         None => format!("{what}: {error}"),
     };
-    MailError { reason, is_final: error.is_permanent() }
+    if error.is_permanent() { MailError::refused(reason) } else { MailError::temporary(reason) }
+}
+
+/// What a server refuses before it knows the recipient is about this node: once the operator has
+/// mended that, the email goes.
+fn about_this_node(error: MailError) -> MailError {
+    MailError::temporary(error.reason)
 }

@@ -126,3 +126,30 @@ async fn a_form_that_says_it_is_another_method_is_what_its_request_line_says() {
     let honest = honest.json(&json!({ "confirm": "erase-all-my-data" })).send().await.unwrap();
     assert_eq!(honest.status(), 200);
 }
+
+/// `fetch(…, { mode: "no-cors", body: new Blob([json]) })` sends no type, and a browser does not ask
+/// the node first: each visitor of such a page would try codes from an address of their own, and be
+/// banned for it.
+#[tokio::test]
+async fn a_page_of_another_site_cannot_have_its_visitors_try_codes() {
+    let scene = scene().await;
+    let url = format!("{}/auth/sessions", scene.node.process.origin());
+    let body = json!({ "method": "otp", "email": "ann@people.example", "token": "12345678" }).to_string();
+    for (headers, status) in [
+        (&[("origin", "https://evil.example")][..], 415),
+        (&[("origin", "null")], 415),
+        (&[("sec-fetch-site", "cross-site")], 415),
+        (&[("origin", "https://evil.example"), ("content-type", "text/plain")], 415),
+        (&[("origin", APP)], 401),
+        (&[], 401),
+    ] {
+        let mut request = scene.http.post(&url).body(body.clone());
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), status, "{headers:?}");
+        let log = std::fs::read_to_string(scene.node.process.log_path()).unwrap();
+        assert_eq!(log.contains("sign-in failed"), status == 401, "{headers:?}: {log}");
+    }
+}

@@ -78,6 +78,28 @@ async fn an_unknown_address_costs_the_node_the_same_writes_as_a_known_one() {
 }
 
 #[tokio::test]
+async fn a_wrong_code_is_a_write_whether_an_email_has_gone_or_not() {
+    let node = TestNode::start().await;
+    node.user("ann").await;
+    let database = Database::of(&node).await;
+    for is_asked in [false, true, false] {
+        for email in [KNOWN, UNKNOWN] {
+            if is_asked {
+                assert_eq!(post(&node, "/auth/verify", &json!({ "email": email })).await.0, 201);
+            } else {
+                database.forget_codes().await;
+            }
+            let before = database.snapshot().await;
+            let body = json!({ "method": "otp", "email": email, "token": "12345678" });
+            assert_eq!(post(&node, "/auth/sessions", &body).await.0, 401);
+            let changes = before.difference(&database.snapshot().await);
+            let changed = changes.iter().filter(|line| line.starts_with("wrong_codes")).count();
+            assert!(changed > 0, "{email}, a code is live: {is_asked}: {changes:?}");
+        }
+    }
+}
+
+#[tokio::test]
 async fn used_up_emails_and_tries_cost_the_same_for_known_and_unknown_addresses() {
     for registration in ["invite", "open"] {
         let settings =
@@ -110,7 +132,8 @@ async fn used_up_emails_and_tries_cost_the_same_for_known_and_unknown_addresses(
         let (known, unknown) = (work(KNOWN).await, work(UNKNOWN).await);
         assert_eq!(known, unknown, "registration: {registration}");
         let changed: Vec<bool> = known.iter().map(|(_, _, tables)| !tables.is_empty()).collect();
-        assert_eq!(changed, [true, true, false, false, true, true, false, false], "{known:?}");
+        // A code that is refused uncounted costs a write, too.
+        assert_eq!(changed, [true, true, false, false, true, true, true, true], "{known:?}");
     }
 }
 

@@ -147,6 +147,11 @@ impl Database {
         count
     }
 
+    /// Has no sign-in code be live.
+    pub async fn forget_codes(&self) {
+        on!(self, pool => sqlx::query("delete from sign_in_codes").execute(pool).await.map(drop).unwrap());
+    }
+
     /// How many emails wait to be sent.
     pub async fn count_emails(&self) -> i64 {
         let (count,): (i64,) = on!(self, pool => sqlx::query_as("select count(*) from mail_queue")
@@ -164,12 +169,6 @@ impl Database {
     pub async fn end_email_leases(&self) {
         on!(self, pool => sqlx::query("update mail_queue set lease_until = 0 where lease_until is not null")
             .execute(pool).await.map(drop).unwrap());
-    }
-
-    /// Makes every email that waits this much older.
-    pub async fn age_emails(&self, millis: i64) {
-        let age = "update mail_queue set created_at = created_at - $1, expires_at = expires_at - $1";
-        on!(self, pool => sqlx::query(age).bind(millis).execute(pool).await.map(drop).unwrap());
     }
 
     /// Waits until no email waits any more: what the node goes on with after its answer is over.

@@ -16,7 +16,7 @@ pub use fault_proxy::{Fault, FaultProxy};
 pub use node::TestNode;
 pub use peer::{Documents, Mood, Peer, PeerUser, Request};
 pub use person::{Person, fields};
-pub use post_office::{Manners, PostOffice};
+pub use post_office::{Manners, NO_ANSWER, PostOffice};
 pub use replicas::Replicas;
 pub use tools::{installed, run_tool};
 

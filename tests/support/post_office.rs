@@ -1,6 +1,7 @@
 //! A mail server inside the test: it speaks enough SMTP to take emails, and keeps them. It can offer
 //! TLS with a certificate of its own, ask for a password, and refuse commands.
 
+use std::io::Write;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex};
 
@@ -24,6 +25,9 @@ pub struct Manners {
     /// Waits after the first command that begins so, until it is opened.
     pub waits_at: Option<&'static str>,
 }
+
+/// The answer of a server that goes away instead.
+pub const NO_ANSWER: &str = "";
 
 /// The server.
 pub struct PostOffice {
@@ -68,14 +72,20 @@ impl PostOffice {
         Self::start(Manners::default()).await
     }
 
-    /// A server at an address of this machine that is no loopback address.
-    pub async fn elsewhere(manners: Manners) -> Self {
+    /// A server at an address of this machine that is no loopback address; `None` where it has no
+    /// such address, said loudly.
+    pub async fn elsewhere(manners: Manners) -> Option<Self> {
         // Connecting a datagram socket sends nothing; it tells the address that packets would have.
         let socket = std::net::UdpSocket::bind("0.0.0.0:0").unwrap();
-        socket.connect("192.0.2.1:9").expect("a network beside loopback");
+        if let Err(error) = socket.connect("192.0.2.1:9") {
+            // Written past the test harness, which keeps the words of tests that pass to itself.
+            let words = format!("\n*** SKIPPED: no network beside loopback ({error}) ***\n\n");
+            let _ = std::io::stderr().write_all(words.as_bytes());
+            return None;
+        }
         let office = Self::start_at(socket.local_addr().unwrap().ip(), manners).await;
         office.open_up();
-        office
+        Some(office)
     }
 
     async fn start(manners: Manners) -> Self {
@@ -110,7 +120,8 @@ impl PostOffice {
         self.opened.send_replace(true);
     }
 
-    /// The next command that begins so gets this answer; one answer a command.
+    /// The next command that begins so gets this answer; one answer a command. [`NO_ANSWER`] at the
+    /// end of a letter: it is taken, and the connection closed.
     pub fn answer(&self, command: &'static str, answer: &'static str) {
         self.state.answers.lock().unwrap().push((command, answer));
     }
@@ -132,7 +143,7 @@ impl PostOffice {
         self.state.letters.lock().unwrap().clone()
     }
 
-    /// What clients have said so far, but for letters.
+    /// What clients have said so far, but for letters, of which the dot at the end is there.
     pub fn commands(&self) -> Vec<Command> {
         self.state.commands.lock().unwrap().clone()
     }
@@ -207,6 +218,7 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
                 text.push('\n');
                 continue;
             }
+            state.commands.lock().unwrap().push(Command { line: line.to_owned(), encrypted });
         } else {
             state.commands.lock().unwrap().push(Command { line: line.to_owned(), encrypted });
         }
@@ -215,6 +227,10 @@ async fn talk<S: AsyncRead + AsyncWrite + Unpin>(
             return Ok(Next::End);
         }
         let answer = match (forced(state, line), &mut letter) {
+            (Some(NO_ANSWER), text) => {
+                state.letters.lock().unwrap().extend(text.take());
+                return Ok(Next::End);
+            }
             (Some(answer), _) => {
                 letter = None;
                 answer.to_owned()

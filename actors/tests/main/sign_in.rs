@@ -126,3 +126,38 @@ async fn somebody_without_an_account_gets_no_letter_and_no_account() {
     let refused = enter(&site, "stranger@mail.example", "12345678").await;
     assert!(matches!(refused, Err(Error::WrongCode)));
 }
+
+#[actix::test]
+async fn a_clock_that_is_ahead_for_a_moment_takes_no_email_that_waits() {
+    let (site, clock) = site().await;
+    site.account("alice").await;
+    sign_in::request_code(&site.node, "alice@mail.example").await.unwrap();
+    clock.set_forward(40 * 24 * HOUR);
+    mail_queue::send_due(&site.node).await.unwrap();
+    assert!(site.letters.lock().unwrap().is_empty(), "its time seems to be over");
+    clock.set_forward(-40 * 24 * HOUR);
+    mail_queue::send_due(&site.node).await.unwrap();
+    assert_eq!(site.letters.lock().unwrap().len(), 1, "it goes when the clock is right again");
+}
+
+#[actix::test]
+async fn every_wrong_code_is_one_write_whether_a_code_is_live_or_not() {
+    let (site, clock) = site().await;
+    site.account("alice").await;
+    let writes = async |email: &str, account: &str| {
+        assert!(matches!(enter(&site, email, "12345678").await, Err(Error::WrongCode)));
+        let mut conn = site.node.store.read().await.unwrap();
+        let now = clock.now();
+        let tries = async |conn: &mut _, name: &str| -> u32 {
+            wrong_codes::spent(conn, name, now).await.unwrap().iter().map(|spent| spent.tries).sum()
+        };
+        let counted = tries(&mut conn, account).await;
+        (counted, tries(&mut conn, &format!("uncounted {account}")).await)
+    };
+    let alice = "alice@mail.example";
+    assert_eq!(writes(alice, alice).await, (0, 1), "no code was asked for");
+    ask_for_code(&site, alice).await;
+    assert_eq!(writes(alice, alice).await, (1, 1), "a code is live");
+    clock.advance(sign_in::CODE_MILLIS);
+    assert_eq!(writes(alice, alice).await, (1, 2), "it is over");
+}

@@ -18,8 +18,12 @@ const FARTHEST_LEASE_MILLIS: i64 = 2 * LEASE_MILLIS;
 /// The longest pause between two attempts. A row whose next attempt lies further ahead was written
 /// by a clock that was wrong, and is due.
 pub const LONGEST_PAUSE_MILLIS: i64 = 15 * 60_000;
-/// The one purpose that this version knows. It leaves rows with others to newer versions.
+/// The one purpose that this version knows. Rows with others are for newer versions: they are neither
+/// counted nor sent here, but their time is over like that of any.
 const SIGN_IN_CODE: &str = "sign_in_code";
+/// The `expires_at` of an email whose text is on its way to the mail server. Whoever leased it notes
+/// what became of it; if nobody does, the server may have taken it, and it is not sent again.
+const HANDED_OVER: UnixMillis = UnixMillis(0);
 
 /// An email to queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +43,8 @@ pub struct LeasedEmail {
     pub id: String,
     /// The recipient.
     pub address: String,
+    /// Whether the address had an account when it was queued.
+    pub has_account: bool,
     /// When it is given up.
     pub expires_at: UnixMillis,
     /// Attempts that failed.
@@ -48,10 +54,12 @@ pub struct LeasedEmail {
 }
 
 /// An email that nobody sent in time.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExpiredEmail {
     /// The recipient.
     pub address: String,
+    /// Whether its text was on its way to the mail server: it may have arrived.
+    pub was_handed_over: bool,
     /// Attempts that failed.
     pub attempts: i64,
     /// Why the last one failed; `None` without any attempt.
@@ -61,14 +69,20 @@ pub struct ExpiredEmail {
 /// What waits.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Overview {
-    /// All emails.
+    /// All emails whose time is not over.
     pub waiting: u64,
     /// Those to addresses without an account.
     pub to_strangers: u64,
     /// Those that an attempt has failed with.
     pub failing: u64,
-    /// Those that can be leased, or removed because their time is over.
+    /// Those to addresses without an account that an attempt has failed with.
+    pub failing_to_strangers: u64,
+    /// Those that can be leased.
     pub due: u64,
+    /// Those that were handed over to a mail server, and nobody noted what became of them.
+    pub unknown: u64,
+    /// Those whose time is over, of any purpose.
+    pub expired: u64,
     /// When the oldest was queued.
     pub oldest: Option<UnixMillis>,
 }
@@ -85,28 +99,49 @@ macro_rules! is_due {
     };
 }
 
+#[derive(Default, FromRow)]
+struct Counts {
+    waiting: i64,
+    to_strangers: i64,
+    failing: i64,
+    failing_to_strangers: i64,
+    due: i64,
+    unknown: i64,
+    expired: i64,
+    oldest: Option<i64>,
+}
+
 /// Counts what waits.
 pub async fn overview(conn: &mut Conn, now: UnixMillis) -> Result<Overview, StoreError> {
     let select = Statement::new(concat!(
-        "select count(*),
-                cast(coalesce(sum(case when has_account = 0 then 1 else 0 end), 0) as bigint),
-                cast(coalesce(sum(case when attempts > 0 then 1 else 0 end), 0) as bigint),
-                cast(coalesce(sum(case when purpose = $4 and ((",
+        "select count(case when is_waiting then 1 end) as waiting,
+                count(case when is_waiting and has_account = 0 then 1 end) as to_strangers,
+                count(case when is_waiting and attempts > 0 then 1 end) as failing,
+                count(case when is_waiting and attempts > 0 and has_account = 0 then 1 end)
+                    as failing_to_strangers,
+                count(case when is_waiting and ",
         is_due!(),
-        ") or (expires_at <= $1 and ",
+        " then 1 end) as due,
+                count(case when expires_at <= $5 and ",
         is_free!(),
-        ")) then 1 else 0 end), 0) as bigint), min(created_at) from mail_queue"
+        " then 1 end) as unknown,
+                count(case when expires_at > $5 and expires_at <= $1 and ",
+        is_free!(),
+        " then 1 end) as expired, min(case when is_waiting then created_at end) as oldest
+         from (select *, purpose = $4 and expires_at > $1 as is_waiting from mail_queue) as queue"
     ));
-    type Counts = (i64, i64, i64, i64, Option<i64>);
-    let counts: Option<Counts> = conn.one(due(select, now).bind(SIGN_IN_CODE)).await?;
-    let (waiting, to_strangers, failing, due, oldest) = counts.unwrap_or_default();
+    let counts: Option<Counts> = conn.one(due(select, now).bind(SIGN_IN_CODE).bind(HANDED_OVER)).await?;
+    let counts = counts.unwrap_or_default();
     let count = |rows: i64| u64::try_from(rows).unwrap_or(0);
     Ok(Overview {
-        waiting: count(waiting),
-        to_strangers: count(to_strangers),
-        failing: count(failing),
-        due: count(due),
-        oldest: oldest.map(UnixMillis),
+        waiting: count(counts.waiting),
+        to_strangers: count(counts.to_strangers),
+        failing: count(counts.failing),
+        failing_to_strangers: count(counts.failing_to_strangers),
+        due: count(counts.due),
+        unknown: count(counts.unknown),
+        expired: count(counts.expired),
+        oldest: counts.oldest.map(UnixMillis),
     })
 }
 
@@ -142,6 +177,21 @@ pub async fn remove_failing(tx: &mut Tx, address: &str, now: UnixMillis) -> Resu
     Ok(())
 }
 
+/// Removes the longest waiting email to an address without an account that waits for another
+/// attempt.
+pub async fn remove_oldest_failing_to_stranger(tx: &mut Tx, now: UnixMillis) -> Result<(), StoreError> {
+    let delete = Statement::new(concat!(
+        "delete from mail_queue where id in
+             (select id from mail_queue where purpose = $3 and has_account = 0 and attempts > 0
+                and expires_at > $1 and ",
+        is_free!(),
+        " order by created_at, id limit 1)"
+    ));
+    let delete = delete.bind(now).bind(now.plus_millis(FARTHEST_LEASE_MILLIS));
+    tx.change(delete.bind(SIGN_IN_CODE)).await?;
+    Ok(())
+}
+
 /// Removes an email.
 pub async fn remove(tx: &mut Tx, id: &str) -> Result<(), StoreError> {
     tx.change(Statement::new("delete from mail_queue where id = $1").bind(id)).await?;
@@ -156,28 +206,34 @@ struct LeasedRow {
     attempts: i64,
 }
 
-/// Leases up to `most` due emails, the longest due first. `holder` begins the lease token.
+/// Leases up to `most` due emails to addresses with an account or without, those first that no
+/// attempt has failed with, then the longest due. `holder` begins the lease token. Cuts what a clock
+/// that was ahead has given more time than an email has.
 pub async fn lease_due(
     tx: &mut Tx,
     holder: &str,
+    has_account: bool,
     most: u32,
     now: UnixMillis,
 ) -> Result<Vec<LeasedEmail>, StoreError> {
     let token = format!("{holder}:{}", Uuid::new_v4());
     let lease = Statement::new(concat!(
-        "update mail_queue set lease_token = $4, lease_until = $7 where id in
-             (select id from mail_queue where purpose = $5 and expires_at > $1 and ",
+        "update mail_queue set lease_token = $4, lease_until = $7,
+             expires_at = case when expires_at > $8 then $8 else expires_at end
+         where id in
+             (select id from mail_queue where purpose = $5 and has_account = $9 and expires_at > $1 and ",
         is_due!(),
-        " order by next_attempt_at, id limit $6)
+        " order by case when attempts = 0 then 0 else 1 end, next_attempt_at, id limit $6)
          returning id, address, expires_at, attempts"
     ));
     let lease = due(lease, now).bind(&token).bind(SIGN_IN_CODE).bind(i64::from(most));
-    let lease = lease.bind(now.plus_millis(LEASE_MILLIS));
-    let mut rows: Vec<LeasedRow> = tx.change_returning(lease).await?;
+    let lease = lease.bind(now.plus_millis(LEASE_MILLIS)).bind(now.plus_millis(LIFE_MILLIS));
+    let mut rows: Vec<LeasedRow> = tx.change_returning(lease.bind(i64::from(has_account))).await?;
     rows.sort_by(|one, other| one.id.cmp(&other.id));
     let leased = rows.into_iter().map(|row| LeasedEmail {
         id: row.id,
         address: row.address,
+        has_account,
         expires_at: UnixMillis(row.expires_at),
         attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
         token: token.clone(),
@@ -185,24 +241,48 @@ pub async fn lease_due(
     Ok(leased.collect())
 }
 
-/// Removes the emails whose time is over, and returns them.
-pub async fn take_expired(tx: &mut Tx, now: UnixMillis) -> Result<Vec<ExpiredEmail>, StoreError> {
-    let delete = Statement::new(concat!(
-        "delete from mail_queue where purpose = $3 and expires_at <= $1 and ",
-        is_free!(),
-        " returning address, attempts, last_error"
-    ));
-    let delete = delete.bind(now).bind(now.plus_millis(FARTHEST_LEASE_MILLIS));
-    tx.change_returning(delete.bind(SIGN_IN_CODE)).await
+#[derive(FromRow)]
+struct ExpiredRow {
+    address: String,
+    expires_at: i64,
+    attempts: i64,
+    last_error: Option<String>,
 }
 
-/// Renews a lease that still stands. Returns false if it does not: then nothing may be sent on it.
-pub async fn hold(tx: &mut Tx, email: &LeasedEmail, now: UnixMillis) -> Result<bool, StoreError> {
+/// Removes the emails whose time is over, and returns them: those that were handed over to a mail
+/// server, and others if `is_settled`, which the clock is that has been right for a while.
+pub async fn take_expired(
+    tx: &mut Tx,
+    is_settled: bool,
+    now: UnixMillis,
+) -> Result<Vec<ExpiredEmail>, StoreError> {
+    let delete = Statement::new(concat!(
+        "delete from mail_queue where expires_at <= $3 and ",
+        is_free!(),
+        " returning address, expires_at, attempts, last_error"
+    ));
+    let delete = delete.bind(now).bind(now.plus_millis(FARTHEST_LEASE_MILLIS));
+    let rows: Vec<ExpiredRow> =
+        tx.change_returning(delete.bind(if is_settled { now } else { HANDED_OVER })).await?;
+    let expired = rows.into_iter().map(|row| ExpiredEmail {
+        address: row.address,
+        was_handed_over: row.expires_at <= HANDED_OVER.0,
+        attempts: row.attempts,
+        last_error: row.last_error,
+    });
+    Ok(expired.collect())
+}
+
+/// Renews a lease that still stands, for the email's text to be sent on it. Returns false if it does
+/// not: then nothing may be sent. From now on the email is sent again only after [`retry`].
+pub async fn hand_over(tx: &mut Tx, email: &LeasedEmail, now: UnixMillis) -> Result<bool, StoreError> {
     let update = Statement::new(
-        "update mail_queue set lease_until = $4 where id = $1 and lease_token = $2 and lease_until > $3",
+        "update mail_queue set lease_until = $4, expires_at = $5
+         where id = $1 and lease_token = $2 and lease_until > $3",
     );
     let update = update.bind(&email.id).bind(&email.token).bind(now);
-    Ok(tx.change(update.bind(now.plus_millis(LEASE_MILLIS))).await? == 1)
+    let update = update.bind(now.plus_millis(LEASE_MILLIS)).bind(HANDED_OVER);
+    Ok(tx.change(update).await? == 1)
 }
 
 /// Removes a leased email that was sent or is given up.
@@ -216,10 +296,11 @@ pub async fn finish(tx: &mut Tx, email: &LeasedEmail) -> Result<(), StoreError> 
 pub async fn retry(tx: &mut Tx, email: &LeasedEmail, at: UnixMillis, error: &str) -> Result<(), StoreError> {
     let update = Statement::new(
         "update mail_queue set attempts = attempts + 1, next_attempt_at = $3, last_error = $4,
-             lease_token = null, lease_until = null
+             expires_at = $5, lease_token = null, lease_until = null
          where id = $1 and lease_token = $2",
     );
-    tx.change(update.bind(&email.id).bind(&email.token).bind(at).bind(error)).await?;
+    let update = update.bind(&email.id).bind(&email.token).bind(at).bind(error);
+    tx.change(update.bind(email.expires_at)).await?;
     Ok(())
 }
 

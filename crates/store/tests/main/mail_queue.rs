@@ -2,9 +2,10 @@
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
+use sqlx::{Connection, PgConnection, SqliteConnection};
 use vellum_protocol::UnixMillis;
 use vellum_store::mail_queue::{
-    self, LEASE_MILLIS, LIFE_MILLIS, LONGEST_PAUSE_MILLIS, LeasedEmail, NewEmail,
+    self, ExpiredEmail, LEASE_MILLIS, LIFE_MILLIS, LONGEST_PAUSE_MILLIS, LeasedEmail, NewEmail, Overview,
 };
 
 use crate::support::{Db, T0, t};
@@ -16,12 +17,24 @@ async fn queue(db: &Db, address: &str, has_account: bool, now: UnixMillis) {
 }
 
 async fn lease(db: &Db, holder: &'static str, most: u32, now: UnixMillis) -> Vec<LeasedEmail> {
-    db.write(move |tx| async move { mail_queue::lease_due(tx, holder, most, now).await }.boxed()).await
+    db.write(move |tx| async move { mail_queue::lease_due(tx, holder, true, most, now).await }.boxed()).await
 }
 
-async fn hold(db: &Db, email: &LeasedEmail, now: UnixMillis) -> bool {
+async fn lease_of_strangers(db: &Db, most: u32, now: UnixMillis) -> Vec<LeasedEmail> {
+    db.write(move |tx| async move { mail_queue::lease_due(tx, "one", false, most, now).await }.boxed()).await
+}
+
+async fn expired(db: &Db, is_settled: bool, now: UnixMillis) -> Vec<ExpiredEmail> {
+    db.write(move |tx| async move { mail_queue::take_expired(tx, is_settled, now).await }.boxed()).await
+}
+
+async fn overview(db: &Db, now: UnixMillis) -> Overview {
+    mail_queue::overview(&mut db.store.read().await.unwrap(), now).await.unwrap()
+}
+
+async fn hand_over(db: &Db, email: &LeasedEmail, now: UnixMillis) -> bool {
     let email = email.clone();
-    db.write(move |tx| async move { mail_queue::hold(tx, &email, now).await }.boxed()).await
+    db.write(move |tx| async move { mail_queue::hand_over(tx, &email, now).await }.boxed()).await
 }
 
 async fn retry(db: &Db, email: &LeasedEmail, at: UnixMillis) {
@@ -30,7 +43,7 @@ async fn retry(db: &Db, email: &LeasedEmail, at: UnixMillis) {
 }
 
 async fn due(db: &Db, now: UnixMillis) -> u64 {
-    mail_queue::overview(&mut db.store.read().await.unwrap(), now).await.unwrap().due
+    overview(db, now).await.due
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -53,15 +66,17 @@ async fn a_lease_that_is_over_is_anothers_and_nothing_is_sent_on_it() {
     queue(&db, "ann@people.example", true, T0).await;
     let first = lease(&db, "one", 9, T0).await.remove(0);
     assert!(lease(&db, "two", 9, t(LEASE_MILLIS - 1)).await.is_empty(), "it is leased");
-    assert!(hold(&db, &first, t(1000)).await);
-    assert!(lease(&db, "two", 9, t(LEASE_MILLIS)).await.is_empty(), "holding it renews the lease");
-    let second = lease(&db, "two", 9, t(LEASE_MILLIS + 1000)).await.remove(0);
-    assert!(!hold(&db, &first, t(LEASE_MILLIS + 1000)).await, "the first has lost it");
+    let second = lease(&db, "two", 9, t(LEASE_MILLIS)).await.remove(0);
+    assert!(!hand_over(&db, &first, t(LEASE_MILLIS)).await, "the first has lost it");
     retry(&db, &first, T0).await;
-    assert!(hold(&db, &second, t(LEASE_MILLIS + 1001)).await, "the first changes nothing any more");
+    assert!(lease(&db, "three", 9, t(LEASE_MILLIS)).await.is_empty(), "it changes nothing any more");
     db.write(|tx| async move { mail_queue::release_leases(tx, "tw").await }.boxed()).await;
-    assert!(!hold(&db, &second, t(LEASE_MILLIS + 1002)).await, "it was released");
-    assert_eq!(lease(&db, "three", 9, t(LEASE_MILLIS + 1002)).await.len(), 1);
+    assert!(!hand_over(&db, &second, t(LEASE_MILLIS + 1)).await, "it was released");
+    let third = lease(&db, "three", 9, t(LEASE_MILLIS + 1)).await.remove(0);
+    assert!(hand_over(&db, &third, t(2 * LEASE_MILLIS)).await);
+    let during = t(3 * LEASE_MILLIS - 1);
+    assert!(expired(&db, true, during).await.is_empty(), "the lease was renewed");
+    assert!(hand_over(&db, &third, during).await, "and stands");
 }
 
 #[tokio::test]
@@ -80,17 +95,15 @@ async fn an_email_waits_for_its_next_attempt_and_an_hour_at_most() {
     retry(&db, &email, t(10_000)).await;
     assert_eq!((due(&db, t(9_999)).await, due(&db, t(10_000)).await), (0, 1));
     assert_eq!(lease(&db, "one", 9, t(10_000)).await[0].attempts, 1);
-    let expired = |now| {
-        let db = &db;
-        async move { db.write(move |tx| async move { mail_queue::take_expired(tx, now).await }.boxed()).await }
-    };
-    assert!(expired(t(LIFE_MILLIS - 1)).await.is_empty());
+    assert!(expired(&db, true, t(LIFE_MILLIS - 1)).await.is_empty());
     assert!(lease(&db, "one", 9, t(LIFE_MILLIS)).await.is_empty(), "it is too late");
     retry(&db, &lease(&db, "one", 9, t(LIFE_MILLIS - 1)).await[0], t(LIFE_MILLIS + 5_000)).await;
-    assert_eq!(due(&db, t(LIFE_MILLIS)).await, 1, "it is over, whenever the next attempt would be");
-    let gone = expired(t(LIFE_MILLIS)).await;
-    assert_eq!(gone[0].last_error.as_deref(), Some("450 later"));
-    assert!(expired(t(LIFE_MILLIS)).await.is_empty(), "it is gone");
+    let over = overview(&db, t(LIFE_MILLIS)).await;
+    assert_eq!((over.waiting, over.expired), (0, 1), "it is over, whenever the next attempt would be");
+    assert!(expired(&db, false, t(LIFE_MILLIS)).await.is_empty(), "the clock may be wrong");
+    let gone = expired(&db, true, t(LIFE_MILLIS)).await;
+    assert_eq!((gone[0].last_error.as_deref(), gone[0].was_handed_over), (Some("450 later"), false));
+    assert!(expired(&db, true, t(LIFE_MILLIS)).await.is_empty(), "it is gone");
 }
 
 #[tokio::test]
@@ -105,6 +118,69 @@ async fn times_of_a_clock_that_was_ahead_keep_no_email_waiting() {
     let leased = lease(&db, "two", 9, t(LEASE_MILLIS)).await.remove(0);
     retry(&db, &leased, t(LEASE_MILLIS + LONGEST_PAUSE_MILLIS + 1)).await;
     assert_eq!(due(&db, t(LEASE_MILLIS)).await, 1, "no pause is that long");
+    let over = expired(&db, true, t(LEASE_MILLIS + LIFE_MILLIS)).await;
+    assert_eq!(over.len(), 1, "nor is any email's time two days");
+}
+
+#[tokio::test]
+async fn an_email_that_was_handed_over_is_not_sent_again_unless_it_is_refused() {
+    let db = Db::new().await;
+    queue(&db, "ann@people.example", true, T0).await;
+    let refused = lease(&db, "one", 9, T0).await.remove(0);
+    assert!(hand_over(&db, &refused, T0).await);
+    retry(&db, &refused, t(10_000)).await;
+    let lost = lease(&db, "one", 9, t(10_000)).await.remove(0);
+    assert_eq!(lost.attempts, 1, "it was refused: another attempt");
+    assert!(hand_over(&db, &lost, t(10_000)).await);
+    assert!(expired(&db, true, t(10_001)).await.is_empty(), "the attempt goes on");
+    db.write(|tx| async move { mail_queue::release_leases(tx, "one").await }.boxed()).await;
+    assert!(lease(&db, "two", 9, t(10_001)).await.is_empty(), "the server may have taken it");
+    let seen = overview(&db, t(10_001)).await;
+    assert_eq!((seen.waiting, seen.unknown, seen.expired), (0, 1, 0));
+    let gone = expired(&db, false, t(10_001)).await;
+    assert!(gone.len() == 1 && gone[0].was_handed_over, "{gone:?}");
+}
+
+#[tokio::test]
+async fn emails_to_strangers_are_leased_apart_fresh_ones_first_and_the_oldest_failing_one_gives_way() {
+    let db = Db::new().await;
+    for n in 0..3 {
+        queue(&db, &format!("a{n}@people.example"), false, t(n)).await;
+    }
+    queue(&db, "ann@people.example", true, t(3)).await;
+    for (n, email) in lease_of_strangers(&db, 2, t(3)).await.iter().enumerate() {
+        retry(&db, email, t(4 + i64::try_from(n).unwrap())).await;
+    }
+    queue(&db, "new@people.example", false, t(9)).await;
+    let seen = overview(&db, t(9)).await;
+    assert_eq!((seen.waiting, seen.to_strangers, seen.failing_to_strangers), (5, 4, 2));
+    db.write(|tx| async move { mail_queue::remove_oldest_failing_to_stranger(tx, t(9)).await }.boxed()).await;
+    let mut order = Vec::new();
+    while let Some(email) = lease_of_strangers(&db, 1, t(9)).await.pop() {
+        order.push(email.address);
+    }
+    assert_eq!(order, ["a2@people.example", "new@people.example", "a1@people.example"]);
+    assert_eq!(lease(&db, "one", 9, t(9)).await[0].address, "ann@people.example");
+}
+
+#[tokio::test]
+async fn emails_for_what_only_a_newer_version_knows_do_not_count_and_end_in_time() {
+    let db = Db::new().await;
+    queue(&db, "ann@people.example", true, T0).await;
+    let change = "update mail_queue set purpose = 'something_new'";
+    let changed = if db.url().starts_with("postgres:") {
+        let mut other = PgConnection::connect(&db.url()).await.unwrap();
+        sqlx::query(change).execute(&mut other).await.unwrap().rows_affected()
+    } else {
+        let mut other = SqliteConnection::connect(&db.url()).await.unwrap();
+        sqlx::query(change).execute(&mut other).await.unwrap().rows_affected()
+    };
+    assert_eq!(changed, 1);
+    let seen = overview(&db, T0).await;
+    assert_eq!((seen.waiting, seen.due, seen.oldest), (0, 0, None));
+    assert!(lease(&db, "one", 9, T0).await.is_empty());
+    assert!(expired(&db, true, t(LIFE_MILLIS - 1)).await.is_empty());
+    assert_eq!(expired(&db, true, t(LIFE_MILLIS)).await.len(), 1);
 }
 
 #[tokio::test]
