@@ -93,7 +93,7 @@ async fn a_wrong_code_is_a_write_whether_an_email_has_gone_or_not() {
             let body = json!({ "method": "otp", "email": email, "token": "12345678" });
             assert_eq!(post(&node, "/auth/sessions", &body).await.0, 401);
             let changes = before.difference(&database.snapshot().await);
-            let changed = changes.iter().filter(|line| line.starts_with("wrong_codes")).count();
+            let changed = changes.iter().filter(|line| line.contains("wrong_codes:")).count();
             assert!(changed > 0, "{email}, a code is live: {is_asked}: {changes:?}");
         }
     }
