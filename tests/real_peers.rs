@@ -99,7 +99,8 @@ async fn what_is_signed_while_a_probe_is_under_way_has_one_soon_after_that_has_f
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_known_of_an_earlier_signature_is_not_the_answer_to_a_fresh_one() {
-    let node = TestNode::start_with(&LONG_PAUSES).await;
+    let settings = [LONG_PAUSES[0], LONG_PAUSES[1], ("VELLUM_FEDERATION__FLUSH_WAIT_MS", "6000")];
+    let node = TestNode::start_with(&settings).await;
     let (ann, peer) = (node.person("ann").await, Peer::start().await);
     let bob = peer.friend_of(&ann, "bob").await;
     ann.client.remove_friend(&bob.handle, None).await.unwrap();

@@ -71,10 +71,7 @@ async fn whoever_discards_a_row_still_learns_who_had_the_lease_that_was_taken_ba
     assert_eq!(db.lease("x:1", t(AHEAD), 4).await.len(), 1);
     assert_eq!(correct(&db).await, 1);
     let removed = db
-        .write(move |tx| {
-            let ann = ann.clone();
-            async move { outbox::discard(tx, &ann, &handle("bob@a.example")).await }.boxed()
-        })
+        .write(move |tx| async move { outbox::discard(tx, &ann, &handle("bob@a.example")).await }.boxed())
         .await
         .expect("the row is there");
     // On SQLite the only node knows its own attempts.
