@@ -172,6 +172,7 @@ fuzz_target!(|bytes: &[u8]| {
         timestamp: header(),
         signature: header(),
         body: lines.next().unwrap_or_default().to_vec(),
+        client_ip: None,
     };
     if signed {
         sign(&mut inbound);
