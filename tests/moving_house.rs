@@ -164,11 +164,12 @@ async fn no_node_works_on_half_a_copy_nor_beside_one() {
     let (from, to) = (with_rows(folder, 200_000).await, server.new_database());
     let copy = ["db", "copy", "--from", &from, "--to", &to];
     let mut child = command(folder, &copy).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
-    tokio::time::sleep(Duration::from_millis(700)).await;
+    let started =
+        || told(&command(folder, &["user", "list"]).env("VELLUM_DATABASE__URL", &to).output().unwrap());
+    eventually("the copy has begun", || async { started().contains("not finished").then_some(()) }).await;
     child.kill().unwrap();
     child.wait().unwrap();
-    let started = command(folder, &["user", "list"]).env("VELLUM_DATABASE__URL", &to).output().unwrap();
-    assert!(told(&started).contains("not finished"), "{}", told(&started));
+    assert!(started().contains("not finished"), "{}", started());
 
     let node = TestNode::prepared(&[("VELLUM_DATABASE__URL", &server.new_database())]);
     let mut node = node;

@@ -142,7 +142,8 @@ fn picture_change(fields: &mut Fields, caller: &Caller) -> NameChange {
         return NameChange::Keep;
     }
     let Some(picture) = fields.optional_text("picture") else { return NameChange::Set(None) };
-    let is_own_avatar = picture == format!("/users/{}/avatar", caller.user());
+    let own_avatar = format!("{}/avatar", caller.user());
+    let is_own_avatar = picture.strip_prefix("/users/") == Some(own_avatar.as_str());
     let picture = if is_own_avatar { Some(picture) } else { https_url(&picture) };
     if picture.as_ref().is_none_or(|picture| picture.chars().count() > LONGEST_PICTURE) {
         let rule =

@@ -86,9 +86,11 @@ impl UserCommand for EndOtherDevices {
                 async move {
                     let kept = scope.origin.session.as_ref();
                     let others = sessions::delete_others(tx, &scope.user, kept).await?;
-                    renew_but(tx, &scope, Some(&self.device_id)).await?;
+                    let renewed = renew_but(tx, &scope, Some(&self.device_id)).await?;
                     scope.audit(tx, Event::OtherSessionsEnded).await?;
-                    scope.audit(tx, Event::WrapSecretsRotated).await?;
+                    if renewed > 0 {
+                        scope.audit(tx, Event::WrapSecretsRotated).await?;
+                    }
                     Ok(others)
                 }
                 .boxed()
