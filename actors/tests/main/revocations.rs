@@ -273,7 +273,7 @@ async fn a_sign_of_life_is_answered_with_what_waits_even_if_it_is_a_single_revoc
     let waits_until = alice.pending().await[0].next_attempt_at.unwrap();
     assert!(waits_until.since(world.clock.now()) > 60_000, "it would wait for more than a minute");
     world.wire.set(&world.b.node, Mood::Up);
-    world.advance(2_000);
+    world.advance(10_000);
     make_pending(&bob, "alice@a.example").await;
     let flushed = bob.flush(vec![bob.revocation(&alice.handle)]).await;
     assert!(flushed[0].delivered, "{flushed:?}");
