@@ -182,7 +182,7 @@ async fn a_node_on_a_full_disk_goes_on_when_there_is_room() {
     assert_not_stored(&full, "the disk is full");
     let told = eventually("readiness follows the failed write", || async {
         // A small write of the node's own may find room in between.
-        assert_not_stored(&put_blob_named(&node, &ann, "one more", 400_000).await, "the disk is full");
+        assert_not_stored(&put_blob_named(&node, &ann, "one-more", 400_000).await, "the disk is full");
         let told = ready(&node).await;
         (told.status == 503).then_some(told)
     })

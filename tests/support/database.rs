@@ -30,8 +30,9 @@ macro_rules! on {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Snapshot(BTreeMap<String, Vec<String>>);
 
-/// What changes without anybody changing it: when a session was last used.
-const PASSING: [(&str, &str); 2] = [("sessions", "last_used_at"), ("sessions", "expires_at")];
+/// What changes without a request: when a session was last used, and the name of a run.
+const PASSING: [(&str, &str); 3] =
+    [("sessions", "last_used_at"), ("sessions", "expires_at"), ("epochs", "epoch")];
 
 impl Database {
     /// Opens the database of a node that runs or has run.
@@ -69,13 +70,15 @@ impl Database {
         on!(self, pool => sqlx::query(
             "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, envelope,
                  envelope_at, expires_at, next_attempt_at, created_at)
-             values ($1, $2, $3, 'paused.example', 'RELATIONSHIP_REVOKE', '', 'queued', '{}', $4, $5, $5, $4)",
+             values ($1, $2, $3, 'paused.example', 'RELATIONSHIP_REVOKE', '', 'queued', '{}', $4, $5, $6, $4)",
         )
         .bind(&id)
         .bind(id_of(person).await)
         .bind(format!("a{}@paused.example", &id[24..]))
         .bind(now().0)
         .bind(now().plus_millis(86_400_000).0)
+        // Not further ahead than a node puts anything off: that would be a wrong clock's.
+        .bind(now().plus_millis(60_000).0)
         .execute(pool).await.map(drop).unwrap());
         id
     }
