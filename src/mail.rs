@@ -154,7 +154,7 @@ impl MailSession for Session {
     }
 }
 
-/// Whoever asks for a code for such an address learns nothing of the mail server.
+/// A request for a code for such an address tells nothing of the mail server.
 fn nobody(reason: impl Into<String>) -> MailError {
     MailError { reason: reason.into(), kind: MailErrorKind::Nobody }
 }

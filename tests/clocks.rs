@@ -1,45 +1,16 @@
 //! A node whose clock was wrong for a while: nothing that it has stored then is waited for.
 #![cfg(debug_assertions)]
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use vellum::node::FIRST_ADMINISTRATOR;
 use vellum_client::http::{ClientError, Method, PendingRevocation};
 
-use crate::support::{Mood, Peer, TestNode, eventually, now};
+use crate::support::{Mood, Peer, Steered, eventually, now};
 
 const DAY_MILLIS: i64 = 86_400_000;
 const TWO_DAYS: i64 = 2 * DAY_MILLIS;
-
-/// A node whose clocks a test steers.
-pub struct Steered {
-    pub node: TestNode,
-    pub clock: PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-impl Steered {
-    pub async fn start(settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = folder.path().join("clock");
-        std::fs::write(&clock, "0").unwrap();
-        let path = clock.display().to_string();
-        let node = TestNode::start_with(&[settings, &[("TEST_CLOCK_FILE", path.as_str())]].concat()).await;
-        Self { node, clock, _folder: folder }
-    }
-
-    /// Sets the wall clock this far ahead, without time passing.
-    pub fn set_ahead(&self, millis: i64) {
-        std::fs::write(&self.clock, millis.to_string()).unwrap();
-    }
-
-    /// As if this time had passed since the start.
-    pub fn after(&self, millis: i64) {
-        std::fs::write(&self.clock, format!("{millis} {millis}")).unwrap();
-    }
-}
 
 /// A peer that takes late revocations.
 pub async fn durable_peer() -> Peer {

@@ -7,8 +7,9 @@ use vellum::node::FIRST_ADMINISTRATOR;
 use vellum_client::collection_share::SharedCiphertext;
 use vellum_client::http::{Method, NameChange, ProfileChange};
 use vellum_client::signer::{ShareRole, SharedResource};
-use vellum_protocol::{Handle, MessageType};
+use vellum_protocol::MessageType;
 
+use crate::sharing::signed_share;
 use crate::support::{Peer, Person, TestNode, eventually, now, plain_http};
 
 const MIB: usize = 1024 * 1024;
@@ -231,22 +232,6 @@ async fn every_role_that_came_with_the_node_is_a_default_one_and_nobody_may_give
 fn resource(id: &str, data: &str, role: ShareRole) -> SharedResource {
     let ciphertext = SharedCiphertext { encrypted_data: data.into(), nonce: "WoyOsQE8QeFAtxhm".into() };
     SharedResource { resource_type: "collection".into(), resource_id: id.into(), ciphertext, role }
-}
-
-/// The body of a share that is signed for a friend on another node.
-fn signed_share(person: &Person, to: &Handle, shared: &SharedResource) -> Value {
-    let signed = person.signer().share(to, shared, now(), &mut rand::rng());
-    json!({
-        "recipientHandle": to,
-        "resourceType": shared.resource_type,
-        "resourceId": shared.resource_id,
-        "encryptedData": shared.ciphertext.encrypted_data,
-        "nonce": shared.ciphertext.nonce,
-        "role": shared.role,
-        "federationSignature": signed.signature,
-        "federationNonce": signed.nonce,
-        "federationTimestamp": signed.timestamp,
-    })
 }
 
 async fn shares(person: &Person, list: &str) -> Vec<Value> {

@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use vellum_client::http::Method;
 use vellum_protocol::{JsonObject, MessageType};
 
+#[cfg(debug_assertions)]
+use crate::support::Steered;
 use crate::support::{Documents, Peer, PeerUser, Person, TestNode, eventually, fields, now, plain_http};
 
 const LIMITED: (&str, &str) = ("VELLUM_LIMITS__ENABLED", "true");
@@ -74,38 +76,12 @@ async fn users_look_people_up_anew_each_time_and_one_peer_is_asked_so_often_a_mi
     assert_eq!(peer.try_invite(&bob, &ann.handle()).await.0, 202, "messages do not count");
 }
 
-/// A node whose clock is ahead by what the test says.
-#[cfg(debug_assertions)]
-struct Ahead {
-    node: TestNode,
-    clock: std::path::PathBuf,
-    _folder: tempfile::TempDir,
-}
-
-#[cfg(debug_assertions)]
-impl Ahead {
-    async fn start(settings: &[(&str, &str)]) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let clock = folder.path().join("clock");
-        std::fs::write(&clock, "0").unwrap();
-        let path = clock.display().to_string();
-        let node = TestNode::start_with(&[settings, &[("TEST_CLOCK_FILE", path.as_str())]].concat()).await;
-        Self { node, clock, _folder: folder }
-    }
-
-    fn by_seconds(&self, seconds: u32) {
-        // The boot clock goes along: what waits in the background goes by it.
-        let millis = seconds * 1000;
-        std::fs::write(&self.clock, format!("{millis} {millis}")).unwrap();
-    }
-}
-
 /// A release's clock cannot be put ahead.
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn the_rest_of_many_friends_keys_is_compared_later_and_goes_on_by_itself() {
     let most = ("VELLUM_LIMITS__LOOKUPS_PER_PEER_PER_MINUTE", "4");
-    let ahead = Ahead::start(&[LIMITED, most]).await;
+    let ahead = Steered::start(&[LIMITED, most]).await;
     let (ann, peer) = (ahead.node.person("ann").await, Peer::start().await);
     for n in 0..6 {
         let friend = peer.friend_of(&ann, &format!("friend{n}")).await;
@@ -117,7 +93,7 @@ async fn the_rest_of_many_friends_keys_is_compared_later_and_goes_on_by_itself()
     let updated = synced.iter().filter(|friend| friend.updated).count();
     assert_eq!((updated, later), (4, 2), "{synced:?}");
     assert_eq!(peer.documents_asked(), asked + 4);
-    ahead.by_seconds(61);
+    ahead.after(61_000);
     eventually("the keys of all are compared", || async {
         let (_, list) = ann.ask(Method::GET, "/friends", Value::Null).await;
         let friends = list["friends"].as_array().unwrap().clone();
@@ -140,7 +116,7 @@ async fn revoke(peer: &Peer, from: &PeerUser, to: &Person) -> (u16, Option<Strin
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn for_messages_a_document_serves_ten_seconds_or_less_and_a_minute_while_the_peer_refuses() {
-    let ahead = Ahead::start(&[]).await;
+    let ahead = Steered::start(&[]).await;
     let (ann, peer) = (ahead.node.person("ann").await, Peer::start().await);
     let bob = peer.user("bob");
     let taken = (202, None);
@@ -149,7 +125,7 @@ async fn for_messages_a_document_serves_ten_seconds_or_less_and_a_minute_while_t
     assert_eq!(revoke(&peer, &bob, &ann).await, taken);
     assert_eq!(revoke(&peer, &bob, &ann).await, taken);
     assert_eq!(peer.documents_asked(), 1, "the second is verified with what was fetched for the first");
-    ahead.by_seconds(11);
+    ahead.after(11_000);
     peer.set_documents(Documents::KeptFor(0));
     for asked in 2..=3 {
         assert_eq!(revoke(&peer, &bob, &ann).await, taken);
@@ -163,7 +139,7 @@ async fn for_messages_a_document_serves_ten_seconds_or_less_and_a_minute_while_t
             "kept for a minute, since the peer answers {status}"
         );
     }
-    ahead.by_seconds(11 + 61);
+    ahead.after((11 + 61) * 1000);
     for (status, answered, after) in [(429, 429, Some("8")), (503, 503, Some("7"))] {
         peer.set_documents(Documents::Refused(status));
         let (told, wait) = revoke(&peer, &bob, &ann).await;

@@ -8,9 +8,9 @@ use vellum::node::FIRST_ADMINISTRATOR;
 use vellum_client::http::Method;
 use vellum_test_database::shared_server;
 
-#[cfg(debug_assertions)]
-use crate::clocks::Steered;
 use crate::metrics::{scrape, value};
+#[cfg(debug_assertions)]
+use crate::support::Steered;
 use crate::support::{Database, Manners, NO_ANSWER, PostOffice, Replicas, TestNode, eventually};
 
 const ANN: &str = "ann@people.example";

@@ -7,7 +7,7 @@ use std::process::Output;
 use serde_json::{Value, json};
 use vellum_client::http::Method;
 
-use crate::support::{Database, Manners, PostOffice, TestNode, eventually};
+use crate::support::{Database, Manners, PostOffice, TestNode, eventually, told};
 
 const ANN: &str = "ann@people.example";
 const STARTTLS: Manners = Manners { starttls: true, implicit_tls: false, auth: false, waits_at: None };
@@ -23,10 +23,6 @@ async fn mail_test(office: &PostOffice, settings: &[(&str, &str)], arguments: &[
     let output = command.envs(settings.iter().copied()).output().await.unwrap();
     assert!(!folder.path().join("none").exists(), "it makes no data folder");
     output
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
 /// The server's certificate in a file, which goes with the folder.

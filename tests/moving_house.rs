@@ -1,7 +1,7 @@
 //! From one database to another, and back from a backup.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -10,20 +10,10 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use vellum_client::http::Method;
 use vellum_test_database::{Engine, engine, shared_server};
 
-use crate::support::{Peer, TestNode, eventually};
+use crate::support::{Peer, TestNode, command, eventually, told};
 
 fn vellum(data: &Path, arguments: &[&str]) -> Output {
     command(data, arguments).output().unwrap()
-}
-
-fn command(data: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vellum"));
-    command.args(arguments).env("VELLUM_DATA_DIR", data).stdin(Stdio::null());
-    command
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
 /// Table, rows and digest of each table, as `db copy --json` tells them.

@@ -116,7 +116,8 @@ async fn what_is_known_of_an_earlier_signature_is_not_the_answer_to_a_fresh_one(
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_pause_outlasts_the_window_of_what_waits() {
-    use crate::clocks::{Steered, in_the_end};
+    use crate::clocks::in_the_end;
+    use crate::support::Steered;
     let steered = Steered::start(&LONG_PAUSES).await;
     let (ann, peer) = (steered.node.person("ann").await, Peer::start().await);
     let bob = peer.friend_of(&ann, "bob").await;
@@ -137,7 +138,8 @@ async fn no_pause_outlasts_the_window_of_what_waits() {
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_takes_no_more_than_half_of_what_is_left_of_the_window() {
-    use crate::clocks::{Steered, in_the_end};
+    use crate::clocks::in_the_end;
+    use crate::support::Steered;
     let steered = Steered::start(&LONG_PAUSES).await;
     let (ann, peer) = (steered.node.person("ann").await, Peer::start().await);
     let bob = peer.friend_of(&ann, "bob").await;
@@ -160,7 +162,8 @@ async fn a_pause_takes_no_more_than_half_of_what_is_left_of_the_window() {
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn at_a_peer_with_the_capability_its_longer_window_counts_for_revocations_alone() {
-    use crate::clocks::{Steered, durable_peer, in_the_end};
+    use crate::clocks::{durable_peer, in_the_end};
+    use crate::support::Steered;
     let steered = Steered::start(&LONG_PAUSES).await;
     let (ann, peer) = (steered.node.person("ann").await, durable_peer().await);
     let (bob, carl) = (peer.friend_of(&ann, "bob").await, peer.user("carl"));
@@ -309,7 +312,8 @@ async fn only_invitation(person: &Person) -> Invitation {
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_that_could_not_be_delivered_stays_visible_with_its_reason() {
-    use crate::clocks::{Steered, in_the_end};
+    use crate::clocks::in_the_end;
+    use crate::support::Steered;
     let steered = Steered::start(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "300")]).await;
     let strict = TestNode::start_with(&[("VELLUM_INVITATIONS__PER_SERVER", "1")]).await;
     let (ann, amy) = (steered.node.person("ann").await, steered.node.person("amy").await);

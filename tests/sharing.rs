@@ -19,7 +19,7 @@ fn resource(id: &str, data: &str) -> SharedResource {
 }
 
 /// The body of a share, with what a recipient elsewhere needs.
-fn body(person: &Person, to: &Handle, shared: &SharedResource) -> Value {
+pub fn signed_share(person: &Person, to: &Handle, shared: &SharedResource) -> Value {
     let signed = person.signer().share(to, shared, now(), &mut rand::rng());
     json!({
         "recipientHandle": to,
@@ -78,17 +78,17 @@ async fn a_share_reaches_a_friend_on_another_node_as_signed_and_ends_with_the_fr
     let (ann, ben) = (one.person("ann").await, two.person("ben").await);
     ann.befriend(&ben).await;
     let shared = resource("c1", "v7B/");
-    let mut unsigned = body(&ann, &ben.handle(), &shared);
+    let mut unsigned = signed_share(&ann, &ben.handle(), &shared);
     unsigned["federationSignature"] = Value::Null;
     let (status, problem) = ann.ask(Method::POST, "/sharing", unsigned).await;
     assert_eq!((status, problem["code"].as_str()), (400, Some("envelope_required")));
-    let mut altered = body(&ann, &ben.handle(), &shared);
+    let mut altered = signed_share(&ann, &ben.handle(), &shared);
     altered["role"] = json!("viewer");
     let (status, problem) = ann.ask(Method::POST, "/sharing", altered).await;
     assert_eq!((status, problem["code"].as_str()), (400, Some("bad_signature")));
     assert!(shares(&ann, "outgoing").await.is_empty(), "a refused share leaves nothing");
 
-    let (status, share) = ann.ask(Method::POST, "/sharing", body(&ann, &ben.handle(), &shared)).await;
+    let (status, share) = ann.ask(Method::POST, "/sharing", signed_share(&ann, &ben.handle(), &shared)).await;
     assert_eq!((status, &share["status"]), (200, &json!("pending")), "{share}");
     let pending = shares(&ben, "incoming/pending").await;
     assert_eq!(
@@ -103,7 +103,7 @@ async fn a_share_reaches_a_friend_on_another_node_as_signed_and_ends_with_the_fr
 
     // Again, with something new in it: the same row, and nobody is asked again.
     let renewed = resource("c1", "bmV3");
-    assert_eq!(ann.ask(Method::POST, "/sharing", body(&ann, &ben.handle(), &renewed)).await.0, 200);
+    assert_eq!(ann.ask(Method::POST, "/sharing", signed_share(&ann, &ben.handle(), &renewed)).await.0, 200);
     let incoming = shares(&ben, "incoming").await;
     assert_eq!(
         (incoming.len(), &incoming[0]["encryptedData"], &incoming[0]["status"]),
@@ -172,16 +172,18 @@ async fn a_share_that_no_other_node_would_take_is_refused_before_it_leaves() {
     for (data, nonce) in [("", "WoyOsQE8QeFAtxhm"), ("v7B/", "")] {
         let mut shared = resource("c1", data);
         shared.ciphertext.nonce = nonce.into();
-        let (status, problem) = ann.ask(Method::POST, "/sharing", body(&ann, &ben.handle(), &shared)).await;
+        let (status, problem) =
+            ann.ask(Method::POST, "/sharing", signed_share(&ann, &ben.handle(), &shared)).await;
         assert_eq!((status, problem["code"].as_str()), (400, Some("payload_required")), "{problem}");
     }
     // Each of these takes six bytes in an envelope, which has to fit into 64 KiB.
     let swelling = resource("c1", &"\u{1}".repeat(9_000));
-    let (status, problem) = ann.ask(Method::POST, "/sharing", body(&ann, &ben.handle(), &swelling)).await;
+    let (status, problem) =
+        ann.ask(Method::POST, "/sharing", signed_share(&ann, &ben.handle(), &swelling)).await;
     assert_eq!((status, &problem["errors"][0]["field"]), (422, &json!("encryptedData")), "{problem}");
     assert!(shares(&ann, "outgoing").await.is_empty());
 
     let long_id = resource(&"ü".repeat(200), "v7B/");
-    assert_eq!(ann.ask(Method::POST, "/sharing", body(&ann, &ben.handle(), &long_id)).await.0, 200);
+    assert_eq!(ann.ask(Method::POST, "/sharing", signed_share(&ann, &ben.handle(), &long_id)).await.0, 200);
     assert_eq!(shares(&ben, "incoming").await.len(), 1, "both nodes count characters");
 }

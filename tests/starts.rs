@@ -6,7 +6,6 @@ mod keys;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -15,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use vellum_client::http::Method;
 use vellum_test_database::shared_server;
 
-use crate::support::{Person, TestNode, eventually};
+use crate::support::{Person, TestNode, command, eventually, told};
 
 const URL: &str = "VELLUM_DATABASE__URL";
 const IMPATIENT: [(&str, &str); 2] =
@@ -183,16 +182,6 @@ fn doctor(node: &TestNode) -> Vec<Value> {
     }
     let output = command.output().unwrap();
     serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", told(&output)))
-}
-
-fn command(data: &Path, arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_vellum"));
-    command.args(arguments).env("VELLUM_DATA_DIR", data).stdin(Stdio::null());
-    command
-}
-
-fn told(output: &Output) -> String {
-    String::from_utf8_lossy(&[output.stdout.as_slice(), &output.stderr].concat()).into_owned()
 }
 
 fn assert_says(said: &str, words: &[&str]) {

@@ -8,7 +8,7 @@
 //!         ▸ send the email ▸ remove the row, or if the server refuses, note when to try again
 //! ```
 //!
-//! Whoever queues an email goes on at once, so no answer shows how long a mail server takes. A row
+//! Queueing an email returns at once, so no answer shows how long a mail server takes. A row
 //! outlives a restart; it is tried for an hour. A code is never stored in the clear, so each
 //! attempt that gets as far as the email itself makes a new one in place of the last. That may void
 //! only a code that nobody got: an email that the server may have taken is not sent again, whatever

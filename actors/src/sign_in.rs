@@ -99,7 +99,7 @@ pub struct Opened {
 /// from the request on, whenever the mail server takes the email. [`code_to_send`] replaces it.
 ///
 /// # Errors
-/// [`Error::TooManyEmails`], whoever's address it is; what the database says.
+/// [`Error::TooManyEmails`], for every address alike; what the database says.
 pub async fn request_code(node: &Node, email: &str) -> Result<(), Error> {
     let (now, settings) = (node.clock.now(), &node.settings.sign_in);
     let mut conn = node.store.read().await?;

@@ -306,7 +306,7 @@ impl Limiters {
             Some(refused) => (refused.limit, refused.source.clone(), refused.peer.as_deref()),
             None => (route.as_str(), address.counted().to_string(), None),
         };
-        // Whoever fills the log elsewhere must not hide who tries codes.
+        // Filling the set elsewhere must not hide who tries codes.
         let reported = if limit == SIGN_IN_LIMIT { &self.reported_at_sign_in } else { &self.reported };
         if reported.len() >= MOST_REPORTED || reported.check_key(&format!("{limit} {source}")).is_err() {
             return;

@@ -1,6 +1,7 @@
 //! What the tests are written with: nodes, people on them, and a peer that does as it is told.
 
 mod authenticator;
+mod command_line;
 mod database;
 mod fault_proxy;
 mod node;
@@ -8,9 +9,12 @@ mod peer;
 mod person;
 mod post_office;
 mod replicas;
+#[cfg(debug_assertions)]
+mod steered;
 mod tools;
 
 pub use authenticator::Authenticator;
+pub use command_line::{command, told};
 pub use database::Database;
 pub use fault_proxy::{Fault, FaultProxy};
 pub use node::TestNode;
@@ -18,6 +22,8 @@ pub use peer::{Documents, Mood, Peer, PeerUser, Request};
 pub use person::{Person, fields};
 pub use post_office::{Manners, NO_ANSWER, PostOffice};
 pub use replicas::Replicas;
+#[cfg(debug_assertions)]
+pub use steered::Steered;
 pub use tools::{installed, run_tool};
 
 use std::time::Duration;

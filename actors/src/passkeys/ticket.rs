@@ -33,7 +33,7 @@ impl Challenge {
         format!("{}.{}", URL_SAFE_NO_PAD.encode(&self.0), URL_SAFE_NO_PAD.encode(mark))
     }
 
-    /// Whether a ticket, of whomever, is of this challenge.
+    /// Whether a ticket, of any user, is of this challenge.
     pub fn is_in(&self, ticket: &str) -> bool {
         ticket.split_once('.').is_some_and(|(challenge, _)| challenge == URL_SAFE_NO_PAD.encode(&self.0))
     }

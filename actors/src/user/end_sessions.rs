@@ -48,21 +48,7 @@ impl UserCommand for EndOtherSessions {
     const NAME: &'static str = "end_other_sessions";
 
     async fn run(self, scope: Scope) -> Result<(), Error> {
-        let (node, log) = (scope.node.clone(), EndedByAnother::of(&scope));
-        let ended: Result<u64, Error> = node
-            .store
-            .write(move |tx| {
-                async move {
-                    let kept = scope.origin.session.as_ref();
-                    let ended = sessions::delete_others(tx, &scope.user, kept).await?;
-                    scope.audit(tx, Event::OtherSessionsEnded).await?;
-                    Ok(ended)
-                }
-                .boxed()
-            })
-            .await;
-        log.write(ended?);
-        Ok(())
+        end_others(scope, None).await
     }
 }
 
@@ -79,26 +65,34 @@ impl UserCommand for EndOtherDevices {
     const NAME: &'static str = "end_other_devices";
 
     async fn run(self, scope: Scope) -> Result<(), Error> {
-        let (node, log) = (scope.node.clone(), EndedByAnother::of(&scope));
-        let ended: Result<u64, Error> = node
-            .store
-            .write(move |tx| {
-                async move {
-                    let kept = scope.origin.session.as_ref();
-                    let others = sessions::delete_others(tx, &scope.user, kept).await?;
-                    let renewed = renew_but(tx, &scope, Some(&self.device_id)).await?;
-                    scope.audit(tx, Event::OtherSessionsEnded).await?;
-                    if renewed > 0 {
-                        scope.audit(tx, Event::WrapSecretsRotated).await?;
-                    }
-                    Ok(others)
-                }
-                .boxed()
-            })
-            .await;
-        log.write(ended?);
-        Ok(())
+        end_others(scope, Some(self.device_id)).await
     }
+}
+
+/// Ends the user's other sessions. Where a device is given, makes the wrap secrets of all others anew.
+async fn end_others(scope: Scope, device_id: Option<String>) -> Result<(), Error> {
+    let (node, log) = (scope.node.clone(), EndedByAnother::of(&scope));
+    let ended: Result<u64, Error> = node
+        .store
+        .write(move |tx| {
+            async move {
+                let kept = scope.origin.session.as_ref();
+                let others = sessions::delete_others(tx, &scope.user, kept).await?;
+                let renewed = match device_id {
+                    Some(device) => renew_but(tx, &scope, Some(&device)).await?,
+                    None => 0,
+                };
+                scope.audit(tx, Event::OtherSessionsEnded).await?;
+                if renewed > 0 {
+                    scope.audit(tx, Event::WrapSecretsRotated).await?;
+                }
+                Ok(others)
+            }
+            .boxed()
+        })
+        .await;
+    log.write(ended?);
+    Ok(())
 }
 
 /// Ends every session of the user and makes every device wrap secret anew: what a lost device has sealed

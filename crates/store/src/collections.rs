@@ -80,7 +80,7 @@ impl TryFrom<CollectionRow> for Collection {
     }
 }
 
-/// A collection as somebody sees it whom its owner has shared it with.
+/// A collection as the recipient of a share sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SharedCollection {
     /// The collection, sealed with the owner's keys.

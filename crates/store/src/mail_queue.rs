@@ -21,8 +21,9 @@ pub const LONGEST_PAUSE_MILLIS: i64 = 15 * 60_000;
 /// The one purpose that this version knows. Rows with others are for newer versions: they are neither
 /// counted nor sent here, but their time is over like that of any.
 const SIGN_IN_CODE: &str = "sign_in_code";
-/// The `expires_at` of an email whose text is on its way to the mail server. Whoever leased it notes
-/// what became of it; if nobody does, the server may have taken it, and it is not sent again.
+/// The `expires_at` of an email whose text is on its way to the mail server. The holder of its
+/// lease notes what became of it; if nobody does, the server may have taken it, and it is not
+/// sent again.
 const HANDED_OVER: UnixMillis = UnixMillis(0);
 
 /// An email to queue.

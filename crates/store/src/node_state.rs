@@ -36,7 +36,7 @@ async fn value(conn: &mut Conn, name: &str) -> Result<i64, StoreError> {
     Ok(value)
 }
 
-/// Leaves nothing behind, and goes the whole way to the disk all the same. (An update to the same value would not:
+/// Leaves nothing behind, but writes to the disk. (An update to the same value would not:
 /// SQLite writes no page for it.) On PostgreSQL every transaction leaves a mark, which is a change.
 pub(crate) async fn write_and_remove(tx: &mut Tx) -> Result<(), StoreError> {
     if tx.lane().is_some() {

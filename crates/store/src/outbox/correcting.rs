@@ -100,7 +100,7 @@ pub async fn correct_times(tx: &mut Tx, latest: &LatestTimes, wrong: &WrongTimes
         corrected += tx.change(rows.bind(latest.wait).bind(latest.now)).await?;
     }
     if wrong.leases {
-        // Their holders may be sending: whoever discards such a row has to have that stopped.
+        // Their holders may be sending: a discard of such a row has to stop that.
         displaced_leases::note_beyond(tx, latest.lease(), latest.lease_over).await?;
         let leases = Statement::new(
             "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
