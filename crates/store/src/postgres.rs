@@ -21,7 +21,8 @@ use futures_util::FutureExt;
 #[cfg(debug_assertions)]
 use sqlx::SqlSafeStr;
 #[cfg(debug_assertions)]
-use sqlx::migrate::{Migration, MigrationType, Migrator};
+use sqlx::migrate::MigrationType;
+use sqlx::migrate::{Migration, Migrator};
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres as Engine, Row};
