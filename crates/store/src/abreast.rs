@@ -36,7 +36,7 @@ use sqlx::{AssertSqlSafe, Either, Executor, SqlSafeStr, SqlStr, Sqlite, SqliteCo
 use tokio::sync::{Mutex, MutexGuard, oneshot};
 
 use crate::StoreError;
-use crate::statement::{Row, Statement, read};
+use crate::statement::Statement;
 
 /// How many equal statements share a trip at most. A power of two, since the database keeps one compiled text for each
 /// of 1, 2, 4 and so on of them.
@@ -81,13 +81,6 @@ struct Waiting {
 pub(crate) struct Outcome {
     pub affected: u64,
     pub rows: Vec<SqliteRow>,
-}
-
-impl Outcome {
-    /// The rows, read.
-    pub fn read<T: Row>(&self) -> Result<Vec<T>, StoreError> {
-        read(&self.rows)
-    }
 }
 
 impl Lane {

@@ -4,6 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::{Handle, MessageType, UnixMillis};
 
 use crate::conn::{Affected, on};
+use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
@@ -40,6 +41,8 @@ struct AppliedRow {
     signed_at: i64,
     applied_at: i64,
 }
+
+columns!(AppliedRow { recipient_handle, message_type, signature, applied, friends, signed_at, applied_at });
 
 /// What was carried out under this sender's nonce, if anything.
 pub async fn find(conn: &mut Conn, sender: &str, nonce: &str) -> Result<Option<AppliedEnvelope>, StoreError> {

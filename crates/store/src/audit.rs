@@ -5,6 +5,7 @@ use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
 use crate::conn::on;
+use crate::row::columns;
 use crate::statement::Statement;
 use crate::{AuditId, Conn, SessionId, StoreError, Tx, UserId};
 
@@ -31,6 +32,8 @@ struct EntryRow {
     session_id: Option<SessionId>,
     ip: Option<String>,
 }
+
+columns!(EntryRow { id, at, event, session_id, ip });
 
 /// Adds a row. It is part of the change's own transaction: either both are there or neither.
 pub async fn append(tx: &mut Tx, user: &UserId, entry: &Entry) -> Result<(), StoreError> {

@@ -4,7 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::{KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
-use crate::row::{ROWS_A_STATEMENT, km_version};
+use crate::row::{ROWS_A_STATEMENT, columns, km_version};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -40,6 +40,8 @@ struct InfoRow {
     updated_at: i64,
 }
 
+columns!(InfoRow { blob_type, km_version, revision, updated_at });
+
 #[derive(FromRow)]
 struct BlobRow {
     #[sqlx(flatten)]
@@ -47,6 +49,8 @@ struct BlobRow {
     encrypted_blob: String,
     nonce: String,
 }
+
+columns!(BlobRow { ..info, encrypted_blob, nonce });
 
 impl TryFrom<InfoRow> for BlobInfo {
     type Error = StoreError;
@@ -113,7 +117,7 @@ pub async fn put_all(
             "insert into blobs (user_id, blob_type, encrypted_blob, nonce, km_version, revision, updated_at) values ",
             some.iter().map(|(blob_type, encrypted_blob)| {
                 let (blob_type, encrypted_blob) = ((*blob_type).into(), (*encrypted_blob).into());
-                let (version, revision) = (sealed_under.into(), 1.into());
+                let (version, revision) = (sealed_under.into(), 1i64.into());
                 [user.into(), blob_type, encrypted_blob, nonce.into(), version, revision, now.into()]
             }),
             " on conflict (user_id, blob_type) do update set encrypted_blob = excluded.encrypted_blob,

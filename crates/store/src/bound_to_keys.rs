@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::KmVersion;
 
-use crate::row::km_version;
+use crate::row::{columns, km_version};
 use crate::statement::Statement;
 use crate::users::{self, KeyGeneration, Keys};
 use crate::{Conn, StoreError, UserId};
@@ -29,6 +29,8 @@ struct BoundRow {
     key_generation: i64,
     sealed: i64,
 }
+
+columns!(BoundRow { signing_key, encryption_key, km_version, key_generation, sealed });
 
 /// Looks at all of it at once: each statement is a trip to the connection's thread. `None` where there is no such user.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Option<BoundToKeys>, StoreError> {

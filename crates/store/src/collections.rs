@@ -5,7 +5,7 @@ use sqlx::FromRow;
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
-use crate::row::{ROWS_A_STATEMENT, km_version, read, read_word};
+use crate::row::{ROWS_A_STATEMENT, columns, km_version, read, read_word};
 use crate::shares::Role;
 use crate::statement::Statement;
 use crate::{CollectionId, Conn, StoreError, Tx, UserId};
@@ -58,6 +58,22 @@ struct CollectionRow {
     updated_at: i64,
 }
 
+columns!(CollectionRow {
+    id,
+    user_id,
+    is_public,
+    is_sensitive,
+    scheme,
+    resharing_policy,
+    public_token,
+    public_role,
+    metadata_encrypted,
+    metadata_key_version,
+    km_version,
+    created_at,
+    updated_at
+});
+
 impl TryFrom<CollectionRow> for Collection {
     type Error = StoreError;
 
@@ -107,6 +123,8 @@ struct SharedRow {
     nonce: Option<String>,
     unverified_key: Option<String>,
 }
+
+columns!(SharedRow { ..collection, peer_handle, role, encrypted_data, nonce, unverified_key });
 
 impl TryFrom<SharedRow> for SharedCollection {
     type Error = StoreError;

@@ -14,7 +14,8 @@ use tokio::sync::MutexGuard;
 
 use crate::abreast::Lane;
 use crate::recent::Part;
-use crate::statement::{Row, Statement, read};
+use crate::row::{Columns, FromRow, Row};
+use crate::statement::Statement;
 use crate::{StoreError, UserId};
 
 /// A connection that queries run on, whatever the engine.
@@ -153,23 +154,26 @@ impl Conn {
     }
 
     /// Carries out a statement that changes no row, and gives all of its rows.
-    pub(crate) async fn all<T: Row>(&mut self, statement: Statement) -> Result<Vec<T>, StoreError> {
+    pub(crate) async fn all<T: FromRow>(&mut self, statement: Statement) -> Result<Vec<T>, StoreError> {
         self.rows(statement, false).await
     }
 
     /// The same for a statement that gives one row at most.
-    pub(crate) async fn one<T: Row>(&mut self, statement: Statement) -> Result<Option<T>, StoreError> {
+    pub(crate) async fn one<T: FromRow>(&mut self, statement: Statement) -> Result<Option<T>, StoreError> {
         Ok(self.rows(statement, false).await?.pop())
     }
 
-    async fn rows<T: Row>(&mut self, statement: Statement, changes: bool) -> Result<Vec<T>, StoreError> {
+    async fn rows<T: FromRow>(&mut self, statement: Statement, changes: bool) -> Result<Vec<T>, StoreError> {
         match &mut self.engine {
             EngineConn::Sqlite(SqliteConn::Reader(connection)) => {
-                read(&statement.query::<Sqlite>().fetch_all(&mut **connection).await?)
+                read_sqlite(&statement.query::<Sqlite>().fetch_all(&mut **connection).await?)
             }
-            EngineConn::Sqlite(SqliteConn::Writer(lane)) => lane.run(statement, changes).await?.read(),
+            EngineConn::Sqlite(SqliteConn::Writer(lane)) => {
+                read_sqlite(&lane.run(statement, changes).await?.rows)
+            }
             EngineConn::Postgres(connection) => {
-                read(&statement.query::<Postgres>().fetch_all(&mut **connection).await?)
+                let rows = statement.query::<Postgres>().fetch_all(&mut **connection).await?;
+                rows.iter().map(|row| T::from_row(&mut Columns::of(Row::Postgres(row)))).collect()
             }
         }
     }
@@ -189,6 +193,10 @@ impl Conn {
             EngineConn::Postgres(connection) => Some(connection),
         }
     }
+}
+
+fn read_sqlite<T: FromRow>(rows: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<T>, StoreError> {
+    rows.iter().map(|row| T::from_row(&mut Columns::of(Row::Sqlite(row)))).collect()
 }
 
 /// A connection for reading, on loan from the read pool. It never waits for a writer.
@@ -240,7 +248,7 @@ impl Tx {
     }
 
     /// Carries out a statement that changes rows, and gives what it returns.
-    pub(crate) async fn change_returning<T: Row>(
+    pub(crate) async fn change_returning<T: FromRow>(
         &mut self,
         statement: Statement,
     ) -> Result<Vec<T>, StoreError> {

@@ -5,6 +5,7 @@ use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
+use crate::row::columns;
 use crate::{Conn, StoreError, TransferId, Tx, UserId};
 
 /// What the sending device puts in.
@@ -52,6 +53,17 @@ struct TransferRow {
     consumed: i64,
     expires_at: i64,
 }
+
+columns!(TransferRow {
+    id,
+    user_id,
+    receiver_key,
+    sender_key,
+    sealed_seed,
+    sender_signature,
+    consumed,
+    expires_at
+});
 
 impl From<TransferRow> for Transfer {
     fn from(row: TransferRow) -> Self {

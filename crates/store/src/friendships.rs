@@ -5,7 +5,7 @@ use vellum_protocol::{EncryptionKey, Handle, SigningKey, UnixMillis};
 
 use crate::conn::{Affected, on};
 use crate::defects::{Defect, planted};
-use crate::row::{encryption_key, read, read_optional, signing_key};
+use crate::row::{columns, encryption_key, read, read_optional, signing_key};
 use crate::statement::Statement;
 use crate::{Conn, FriendshipId, StoreError, Tx, UserId};
 
@@ -57,6 +57,20 @@ struct FriendshipRow {
     revocable_from: i64,
     created_at: i64,
 }
+
+columns!(FriendshipRow {
+    id,
+    user_id,
+    friend_handle,
+    friend_signing_key,
+    friend_encryption_key,
+    friend_name,
+    friend_picture,
+    keys_changed_at,
+    established_at,
+    revocable_from,
+    created_at
+});
 
 impl TryFrom<FriendshipRow> for Friendship {
     type Error = StoreError;

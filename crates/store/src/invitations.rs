@@ -9,7 +9,7 @@ pub use crate::relations::{Direction, Status};
 
 use crate::conn::{Affected, on};
 use crate::friendships::{Peer, read_peer};
-use crate::row::{read, read_word};
+use crate::row::{columns, read, read_word};
 use crate::statement::Statement;
 use crate::{Conn, InvitationId, StoreError, Tx, UserId};
 
@@ -68,6 +68,23 @@ struct InvitationRow {
     created_at: i64,
     revocable_from: i64,
 }
+
+columns!(InvitationRow {
+    id,
+    local_user_id,
+    direction,
+    from_handle,
+    to_handle,
+    status,
+    origin_server,
+    signature,
+    peer_signing_key,
+    peer_encryption_key,
+    peer_name,
+    peer_picture,
+    created_at,
+    revocable_from
+});
 
 impl TryFrom<InvitationRow> for Invitation {
     type Error = StoreError;

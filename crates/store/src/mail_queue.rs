@@ -5,6 +5,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 use vellum_protocol::UnixMillis;
 
+use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
@@ -112,6 +113,8 @@ struct Counts {
     oldest: Option<i64>,
 }
 
+columns!(Counts { waiting, to_strangers, failing, failing_to_strangers, due, unknown, expired, oldest });
+
 /// Counts what waits.
 pub async fn overview(conn: &mut Conn, now: UnixMillis) -> Result<Overview, StoreError> {
     let select = Statement::new(concat!(
@@ -207,6 +210,8 @@ struct LeasedRow {
     attempts: i64,
 }
 
+columns!(LeasedRow { id, address, expires_at, attempts });
+
 /// Leases up to `most` due emails to addresses with an account or without, those first that no
 /// attempt has failed with, then the longest due. `holder` begins the lease token. Cuts what a clock
 /// that was ahead has given more time than an email has.
@@ -249,6 +254,8 @@ struct ExpiredRow {
     attempts: i64,
     last_error: Option<String>,
 }
+
+columns!(ExpiredRow { address, expires_at, attempts, last_error });
 
 /// Removes the emails whose time is over, and returns them: those that were handed over to a mail
 /// server, and others if `is_settled`, which the clock is that has been right for a while.

@@ -33,7 +33,7 @@ use sqlx::FromRow;
 use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
 
 use crate::conn::{Affected, on};
-use crate::row::{read, read_word};
+use crate::row::{columns, read, read_word};
 use crate::statement::Statement;
 use crate::{Conn, InvitationId, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
@@ -107,6 +107,19 @@ struct PendingRow {
     retry_at: Option<i64>,
     expires_at: Option<i64>,
 }
+
+columns!(PendingRow {
+    id,
+    peer_handle,
+    created_at,
+    state,
+    attempts,
+    last_error,
+    last_attempt_at,
+    next_attempt_at,
+    retry_at,
+    expires_at
+});
 
 impl TryFrom<PendingRow> for PendingRevocation {
     type Error = StoreError;
@@ -313,6 +326,8 @@ struct RemovedRow {
     lease_holder: Option<String>,
     lease_until: Option<i64>,
 }
+
+columns!(RemovedRow { id, lease_holder, lease_until });
 
 /// What was removed, with every lease on it.
 async fn removed(tx: &mut Tx, row: Option<RemovedRow>) -> Result<Option<Removed>, StoreError> {

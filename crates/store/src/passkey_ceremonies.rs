@@ -4,6 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
+use crate::row::columns;
 use crate::{StoreError, Tx, UserId};
 
 /// SHA-256 of a challenge.
@@ -26,6 +27,8 @@ struct CeremonyRow {
     origin: String,
     state: String,
 }
+
+columns!(CeremonyRow { user_id, origin, state });
 
 /// Keeps a ceremony until `until`.
 pub async fn begin(

@@ -4,6 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
+use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -45,6 +46,19 @@ struct PasskeyRow {
     created_at: i64,
     last_used_at: Option<i64>,
 }
+
+columns!(PasskeyRow {
+    credential_id,
+    user_id,
+    name,
+    credential,
+    counter,
+    device_type,
+    backed_up,
+    transports,
+    created_at,
+    last_used_at
+});
 
 impl TryFrom<PasskeyRow> for StoredPasskey {
     type Error = StoreError;

@@ -4,7 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::{SigningKey, UnixMillis};
 
 use crate::conn::{Affected, on};
-use crate::row::{read_optional, read_word};
+use crate::row::{columns, read_optional, read_word};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
@@ -76,6 +76,20 @@ struct PeerRow {
     standing: String,
     paused: i64,
 }
+
+columns!(PeerRow {
+    domain,
+    public_key,
+    revocation_window_seconds,
+    failures,
+    retry_at,
+    last_error,
+    last_failure_at,
+    last_delivery_at,
+    offered_key,
+    standing,
+    paused
+});
 
 impl TryFrom<PeerRow> for PeerNode {
     type Error = StoreError;

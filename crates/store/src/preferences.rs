@@ -3,6 +3,7 @@
 use sqlx::FromRow;
 
 use crate::conn::{Affected, on};
+use crate::row::columns;
 use crate::users::fold_email;
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -14,6 +15,8 @@ pub struct Preferences {
     /// `metric` or `imperial`.
     pub unit_system: String,
 }
+
+columns!(Preferences { language, unit_system });
 
 impl Default for Preferences {
     fn default() -> Self {

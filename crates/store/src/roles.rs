@@ -2,6 +2,7 @@
 
 use crate::conn::{Affected, on};
 use crate::recent::Part;
+use crate::row::columns;
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A role as the database knows it.
@@ -28,6 +29,8 @@ struct RoleRow {
     rank: i64,
 }
 
+columns!(RoleRow { id, name, description, is_default, rank });
+
 impl From<RoleRow> for Role {
     fn from(row: RoleRow) -> Self {
         let RoleRow { id, name, description, is_default, rank } = row;
@@ -43,6 +46,8 @@ pub struct Permission {
     /// The permission's name for people.
     pub name: String,
 }
+
+columns!(Permission { id, name });
 
 /// Every role, lowest first.
 pub async fn all(conn: &mut Conn) -> Result<Vec<Role>, StoreError> {

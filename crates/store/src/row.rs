@@ -1,10 +1,127 @@
-//! From stored text to typed values. A value that cannot be read names its column, never its content.
+//! Reading rows: from the columns of either engine to typed values.
+//!
+//! A value that cannot be read names its column, never its content.
 
 use std::fmt::Display;
 
+use sqlx::postgres::{PgRow, Postgres};
+use sqlx::sqlite::{Sqlite, SqliteRow};
+use sqlx::{Decode, Row as _, Type};
 use vellum_protocol::{EncryptionKey, KmVersion, SigningKey};
 
 use crate::StoreError;
+
+/// A row of either engine.
+#[derive(Clone, Copy)]
+pub(crate) enum Row<'r> {
+    Sqlite(&'r SqliteRow),
+    Postgres(&'r PgRow),
+}
+
+impl Row<'_> {
+    /// The value of the column at this place; places count from 0.
+    fn column<T: Column>(self, at: usize) -> Result<T, StoreError> {
+        match self {
+            Self::Sqlite(row) => Ok(row.try_get(at)?),
+            Self::Postgres(row) => Ok(row.try_get(at)?),
+        }
+    }
+
+    #[cfg(debug_assertions)]
+    fn name(&self, at: usize) -> Option<&str> {
+        use sqlx::Column as _;
+        match self {
+            Self::Sqlite(row) => row.columns().get(at).map(|column| column.name()),
+            Self::Postgres(row) => row.columns().get(at).map(|column| column.name()),
+        }
+    }
+}
+
+/// A type that one column is read into.
+pub(crate) trait Column:
+    for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
+
+impl<T> Column for T where
+    T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
+{
+}
+
+/// The columns of a row, read from left to right.
+pub(crate) struct Columns<'r> {
+    row: Row<'r>,
+    next: usize,
+}
+
+impl<'r> Columns<'r> {
+    pub fn of(row: Row<'r>) -> Self {
+        Self { row, next: 0 }
+    }
+
+    /// The value of the next column.
+    pub fn take<T: Column>(&mut self) -> Result<T, StoreError> {
+        let value = self.row.column(self.next)?;
+        self.next += 1;
+        Ok(value)
+    }
+
+    /// The value of the next column, which is the field of this name. Debug builds check that, so
+    /// that no two columns are mistaken for each other.
+    pub fn field<T: Column>(&mut self, name: &str) -> Result<T, StoreError> {
+        #[cfg(debug_assertions)]
+        assert_eq!(
+            self.row.name(self.next),
+            Some(name),
+            "a statement gives other columns than its row reads"
+        );
+        #[cfg(not(debug_assertions))]
+        let _ = name;
+        self.take()
+    }
+}
+
+/// A type that a row is read into, column by column in the order in which the statement names them.
+pub(crate) trait FromRow: Sized {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self, StoreError>;
+}
+
+/// Implements [`FromRow`] for a struct whose fields are the columns of a statement, in its order.
+/// `..field` is a field that reads several columns by a [`FromRow`] of its own.
+macro_rules! columns {
+    ($row:ty { $($fields:tt)* }) => {
+        impl $crate::row::FromRow for $row {
+            fn from_row(columns: &mut $crate::row::Columns<'_>) -> Result<Self, $crate::StoreError> {
+                $crate::row::columns!(@read columns, [] $($fields)*)
+            }
+        }
+    };
+    (@read $columns:ident, [$($read:tt)*] ..$field:ident $(, $($rest:tt)*)?) => {
+        $crate::row::columns!(@read $columns,
+            [$($read)* $field: $crate::row::FromRow::from_row($columns)?,] $($($rest)*)?)
+    };
+    (@read $columns:ident, [$($read:tt)*] $field:ident $(, $($rest:tt)*)?) => {
+        $crate::row::columns!(@read $columns,
+            [$($read)* $field: $columns.field(stringify!($field))?,] $($($rest)*)?)
+    };
+    (@read $columns:ident, [$($read:tt)*]) => { Ok(Self { $($read)* }) };
+}
+pub(crate) use columns;
+
+macro_rules! tuple {
+    ($($column:ident),+) => {
+        impl<$($column: Column),+> FromRow for ($($column,)+) {
+            fn from_row(columns: &mut Columns<'_>) -> Result<Self, StoreError> {
+                Ok(($(columns.take::<$column>()?,)+))
+            }
+        }
+    };
+}
+tuple!(A);
+tuple!(A, B);
+tuple!(A, B, C);
+tuple!(A, B, C, D);
+tuple!(A, B, C, D, E);
 
 /// How many rows one statement writes: every one of them is a few parameters, of which the engines allow some ten thousand.
 pub(crate) const ROWS_A_STATEMENT: usize = 500;

@@ -5,6 +5,7 @@ use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
 use crate::recent::Part;
+use crate::row::columns;
 use crate::statement::Statement;
 use crate::users::{KeyGeneration, User, UserRow, user_columns};
 use crate::{Conn, SessionId, StoreError, Tx, UserId};
@@ -57,6 +58,17 @@ struct SessionRow {
     device_id: Option<String>,
 }
 
+columns!(SessionRow {
+    session_id,
+    owner_id,
+    signed_in_at,
+    last_used_at,
+    expires_at,
+    user_agent,
+    ip,
+    device_id
+});
+
 /// The columns of a [`SessionRow`], of a session named `s`.
 macro_rules! session_columns {
     () => {
@@ -89,6 +101,8 @@ struct KnownRow {
     #[sqlx(flatten)]
     user: UserRow,
 }
+
+columns!(KnownRow { ..session, permissions, known_generation, ..user });
 
 /// The user of a session as the database has them, not yet read.
 pub struct SessionUser(UserRow);

@@ -8,7 +8,7 @@ use vellum_protocol::{Handle, SigningKey, UnixMillis};
 
 use crate::conn::{Affected, on};
 pub use crate::relations::{Direction, Status};
-use crate::row::{read, read_optional, read_word};
+use crate::row::{columns, read, read_optional, read_word};
 use crate::statement::Statement;
 use crate::{Conn, ShareId, StoreError, Tx, UserId};
 
@@ -95,6 +95,23 @@ struct ShareRow {
     accepted_at: Option<i64>,
     unverified_key: Option<String>,
 }
+
+columns!(ShareRow {
+    id,
+    user_id,
+    direction,
+    peer_handle,
+    peer_user_id,
+    resource_type,
+    resource_id,
+    encrypted_data,
+    nonce,
+    role,
+    status,
+    created_at,
+    accepted_at,
+    unverified_key
+});
 
 impl TryFrom<ShareRow> for Share {
     type Error = StoreError;

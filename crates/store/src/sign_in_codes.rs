@@ -4,7 +4,7 @@ use sqlx::FromRow;
 use uuid::Uuid;
 use vellum_protocol::UnixMillis;
 
-use crate::row::read;
+use crate::row::{columns, read};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
@@ -35,6 +35,8 @@ struct CodeRow {
     digits_hash: Vec<u8>,
     letters_hash: Vec<u8>,
 }
+
+columns!(CodeRow { id, digits_hash, letters_hash });
 
 impl TryFrom<CodeRow> for LiveCode {
     type Error = StoreError;

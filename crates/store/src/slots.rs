@@ -4,7 +4,7 @@ use sqlx::FromRow;
 use vellum_protocol::{KmVersion, UnixMillis};
 
 use crate::conn::{Affected, on};
-use crate::row::{ROWS_A_STATEMENT, km_version};
+use crate::row::{ROWS_A_STATEMENT, columns, km_version};
 use crate::statement::{Statement, Value};
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -44,6 +44,16 @@ struct SlotRow {
     created_at: i64,
     last_used_at: Option<i64>,
 }
+
+columns!(SlotRow {
+    credential_id,
+    wrapped_km,
+    wrap_algo,
+    slot_signature,
+    km_version,
+    created_at,
+    last_used_at
+});
 
 impl TryFrom<SlotRow> for Slot {
     type Error = StoreError;

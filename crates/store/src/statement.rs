@@ -6,28 +6,22 @@ use std::borrow::Cow;
 use std::sync::Arc;
 
 use sqlx::encode::Encode;
-use sqlx::postgres::PgRow;
 use sqlx::query::Query;
-use sqlx::sqlite::SqliteRow;
-use sqlx::{AssertSqlSafe, Database, FromRow, Type};
+use sqlx::{AssertSqlSafe, Database, Type};
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
 use crate::users::KeyGeneration;
-use crate::{AuditId, CollectionId, OutboxId, SessionId, ShareId, StoreError, UserId};
-
-/// A row that can be read from either engine's.
-pub(crate) trait Row:
-    for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin
-{
-}
-
-impl<T> Row for T where T: for<'r> FromRow<'r, SqliteRow> + for<'r> FromRow<'r, PgRow> + Send + Unpin {}
+use crate::{
+    AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, TransferId, UserId,
+};
 
 /// A parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Text(Option<Arc<str>>),
     Integer(i64),
+    /// An integer that is not there.
+    Null,
     Bytes(Vec<u8>),
 }
 
@@ -75,6 +69,7 @@ impl Statement {
         DB::Arguments: sqlx::IntoArguments<DB>,
         Option<Arc<str>>: Encode<'static, DB> + Type<DB>,
         i64: Encode<'static, DB> + Type<DB>,
+        Option<i64>: Encode<'static, DB> + Type<DB>,
         Vec<u8>: Encode<'static, DB> + Type<DB>,
     {
         // Every text here is the store's own; what comes from outside is bound.
@@ -87,19 +82,16 @@ impl Statement {
         DB: Database,
         Option<Arc<str>>: Encode<'static, DB> + Type<DB>,
         i64: Encode<'static, DB> + Type<DB>,
+        Option<i64>: Encode<'static, DB> + Type<DB>,
         Vec<u8>: Encode<'static, DB> + Type<DB>,
     {
         self.values.iter().fold(query, |query, value| match value {
             Value::Text(text) => query.bind(text.clone()),
             Value::Integer(number) => query.bind(*number),
+            Value::Null => query.bind(None::<i64>),
             Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
     }
-}
-
-/// Reads the rows that one engine has given.
-pub(crate) fn read<'r, R: sqlx::Row, T: FromRow<'r, R>>(rows: &'r [R]) -> Result<Vec<T>, StoreError> {
-    Ok(rows.iter().map(T::from_row).collect::<Result<_, _>>()?)
 }
 
 impl From<&str> for Value {
@@ -123,6 +115,42 @@ impl From<&String> for Value {
 impl From<Option<&str>> for Value {
     fn from(text: Option<&str>) -> Self {
         Self::Text(text.map(Into::into))
+    }
+}
+
+impl From<Option<&String>> for Value {
+    fn from(text: Option<&String>) -> Self {
+        Self::Text(text.map(|text| text.as_str().into()))
+    }
+}
+
+impl From<Option<i64>> for Value {
+    fn from(number: Option<i64>) -> Self {
+        number.map_or(Self::Null, Self::Integer)
+    }
+}
+
+impl From<Option<UnixMillis>> for Value {
+    fn from(at: Option<UnixMillis>) -> Self {
+        at.map(|at| at.0).into()
+    }
+}
+
+impl From<u32> for Value {
+    fn from(number: u32) -> Self {
+        i64::from(number).into()
+    }
+}
+
+impl From<bool> for Value {
+    fn from(value: bool) -> Self {
+        i64::from(value).into()
+    }
+}
+
+impl From<&[u8]> for Value {
+    fn from(bytes: &[u8]) -> Self {
+        Self::Bytes(bytes.to_vec())
     }
 }
 
@@ -169,6 +197,12 @@ macro_rules! from_id {
                 id.as_str().into()
             }
         }
+
+        impl From<Option<&$id>> for Value {
+            fn from(id: Option<&$id>) -> Self {
+                id.map(<$id>::as_str).into()
+            }
+        }
     )+};
 }
-from_id!(UserId, AuditId, CollectionId, OutboxId, SessionId, ShareId);
+from_id!(AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, TransferId, UserId);

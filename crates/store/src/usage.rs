@@ -8,6 +8,7 @@
 use sqlx::FromRow;
 use vellum_protocol::Handle;
 
+use crate::row::columns;
 use crate::shares::Resource;
 use crate::statement::Statement;
 use crate::{Conn, StoreError, UserId};
@@ -36,6 +37,8 @@ struct UsageRow {
     slots: i64,
     shares: i64,
 }
+
+columns!(UsageRow { bytes, blobs, collections, slots, shares });
 
 /// Shares that others have made with a user, but for one that is about to be written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

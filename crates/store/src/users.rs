@@ -6,7 +6,7 @@ use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
 use crate::conn::{Affected, on};
 use crate::defects::{Defect, planted};
 use crate::recent::Part;
-use crate::row::{encryption_key, km_version, read_optional, signing_key};
+use crate::row::{columns, encryption_key, km_version, read_optional, signing_key};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -116,6 +116,22 @@ pub(crate) struct UserRow {
     created_at: i64,
     updated_at: i64,
 }
+
+columns!(UserRow {
+    id,
+    email,
+    first_name,
+    last_name,
+    picture,
+    alias,
+    signing_key,
+    encryption_key,
+    km_version,
+    key_generation,
+    onboarding_completed_at,
+    created_at,
+    updated_at
+});
 
 impl TryFrom<UserRow> for User {
     type Error = StoreError;

@@ -5,6 +5,7 @@ use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
 use crate::conn::{Affected, on};
+use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, SessionId, StoreError, Tx, UserId};
 
@@ -20,6 +21,8 @@ pub struct SealedSecret {
     /// Which key it is encrypted with.
     pub key_id: String,
 }
+
+columns!(SealedSecret { user_id, device_id, sealed_secret, key_id });
 
 /// A device that has a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -38,6 +41,8 @@ struct DeviceRow {
     created_at: i64,
     last_used_at: Option<i64>,
 }
+
+columns!(DeviceRow { device_id, created_at, last_used_at });
 
 /// The user's devices, oldest first.
 pub async fn devices_of(conn: &mut Conn, user: &UserId) -> Result<Vec<Device>, StoreError> {

@@ -3,7 +3,7 @@
 use sqlx::FromRow;
 use vellum_protocol::{Envelope, Handle, Json, UnixMillis};
 
-use crate::row::read;
+use crate::row::{columns, read};
 use crate::{OutboxId, StoreError, UserId};
 
 /// A row that this node may send now, until its lease ends.
@@ -54,6 +54,22 @@ pub(super) struct LeasedRow {
     peer_is_well: i64,
     lease_holder: String,
 }
+
+columns!(LeasedRow {
+    id,
+    user_id,
+    peer_handle,
+    subject,
+    envelope,
+    expires_at,
+    attempts,
+    refusals,
+    maybe_arrived,
+    voids_revocation,
+    trace,
+    peer_is_well,
+    lease_holder
+});
 
 impl TryFrom<LeasedRow> for Leased {
     type Error = StoreError;

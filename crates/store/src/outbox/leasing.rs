@@ -6,7 +6,7 @@ use vellum_protocol::{Handle, MessageType, UnixMillis};
 use crate::conn::{Affected, on, per_engine};
 use crate::defects::{Defect, planted};
 use crate::peers::DELIVERY_MILLIS;
-use crate::row::{read, read_word};
+use crate::row::{columns, read, read_word};
 use crate::statement::Statement;
 use crate::{Conn, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
@@ -361,6 +361,16 @@ pub(super) struct LapsedRow {
     voids_revocation: i64,
     last_error: Option<String>,
 }
+
+columns!(LapsedRow {
+    user_id,
+    peer_handle,
+    message_type,
+    subject,
+    maybe_arrived,
+    voids_revocation,
+    last_error
+});
 
 impl TryFrom<LapsedRow> for Lapsed {
     type Error = StoreError;

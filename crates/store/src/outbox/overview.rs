@@ -5,7 +5,7 @@ use vellum_protocol::UnixMillis;
 
 use super::{Removed, RemovedRow, State};
 use crate::conn::{Affected, on};
-use crate::row::read_word;
+use crate::row::{columns, read_word};
 use crate::statement::Statement;
 use crate::{Conn, OutboxId, StoreError, Tx, UserId};
 
@@ -53,6 +53,21 @@ struct Row {
     next_attempt_at: Option<i64>,
     expires_at: Option<i64>,
 }
+
+columns!(Row {
+    id,
+    user_id,
+    peer_handle,
+    peer_domain,
+    message_type,
+    state,
+    attempts,
+    last_error,
+    created_at,
+    last_attempt_at,
+    next_attempt_at,
+    expires_at
+});
 
 impl TryFrom<Row> for QueueRow {
     type Error = StoreError;
