@@ -1,9 +1,7 @@
 //! Envelopes of users that were carried out: the same one under a new transport is not executed twice.
 
-use sqlx::FromRow;
 use vellum_protocol::{Handle, MessageType, UnixMillis};
 
-use crate::conn::{Affected, on};
 use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
@@ -31,7 +29,6 @@ pub struct AppliedEnvelope {
     pub applied_at: UnixMillis,
 }
 
-#[derive(FromRow)]
 struct AppliedRow {
     recipient_handle: String,
     message_type: String,
@@ -141,6 +138,5 @@ pub async fn last_approach(
 
 /// Forgets envelopes whose time is over. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from applied_envelopes where expires_at <= $1").bind(now.0).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    Ok(tx.change(Statement::new("delete from applied_envelopes where expires_at <= $1").bind(now.0)).await?)
 }

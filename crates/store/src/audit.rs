@@ -1,10 +1,8 @@
 //! The audit trail: who changed what of an identity, when, and from where. Rows are only ever added, and
 //! they survive a reset.
 
-use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::on;
 use crate::row::columns;
 use crate::statement::Statement;
 use crate::{AuditId, Conn, SessionId, StoreError, Tx, UserId};
@@ -24,7 +22,6 @@ pub struct Entry {
     pub ip: Option<String>,
 }
 
-#[derive(FromRow)]
 struct EntryRow {
     id: AuditId,
     at: i64,
@@ -48,10 +45,10 @@ pub async fn append(tx: &mut Tx, user: &UserId, entry: &Entry) -> Result<(), Sto
 
 /// A page of the user's trail, newest first.
 pub async fn page(conn: &mut Conn, user: &UserId, limit: u32, offset: u32) -> Result<Vec<Entry>, StoreError> {
-    let rows: Vec<EntryRow> = on!(conn, c => sqlx::query_as(
-        "select id, at, event, session_id, ip from audit where user_id = $1 order by at desc, id desc limit $2 offset $3"
-    )
-    .bind(user).bind(i64::from(limit)).bind(i64::from(offset)).fetch_all(c).await)?;
+    let rows: Vec<EntryRow> = conn.all(Statement::new("select id, at, event, session_id, ip from audit where user_id = $1 order by at desc, id desc limit $2 offset $3")
+        .bind(user)
+        .bind(i64::from(limit))
+        .bind(i64::from(offset))).await?;
     Ok(rows
         .into_iter()
         .map(|row| Entry {
@@ -66,7 +63,7 @@ pub async fn page(conn: &mut Conn, user: &UserId, limit: u32, offset: u32) -> Re
 
 /// How many rows the user's trail has.
 pub async fn count(conn: &mut Conn, user: &UserId) -> Result<u64, StoreError> {
-    let (count,): (i64,) = on!(conn, c => sqlx::query_as("select count(*) from audit where user_id = $1")
-        .bind(user).fetch_one(c).await)?;
+    let (count,): (i64,) =
+        conn.row(Statement::new("select count(*) from audit where user_id = $1").bind(user)).await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }

@@ -1,9 +1,7 @@
 //! Personal blobs: ciphertext under the user's personal key, one a type.
 
-use sqlx::FromRow;
 use vellum_protocol::{KmVersion, UnixMillis};
 
-use crate::conn::{Affected, on};
 use crate::row::{ROWS_A_STATEMENT, columns, km_version};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
@@ -32,7 +30,6 @@ pub struct Blob {
     pub nonce: String,
 }
 
-#[derive(FromRow)]
 struct InfoRow {
     blob_type: String,
     km_version: i64,
@@ -42,9 +39,7 @@ struct InfoRow {
 
 columns!(InfoRow { blob_type, km_version, revision, updated_at });
 
-#[derive(FromRow)]
 struct BlobRow {
-    #[sqlx(flatten)]
     info: InfoRow,
     encrypted_blob: String,
     nonce: String,
@@ -76,11 +71,16 @@ pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<BlobInfo>, Store
 
 /// One of the user's blobs.
 pub async fn find(conn: &mut Conn, user: &UserId, blob_type: &str) -> Result<Option<Blob>, StoreError> {
-    let row: Option<BlobRow> = on!(conn, c => sqlx::query_as(
-        "select blob_type, km_version, revision, updated_at, encrypted_blob, nonce from blobs
-         where user_id = $1 and blob_type = $2"
-    )
-    .bind(user).bind(blob_type).fetch_optional(c).await)?;
+    let row: Option<BlobRow> = conn
+        .one(
+            Statement::new(
+                "select blob_type, km_version, revision, updated_at, encrypted_blob, nonce from blobs
+         where user_id = $1 and blob_type = $2",
+            )
+            .bind(user)
+            .bind(blob_type),
+        )
+        .await?;
     row.map(|row| {
         Ok(Blob { info: row.info.try_into()?, encrypted_blob: row.encrypted_blob, nonce: row.nonce })
     })
@@ -133,13 +133,17 @@ pub async fn put_all(
 
 /// Removes a blob. Tells whether it was there.
 pub async fn delete(tx: &mut Tx, user: &UserId, blob_type: &str) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("delete from blobs where user_id = $1 and blob_type = $2")
-        .bind(user).bind(blob_type).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(
+            Statement::new("delete from blobs where user_id = $1 and blob_type = $2")
+                .bind(user)
+                .bind(blob_type),
+        )
+        .await?;
+    Ok(done == 1)
 }
 
 /// Removes all of it: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from blobs where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    Ok(tx.change(Statement::new("delete from blobs where user_id = $1").bind(user)).await?)
 }

@@ -1,10 +1,8 @@
 //! Collections: opaque metadata that the client seals. The empty text is what a client posts before it
 //! knows the collection's id, which is part of what it seals; nothing is sealed in that.
 
-use sqlx::FromRow;
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
-use crate::conn::{Affected, on};
 use crate::row::{ROWS_A_STATEMENT, columns, km_version, read, read_word};
 use crate::shares::Role;
 use crate::statement::Statement;
@@ -41,7 +39,6 @@ pub struct Collection {
     pub updated_at: UnixMillis,
 }
 
-#[derive(FromRow)]
 struct CollectionRow {
     id: CollectionId,
     user_id: UserId,
@@ -113,9 +110,7 @@ pub struct SharedCollection {
     pub key_changed: bool,
 }
 
-#[derive(FromRow)]
 struct SharedRow {
-    #[sqlx(flatten)]
     collection: CollectionRow,
     peer_handle: String,
     role: String,
@@ -153,29 +148,26 @@ macro_rules! select_collection {
 
 /// Writes a collection: a new one, or all of one that is there.
 pub async fn put(tx: &mut Tx, collection: &Collection) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "insert into collections (id, user_id, is_public, is_sensitive, scheme, resharing_policy, public_token,
+    tx.change(Statement::new("insert into collections (id, user_id, is_public, is_sensitive, scheme, resharing_policy, public_token,
              public_role, metadata_encrypted, metadata_key_version, km_version, created_at, updated_at)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          on conflict (id) do update set is_public = excluded.is_public, public_token = excluded.public_token,
              public_role = excluded.public_role, metadata_encrypted = excluded.metadata_encrypted,
              metadata_key_version = excluded.metadata_key_version, km_version = excluded.km_version,
-             updated_at = excluded.updated_at"
-    )
-    .bind(&collection.id)
-    .bind(&collection.user_id)
-    .bind(i64::from(collection.is_public))
-    .bind(i64::from(collection.is_sensitive))
-    .bind(&collection.scheme)
-    .bind(&collection.resharing_policy)
-    .bind(&collection.public_token)
-    .bind(&collection.public_role)
-    .bind(&collection.metadata_encrypted)
-    .bind(collection.metadata_key_version)
-    .bind(collection.km_version.get())
-    .bind(collection.created_at.0)
-    .bind(collection.updated_at.0)
-    .execute(c).await.map(Affected::from))?;
+             updated_at = excluded.updated_at")
+        .bind(&collection.id)
+        .bind(&collection.user_id)
+        .bind(i64::from(collection.is_public))
+        .bind(i64::from(collection.is_sensitive))
+        .bind(&collection.scheme)
+        .bind(&collection.resharing_policy)
+        .bind(&collection.public_token)
+        .bind(&collection.public_role)
+        .bind(&collection.metadata_encrypted)
+        .bind(collection.metadata_key_version)
+        .bind(collection.km_version.get())
+        .bind(collection.created_at.0)
+        .bind(collection.updated_at.0)).await?;
     Ok(())
 }
 
@@ -192,10 +184,9 @@ pub async fn find(
     user: &UserId,
     id: &CollectionId,
 ) -> Result<Option<Collection>, StoreError> {
-    let row: Option<CollectionRow> = on!(conn, c => sqlx::query_as(
-        select_collection!("where user_id = $1 and id = $2")
-    )
-    .bind(user).bind(id).fetch_optional(c).await)?;
+    let row: Option<CollectionRow> = conn
+        .one(Statement::new(select_collection!("where user_id = $1 and id = $2")).bind(user).bind(id))
+        .await?;
     row.map(Collection::try_from).transpose()
 }
 
@@ -248,13 +239,13 @@ pub async fn reseal_all(
 
 /// Removes a collection. Tells whether it was the user's.
 pub async fn delete(tx: &mut Tx, user: &UserId, id: &CollectionId) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("delete from collections where user_id = $1 and id = $2")
-        .bind(user).bind(id).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(Statement::new("delete from collections where user_id = $1 and id = $2").bind(user).bind(id))
+        .await?;
+    Ok(done == 1)
 }
 
 /// Removes all of it: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from collections where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    Ok(tx.change(Statement::new("delete from collections where user_id = $1").bind(user)).await?)
 }

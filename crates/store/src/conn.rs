@@ -163,6 +163,11 @@ impl Conn {
         Ok(self.rows(statement, false).await?.pop())
     }
 
+    /// The same for a statement that always gives a row.
+    pub(crate) async fn row<T: FromRow>(&mut self, statement: Statement) -> Result<T, StoreError> {
+        self.one(statement).await?.ok_or_else(StoreError::no_row)
+    }
+
     async fn rows<T: FromRow>(&mut self, statement: Statement, changes: bool) -> Result<Vec<T>, StoreError> {
         match &mut self.engine {
             EngineConn::Sqlite(SqliteConn::Reader(connection)) => {
@@ -253,6 +258,14 @@ impl Tx {
         statement: Statement,
     ) -> Result<Vec<T>, StoreError> {
         self.conn.rows(statement, true).await
+    }
+
+    /// The same for a statement that always returns a row.
+    pub(crate) async fn change_returning_row<T: FromRow>(
+        &mut self,
+        statement: Statement,
+    ) -> Result<T, StoreError> {
+        self.change_returning(statement).await?.pop().ok_or_else(StoreError::no_row)
     }
 
     /// Whether something may have been changed.

@@ -1,11 +1,10 @@
 //! Seeds on their way from one device of a user to another (wire protocol, section 7): a place for the
 //! sealed seed that is filled once and emptied once. Rows stay for a while after that, to be counted.
 
-use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{Affected, on};
 use crate::row::columns;
+use crate::statement::Statement;
 use crate::{Conn, StoreError, TransferId, Tx, UserId};
 
 /// What the sending device puts in.
@@ -42,7 +41,6 @@ pub struct Transfer {
     pub expires_at: UnixMillis,
 }
 
-#[derive(FromRow)]
 struct TransferRow {
     id: TransferId,
     user_id: UserId,
@@ -91,77 +89,85 @@ pub async fn begun_since(
     since: UnixMillis,
     until: UnixMillis,
 ) -> Result<Vec<UnixMillis>, StoreError> {
-    let rows: Vec<(i64,)> = on!(conn, c => sqlx::query_as(
-        "select created_at from device_transfers where user_id = $1 and created_at > $2 and created_at <= $3
-         order by created_at"
-    )
-    .bind(user).bind(since.0).bind(until.0).fetch_all(c).await)?;
+    let rows: Vec<(i64,)> = conn.all(Statement::new("select created_at from device_transfers where user_id = $1 and created_at > $2 and created_at <= $3
+         order by created_at").bind(user).bind(since.0).bind(until.0)).await?;
     Ok(rows.into_iter().map(|(at,)| UnixMillis(at)).collect())
 }
 
 /// Begins a transfer.
 pub async fn begin(tx: &mut Tx, transfer: &Transfer, now: UnixMillis) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "insert into device_transfers (id, user_id, receiver_key, consumed, created_at, expires_at)
-         values ($1, $2, $3, 0, $4, $5)"
+    tx.change(
+        Statement::new(
+            "insert into device_transfers (id, user_id, receiver_key, consumed, created_at, expires_at)
+         values ($1, $2, $3, 0, $4, $5)",
+        )
+        .bind(&transfer.id)
+        .bind(&transfer.user_id)
+        .bind(&transfer.receiver_key)
+        .bind(now.0)
+        .bind(transfer.expires_at.0),
     )
-    .bind(&transfer.id)
-    .bind(&transfer.user_id)
-    .bind(&transfer.receiver_key)
-    .bind(now.0)
-    .bind(transfer.expires_at.0)
-    .execute(c).await.map(Affected::from))?;
+    .await?;
     Ok(())
 }
 
 /// The transfer with this name.
 pub async fn by_id(conn: &mut Conn, id: &TransferId) -> Result<Option<Transfer>, StoreError> {
-    let row: Option<TransferRow> = on!(conn, c => sqlx::query_as(
-        "select id, user_id, receiver_key, sender_key, sealed_seed, sender_signature, consumed, expires_at
-         from device_transfers where id = $1"
-    )
-    .bind(id).fetch_optional(c).await)?;
+    let row: Option<TransferRow> = conn.one(Statement::new("select id, user_id, receiver_key, sender_key, sealed_seed, sender_signature, consumed, expires_at
+         from device_transfers where id = $1").bind(id)).await?;
     Ok(row.map(Transfer::from))
 }
 
 /// Puts the sealed seed in, if nothing was ever put in. Tells whether it did.
 pub async fn fill(tx: &mut Tx, id: &TransferId, upload: &Upload) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query(
-        "update device_transfers set sender_key = $2, sealed_seed = $3, sender_signature = $4
-         where id = $1 and consumed = 0 and sender_key is null"
-    )
-    .bind(id)
-    .bind(&upload.sender_key)
-    .bind(&upload.sealed_seed)
-    .bind(&upload.sender_signature)
-    .execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(
+            Statement::new(
+                "update device_transfers set sender_key = $2, sealed_seed = $3, sender_signature = $4
+         where id = $1 and consumed = 0 and sender_key is null",
+            )
+            .bind(id)
+            .bind(&upload.sender_key)
+            .bind(&upload.sealed_seed)
+            .bind(&upload.sender_signature),
+        )
+        .await?;
+    Ok(done == 1)
 }
 
 /// Empties a transfer for good. Tells whether it was not so already.
 pub async fn consume(tx: &mut Tx, user: &UserId, id: &TransferId) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query(
-        "update device_transfers set consumed = 1, sealed_seed = null, sender_signature = null
-         where id = $1 and user_id = $2 and consumed = 0"
-    )
-    .bind(id).bind(user).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(
+            Statement::new(
+                "update device_transfers set consumed = 1, sealed_seed = null, sender_signature = null
+         where id = $1 and user_id = $2 and consumed = 0",
+            )
+            .bind(id)
+            .bind(user),
+        )
+        .await?;
+    Ok(done == 1)
 }
 
 /// Removes what is sealed in transfers that ended at or before `now`.
 pub async fn empty(tx: &mut Tx, now: UnixMillis) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "update device_transfers set consumed = 1, sealed_seed = null, sender_signature = null
-         where expires_at <= $1 and consumed = 0"
+    tx.change(
+        Statement::new(
+            "update device_transfers set consumed = 1, sealed_seed = null, sender_signature = null
+         where expires_at <= $1 and consumed = 0",
+        )
+        .bind(now.0),
     )
-    .bind(now.0).execute(c).await.map(Affected::from))?;
+    .await?;
     Ok(())
 }
 
 /// Forgets transfers begun at or before `counted`, which count against no limit any more. Returns
 /// how many.
 pub async fn purge(tx: &mut Tx, counted: UnixMillis) -> Result<u64, StoreError> {
-    let gone = on!(tx, c => sqlx::query("delete from device_transfers where created_at <= $1")
-        .bind(counted.0).execute(c).await.map(Affected::from))?;
-    Ok(gone.rows_affected())
+    let gone = tx
+        .change(Statement::new("delete from device_transfers where created_at <= $1").bind(counted.0))
+        .await?;
+    Ok(gone)
 }

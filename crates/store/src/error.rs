@@ -133,6 +133,11 @@ impl StoreError {
         }
     }
 
+    /// A statement that always gives a row has given none.
+    pub(crate) fn no_row() -> Self {
+        sqlx::Error::RowNotFound.into()
+    }
+
     /// Names the file in an error of opening it. What is wrong with the schema or the address says enough.
     pub(crate) fn opening<E: Into<Self>>(path: &Path) -> impl Fn(E) -> Self {
         move |error| match error.into() {

@@ -1,9 +1,7 @@
 //! Friendships: each of the two users holds a row of their own, on this node or on another.
 
-use sqlx::FromRow;
 use vellum_protocol::{EncryptionKey, Handle, SigningKey, UnixMillis};
 
-use crate::conn::{Affected, on};
 use crate::defects::{Defect, planted};
 use crate::row::{columns, encryption_key, read, read_optional, signing_key};
 use crate::statement::Statement;
@@ -43,7 +41,6 @@ pub struct Friendship {
     pub created_at: UnixMillis,
 }
 
-#[derive(FromRow)]
 struct FriendshipRow {
     id: FriendshipId,
     user_id: UserId,
@@ -143,10 +140,9 @@ pub async fn establish(
 
 /// The user's friendships, oldest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Friendship>, StoreError> {
-    let rows: Vec<FriendshipRow> = on!(conn, c => sqlx::query_as(
-        select_friendship!("where user_id = $1 order by established_at, id")
-    )
-    .bind(user).fetch_all(c).await)?;
+    let rows: Vec<FriendshipRow> = conn
+        .all(Statement::new(select_friendship!("where user_id = $1 order by established_at, id")).bind(user))
+        .await?;
     rows.into_iter().map(Friendship::try_from).collect()
 }
 
@@ -208,19 +204,21 @@ pub async fn update_peer(
     peer: &Peer,
     keys_changed_at: Option<UnixMillis>,
 ) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "update friendships set friend_signing_key = $3, friend_encryption_key = $4, friend_name = $5,
+    tx.change(
+        Statement::new(
+            "update friendships set friend_signing_key = $3, friend_encryption_key = $4, friend_name = $5,
              friend_picture = $6, keys_changed_at = $7
-         where user_id = $1 and friend_handle = $2"
+         where user_id = $1 and friend_handle = $2",
+        )
+        .bind(user)
+        .bind(peer.handle.as_str())
+        .bind(peer.signing_key.to_base64())
+        .bind(peer.encryption_key.map(|key| key.to_base64()))
+        .bind(&peer.name)
+        .bind(&peer.picture)
+        .bind(keys_changed_at.map(|at| at.0)),
     )
-    .bind(user)
-    .bind(peer.handle.as_str())
-    .bind(peer.signing_key.to_base64())
-    .bind(peer.encryption_key.map(|key| key.to_base64()))
-    .bind(&peer.name)
-    .bind(&peer.picture)
-    .bind(keys_changed_at.map(|at| at.0))
-    .execute(c).await.map(Affected::from))?;
+    .await?;
     Ok(())
 }
 
@@ -231,11 +229,16 @@ pub async fn date_back(
     friend: &Handle,
     at: UnixMillis,
 ) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "update friendships set revocable_from = $3
-         where user_id = $1 and friend_handle = $2 and revocable_from > $3"
+    tx.change(
+        Statement::new(
+            "update friendships set revocable_from = $3
+         where user_id = $1 and friend_handle = $2 and revocable_from > $3",
+        )
+        .bind(user)
+        .bind(friend.as_str())
+        .bind(at.0),
     )
-    .bind(user).bind(friend.as_str()).bind(at.0).execute(c).await.map(Affected::from))?;
+    .await?;
     Ok(())
 }
 
@@ -251,8 +254,7 @@ pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis
 
 /// Ends every friendship of the user: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from friendships where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    Ok(tx.change(Statement::new("delete from friendships where user_id = $1").bind(user)).await?)
 }
 
 /// Reads what is stored of the other side, where all of it may be missing.

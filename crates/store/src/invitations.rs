@@ -2,12 +2,10 @@
 
 use std::collections::HashMap;
 
-use sqlx::FromRow;
 use vellum_protocol::{Handle, MessageType, UnixMillis};
 
 pub use crate::relations::{Direction, Status};
 
-use crate::conn::{Affected, on};
 use crate::friendships::{Peer, read_peer};
 use crate::row::{columns, read, read_word};
 use crate::statement::Statement;
@@ -51,7 +49,6 @@ impl Invitation {
     }
 }
 
-#[derive(FromRow)]
 struct InvitationRow {
     id: InvitationId,
     local_user_id: UserId,
@@ -130,27 +127,24 @@ macro_rules! select_invitation {
 /// [`StoreError::Duplicate`] when the holder has one in the same direction between the same two.
 pub async fn insert(tx: &mut Tx, invitation: &Invitation) -> Result<(), StoreError> {
     let peer = invitation.peer.as_ref();
-    on!(tx, c => sqlx::query(
-        "insert into invitations (id, local_user_id, direction, from_handle, to_handle, status, origin_server,
+    tx.change(Statement::new("insert into invitations (id, local_user_id, direction, from_handle, to_handle, status, origin_server,
              signature, peer_signing_key, peer_encryption_key, peer_name, peer_picture, created_at,
              revocable_from)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)"
-    )
-    .bind(&invitation.id)
-    .bind(&invitation.local_user_id)
-    .bind(invitation.direction.as_str())
-    .bind(invitation.from.as_str())
-    .bind(invitation.to.as_str())
-    .bind(invitation.status.as_str())
-    .bind(&invitation.origin_server)
-    .bind(&invitation.signature)
-    .bind(peer.map(|peer| peer.signing_key.to_base64()))
-    .bind(peer.and_then(|peer| peer.encryption_key).map(|key| key.to_base64()))
-    .bind(peer.and_then(|peer| peer.name.as_deref()))
-    .bind(peer.and_then(|peer| peer.picture.as_deref()))
-    .bind(invitation.created_at.0)
-    .bind(invitation.revocable_from.0)
-    .execute(c).await.map(Affected::from))?;
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)")
+        .bind(&invitation.id)
+        .bind(&invitation.local_user_id)
+        .bind(invitation.direction.as_str())
+        .bind(invitation.from.as_str())
+        .bind(invitation.to.as_str())
+        .bind(invitation.status.as_str())
+        .bind(&invitation.origin_server)
+        .bind(&invitation.signature)
+        .bind(peer.map(|peer| peer.signing_key.to_base64()))
+        .bind(peer.and_then(|peer| peer.encryption_key).map(|key| key.to_base64()))
+        .bind(peer.and_then(|peer| peer.name.as_deref()))
+        .bind(peer.and_then(|peer| peer.picture.as_deref()))
+        .bind(invitation.created_at.0)
+        .bind(invitation.revocable_from.0)).await?;
     Ok(())
 }
 
@@ -251,10 +245,9 @@ pub async fn by_id(
     user: &UserId,
     id: &InvitationId,
 ) -> Result<Option<Invitation>, StoreError> {
-    let row: Option<InvitationRow> = on!(conn, c => sqlx::query_as(
-        select_invitation!("where local_user_id = $1 and id = $2")
-    )
-    .bind(user).bind(id).fetch_optional(c).await)?;
+    let row: Option<InvitationRow> = conn
+        .one(Statement::new(select_invitation!("where local_user_id = $1 and id = $2")).bind(user).bind(id))
+        .await?;
     row.map(Invitation::try_from).transpose()
 }
 
@@ -276,9 +269,14 @@ pub async fn with_peer(
 
 /// Sets the status of an invitation. Tells whether it was there with another one.
 pub async fn set_status(tx: &mut Tx, id: &InvitationId, status: Status) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("update invitations set status = $2 where id = $1 and status <> $2")
-        .bind(id).bind(status.as_str()).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(
+            Statement::new("update invitations set status = $2 where id = $1 and status <> $2")
+                .bind(id)
+                .bind(status.as_str()),
+        )
+        .await?;
+    Ok(done == 1)
 }
 
 /// How far an invitation to somebody on another node has come.
@@ -334,8 +332,8 @@ pub async fn forget_failures(tx: &mut Tx, user: &UserId, to: &Handle) -> Result<
 
 /// Removes an invitation. Tells whether it was there.
 pub async fn delete(tx: &mut Tx, id: &InvitationId) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("delete from invitations where id = $1").bind(id).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx.change(Statement::new("delete from invitations where id = $1").bind(id)).await?;
+    Ok(done == 1)
 }
 
 /// Ends the invitations in both directions with this peer that were made at or before `cutoff`. Returns
@@ -350,6 +348,5 @@ pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) 
 
 /// Removes every invitation of the user: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from invitations where local_user_id = $1").bind(user).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    Ok(tx.change(Statement::new("delete from invitations where local_user_id = $1").bind(user)).await?)
 }

@@ -1,10 +1,9 @@
 //! WebAuthn ceremonies under way: what an authenticator was asked, until its one answer has come.
 
-use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{Affected, on};
 use crate::row::columns;
+use crate::statement::Statement;
 use crate::{StoreError, Tx, UserId};
 
 /// SHA-256 of a challenge.
@@ -21,7 +20,6 @@ pub struct Ceremony {
     pub state: String,
 }
 
-#[derive(FromRow)]
 struct CeremonyRow {
     user_id: Option<UserId>,
     origin: String,
@@ -37,16 +35,18 @@ pub async fn begin(
     ceremony: &Ceremony,
     until: UnixMillis,
 ) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "insert into passkey_ceremonies (challenge_hash, user_id, origin, state, expires_at)
-         values ($1, $2, $3, $4, $5)"
+    tx.change(
+        Statement::new(
+            "insert into passkey_ceremonies (challenge_hash, user_id, origin, state, expires_at)
+         values ($1, $2, $3, $4, $5)",
+        )
+        .bind(challenge.as_slice())
+        .bind(&ceremony.user_id)
+        .bind(&ceremony.origin)
+        .bind(&ceremony.state)
+        .bind(until.0),
     )
-    .bind(challenge.as_slice())
-    .bind(&ceremony.user_id)
-    .bind(&ceremony.origin)
-    .bind(&ceremony.state)
-    .bind(until.0)
-    .execute(c).await.map(Affected::from))?;
+    .await?;
     Ok(())
 }
 
@@ -61,17 +61,18 @@ pub async fn end(
     challenge: &ChallengeHash,
     now: UnixMillis,
 ) -> Result<Option<Ceremony>, StoreError> {
-    let row: Option<CeremonyRow> = on!(tx, c => sqlx::query_as(
-        "delete from passkey_ceremonies where challenge_hash = $1 and expires_at > $2 and expires_at <= $3
-         returning user_id, origin, state"
-    )
-    .bind(challenge.as_slice()).bind(now.0).bind(now.plus_millis(LONGEST_MILLIS).0).fetch_optional(c).await)?;
+    let row: Option<CeremonyRow> = tx.change_returning(Statement::new("delete from passkey_ceremonies where challenge_hash = $1 and expires_at > $2 and expires_at <= $3
+         returning user_id, origin, state")
+        .bind(challenge.as_slice())
+        .bind(now.0)
+        .bind(now.plus_millis(LONGEST_MILLIS).0)).await.map(|mut rows| rows.pop())?;
     Ok(row.map(|CeremonyRow { user_id, origin, state }| Ceremony { user_id, origin, state }))
 }
 
 /// Forgets ceremonies that nobody ended in time. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    let gone = on!(tx, c => sqlx::query("delete from passkey_ceremonies where expires_at <= $1")
-        .bind(now.0).execute(c).await.map(Affected::from))?;
-    Ok(gone.rows_affected())
+    let gone = tx
+        .change(Statement::new("delete from passkey_ceremonies where expires_at <= $1").bind(now.0))
+        .await?;
+    Ok(gone)
 }

@@ -1,9 +1,7 @@
 //! Passkeys: which WebAuthn credentials belong to whom, and what their next answers are checked against.
 
-use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{Affected, on};
 use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
@@ -33,7 +31,6 @@ pub struct StoredPasskey {
     pub last_used_at: Option<UnixMillis>,
 }
 
-#[derive(FromRow)]
 struct PasskeyRow {
     credential_id: String,
     user_id: UserId,
@@ -84,12 +81,9 @@ impl TryFrom<PasskeyRow> for StoredPasskey {
 
 /// The user's passkeys, oldest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<StoredPasskey>, StoreError> {
-    let rows: Vec<PasskeyRow> = on!(conn, c => sqlx::query_as(
-        "select credential_id, user_id, name, credential, counter, device_type, backed_up, transports,
+    let rows: Vec<PasskeyRow> = conn.all(Statement::new("select credential_id, user_id, name, credential, counter, device_type, backed_up, transports,
              created_at, last_used_at
-         from passkeys where user_id = $1 order by created_at, credential_id"
-    )
-    .bind(user).fetch_all(c).await)?;
+         from passkeys where user_id = $1 order by created_at, credential_id").bind(user)).await?;
     rows.into_iter().map(StoredPasskey::try_from).collect()
 }
 
@@ -104,12 +98,9 @@ pub async fn credential_ids(conn: &mut Conn, user: &UserId) -> Result<Vec<String
 
 /// The passkey with this credential, whosesoever it is.
 pub async fn by_credential(conn: &mut Conn, credential: &str) -> Result<Option<StoredPasskey>, StoreError> {
-    let row: Option<PasskeyRow> = on!(conn, c => sqlx::query_as(
-        "select credential_id, user_id, name, credential, counter, device_type, backed_up, transports,
+    let row: Option<PasskeyRow> = conn.one(Statement::new("select credential_id, user_id, name, credential, counter, device_type, backed_up, transports,
              created_at, last_used_at
-         from passkeys where credential_id = $1"
-    )
-    .bind(credential).fetch_optional(c).await)?;
+         from passkeys where credential_id = $1").bind(credential)).await?;
     row.map(StoredPasskey::try_from).transpose()
 }
 
@@ -119,22 +110,24 @@ pub async fn by_credential(conn: &mut Conn, credential: &str) -> Result<Option<S
 /// [`StoreError::Duplicate`] when the credential is registered already, by whomever.
 pub async fn insert(tx: &mut Tx, passkey: &StoredPasskey) -> Result<(), StoreError> {
     let transports = serde_json::json!(passkey.transports).to_string();
-    on!(tx, c => sqlx::query(
-        "insert into passkeys (credential_id, user_id, name, credential, counter, device_type, backed_up,
+    tx.change(
+        Statement::new(
+            "insert into passkeys (credential_id, user_id, name, credential, counter, device_type, backed_up,
              transports, created_at, last_used_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)"
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)",
+        )
+        .bind(&passkey.credential_id)
+        .bind(&passkey.user_id)
+        .bind(&passkey.name)
+        .bind(&passkey.credential)
+        .bind(i64::from(passkey.counter))
+        .bind(&passkey.device_type)
+        .bind(i64::from(passkey.backed_up))
+        .bind(transports)
+        .bind(passkey.created_at.0)
+        .bind(passkey.last_used_at.map(|at| at.0)),
     )
-    .bind(&passkey.credential_id)
-    .bind(&passkey.user_id)
-    .bind(&passkey.name)
-    .bind(&passkey.credential)
-    .bind(i64::from(passkey.counter))
-    .bind(&passkey.device_type)
-    .bind(i64::from(passkey.backed_up))
-    .bind(transports)
-    .bind(passkey.created_at.0)
-    .bind(passkey.last_used_at.map(|at| at.0))
-    .execute(c).await.map(Affected::from))?;
+    .await?;
     Ok(())
 }
 
@@ -145,19 +138,16 @@ pub async fn keep_use(
     passkey: &StoredPasskey,
     checked_against: u32,
 ) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query(
-        "update passkeys set credential = $3, counter = $4, backed_up = $5, device_type = $6, last_used_at = $7
-         where credential_id = $1 and counter = $2"
-    )
-    .bind(&passkey.credential_id)
-    .bind(i64::from(checked_against))
-    .bind(&passkey.credential)
-    .bind(i64::from(passkey.counter))
-    .bind(i64::from(passkey.backed_up))
-    .bind(&passkey.device_type)
-    .bind(passkey.last_used_at.map(|at| at.0))
-    .execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx.change(Statement::new("update passkeys set credential = $3, counter = $4, backed_up = $5, device_type = $6, last_used_at = $7
+         where credential_id = $1 and counter = $2")
+        .bind(&passkey.credential_id)
+        .bind(i64::from(checked_against))
+        .bind(&passkey.credential)
+        .bind(i64::from(passkey.counter))
+        .bind(i64::from(passkey.backed_up))
+        .bind(&passkey.device_type)
+        .bind(passkey.last_used_at.map(|at| at.0))).await?;
+    Ok(done == 1)
 }
 
 /// Gives a passkey another name. Tells whether the user has such a passkey.
@@ -167,14 +157,25 @@ pub async fn rename(
     credential: &str,
     name: Option<&str>,
 ) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("update passkeys set name = $3 where user_id = $1 and credential_id = $2")
-        .bind(user).bind(credential).bind(name).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(
+            Statement::new("update passkeys set name = $3 where user_id = $1 and credential_id = $2")
+                .bind(user)
+                .bind(credential)
+                .bind(name),
+        )
+        .await?;
+    Ok(done == 1)
 }
 
 /// Removes a passkey. Tells whether the user had it.
 pub async fn delete(tx: &mut Tx, user: &UserId, credential: &str) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("delete from passkeys where user_id = $1 and credential_id = $2")
-        .bind(user).bind(credential).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(
+            Statement::new("delete from passkeys where user_id = $1 and credential_id = $2")
+                .bind(user)
+                .bind(credential),
+        )
+        .await?;
+    Ok(done == 1)
 }

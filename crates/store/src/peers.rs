@@ -250,7 +250,11 @@ pub async fn pin(
                  case when coalesce(peers.public_key, excluded.public_key) = excluded.public_key
                       then excluded.revocation_window_seconds else peers.revocation_window_seconds end"
     )
-    .bind(domain).bind(key.to_base64()).bind(now.0).bind(window_seconds).execute(c).await.map(Affected::from))?;
+    
+        .bind(domain)
+        .bind(key.to_base64())
+        .bind(now.0)
+        .bind(window_seconds).execute(c).await.map(Affected::from))?;
     let pinned = find(tx, domain).await?.and_then(|peer| peer.public_key);
     pinned
         .ok_or(StoreError::Unreadable { column: "peers.public_key", reason: "missing after pinning".into() })

@@ -1,14 +1,12 @@
 //! Preferences: the language and the units a user reads in. They survive a reset.
 
-use sqlx::FromRow;
-
-use crate::conn::{Affected, on};
 use crate::row::columns;
+use crate::statement::Statement;
 use crate::users::fold_email;
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// What a user prefers.
-#[derive(Debug, Clone, PartialEq, Eq, FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Preferences {
     /// A BCP 47 language tag.
     pub language: String,
@@ -26,30 +24,33 @@ impl Default for Preferences {
 
 /// What the user prefers; the defaults for somebody who has never said.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Preferences, StoreError> {
-    let row: Option<Preferences> = on!(conn, c => sqlx::query_as(
-        "select language, unit_system from preferences where user_id = $1"
-    )
-    .bind(user).fetch_optional(c).await)?;
+    let row: Option<Preferences> = conn
+        .one(Statement::new("select language, unit_system from preferences where user_id = $1").bind(user))
+        .await?;
     Ok(row.unwrap_or_default())
 }
 
 /// What the user with this e-mail address prefers; the defaults for somebody who has never said, and for an
 /// address without an account.
 pub async fn of_address(conn: &mut Conn, email: &str) -> Result<Preferences, StoreError> {
-    let row: Option<Preferences> = on!(conn, c => sqlx::query_as(
-        "select p.language, p.unit_system from preferences p join users u on u.id = p.user_id
-         where u.email_folded = $1"
-    )
-    .bind(fold_email(email)).fetch_optional(c).await)?;
+    let row: Option<Preferences> = conn
+        .one(
+            Statement::new(
+                "select p.language, p.unit_system from preferences p join users u on u.id = p.user_id
+         where u.email_folded = $1",
+            )
+            .bind(fold_email(email)),
+        )
+        .await?;
     Ok(row.unwrap_or_default())
 }
 
 /// Stores what the user prefers.
 pub async fn set(tx: &mut Tx, user: &UserId, preferences: &Preferences) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "insert into preferences (user_id, language, unit_system) values ($1, $2, $3)
-         on conflict (user_id) do update set language = excluded.language, unit_system = excluded.unit_system"
-    )
-    .bind(user).bind(&preferences.language).bind(&preferences.unit_system).execute(c).await.map(Affected::from))?;
+    tx.change(Statement::new("insert into preferences (user_id, language, unit_system) values ($1, $2, $3)
+         on conflict (user_id) do update set language = excluded.language, unit_system = excluded.unit_system")
+        .bind(user)
+        .bind(&preferences.language)
+        .bind(&preferences.unit_system)).await?;
     Ok(())
 }

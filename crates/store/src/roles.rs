@@ -1,8 +1,8 @@
 //! Roles and permissions: seeded by the migrations, given to users here.
 
-use crate::conn::{Affected, on};
 use crate::recent::Part;
 use crate::row::columns;
+use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A role as the database knows it.
@@ -20,7 +20,6 @@ pub struct Role {
     pub rank: i64,
 }
 
-#[derive(sqlx::FromRow)]
 struct RoleRow {
     id: String,
     name: String,
@@ -39,7 +38,7 @@ impl From<RoleRow> for Role {
 }
 
 /// A permission as the database knows it.
-#[derive(Debug, Clone, PartialEq, Eq, sqlx::FromRow)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Permission {
     /// The permission's name in programs, such as `users:read`.
     pub id: String,
@@ -51,16 +50,15 @@ columns!(Permission { id, name });
 
 /// Every role, lowest first.
 pub async fn all(conn: &mut Conn) -> Result<Vec<Role>, StoreError> {
-    let rows: Vec<RoleRow> = on!(conn, c => sqlx::query_as(
-        "select id, name, description, is_default, rank from roles order by rank"
-    )
-    .fetch_all(c).await)?;
+    let rows: Vec<RoleRow> = conn
+        .all(Statement::new("select id, name, description, is_default, rank from roles order by rank"))
+        .await?;
     Ok(rows.into_iter().map(Role::from).collect())
 }
 
 /// Every permission, in alphabetical order.
 pub async fn all_permissions(conn: &mut Conn) -> Result<Vec<Permission>, StoreError> {
-    Ok(on!(conn, c => sqlx::query_as("select id, name from permissions order by id").fetch_all(c).await)?)
+    Ok(conn.all(Statement::new("select id, name from permissions order by id")).await?)
 }
 
 /// Gives the user a role.
@@ -69,27 +67,32 @@ pub async fn all_permissions(conn: &mut Conn) -> Result<Vec<Permission>, StoreEr
 /// A database error when there is no such role.
 pub async fn give(tx: &mut Tx, user: &UserId, role: &str) -> Result<(), StoreError> {
     tx.touch(user, Part::Access);
-    on!(tx, c => sqlx::query("insert into user_roles (user_id, role_id) values ($1, $2) on conflict do nothing")
-        .bind(user).bind(role).execute(c).await.map(Affected::from))?;
+    tx.change(
+        Statement::new("insert into user_roles (user_id, role_id) values ($1, $2) on conflict do nothing")
+            .bind(user)
+            .bind(role),
+    )
+    .await?;
     Ok(())
 }
 
 /// The roles of a user, lowest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Role>, StoreError> {
-    let rows: Vec<RoleRow> = on!(conn, c => sqlx::query_as(
-        "select r.id, r.name, r.description, r.is_default, r.rank
-         from roles r join user_roles u on u.role_id = r.id where u.user_id = $1 order by r.rank"
-    )
-    .bind(user).fetch_all(c).await)?;
+    let rows: Vec<RoleRow> = conn
+        .all(
+            Statement::new(
+                "select r.id, r.name, r.description, r.is_default, r.rank
+         from roles r join user_roles u on u.role_id = r.id where u.user_id = $1 order by r.rank",
+            )
+            .bind(user),
+        )
+        .await?;
     Ok(rows.into_iter().map(Role::from).collect())
 }
 
 /// The ids of every permission that the user's roles give, in alphabetical order.
 pub async fn permissions_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<String>, StoreError> {
-    let rows: Vec<(String,)> = on!(conn, c => sqlx::query_as(
-        "select distinct p.permission_id from role_permissions p join user_roles u on u.role_id = p.role_id
-         where u.user_id = $1 order by p.permission_id"
-    )
-    .bind(user).fetch_all(c).await)?;
+    let rows: Vec<(String,)> = conn.all(Statement::new("select distinct p.permission_id from role_permissions p join user_roles u on u.role_id = p.role_id
+         where u.user_id = $1 order by p.permission_id").bind(user)).await?;
     Ok(rows.into_iter().map(|(id,)| id).collect())
 }

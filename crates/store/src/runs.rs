@@ -1,7 +1,6 @@
 //! The last run of each data folder that has worked on the database. A file in the folder names the
 //! same run; a database that was put back from a backup does not know the folder's last run.
 
-use crate::conn::{Affected, on};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
@@ -12,15 +11,14 @@ pub const RESTORED: &str = "restored";
 
 /// The last run of a data folder that this database knows of.
 pub async fn of_folder(conn: &mut Conn, folder: &str) -> Result<Option<String>, StoreError> {
-    let row: Option<(String,)> = on!(conn, c => sqlx::query_as("select epoch from epochs where folder = $1")
-        .bind(folder).fetch_optional(c).await)?;
+    let row: Option<(String,)> =
+        conn.one(Statement::new("select epoch from epochs where folder = $1").bind(folder)).await?;
     Ok(row.map(|(run,)| run))
 }
 
 /// Whether any folder has worked on this database.
 pub async fn any(conn: &mut Conn) -> Result<bool, StoreError> {
-    let row: Option<(String,)> =
-        on!(conn, c => sqlx::query_as("select folder from epochs limit 1").fetch_optional(c).await)?;
+    let row: Option<(String,)> = conn.one(Statement::new("select folder from epochs limit 1")).await?;
     Ok(row.is_some())
 }
 
@@ -40,10 +38,14 @@ pub async fn note_restored(tx: &mut Tx) -> Result<(), StoreError> {
 
 /// Notes a folder's run.
 pub async fn set(tx: &mut Tx, folder: &str, run: &str) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "insert into epochs (folder, epoch) values ($1, $2)
-         on conflict (folder) do update set epoch = excluded.epoch"
+    tx.change(
+        Statement::new(
+            "insert into epochs (folder, epoch) values ($1, $2)
+         on conflict (folder) do update set epoch = excluded.epoch",
+        )
+        .bind(folder)
+        .bind(run),
     )
-    .bind(folder).bind(run).execute(c).await.map(Affected::from))?;
+    .await?;
     Ok(())
 }

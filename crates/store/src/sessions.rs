@@ -1,9 +1,7 @@
 //! Sessions: who is signed in, from where, until when. Only the hash of a token is kept.
 
-use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{Affected, on};
 use crate::recent::Part;
 use crate::row::columns;
 use crate::statement::Statement;
@@ -46,7 +44,6 @@ pub struct Known {
     pub known_generation: KeyGeneration,
 }
 
-#[derive(FromRow)]
 struct SessionRow {
     session_id: SessionId,
     owner_id: UserId,
@@ -92,13 +89,10 @@ impl From<SessionRow> for Session {
     }
 }
 
-#[derive(FromRow)]
 struct KnownRow {
-    #[sqlx(flatten)]
     session: SessionRow,
     permissions: Option<String>,
     known_generation: i64,
-    #[sqlx(flatten)]
     user: UserRow,
 }
 
@@ -197,8 +191,15 @@ pub async fn prolong(
     until: UnixMillis,
 ) -> Result<(), StoreError> {
     tx.touch(user, Part::Access);
-    on!(tx, c => sqlx::query("update sessions set last_used_at = $2, expires_at = $3 where id = $1 and expires_at > $2")
-        .bind(id).bind(now.0).bind(until.0).execute(c).await.map(Affected::from))?;
+    tx.change(
+        Statement::new(
+            "update sessions set last_used_at = $2, expires_at = $3 where id = $1 and expires_at > $2",
+        )
+        .bind(id)
+        .bind(now.0)
+        .bind(until.0),
+    )
+    .await?;
     Ok(())
 }
 
@@ -212,11 +213,18 @@ pub async fn set_device(tx: &mut Tx, user: &UserId, id: &SessionId, device: &str
 
 /// The user's sessions that have not ended at `now`, newest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId, now: UnixMillis) -> Result<Vec<Session>, StoreError> {
-    let rows: Vec<SessionRow> = on!(conn, c => sqlx::query_as(concat!(
-        "select ", session_columns!(), " from sessions s
+    let rows: Vec<SessionRow> = conn
+        .all(
+            Statement::new(concat!(
+                "select ",
+                session_columns!(),
+                " from sessions s
          where s.user_id = $1 and s.expires_at > $2 order by s.created_at desc, s.id desc"
-    ))
-    .bind(user).bind(now.0).fetch_all(c).await)?;
+            ))
+            .bind(user)
+            .bind(now.0),
+        )
+        .await?;
     Ok(rows.into_iter().map(Session::from).collect())
 }
 
@@ -230,21 +238,25 @@ pub async fn count(conn: &mut Conn, now: UnixMillis) -> Result<u64, StoreError> 
 /// Ends every session of a user but `kept`. Returns how many.
 pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>) -> Result<u64, StoreError> {
     tx.touch(user, Part::Access);
-    Ok(on!(tx, c => sqlx::query("delete from sessions where user_id = $1 and id <> coalesce($2, '')")
-        .bind(user).bind(kept).execute(c).await.map(Affected::from))?
-    .rows_affected())
+    Ok(tx
+        .change(
+            Statement::new("delete from sessions where user_id = $1 and id <> coalesce($2, '')")
+                .bind(user)
+                .bind(kept),
+        )
+        .await?)
 }
 
 /// Ends one session of a user. Tells whether there was one.
 pub async fn delete(tx: &mut Tx, user: &UserId, id: &SessionId) -> Result<bool, StoreError> {
     tx.touch(user, Part::Access);
-    let done = on!(tx, c => sqlx::query("delete from sessions where id = $1 and user_id = $2")
-        .bind(id).bind(user).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(Statement::new("delete from sessions where id = $1 and user_id = $2").bind(id).bind(user))
+        .await?;
+    Ok(done == 1)
 }
 
 /// Forgets sessions that have ended, which opened nothing any more. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from sessions where expires_at <= $1").bind(now.0).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    Ok(tx.change(Statement::new("delete from sessions where expires_at <= $1").bind(now.0)).await?)
 }

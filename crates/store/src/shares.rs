@@ -3,10 +3,8 @@
 //! is a letter and no key: it lets nobody change anything, and lets its recipient read one thing of
 //! this node, a collection that its owner has shared (`collections::shared_with`).
 
-use sqlx::FromRow;
 use vellum_protocol::{Handle, SigningKey, UnixMillis};
 
-use crate::conn::{Affected, on};
 pub use crate::relations::{Direction, Status};
 use crate::row::{columns, read, read_optional, read_word};
 use crate::statement::Statement;
@@ -78,7 +76,6 @@ pub struct Share {
     pub unverified_key: Option<SigningKey>,
 }
 
-#[derive(FromRow)]
 struct ShareRow {
     id: ShareId,
     user_id: UserId,
@@ -153,42 +150,41 @@ macro_rules! select_share {
 /// resource, whose id and beginning stay. Returns the id. `revocable_from` is the beginning by the clock of
 /// whoever may end it.
 pub async fn put(tx: &mut Tx, share: &Share, revocable_from: UnixMillis) -> Result<ShareId, StoreError> {
-    let (id,): (ShareId,) = on!(tx, c => sqlx::query_as(
-        "insert into shares (id, user_id, direction, peer_handle, peer_user_id, resource_type, resource_id,
+    let (id,): (ShareId,) = tx.change_returning_row(Statement::new("insert into shares (id, user_id, direction, peer_handle, peer_user_id, resource_type, resource_id,
              encrypted_data, nonce, role, status, created_at, accepted_at, revocable_from, unverified_key)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)
          on conflict (user_id, direction, peer_handle, resource_type, resource_id) do update set
              encrypted_data = excluded.encrypted_data, nonce = excluded.nonce, role = excluded.role,
              status = case when shares.status = 'accepted' then shares.status else excluded.status end,
              revocable_from = excluded.revocable_from, unverified_key = excluded.unverified_key
-         returning id"
-    )
-    .bind(&share.id)
-    .bind(&share.user_id)
-    .bind(share.direction.as_str())
-    .bind(share.peer_handle.as_str())
-    .bind(&share.peer_user_id)
-    .bind(&share.resource.kind)
-    .bind(&share.resource.id)
-    .bind(&share.encrypted_data)
-    .bind(&share.nonce)
-    .bind(share.role.as_str())
-    .bind(share.status.as_str())
-    .bind(share.created_at.0)
-    .bind(share.accepted_at.map(|at| at.0))
-    .bind(revocable_from.0)
-    .bind(share.unverified_key.map(|key| key.to_base64()))
-    .fetch_one(c)
-    .await)?;
+         returning id")
+        .bind(&share.id)
+        .bind(&share.user_id)
+        .bind(share.direction.as_str())
+        .bind(share.peer_handle.as_str())
+        .bind(&share.peer_user_id)
+        .bind(&share.resource.kind)
+        .bind(&share.resource.id)
+        .bind(&share.encrypted_data)
+        .bind(&share.nonce)
+        .bind(share.role.as_str())
+        .bind(share.status.as_str())
+        .bind(share.created_at.0)
+        .bind(share.accepted_at.map(|at| at.0))
+        .bind(revocable_from.0)
+        .bind(share.unverified_key.map(|key| key.to_base64()))).await?;
     Ok(id)
 }
 
 /// The user's shares in one direction, oldest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId, direction: Direction) -> Result<Vec<Share>, StoreError> {
-    let rows: Vec<ShareRow> = on!(conn, c => sqlx::query_as(
-        select_share!("where user_id = $1 and direction = $2 order by created_at, id")
-    )
-    .bind(user).bind(direction.as_str()).fetch_all(c).await)?;
+    let rows: Vec<ShareRow> = conn
+        .all(
+            Statement::new(select_share!("where user_id = $1 and direction = $2 order by created_at, id"))
+                .bind(user)
+                .bind(direction.as_str()),
+        )
+        .await?;
     rows.into_iter().map(Share::try_from).collect()
 }
 
@@ -199,10 +195,14 @@ pub async fn by_id(
     direction: Direction,
     id: &ShareId,
 ) -> Result<Option<Share>, StoreError> {
-    let row: Option<ShareRow> = on!(conn, c => sqlx::query_as(
-        select_share!("where user_id = $1 and direction = $2 and id = $3")
-    )
-    .bind(user).bind(direction.as_str()).bind(id).fetch_optional(c).await)?;
+    let row: Option<ShareRow> = conn
+        .one(
+            Statement::new(select_share!("where user_id = $1 and direction = $2 and id = $3"))
+                .bind(user)
+                .bind(direction.as_str())
+                .bind(id),
+        )
+        .await?;
     row.map(Share::try_from).transpose()
 }
 
@@ -214,11 +214,14 @@ pub async fn with_peer(
     peer: &Handle,
     resource: &Resource,
 ) -> Result<Option<Share>, StoreError> {
-    let row: Option<ShareRow> = on!(conn, c => sqlx::query_as(select_share!(
+    let row: Option<ShareRow> = conn.one(Statement::new(select_share!(
         "where user_id = $1 and direction = $2 and peer_handle = $3 and resource_type = $4 and resource_id = $5"
     ))
-    .bind(user).bind(direction.as_str()).bind(peer.as_str()).bind(&resource.kind).bind(&resource.id)
-    .fetch_optional(c).await)?;
+        .bind(user)
+        .bind(direction.as_str())
+        .bind(peer.as_str())
+        .bind(&resource.kind)
+        .bind(&resource.id)).await?;
     row.map(Share::try_from).transpose()
 }
 
@@ -253,17 +256,16 @@ pub async fn confirm_key(
 
 /// Marks a share as accepted. Tells whether it was there and pending.
 pub async fn accept(tx: &mut Tx, id: &ShareId, now: UnixMillis) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query(
-        "update shares set status = 'accepted', accepted_at = $2 where id = $1 and status = 'pending'"
-    )
-    .bind(id).bind(now.0).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx.change(Statement::new("update shares set status = 'accepted', accepted_at = $2 where id = $1 and status = 'pending'")
+        .bind(id)
+        .bind(now.0)).await?;
+    Ok(done == 1)
 }
 
 /// Removes a share. Tells whether it was there.
 pub async fn delete(tx: &mut Tx, id: &ShareId) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("delete from shares where id = $1").bind(id).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx.change(Statement::new("delete from shares where id = $1").bind(id)).await?;
+    Ok(done == 1)
 }
 
 /// Ends the shares in both directions with this peer that began, by the peer's clock, at or before
@@ -276,6 +278,5 @@ pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) 
 
 /// Removes every share of the user, in both directions: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from shares where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    Ok(tx.change(Statement::new("delete from shares where user_id = $1").bind(user)).await?)
 }

@@ -1,9 +1,7 @@
 //! Wrapped-key slots: the user's seed, sealed for a passkey. One a credential.
 
-use sqlx::FromRow;
 use vellum_protocol::{KmVersion, UnixMillis};
 
-use crate::conn::{Affected, on};
 use crate::row::{ROWS_A_STATEMENT, columns, km_version};
 use crate::statement::{Statement, Value};
 use crate::{Conn, StoreError, Tx, UserId};
@@ -34,7 +32,6 @@ pub struct Slot {
     pub last_used_at: Option<UnixMillis>,
 }
 
-#[derive(FromRow)]
 struct SlotRow {
     credential_id: String,
     wrapped_km: String,
@@ -140,20 +137,29 @@ pub async fn mark_used(
     credential: &str,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("update slots set last_used_at = $3 where user_id = $1 and credential_id = $2")
-        .bind(user).bind(credential).bind(now.0).execute(c).await.map(Affected::from))?;
+    tx.change(
+        Statement::new("update slots set last_used_at = $3 where user_id = $1 and credential_id = $2")
+            .bind(user)
+            .bind(credential)
+            .bind(now.0),
+    )
+    .await?;
     Ok(())
 }
 
 /// Empties a slot. Tells whether there was one.
 pub async fn delete(tx: &mut Tx, user: &UserId, credential: &str) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("delete from slots where user_id = $1 and credential_id = $2")
-        .bind(user).bind(credential).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(
+            Statement::new("delete from slots where user_id = $1 and credential_id = $2")
+                .bind(user)
+                .bind(credential),
+        )
+        .await?;
+    Ok(done == 1)
 }
 
 /// Removes all of it: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from slots where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    Ok(tx.change(Statement::new("delete from slots where user_id = $1").bind(user)).await?)
 }

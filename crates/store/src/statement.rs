@@ -118,9 +118,15 @@ impl From<Option<&str>> for Value {
     }
 }
 
-impl From<Option<&String>> for Value {
-    fn from(text: Option<&String>) -> Self {
-        Self::Text(text.map(|text| text.as_str().into()))
+impl From<Option<String>> for Value {
+    fn from(text: Option<String>) -> Self {
+        text.as_deref().into()
+    }
+}
+
+impl From<&Option<String>> for Value {
+    fn from(text: &Option<String>) -> Self {
+        text.as_deref().into()
     }
 }
 
@@ -201,6 +207,12 @@ macro_rules! from_id {
         impl From<Option<&$id>> for Value {
             fn from(id: Option<&$id>) -> Self {
                 id.map(<$id>::as_str).into()
+            }
+        }
+
+        impl From<&Option<$id>> for Value {
+            fn from(id: &Option<$id>) -> Self {
+                id.as_ref().into()
             }
         }
     )+};

@@ -2,7 +2,6 @@
 
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{Affected, on};
 use crate::defects::{Defect, planted};
 use crate::statement::Statement;
 use crate::{StoreError, Tx};
@@ -32,6 +31,5 @@ pub async fn remember(tx: &mut Tx, nonce: &TransportNonce, now: UnixMillis) -> R
 
 /// Forgets nonces whose time is over. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from transport_nonces where expires_at <= $1").bind(now.0).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    Ok(tx.change(Statement::new("delete from transport_nonces where expires_at <= $1").bind(now.0)).await?)
 }

@@ -1,9 +1,7 @@
 //! Users: who has an account, and the identity each shows to the network.
 
-use sqlx::FromRow;
 use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
 
-use crate::conn::{Affected, on};
 use crate::defects::{Defect, planted};
 use crate::recent::Part;
 use crate::row::{columns, encryption_key, km_version, read_optional, signing_key};
@@ -100,7 +98,6 @@ pub fn fold_email(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
-#[derive(FromRow)]
 pub(crate) struct UserRow {
     pub id: UserId,
     email: String,
@@ -195,18 +192,15 @@ macro_rules! where_like {
 /// [`StoreError::Duplicate`] when the e-mail address is taken.
 pub async fn insert(tx: &mut Tx, user: &NewUser, now: UnixMillis) -> Result<UserId, StoreError> {
     let id = UserId::generate();
-    on!(tx, c => sqlx::query(
-        "insert into users (id, email, email_folded, first_name, last_name, picture, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $7)"
-    )
-    .bind(&id)
-    .bind(&user.email)
-    .bind(fold_email(&user.email))
-    .bind(&user.first_name)
-    .bind(&user.last_name)
-    .bind(&user.picture)
-    .bind(now.0)
-    .execute(c).await.map(Affected::from))?;
+    tx.change(Statement::new("insert into users (id, email, email_folded, first_name, last_name, picture, created_at, updated_at)
+         values ($1, $2, $3, $4, $5, $6, $7, $7)")
+        .bind(&id)
+        .bind(&user.email)
+        .bind(fold_email(&user.email))
+        .bind(&user.first_name)
+        .bind(&user.last_name)
+        .bind(&user.picture)
+        .bind(now.0)).await?;
     Ok(id)
 }
 
@@ -225,15 +219,14 @@ pub async fn by_email(conn: &mut Conn, email: &str) -> Result<Option<User>, Stor
 
 /// The user with this alias, compared without case (wire protocol, section 1).
 pub async fn by_alias(conn: &mut Conn, alias: &Alias) -> Result<Option<User>, StoreError> {
-    let row: Option<UserRow> = on!(conn, c => sqlx::query_as(select_user!("where alias_folded = $1"))
-        .bind(alias.folded()).fetch_optional(c).await)?;
+    let row: Option<UserRow> =
+        conn.one(Statement::new(select_user!("where alias_folded = $1")).bind(alias.folded())).await?;
     row.map(User::try_from).transpose()
 }
 
 /// Every user, oldest first.
 pub async fn all(conn: &mut Conn) -> Result<Vec<User>, StoreError> {
-    let rows: Vec<UserRow> = on!(conn, c => sqlx::query_as(select_user!("order by created_at, id"))
-        .fetch_all(c).await)?;
+    let rows: Vec<UserRow> = conn.all(Statement::new(select_user!("order by created_at, id"))).await?;
     rows.into_iter().map(User::try_from).collect()
 }
 
@@ -248,12 +241,17 @@ pub async fn search(
     // In a pattern these three have a meaning of their own.
     let escaped = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
     let pattern = format!("%{escaped}%");
-    let rows: Vec<UserRow> = on!(conn, c => sqlx::query_as(select_user!(
-        where_like!(), " order by created_at, id limit $2 offset $3"
-    ))
-    .bind(&pattern).bind(i64::from(limit)).bind(i64::from(offset)).fetch_all(c).await)?;
-    let (total,): (i64,) = on!(conn, c => sqlx::query_as(concat!("select count(*) from users ", where_like!()))
-        .bind(&pattern).fetch_one(c).await)?;
+    let rows: Vec<UserRow> = conn
+        .all(
+            Statement::new(select_user!(where_like!(), " order by created_at, id limit $2 offset $3"))
+                .bind(&pattern)
+                .bind(i64::from(limit))
+                .bind(i64::from(offset)),
+        )
+        .await?;
+    let (total,): (i64,) = conn
+        .row(Statement::new(concat!("select count(*) from users ", where_like!())).bind(&pattern))
+        .await?;
     let users = rows.into_iter().map(User::try_from).collect::<Result<_, _>>()?;
     Ok((users, u64::try_from(total).unwrap_or(0)))
 }
@@ -267,7 +265,7 @@ pub async fn count(conn: &mut Conn) -> Result<u64, StoreError> {
 
 /// Whether anybody has an account.
 pub async fn any(conn: &mut Conn) -> Result<bool, StoreError> {
-    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as("select cast(1 as bigint) from users limit 1").fetch_optional(c).await)?;
+    let row: Option<(i64,)> = conn.one(Statement::new("select cast(1 as bigint) from users limit 1")).await?;
     Ok(row.is_some())
 }
 
@@ -280,8 +278,14 @@ pub async fn set_names(
     now: UnixMillis,
 ) -> Result<(), StoreError> {
     tx.touch(id, Part::Identity);
-    on!(tx, c => sqlx::query("update users set first_name = $2, last_name = $3, updated_at = $4 where id = $1")
-        .bind(id).bind(first_name).bind(last_name).bind(now.0).execute(c).await.map(Affected::from))?;
+    tx.change(
+        Statement::new("update users set first_name = $2, last_name = $3, updated_at = $4 where id = $1")
+            .bind(id)
+            .bind(first_name)
+            .bind(last_name)
+            .bind(now.0),
+    )
+    .await?;
     Ok(())
 }
 

@@ -1,16 +1,14 @@
 //! Device wrap secrets: what a device derives the key from that seals the seed on it. They are stored
 //! encrypted with a key that is not in the database; this module sees only that form.
 
-use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{Affected, on};
 use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, SessionId, StoreError, Tx, UserId};
 
 /// A secret as it is stored.
-#[derive(Clone, PartialEq, Eq, FromRow)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct SealedSecret {
     /// Whose.
     pub user_id: UserId,
@@ -35,7 +33,6 @@ pub struct Device {
     pub last_used_at: Option<UnixMillis>,
 }
 
-#[derive(FromRow)]
 struct DeviceRow {
     device_id: String,
     created_at: i64,
@@ -98,53 +95,50 @@ pub async fn delete(tx: &mut Tx, user: &UserId, device: &str) -> Result<bool, St
 
 /// The secret of one device.
 pub async fn find(conn: &mut Conn, user: &UserId, device: &str) -> Result<Option<SealedSecret>, StoreError> {
-    Ok(on!(conn, c => sqlx::query_as(
-        "select user_id, device_id, sealed_secret, key_id from wrap_secrets where user_id = $1 and device_id = $2"
-    )
-    .bind(user).bind(device).fetch_optional(c).await)?)
+    Ok(conn.one(Statement::new("select user_id, device_id, sealed_secret, key_id from wrap_secrets where user_id = $1 and device_id = $2")
+        .bind(user)
+        .bind(device)).await?)
 }
 
 /// Every secret of the user, by device.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<SealedSecret>, StoreError> {
-    Ok(on!(conn, c => sqlx::query_as(
-        "select user_id, device_id, sealed_secret, key_id from wrap_secrets where user_id = $1 order by device_id"
-    )
-    .bind(user).fetch_all(c).await)?)
+    Ok(conn.all(Statement::new("select user_id, device_id, sealed_secret, key_id from wrap_secrets where user_id = $1 order by device_id")
+        .bind(user)).await?)
 }
 
 /// Every secret of the node that is not encrypted with this key.
 pub async fn not_under(conn: &mut Conn, key_id: &str) -> Result<Vec<SealedSecret>, StoreError> {
-    Ok(on!(conn, c => sqlx::query_as(
-        "select user_id, device_id, sealed_secret, key_id from wrap_secrets where key_id <> $1"
-    )
-    .bind(key_id).fetch_all(c).await)?)
+    Ok(conn
+        .all(
+            Statement::new(
+                "select user_id, device_id, sealed_secret, key_id from wrap_secrets where key_id <> $1",
+            )
+            .bind(key_id),
+        )
+        .await?)
 }
 
 /// How many devices of the user have a secret.
 pub async fn count(conn: &mut Conn, user: &UserId) -> Result<u64, StoreError> {
-    let (count,): (i64,) = on!(conn, c => sqlx::query_as("select count(*) from wrap_secrets where user_id = $1")
-        .bind(user).fetch_one(c).await)?;
+    let (count,): (i64,) =
+        conn.row(Statement::new("select count(*) from wrap_secrets where user_id = $1").bind(user)).await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
 /// Stores a secret; one that is there for the device is replaced.
 pub async fn put(tx: &mut Tx, secret: &SealedSecret, now: UnixMillis) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "insert into wrap_secrets (user_id, device_id, sealed_secret, key_id, created_at) values ($1, $2, $3, $4, $5)
+    tx.change(Statement::new("insert into wrap_secrets (user_id, device_id, sealed_secret, key_id, created_at) values ($1, $2, $3, $4, $5)
          on conflict (user_id, device_id) do update set sealed_secret = excluded.sealed_secret,
-             key_id = excluded.key_id"
-    )
-    .bind(&secret.user_id)
-    .bind(&secret.device_id)
-    .bind(&secret.sealed_secret)
-    .bind(&secret.key_id)
-    .bind(now.0)
-    .execute(c).await.map(Affected::from))?;
+             key_id = excluded.key_id")
+        .bind(&secret.user_id)
+        .bind(&secret.device_id)
+        .bind(secret.sealed_secret.as_slice())
+        .bind(&secret.key_id)
+        .bind(now.0)).await?;
     Ok(())
 }
 
 /// Removes every wrap secret of the user: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query("delete from wrap_secrets where user_id = $1").bind(user).execute(c).await.map(Affected::from))?
-        .rows_affected())
+    Ok(tx.change(Statement::new("delete from wrap_secrets where user_id = $1").bind(user)).await?)
 }
