@@ -203,7 +203,7 @@ impl Node {
     /// # Errors
     /// [`Error::NoSuchUser`].
     pub async fn user(&self, id: &UserId) -> Result<Arc<User>, Error> {
-        self.store.user(id).await?.ok_or(Error::NoSuchUser)
+        self.store.user(id).await?.map(Arc::new).ok_or(Error::NoSuchUser)
     }
 
     /// The user with this alias, compared without case.
@@ -211,6 +211,6 @@ impl Node {
     /// # Errors
     /// Only what the database says.
     pub async fn user_by_alias(&self, alias: &Alias) -> Result<Option<Arc<User>>, Error> {
-        Ok(self.store.user_by_alias(alias).await?)
+        Ok(self.store.user_by_alias(alias).await?.map(Arc::new))
     }
 }

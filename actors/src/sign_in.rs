@@ -24,8 +24,7 @@ use vellum_store::mail_queue::{self, LeasedEmail, NewEmail};
 use vellum_store::sessions::{Known, Session, TokenHash};
 use vellum_store::users::{self, NewUser, User};
 use vellum_store::{
-    Concern, SessionId, StoreError, Tx, UserId, code_emails, preferences, roles, sessions, sign_in_codes,
-    wrong_codes,
+    SessionId, StoreError, Tx, UserId, code_emails, preferences, roles, sessions, sign_in_codes, wrong_codes,
 };
 
 use crate::accounts;
@@ -211,10 +210,8 @@ pub async fn sign_in_with_code(
         folded,
         device,
     };
-    let concern = Concern::Address(attempt.account.clone());
     let client_ip = attempt.device.ip.clone();
-    let outcome =
-        node.store.write_for(concern, move |tx| async move { attempt.run(tx, now).await }.boxed()).await?;
+    let outcome = node.store.write(move |tx| async move { attempt.run(tx, now).await }.boxed()).await?;
     match outcome {
         Ok(SignedIn { opened, is_new }) => {
             if is_new {
@@ -382,7 +379,7 @@ pub(crate) async fn insert_session(
 /// # Errors
 /// Only what the database says.
 pub async fn authenticate(node: &Node, token: &SecretString) -> Result<Option<Arc<Known>>, Error> {
-    Ok(node.store.session(&token_hash(token), node.clock.now()).await?)
+    Ok(node.store.session(&token_hash(token), node.clock.now()).await?.map(Arc::new))
 }
 
 /// Prolongs a session that is in its second half; gives it with its new end. `None`: it is in its

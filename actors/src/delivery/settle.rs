@@ -10,9 +10,7 @@ use vellum_protocol::{Handle, MessageType, UnixMillis};
 use vellum_store::invitations::{self, Status};
 use vellum_store::outbox::{self, Lapsed, Leased, Outcome, State};
 use vellum_store::peers::PeerNode;
-use vellum_store::{
-    Concern, InvitationId, ShareId, Tx, UserId, applied_envelopes, friendships, peers, shares,
-};
+use vellum_store::{InvitationId, ShareId, Tx, UserId, applied_envelopes, friendships, peers, shares};
 
 use super::reports::Report;
 use super::retry::RetryPolicy;
@@ -48,8 +46,7 @@ pub(super) async fn settle(
         verdict,
         started,
     };
-    let whom = settlement.concern();
-    node.store.write_for(whom, move |tx| async move { settlement.record(tx).await }.boxed()).await
+    node.store.write(move |tx| async move { settlement.record(tx).await }.boxed()).await
 }
 
 /// What is known after an attempt.
@@ -69,17 +66,6 @@ struct Settlement {
 }
 
 impl Settlement {
-    /// A revocation is its row and nothing else, and of anything that is to be tried again only the row changes.
-    fn concern(&self) -> Concern {
-        let sender = self.leased.user_id.clone();
-        let revokes = self.leased.envelope.content.message_type == MessageType::RelationshipRevoke;
-        if revokes || matches!(self.verdict, Verdict::Later { .. }) {
-            Concern::LeasedRow(sender)
-        } else {
-            Concern::User(sender)
-        }
-    }
-
     async fn record(self, tx: &mut Tx) -> Result<Option<Report>, Error> {
         let Self { leased, verdict, local, peer_is_well, retry, instance, started, now } = self;
         let known = peer_is_well && matches!(verdict, Verdict::Delivered { .. });

@@ -91,8 +91,8 @@ impl UserCommand for Commit {
         if self.keys.signing.as_bytes() == self.keys.encryption.as_bytes() {
             return Err(Error::EqualKeys);
         }
-        let (node, user, rotation) = (scope.node.clone(), scope.user.clone(), Arc::new(self));
-        node.store.write_for(&user, move |tx| async move { rotation.commit(tx, &scope).await }.boxed()).await
+        let (node, rotation) = (scope.node.clone(), Arc::new(self));
+        node.store.write(move |tx| async move { rotation.commit(tx, &scope).await }.boxed()).await
     }
 }
 

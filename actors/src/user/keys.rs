@@ -30,7 +30,7 @@ impl UserCommand for RegisterKeys {
         let (user, now, node) = (scope.user.clone(), scope.now, scope.node.clone());
         let RegisterKeys { keys, expected } = self;
         node.store
-            .write_for(&user.clone(), move |tx| {
+            .write(move |tx| {
                 async move {
                     let bound = bound_to_keys::of_user(tx, &user).await?.ok_or(Error::NoSuchUser)?;
                     let current = bound.km_version;

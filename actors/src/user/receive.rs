@@ -77,16 +77,9 @@ impl UserCommand for Receive {
     const NAME: &'static str = "receive";
 
     async fn run(self, scope: Scope) -> Result<Received, Error> {
-        let (node, user, message) = (scope.node.clone(), scope.user.clone(), Arc::new(self));
-        let (received, probe) = if matches!(message.way, Way::Outbox(..)) {
-            // The lease is the sender's, so this concerns two users.
-            node.store.write(move |tx| async move { message.receive(tx, &scope).await }.boxed()).await?
-        } else {
-            let work = node
-                .store
-                .write_for(&user, move |tx| async move { message.receive(tx, &scope).await }.boxed());
-            work.await?
-        };
+        let (node, message) = (scope.node.clone(), Arc::new(self));
+        let (received, probe) =
+            node.store.write(move |tx| async move { message.receive(tx, &scope).await }.boxed()).await?;
         if probe {
             node.wake_delivery();
         }

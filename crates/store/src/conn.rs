@@ -1,22 +1,17 @@
 //! Connections, by what may be done with them: [`Conn`] reads, [`Tx`] changes.
 //!
-//! Both engines run the same SQL text, so a query is written once, with the `on!` macro, and compiled for
-//! each engine's connection. (sqlx's own `Any` driver is not used: it decodes truth values of SQLite
-//! wrongly, after the write was applied.)
+//! A query is a [`Statement`]: one text for both engines, its values, and the type that its rows are
+//! read into. On SQLite it runs at once, in the calling thread; on PostgreSQL the server is awaited.
 
 use std::ops::{Deref, DerefMut};
 
 use sqlx::pool::PoolConnection;
-use sqlx::postgres::PgQueryResult;
-use sqlx::sqlite::SqliteQueryResult;
-use sqlx::{PgConnection, Postgres, Sqlite, SqliteConnection};
-use tokio::sync::MutexGuard;
+use sqlx::{PgConnection, Postgres};
 
-use crate::abreast::Lane;
-use crate::recent::Part;
+use crate::StoreError;
 use crate::row::{Columns, FromRow, Row};
+use crate::sqlite::CheckedOut;
 use crate::statement::Statement;
-use crate::{StoreError, UserId};
 
 /// A connection that queries run on, whatever the engine.
 #[derive(Debug)]
@@ -27,140 +22,52 @@ pub struct Conn {
 /// The connection of the engine in use.
 #[derive(Debug)]
 pub(crate) enum EngineConn {
-    Sqlite(SqliteConn),
+    SqliteReader(CheckedOut),
+    SqliteWriter(rusqlite::Connection),
     Postgres(PoolConnection<Postgres>),
 }
-
-/// A connection to SQLite.
-#[derive(Debug)]
-pub(crate) enum SqliteConn {
-    Reader(PoolConnection<Sqlite>),
-    Writer(Lane),
-}
-
-/// The same while a query has it for itself.
-pub(crate) enum Held<'c> {
-    Reader(&'c mut SqliteConnection),
-    Writer(MutexGuard<'c, PoolConnection<Sqlite>>),
-}
-
-impl SqliteConn {
-    pub async fn hold(&mut self) -> Result<Held<'_>, StoreError> {
-        Ok(match self {
-            Self::Reader(connection) => Held::Reader(connection),
-            Self::Writer(lane) => Held::Writer(lane.connection().await?),
-        })
-    }
-
-    /// To be told what became of a query that had the connection.
-    pub fn heed<T>(&self, outcome: &Result<T, sqlx::Error>) {
-        if let Self::Writer(lane) = self {
-            lane.heed(outcome);
-        }
-    }
-}
-
-impl Deref for Held<'_> {
-    type Target = SqliteConnection;
-    fn deref(&self) -> &SqliteConnection {
-        match self {
-            Self::Reader(connection) => connection,
-            Self::Writer(connection) => connection,
-        }
-    }
-}
-
-impl DerefMut for Held<'_> {
-    fn deref_mut(&mut self) -> &mut SqliteConnection {
-        match self {
-            Self::Reader(connection) => connection,
-            Self::Writer(connection) => connection,
-        }
-    }
-}
-
-/// How many rows a statement has changed, whatever the engine.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Affected(u64);
-
-impl Affected {
-    pub fn rows_affected(self) -> u64 {
-        self.0
-    }
-}
-
-impl From<SqliteQueryResult> for Affected {
-    fn from(done: SqliteQueryResult) -> Self {
-        Self(done.rows_affected())
-    }
-}
-
-impl From<PgQueryResult> for Affected {
-    fn from(done: PgQueryResult) -> Self {
-        Self(done.rows_affected())
-    }
-}
-
-/// Runs one body on whichever engine's connection `$conn` holds, under the name `$c`.
-macro_rules! on {
-    ($conn:expr, $c:ident => $body:expr) => {
-        match &mut $conn.engine {
-            $crate::conn::EngineConn::Sqlite(connection) => {
-                let outcome = {
-                    let mut held = connection.hold().await?;
-                    let $c = &mut *held;
-                    $body
-                };
-                connection.heed(&outcome);
-                outcome
-            }
-            $crate::conn::EngineConn::Postgres(connection) => {
-                let $c = &mut **connection;
-                $body
-            }
-        }
-    };
-}
-pub(crate) use on;
 
 /// The text of a query in the few places where the engines need one of their own.
 macro_rules! per_engine {
     ($conn:expr, sqlite: $sqlite:expr, postgres: $postgres:expr) => {
         match &$conn.engine {
-            $crate::conn::EngineConn::Sqlite(_) => $sqlite,
             $crate::conn::EngineConn::Postgres(_) => $postgres,
+            _ => $sqlite,
         }
     };
 }
 pub(crate) use per_engine;
 
 impl Conn {
-    pub(crate) fn sqlite(connection: PoolConnection<Sqlite>) -> Self {
-        Self { engine: EngineConn::Sqlite(SqliteConn::Reader(connection)) }
-    }
-
-    pub(crate) fn lane(lane: Lane) -> Self {
-        Self { engine: EngineConn::Sqlite(SqliteConn::Writer(lane)) }
-    }
-
-    pub(crate) fn postgres(connection: PoolConnection<Postgres>) -> Self {
-        Self { engine: EngineConn::Postgres(connection) }
+    pub(crate) fn new(engine: EngineConn) -> Self {
+        Self { engine }
     }
 
     /// Runs a statement that has no parameters and gives no rows.
     pub(crate) async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {
-        on!(self, c => sqlx::query(statement).execute(c).await.map(Affected::from))?;
+        match self.route() {
+            Route::Sqlite(connection) => connection.execute_batch(statement)?,
+            Route::Postgres(connection) => {
+                sqlx::raw_sql(statement).execute(connection).await?;
+            }
+        }
         Ok(())
     }
 
-    /// Carries out a statement that changes no row, and gives all of its rows.
+    /// Runs a statement that changes no row, and returns its rows.
     pub(crate) async fn all<T: FromRow>(&mut self, statement: Statement) -> Result<Vec<T>, StoreError> {
-        self.rows(statement, false).await
+        match self.route() {
+            Route::Sqlite(connection) => statement.rows_on_sqlite(connection),
+            Route::Postgres(connection) => {
+                let rows = statement.postgres().fetch_all(connection).await?;
+                rows.iter().map(|row| T::from_row(&mut Columns::of(Row::Postgres(row)))).collect()
+            }
+        }
     }
 
     /// The same for a statement that gives one row at most.
     pub(crate) async fn one<T: FromRow>(&mut self, statement: Statement) -> Result<Option<T>, StoreError> {
-        Ok(self.rows(statement, false).await?.pop())
+        Ok(self.all(statement).await?.pop())
     }
 
     /// The same for a statement that always gives a row.
@@ -168,56 +75,111 @@ impl Conn {
         self.one(statement).await?.ok_or_else(StoreError::no_row)
     }
 
-    async fn rows<T: FromRow>(&mut self, statement: Statement, changes: bool) -> Result<Vec<T>, StoreError> {
+    fn route(&mut self) -> Route<'_> {
         match &mut self.engine {
-            EngineConn::Sqlite(SqliteConn::Reader(connection)) => {
-                read_sqlite(&statement.query::<Sqlite>().fetch_all(&mut **connection).await?)
-            }
-            EngineConn::Sqlite(SqliteConn::Writer(lane)) => {
-                read_sqlite(&lane.run(statement, changes).await?.rows)
-            }
-            EngineConn::Postgres(connection) => {
-                let rows = statement.query::<Postgres>().fetch_all(&mut **connection).await?;
-                rows.iter().map(|row| T::from_row(&mut Columns::of(Row::Postgres(row)))).collect()
-            }
+            EngineConn::SqliteReader(connection) => Route::Sqlite(connection),
+            EngineConn::SqliteWriter(connection) => Route::Sqlite(connection),
+            EngineConn::Postgres(connection) => Route::Postgres(connection),
         }
     }
 
     /// The SQLite connection, for what only SQLite has.
-    pub(crate) fn as_sqlite(&mut self) -> Option<&mut SqliteConnection> {
-        match &mut self.engine {
-            EngineConn::Sqlite(SqliteConn::Reader(connection)) => Some(connection),
-            EngineConn::Sqlite(SqliteConn::Writer(_)) | EngineConn::Postgres(_) => None,
+    pub(crate) fn as_sqlite(&mut self) -> Option<&mut rusqlite::Connection> {
+        match self.route() {
+            Route::Sqlite(connection) => Some(connection),
+            Route::Postgres(_) => None,
         }
     }
 
     /// The PostgreSQL connection, for what only PostgreSQL has.
     pub(crate) fn as_postgres(&mut self) -> Option<&mut PgConnection> {
-        match &mut self.engine {
-            EngineConn::Sqlite(_) => None,
-            EngineConn::Postgres(connection) => Some(connection),
+        match self.route() {
+            Route::Sqlite(_) => None,
+            Route::Postgres(connection) => Some(connection),
         }
     }
 }
 
-fn read_sqlite<T: FromRow>(rows: &[sqlx::sqlite::SqliteRow]) -> Result<Vec<T>, StoreError> {
-    rows.iter().map(|row| T::from_row(&mut Columns::of(Row::Sqlite(row)))).collect()
+/// Where a statement goes.
+enum Route<'c> {
+    Sqlite(&'c mut rusqlite::Connection),
+    Postgres(&'c mut PgConnection),
 }
 
 /// A connection for reading, on loan from the read pool. It never waits for a writer.
+///
+/// On SQLite it is used by the thread that took it and given back before anything else is awaited;
+/// debug builds check that.
 #[derive(Debug)]
-pub struct Reader(pub(crate) Conn);
+pub struct Reader {
+    conn: Conn,
+    #[cfg(debug_assertions)]
+    _held: Option<held::Mark>,
+}
+
+impl Reader {
+    /// A reader on SQLite, for the calling thread.
+    pub(crate) fn sqlite(connection: CheckedOut) -> Self {
+        Self {
+            conn: Conn::new(EngineConn::SqliteReader(connection)),
+            #[cfg(debug_assertions)]
+            _held: Some(held::Mark::new()),
+        }
+    }
+
+    pub(crate) fn postgres(connection: PoolConnection<Postgres>) -> Self {
+        Self {
+            conn: Conn::new(EngineConn::Postgres(connection)),
+            #[cfg(debug_assertions)]
+            _held: None,
+        }
+    }
+}
 
 impl Deref for Reader {
     type Target = Conn;
     fn deref(&self) -> &Conn {
-        &self.0
+        &self.conn
     }
 }
 
 impl DerefMut for Reader {
     fn deref_mut(&mut self) -> &mut Conn {
-        &mut self.0
+        &mut self.conn
+    }
+}
+
+/// Checks that a thread holds one SQLite reader at a time, and gives it back itself. A reader that is
+/// held while something else is awaited breaks one of the two.
+#[cfg(debug_assertions)]
+mod held {
+    use std::cell::Cell;
+    use std::thread::{self, ThreadId};
+
+    thread_local! {
+        static HELD: Cell<bool> = const { Cell::new(false) };
+    }
+
+    #[derive(Debug)]
+    pub(super) struct Mark(ThreadId);
+
+    impl Mark {
+        pub fn new() -> Self {
+            assert!(
+                !HELD.replace(true),
+                "a second reader is taken, or one is held while something is awaited"
+            );
+            Self(thread::current().id())
+        }
+    }
+
+    impl Drop for Mark {
+        fn drop(&mut self) {
+            if !thread::panicking() {
+                assert_eq!(self.0, thread::current().id(), "a reader was held while something was awaited");
+            }
+            HELD.set(false);
+        }
     }
 }
 
@@ -226,38 +188,29 @@ impl DerefMut for Reader {
 #[derive(Debug)]
 pub struct Tx {
     pub(crate) conn: Conn,
-    touched: Vec<(UserId, Part)>,
 }
 
 impl Tx {
-    pub(crate) fn new(conn: Conn) -> Self {
-        Self { conn, touched: Vec::new() }
+    pub(crate) fn new(engine: EngineConn) -> Self {
+        Self { conn: Conn::new(engine) }
     }
 
-    /// To be called with every change of a user's row, sessions or roles, so that nobody goes on with what was read before.
-    pub(crate) fn touch(&mut self, user: &UserId, part: Part) {
-        self.touched.push((user.clone(), part));
-    }
-
-    /// Carries out a statement that changes rows. Tells how many.
+    /// Runs a statement that changes rows. Returns how many.
     pub(crate) async fn change(&mut self, statement: Statement) -> Result<u64, StoreError> {
-        match &mut self.conn.engine {
-            EngineConn::Sqlite(SqliteConn::Reader(connection)) => {
-                Ok(statement.query::<Sqlite>().execute(&mut **connection).await?.rows_affected())
-            }
-            EngineConn::Sqlite(SqliteConn::Writer(lane)) => Ok(lane.run(statement, true).await?.affected),
-            EngineConn::Postgres(connection) => {
-                Ok(statement.query::<Postgres>().execute(&mut **connection).await?.rows_affected())
+        match self.conn.route() {
+            Route::Sqlite(connection) => statement.change_on_sqlite(connection),
+            Route::Postgres(connection) => {
+                Ok(statement.postgres().execute(connection).await?.rows_affected())
             }
         }
     }
 
-    /// Carries out a statement that changes rows, and gives what it returns.
+    /// Runs a statement that changes rows, and reads what it returns.
     pub(crate) async fn change_returning<T: FromRow>(
         &mut self,
         statement: Statement,
     ) -> Result<Vec<T>, StoreError> {
-        self.conn.rows(statement, true).await
+        self.conn.all(statement).await
     }
 
     /// The same for a statement that always returns a row.
@@ -265,32 +218,7 @@ impl Tx {
         &mut self,
         statement: Statement,
     ) -> Result<T, StoreError> {
-        self.change_returning(statement).await?.pop().ok_or_else(StoreError::no_row)
-    }
-
-    /// Whether something may have been changed.
-    pub(crate) fn has_changed(&self) -> bool {
-        match &self.conn.engine {
-            EngineConn::Sqlite(SqliteConn::Writer(lane)) => lane.has_changed(),
-            EngineConn::Sqlite(SqliteConn::Reader(_)) | EngineConn::Postgres(_) => true,
-        }
-    }
-
-    /// The writer's connection, as a job sees it.
-    pub(crate) fn lane(&self) -> Option<&Lane> {
-        match &self.conn.engine {
-            EngineConn::Sqlite(SqliteConn::Writer(lane)) => Some(lane),
-            EngineConn::Sqlite(SqliteConn::Reader(_)) | EngineConn::Postgres(_) => None,
-        }
-    }
-
-    pub(crate) fn touch_all(&mut self, touched: Vec<(UserId, Part)>) {
-        self.touched.extend(touched);
-    }
-
-    /// Whom the changes since the last call have touched.
-    pub(crate) fn take_touched(&mut self) -> Vec<(UserId, Part)> {
-        std::mem::take(&mut self.touched)
+        self.conn.row(statement).await
     }
 }
 

@@ -77,9 +77,12 @@ pub enum StoreError {
     /// Work given to the database panicked; its change was rolled back.
     #[error("a change to the database panicked and was rolled back")]
     Panicked,
+    /// Work given to the SQLite database waited for something else; its change was rolled back.
+    #[error("a change to the database waited for something else and was rolled back")]
+    Waited,
     /// Any other failure of the database.
     #[error("the database failed: {0}")]
-    Database(Arc<sqlx::Error>),
+    Database(Arc<dyn std::error::Error + Send + Sync>),
 }
 
 /// Why nothing can be written.
@@ -106,6 +109,18 @@ impl fmt::Display for WriteFault {
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
         Self::read(&error).unwrap_or_else(|| Self::Database(Arc::new(error)))
+    }
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        let known = if let rusqlite::Error::SqliteFailure(failure, message) = &error {
+            let message = message.clone().unwrap_or_else(|| failure.to_string());
+            of_sqlite(failure.extended_code.unsigned_abs(), &message)
+        } else {
+            None
+        };
+        known.unwrap_or_else(|| Self::Database(Arc::new(error)))
     }
 }
 
@@ -215,6 +230,8 @@ fn of_sqlite(code: u32, message: &str) -> Option<StoreError> {
         13 => not_writable(WriteFault::Full),
         // SQLITE_IOERR, SQLITE_CANTOPEN
         10 | 14 => not_writable(WriteFault::Failing),
+        // SQLITE_CONSTRAINT_PRIMARYKEY, SQLITE_CONSTRAINT_UNIQUE, SQLITE_CONSTRAINT_ROWID
+        _ if matches!(code, 1555 | 2067 | 2579) => StoreError::Duplicate(message.to_owned()),
         _ => return None,
     })
 }

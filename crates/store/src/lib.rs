@@ -8,8 +8,6 @@
 //! Reading functions take `&mut Conn`, changing ones `&mut Tx`: what may be done is in the type one
 //! holds. A [`Tx`] exists only inside [`Store::write`].
 
-mod abreast;
-mod concern;
 mod conn;
 mod defects;
 mod error;
@@ -17,7 +15,6 @@ mod ids;
 mod pooling;
 mod postgres;
 mod postgres_checks;
-mod recent;
 mod row;
 mod sqlite;
 mod statement;
@@ -62,7 +59,6 @@ pub mod users;
 pub mod wrap_secrets;
 pub mod wrong_codes;
 
-pub use concern::Concern;
 pub use conn::{Conn, Reader, Tx};
 pub use error::{StoreError, TxError, WriteFault};
 pub use ids::{

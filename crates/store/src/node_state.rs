@@ -2,7 +2,6 @@
 
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{Affected, on};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
@@ -13,8 +12,11 @@ pub async fn deliveries_paused(conn: &mut Conn) -> Result<bool, StoreError> {
 
 /// Pauses deliveries as a whole, or lets them go on.
 pub async fn pause_deliveries(tx: &mut Tx, paused: bool) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("update node_state set value = $1 where name = 'deliveries_paused'")
-        .bind(i64::from(paused)).execute(c).await.map(Affected::from))?;
+    tx.change(
+        Statement::new("update node_state set value = $1 where name = 'deliveries_paused'")
+            .bind(i64::from(paused)),
+    )
+    .await?;
     Ok(())
 }
 
@@ -25,21 +27,21 @@ pub async fn operator_changes(conn: &mut Conn) -> Result<i64, StoreError> {
 
 /// Tells running nodes that an operator has decided something.
 pub async fn note_operator_change(tx: &mut Tx) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("update node_state set value = value + 1 where name = 'operator_changes'")
-        .execute(c).await.map(Affected::from))?;
+    tx.change(Statement::new("update node_state set value = value + 1 where name = 'operator_changes'"))
+        .await?;
     Ok(())
 }
 
 async fn value(conn: &mut Conn, name: &str) -> Result<i64, StoreError> {
-    let (value,): (i64,) = on!(conn, c => sqlx::query_as("select value from node_state where name = $1")
-        .bind(name).fetch_one(c).await)?;
+    let (value,): (i64,) =
+        conn.row(Statement::new("select value from node_state where name = $1").bind(name)).await?;
     Ok(value)
 }
 
 /// Leaves nothing behind, but writes to the disk. (An update to the same value would not:
 /// SQLite writes no page for it.) On PostgreSQL every transaction leaves a mark, which is a change.
 pub(crate) async fn write_and_remove(tx: &mut Tx) -> Result<(), StoreError> {
-    if tx.lane().is_some() {
+    if tx.as_sqlite().is_some() {
         tx.change(Statement::new("insert into node_state (name, value) values ('write_check', 0)")).await?;
         tx.change(Statement::new("delete from node_state where name = 'write_check'")).await?;
     }
@@ -53,7 +55,7 @@ pub async fn restored_at(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreErr
 
 /// Notes that the database was found to come from a backup.
 pub async fn note_restored(tx: &mut Tx, now: UnixMillis) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("update node_state set value = $1 where name = 'restored_at'")
-        .bind(now.0).execute(c).await.map(Affected::from))?;
+    tx.change(Statement::new("update node_state set value = $1 where name = 'restored_at'").bind(now.0))
+        .await?;
     Ok(())
 }

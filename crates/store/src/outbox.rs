@@ -29,10 +29,8 @@ pub use leasing::{
     release_leases, set_aside, stretch, widen_windows,
 };
 
-use sqlx::FromRow;
 use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
 
-use crate::conn::{Affected, on};
 use crate::row::{columns, read, read_word};
 use crate::statement::Statement;
 use crate::{Conn, InvitationId, OutboxId, StoreError, Tx, UserId, displaced_leases};
@@ -94,7 +92,6 @@ pub struct PendingRevocation {
     pub expires_at: Option<UnixMillis>,
 }
 
-#[derive(FromRow)]
 struct PendingRow {
     id: OutboxId,
     peer_handle: String,
@@ -157,8 +154,8 @@ macro_rules! select_pending {
 
 /// The user's pending revocations in every state, oldest first.
 pub async fn pending_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<PendingRevocation>, StoreError> {
-    let rows: Vec<PendingRow> = on!(conn, c => sqlx::query_as(select_pending!("order by o.created_at, o.id"))
-        .bind(user).fetch_all(c).await)?;
+    let rows: Vec<PendingRow> =
+        conn.all(Statement::new(select_pending!("order by o.created_at, o.id")).bind(user)).await?;
     rows.into_iter().map(PendingRevocation::try_from).collect()
 }
 
@@ -168,31 +165,40 @@ pub async fn pending_for_peer(
     user: &UserId,
     peer: &Handle,
 ) -> Result<Option<PendingRevocation>, StoreError> {
-    let row: Option<PendingRow> = on!(conn, c => sqlx::query_as(select_pending!("and o.peer_handle = $2"))
-        .bind(user).bind(peer.as_str()).fetch_optional(c).await)?;
+    let row: Option<PendingRow> = conn
+        .one(Statement::new(select_pending!("and o.peer_handle = $2")).bind(user).bind(peer.as_str()))
+        .await?;
     row.map(PendingRevocation::try_from).transpose()
 }
 
 /// How many revocations of the user are pending, in whatever state.
 pub async fn count_pending(conn: &mut Conn, user: &UserId) -> Result<u64, StoreError> {
-    let (count,): (i64,) = on!(conn, c => sqlx::query_as(
-        "select count(*) from outbox where user_id = $1 and message_type = 'RELATIONSHIP_REVOKE'"
-    )
-    .bind(user).fetch_one(c).await)?;
+    let (count,): (i64,) = conn
+        .row(
+            Statement::new(
+                "select count(*) from outbox where user_id = $1 and message_type = 'RELATIONSHIP_REVOKE'",
+            )
+            .bind(user),
+        )
+        .await?;
     Ok(u64::try_from(count).unwrap_or(0))
 }
 
 /// Every handle that the user has a friendship, an invitation or a share with, in either direction. An
 /// invitation's peer is told by its direction, so one whose alias is the user's own is not left out.
 pub async fn peers_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Handle>, StoreError> {
-    let rows: Vec<(String,)> = on!(conn, c => sqlx::query_as(
-        "select friend_handle from friendships where user_id = $1
+    let rows: Vec<(String,)> = conn
+        .all(
+            Statement::new(
+                "select friend_handle from friendships where user_id = $1
          union select case direction when 'incoming' then from_handle else to_handle end
                from invitations where local_user_id = $1 and delivery_error is null
          union select peer_handle from shares where user_id = $1
-         order by 1"
-    )
-    .bind(user).fetch_all(c).await)?;
+         order by 1",
+            )
+            .bind(user),
+        )
+        .await?;
     rows.into_iter().map(|(handle,)| read("relationships' handle", handle.as_str(), Handle::parse)).collect()
 }
 
@@ -206,19 +212,16 @@ pub async fn await_signature(
 ) -> Result<(), StoreError> {
     let revoke = MessageType::RelationshipRevoke.as_str();
     displaced_leases::note(tx, user, Some((peer.as_str(), revoke, ""))).await?;
-    on!(tx, c => sqlx::query(
-        "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, created_at)
+    tx.change(Statement::new("insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, created_at)
          values ($1, $2, $3, $4, 'RELATIONSHIP_REVOKE', '', 'awaiting_signature', $5)
          on conflict (user_id, peer_handle, message_type, subject) do update set
              state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
-             next_attempt_at = null, lease_holder = null, lease_until = null"
-    )
-    .bind(OutboxId::generate())
-    .bind(user)
-    .bind(peer.as_str())
-    .bind(peer.domain().folded())
-    .bind(now.0)
-    .execute(c).await.map(Affected::from))?;
+             next_attempt_at = null, lease_holder = null, lease_until = null")
+        .bind(&OutboxId::generate())
+        .bind(user)
+        .bind(peer.as_str())
+        .bind(peer.domain().folded())
+        .bind(now.0)).await?;
     Ok(())
 }
 
@@ -228,25 +231,25 @@ pub async fn await_signature(
 /// and of a change of keys, since what the old keys signed no longer verifies.
 pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<Vec<Lapsed>, StoreError> {
     displaced_leases::note(tx, user, None).await?;
-    on!(tx, c => sqlx::query(
-        "delete from outbox where user_id = $1 and state <> 'awaiting_signature'
+    tx.change(Statement::new("delete from outbox where user_id = $1 and state <> 'awaiting_signature'
            and message_type = 'RELATIONSHIP_REVOKE' and exists (
-               select 1 from friendships f where f.user_id = outbox.user_id and f.friend_handle = outbox.peer_handle)"
-    )
-    .bind(user).execute(c).await.map(Affected::from))?;
-    on!(tx, c => sqlx::query(
-        "update outbox set state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
+               select 1 from friendships f where f.user_id = outbox.user_id and f.friend_handle = outbox.peer_handle)")
+        .bind(user)).await?;
+    tx.change(Statement::new("update outbox set state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
              next_attempt_at = null, lease_holder = null, lease_until = null
-         where user_id = $1 and state <> 'awaiting_signature' and message_type = 'RELATIONSHIP_REVOKE'"
-    )
-    .bind(user).execute(c).await.map(Affected::from))?;
-    let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
-        "delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'
+         where user_id = $1 and state <> 'awaiting_signature' and message_type = 'RELATIONSHIP_REVOKE'")
+        .bind(user)).await?;
+    let rows: Vec<LapsedRow> = tx
+        .change_returning(
+            Statement::new(
+                "delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'
          returning user_id, peer_handle, message_type, subject,
              case when state = 'delivering' then 1 else maybe_arrived end as maybe_arrived,
-             voids_revocation, last_error"
-    )
-    .bind(user).fetch_all(c).await)?;
+             voids_revocation, last_error",
+            )
+            .bind(user),
+        )
+        .await?;
     rows.into_iter().map(Lapsed::try_from).collect()
 }
 
@@ -266,8 +269,7 @@ pub async fn queue(
     let content = &envelope.content;
     let (peer, message_type) = (content.to.as_str(), content.message_type.as_str());
     displaced_leases::note(tx, user, Some((peer, message_type, subject))).await?;
-    let (id,): (OutboxId,) = on!(tx, c => sqlx::query_as(
-        "insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, envelope,
+    let (id,): (OutboxId,) = tx.change_returning_row(Statement::new("insert into outbox (id, user_id, peer_handle, peer_domain, message_type, subject, state, envelope,
              envelope_at, expires_at, next_attempt_at, created_at, trace)
          values ($1, $2, $3, $4, $5, $6, 'queued', $7, $8, $9, $10, $10, $11)
          on conflict (user_id, peer_handle, message_type, subject) do update set
@@ -275,21 +277,18 @@ pub async fn queue(
              expires_at = excluded.expires_at, next_attempt_at = excluded.next_attempt_at, attempts = 0,
              refusals = 0, trace = excluded.trace,
              maybe_arrived = 0, voids_revocation = 0, lease_holder = null, lease_until = null
-         returning id"
-    )
-    .bind(OutboxId::generate())
-    .bind(user)
-    .bind(peer)
-    .bind(content.to.domain().folded())
-    .bind(message_type)
-    .bind(subject)
-    .bind(envelope.to_json().canonical())
-    .bind(content.timestamp.instant().0)
-    .bind(expires_at.0)
-    .bind(now.0)
-    .bind(trace)
-    .fetch_one(c)
-    .await)?;
+         returning id")
+        .bind(&OutboxId::generate())
+        .bind(user)
+        .bind(peer)
+        .bind(content.to.domain().folded())
+        .bind(message_type)
+        .bind(subject)
+        .bind(envelope.to_json().canonical())
+        .bind(content.timestamp.instant().0)
+        .bind(expires_at.0)
+        .bind(now.0)
+        .bind(trace)).await?;
     Ok(id)
 }
 
@@ -320,7 +319,6 @@ impl Lease {
     }
 }
 
-#[derive(FromRow)]
 struct RemovedRow {
     id: OutboxId,
     lease_holder: Option<String>,
@@ -341,20 +339,26 @@ async fn removed(tx: &mut Tx, row: Option<RemovedRow>) -> Result<Option<Removed>
 
 /// Removes the user's pending revocation for exactly this peer, in whatever state, and returns it.
 pub async fn discard(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<Option<Removed>, StoreError> {
-    let row: Option<RemovedRow> = on!(tx, c => sqlx::query_as(
-        "delete from outbox where user_id = $1 and peer_handle = $2 and message_type = 'RELATIONSHIP_REVOKE'
-         returning id, lease_holder, lease_until"
-    )
-    .bind(user).bind(peer.as_str()).fetch_optional(c).await)?;
+    let row: Option<RemovedRow> = tx.change_returning(Statement::new("delete from outbox where user_id = $1 and peer_handle = $2 and message_type = 'RELATIONSHIP_REVOKE'
+         returning id, lease_holder, lease_until")
+        .bind(user)
+        .bind(peer.as_str())).await.map(|mut rows| rows.pop())?;
     removed(tx, row).await
 }
 
 /// Removes a revocation for this peer that nobody signed: the relationship it was to end has been
 /// replaced by a new one, which a signature made from now on would end. Tells whether there was one.
 pub async fn drop_unsigned(tx: &mut Tx, user: &UserId, peer: &Handle) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("delete from outbox where user_id = $1 and peer_handle = $2 and state = 'awaiting_signature'")
-        .bind(user).bind(peer.as_str()).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() > 0)
+    let done = tx
+        .change(
+            Statement::new(
+                "delete from outbox where user_id = $1 and peer_handle = $2 and state = 'awaiting_signature'",
+            )
+            .bind(user)
+            .bind(peer.as_str()),
+        )
+        .await?;
+    Ok(done > 0)
 }
 
 /// Whether anything waits for this node that is not a revocation, so that only its first minutes count.
@@ -383,17 +387,14 @@ pub async fn invites_after_revoking(
     peer: &Handle,
     invitation: &InvitationId,
 ) -> Result<bool, StoreError> {
-    let row: Option<(i64,)> = on!(conn, c => sqlx::query_as(
-        "select cast(1 as bigint) from outbox i join outbox r on r.user_id = i.user_id
+    let row: Option<(i64,)> = conn.one(Statement::new("select cast(1 as bigint) from outbox i join outbox r on r.user_id = i.user_id
          where i.user_id = $1 and i.message_type = $3 and i.subject = $4 and i.state = 'queued' and i.maybe_arrived = 0
-           and r.peer_handle = $2 and r.message_type = $5 and r.state in ('queued', 'delivering')"
-    )
-    .bind(user)
-    .bind(peer.as_str())
-    .bind(MessageType::FriendInvite.as_str())
-    .bind(invitation)
-    .bind(MessageType::RelationshipRevoke.as_str())
-    .fetch_optional(c).await)?;
+           and r.peer_handle = $2 and r.message_type = $5 and r.state in ('queued', 'delivering')")
+        .bind(user)
+        .bind(peer.as_str())
+        .bind(MessageType::FriendInvite.as_str())
+        .bind(invitation)
+        .bind(MessageType::RelationshipRevoke.as_str())).await?;
     Ok(row.is_some())
 }
 
@@ -408,8 +409,7 @@ pub async fn drop_acceptances(tx: &mut Tx, user: &UserId, peer: &Handle) -> Resu
 
 /// Notes that the message about this subject has made a revocation void.
 pub async fn note_voided_revocation(tx: &mut Tx, id: &OutboxId) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query("update outbox set voids_revocation = 1 where id = $1")
-        .bind(id).execute(c).await.map(Affected::from))?;
+    tx.change(Statement::new("update outbox set voids_revocation = 1 where id = $1").bind(id)).await?;
     Ok(())
 }
 
@@ -420,10 +420,17 @@ pub async fn withdraw(
     message_type: MessageType,
     subject: &str,
 ) -> Result<Option<Removed>, StoreError> {
-    let row: Option<RemovedRow> = on!(tx, c => sqlx::query_as(
-        "delete from outbox where user_id = $1 and message_type = $2 and subject = $3
-         returning id, lease_holder, lease_until"
-    )
-    .bind(user).bind(message_type.as_str()).bind(subject).fetch_optional(c).await)?;
+    let row: Option<RemovedRow> = tx
+        .change_returning(
+            Statement::new(
+                "delete from outbox where user_id = $1 and message_type = $2 and subject = $3
+         returning id, lease_holder, lease_until",
+            )
+            .bind(user)
+            .bind(message_type.as_str())
+            .bind(subject),
+        )
+        .await
+        .map(|mut rows| rows.pop())?;
     removed(tx, row).await
 }

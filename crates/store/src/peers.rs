@@ -1,9 +1,7 @@
 //! Peer nodes: the key pinned at first contact, and how reaching them has gone lately.
 
-use sqlx::FromRow;
 use vellum_protocol::{SigningKey, UnixMillis};
 
-use crate::conn::{Affected, on};
 use crate::row::{columns, read_optional, read_word};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
@@ -62,7 +60,6 @@ impl Standing {
     }
 }
 
-#[derive(FromRow)]
 struct PeerRow {
     domain: String,
     public_key: Option<String>,
@@ -132,8 +129,13 @@ pub async fn find(conn: &mut Conn, domain: &str) -> Result<Option<PeerNode>, Sto
 
 /// The peers, by domain, `limit` of them from `offset` on.
 pub async fn list(conn: &mut Conn, limit: u32, offset: u32) -> Result<Vec<PeerNode>, StoreError> {
-    let rows: Vec<PeerRow> = on!(conn, c => sqlx::query_as(select_peers!("order by domain limit $1 offset $2"))
-        .bind(i64::from(limit)).bind(i64::from(offset)).fetch_all(c).await)?;
+    let rows: Vec<PeerRow> = conn
+        .all(
+            Statement::new(select_peers!("order by domain limit $1 offset $2"))
+                .bind(i64::from(limit))
+                .bind(i64::from(offset)),
+        )
+        .await?;
     rows.into_iter().map(PeerNode::try_from).collect()
 }
 
@@ -146,26 +148,35 @@ pub async fn count(conn: &mut Conn) -> Result<u64, StoreError> {
 
 /// The peers about which an operator has decided something.
 pub async fn with_standing(conn: &mut Conn) -> Result<Vec<PeerNode>, StoreError> {
-    let rows: Vec<PeerRow> = on!(conn, c => sqlx::query_as(select_peers!("where standing <> 'neutral' order by domain"))
-        .fetch_all(c).await)?;
+    let rows: Vec<PeerRow> =
+        conn.all(Statement::new(select_peers!("where standing <> 'neutral' order by domain"))).await?;
     rows.into_iter().map(PeerNode::try_from).collect()
 }
 
 /// Decides about a peer, met or not.
 pub async fn set_standing(tx: &mut Tx, domain: &str, standing: Standing) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "insert into peers (domain, standing) values ($1, $2)
-         on conflict (domain) do update set standing = excluded.standing"
+    tx.change(
+        Statement::new(
+            "insert into peers (domain, standing) values ($1, $2)
+         on conflict (domain) do update set standing = excluded.standing",
+        )
+        .bind(domain)
+        .bind(standing.as_str()),
     )
-    .bind(domain).bind(standing.as_str()).execute(c).await.map(Affected::from))?;
+    .await?;
     Ok(())
 }
 
 /// Lets a peer's messages wait, or go on. Tells whether the peer is known.
 pub async fn set_paused(tx: &mut Tx, domain: &str, paused: bool) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query("update peers set paused = $2 where domain = $1")
-        .bind(domain).bind(i64::from(paused)).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(
+            Statement::new("update peers set paused = $2 where domain = $1")
+                .bind(domain)
+                .bind(i64::from(paused)),
+        )
+        .await?;
+    Ok(done == 1)
 }
 
 /// Notes that a peer shows another key than the pinned one. Tells whether that is news.
@@ -175,20 +186,24 @@ pub async fn note_offered_key(
     key: &SigningKey,
     now: UnixMillis,
 ) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query(
-        "update peers set offered_key = $2, offered_at = $3
-         where domain = $1 and coalesce(offered_key, '') <> $2"
-    )
-    .bind(domain).bind(key.to_base64()).bind(now.0).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+    let done = tx
+        .change(
+            Statement::new(
+                "update peers set offered_key = $2, offered_at = $3
+         where domain = $1 and coalesce(offered_key, '') <> $2",
+            )
+            .bind(domain)
+            .bind(key.to_base64())
+            .bind(now.0),
+        )
+        .await?;
+    Ok(done == 1)
 }
 
 /// Notes that a peer shows the pinned key (again).
 pub async fn clear_offered_key(tx: &mut Tx, domain: &str) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "update peers set offered_key = null, offered_at = null where domain = $1 and offered_key is not null"
-    )
-    .bind(domain).execute(c).await.map(Affected::from))?;
+    tx.change(Statement::new("update peers set offered_key = null, offered_at = null where domain = $1 and offered_key is not null")
+        .bind(domain)).await?;
     Ok(())
 }
 
@@ -201,14 +216,21 @@ pub async fn take_changed_keys(
     limit: u32,
     now: UnixMillis,
 ) -> Result<Vec<String>, StoreError> {
-    let rows: Vec<(String,)> = on!(tx, c => sqlx::query_as(
-        "update peers set offered_at = $2
+    let rows: Vec<(String,)> = tx
+        .change_returning(
+            Statement::new(
+                "update peers set offered_at = $2
          where domain in (select domain from peers
                           where offered_key is not null and (offered_at < $1 or offered_at > $4)
                           order by offered_at limit $3)
-         returning domain"
-    )
-    .bind(before.0).bind(now.0).bind(i64::from(limit)).bind(latest.0).fetch_all(c).await)?;
+         returning domain",
+            )
+            .bind(before.0)
+            .bind(now.0)
+            .bind(i64::from(limit))
+            .bind(latest.0),
+        )
+        .await?;
     Ok(rows.into_iter().map(|(domain,)| domain).collect())
 }
 
@@ -221,14 +243,14 @@ pub async fn repin(
     expected: &SigningKey,
     now: UnixMillis,
 ) -> Result<bool, StoreError> {
-    let done = on!(tx, c => sqlx::query(
-        "update peers set public_key = $2, pinned_at = case when public_key = $2 then pinned_at else $3 end,
+    let done = tx.change(Statement::new("update peers set public_key = $2, pinned_at = case when public_key = $2 then pinned_at else $3 end,
              offered_key = null, offered_at = null, failures = 0, retry_at = 0, pause_until = 0,
              probed_early = 0, last_error = null
-         where domain = $1 and offered_key is not null and (offered_key = $2 or public_key = $2)"
-    )
-    .bind(domain).bind(expected.to_base64()).bind(now.0).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected() == 1)
+         where domain = $1 and offered_key is not null and (offered_key = $2 or public_key = $2)")
+        .bind(domain)
+        .bind(expected.to_base64())
+        .bind(now.0)).await?;
+    Ok(done == 1)
 }
 
 /// Pins a key for the domain if none is pinned yet, and returns the key that is pinned now: the caller
@@ -241,20 +263,17 @@ pub async fn pin(
     window_seconds: Option<i64>,
     now: UnixMillis,
 ) -> Result<SigningKey, StoreError> {
-    on!(tx, c => sqlx::query(
-        "insert into peers (domain, public_key, pinned_at, revocation_window_seconds) values ($1, $2, $3, $4)
+    tx.change(Statement::new("insert into peers (domain, public_key, pinned_at, revocation_window_seconds) values ($1, $2, $3, $4)
          on conflict (domain) do update set
              public_key = coalesce(peers.public_key, excluded.public_key),
              pinned_at = coalesce(peers.pinned_at, excluded.pinned_at),
              revocation_window_seconds =
                  case when coalesce(peers.public_key, excluded.public_key) = excluded.public_key
-                      then excluded.revocation_window_seconds else peers.revocation_window_seconds end"
-    )
-    
+                      then excluded.revocation_window_seconds else peers.revocation_window_seconds end")
         .bind(domain)
         .bind(key.to_base64())
         .bind(now.0)
-        .bind(window_seconds).execute(c).await.map(Affected::from))?;
+        .bind(window_seconds)).await?;
     let pinned = find(tx, domain).await?.and_then(|peer| peer.public_key);
     pinned
         .ok_or(StoreError::Unreadable { column: "peers.public_key", reason: "missing after pinning".into() })
@@ -369,12 +388,9 @@ pub struct Census {
 
 /// Counts the peers.
 pub async fn census(conn: &mut Conn) -> Result<Census, StoreError> {
-    let (closed, half_open, open, changed_key): (i64, i64, i64, i64) = on!(conn, c => sqlx::query_as(
-        "select count(case when failures = 0 then 1 end), count(case when failures between 1 and 4 then 1 end),
+    let (closed, half_open, open, changed_key): (i64, i64, i64, i64) = conn.row(Statement::new("select count(case when failures = 0 then 1 end), count(case when failures between 1 and 4 then 1 end),
              count(case when failures >= 5 then 1 end), count(offered_key)
-         from peers"
-    )
-    .fetch_one(c).await)?;
+         from peers")).await?;
     let count = |count| u64::try_from(count).unwrap_or(0);
     Ok(Census {
         closed: count(closed),

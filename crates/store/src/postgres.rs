@@ -30,7 +30,7 @@ use tokio::time::Instant;
 use uuid::{NoContext, Timestamp, Uuid};
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{Conn, EngineConn, Reader, Tx};
+use crate::conn::{EngineConn, Reader, Tx};
 use crate::defects::{Defect, planted};
 use crate::error::{TxError, WriteFault};
 use crate::write_status::WriteStatus;
@@ -108,7 +108,7 @@ impl Postgres {
 
     pub async fn read(&self) -> Result<Reader, StoreError> {
         let connection = self.acquire().await;
-        Ok(Reader(Conn::postgres(connection.inspect_err(|error| self.status.read_failed(error))?)))
+        Ok(Reader::postgres(connection.inspect_err(|error| self.status.read_failed(error))?))
     }
 
     async fn acquire(&self) -> Result<PoolConnection<Engine>, StoreError> {
@@ -214,7 +214,7 @@ impl Postgres {
         let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *connection).await;
         match begun.and_then(|row| row.try_get::<String, _>(0)) {
             Ok(transaction) => {
-                Ok((Tx::new(Conn::postgres(connection)), Mark { name: name.to_string(), transaction }))
+                Ok((Tx::new(EngineConn::Postgres(connection)), Mark { name: name.to_string(), transaction }))
             }
             Err(error) => {
                 abandon(connection);

@@ -1,6 +1,5 @@
 //! Roles and permissions: seeded by the migrations, given to users here.
 
-use crate::recent::Part;
 use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
@@ -66,7 +65,6 @@ pub async fn all_permissions(conn: &mut Conn) -> Result<Vec<Permission>, StoreEr
 /// # Errors
 /// A database error when there is no such role.
 pub async fn give(tx: &mut Tx, user: &UserId, role: &str) -> Result<(), StoreError> {
-    tx.touch(user, Part::Access);
     tx.change(
         Statement::new("insert into user_roles (user_id, role_id) values ($1, $2) on conflict do nothing")
             .bind(user)

@@ -4,8 +4,8 @@
 
 use std::fmt::Display;
 
+use rusqlite::types::FromSql;
 use sqlx::postgres::{PgRow, Postgres};
-use sqlx::sqlite::{Sqlite, SqliteRow};
 use sqlx::{Decode, Row as _, Type};
 use vellum_protocol::{EncryptionKey, KmVersion, SigningKey};
 
@@ -14,7 +14,7 @@ use crate::StoreError;
 /// A row of either engine.
 #[derive(Clone, Copy)]
 pub(crate) enum Row<'r> {
-    Sqlite(&'r SqliteRow),
+    Sqlite(&'r rusqlite::Row<'r>),
     Postgres(&'r PgRow),
 }
 
@@ -22,7 +22,7 @@ impl Row<'_> {
     /// The value of the column at this place; places count from 0.
     fn column<T: Column>(self, at: usize) -> Result<T, StoreError> {
         match self {
-            Self::Sqlite(row) => Ok(row.try_get(at)?),
+            Self::Sqlite(row) => Ok(row.get(at)?),
             Self::Postgres(row) => Ok(row.try_get(at)?),
         }
     }
@@ -31,22 +31,16 @@ impl Row<'_> {
     fn name(&self, at: usize) -> Option<&str> {
         use sqlx::Column as _;
         match self {
-            Self::Sqlite(row) => row.columns().get(at).map(|column| column.name()),
+            Self::Sqlite(row) => row.as_ref().column_name(at).ok(),
             Self::Postgres(row) => row.columns().get(at).map(|column| column.name()),
         }
     }
 }
 
 /// A type that one column is read into.
-pub(crate) trait Column:
-    for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
-}
+pub(crate) trait Column: FromSql + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
 
-impl<T> Column for T where
-    T: for<'r> Decode<'r, Sqlite> + Type<Sqlite> + for<'r> Decode<'r, Postgres> + Type<Postgres>
-{
-}
+impl<T> Column for T where T: FromSql + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
 
 /// The columns of a row, read from left to right.
 pub(crate) struct Columns<'r> {

@@ -2,7 +2,6 @@
 
 use vellum_protocol::UnixMillis;
 
-use crate::recent::Part;
 use crate::row::columns;
 use crate::statement::Statement;
 use crate::users::{KeyGeneration, User, UserRow, user_columns};
@@ -42,6 +41,17 @@ pub struct Known {
     /// The newest generation of the user's keys that the session was shown. It may have been shown
     /// a newer one since.
     pub known_generation: KeyGeneration,
+    user: Result<User, StoreError>,
+}
+
+impl Known {
+    /// The session's user as they were at the same moment.
+    ///
+    /// # Errors
+    /// [`StoreError::Unreadable`] when the stored user cannot be read.
+    pub fn user(&self) -> Result<&User, StoreError> {
+        self.user.as_ref().map_err(StoreError::clone)
+    }
 }
 
 struct SessionRow {
@@ -98,24 +108,13 @@ struct KnownRow {
 
 columns!(KnownRow { ..session, permissions, known_generation, ..user });
 
-/// The user of a session as the database has them, not yet read.
-pub struct SessionUser(UserRow);
-
-impl SessionUser {
-    /// The user; `None` where they cannot be read: whoever needs them asks for them, and is told what is wrong.
-    #[must_use]
-    pub fn read(self) -> Option<User> {
-        self.0.try_into().ok()
-    }
-}
-
 impl KnownRow {
-    fn read(self) -> (Known, SessionUser) {
+    fn read(self) -> Known {
         let mut permissions: Vec<_> =
             self.permissions.iter().flat_map(|held| held.split(' ')).map(str::to_owned).collect();
         permissions.sort_unstable();
         let known_generation = KeyGeneration(self.known_generation);
-        (Known { session: self.session.into(), permissions, known_generation }, SessionUser(self.user))
+        Known { session: self.session.into(), permissions, known_generation, user: self.user.try_into() }
     }
 }
 
@@ -139,7 +138,7 @@ pub async fn by_token(
     conn: &mut Conn,
     token: &TokenHash,
     now: UnixMillis,
-) -> Result<Option<(Known, SessionUser)>, StoreError> {
+) -> Result<Option<Known>, StoreError> {
     let select = Statement::new(concat!(
         "select ",
         session_columns!(),
@@ -162,7 +161,6 @@ pub async fn show_generation(
     from: KeyGeneration,
     generation: KeyGeneration,
 ) -> Result<bool, StoreError> {
-    tx.touch(user, Part::Access);
     let show = Statement::new(
         "update sessions set known_generation = $4
          where id = $1 and user_id = $2 and known_generation >= $3 and known_generation < $4",
@@ -190,14 +188,15 @@ pub async fn prolong(
     now: UnixMillis,
     until: UnixMillis,
 ) -> Result<(), StoreError> {
-    tx.touch(user, Part::Access);
     tx.change(
         Statement::new(
-            "update sessions set last_used_at = $2, expires_at = $3 where id = $1 and expires_at > $2",
+            "update sessions set last_used_at = $2, expires_at = $3
+             where id = $1 and user_id = $4 and expires_at > $2",
         )
         .bind(id)
         .bind(now.0)
-        .bind(until.0),
+        .bind(until.0)
+        .bind(user),
     )
     .await?;
     Ok(())
@@ -205,7 +204,6 @@ pub async fn prolong(
 
 /// Notes which device a user's session is on.
 pub async fn set_device(tx: &mut Tx, user: &UserId, id: &SessionId, device: &str) -> Result<(), StoreError> {
-    tx.touch(user, Part::Access);
     let update = Statement::new("update sessions set device_id = $3 where id = $1 and user_id = $2");
     tx.change(update.bind(id).bind(user).bind(device)).await?;
     Ok(())
@@ -237,7 +235,6 @@ pub async fn count(conn: &mut Conn, now: UnixMillis) -> Result<u64, StoreError> 
 
 /// Ends every session of a user but `kept`. Returns how many.
 pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>) -> Result<u64, StoreError> {
-    tx.touch(user, Part::Access);
     Ok(tx
         .change(
             Statement::new("delete from sessions where user_id = $1 and id <> coalesce($2, '')")
@@ -249,7 +246,6 @@ pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>)
 
 /// Ends one session of a user. Tells whether there was one.
 pub async fn delete(tx: &mut Tx, user: &UserId, id: &SessionId) -> Result<bool, StoreError> {
-    tx.touch(user, Part::Access);
     let done = tx
         .change(Statement::new("delete from sessions where id = $1 and user_id = $2").bind(id).bind(user))
         .await?;

@@ -1,186 +1,207 @@
-//! SQLite: one file, one writer that makes groups of changes durable together, a few readers.
+//! SQLite: one file, one thread that makes groups of changes durable together, a few readers.
 
 use std::fs::OpenOptions;
 use std::io;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::OpenOptionsExt;
-use std::panic::AssertUnwindSafe;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use sqlx::SqlitePool;
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous};
-use tokio::sync::oneshot;
+use rusqlite::{Connection, OpenFlags};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
+use sqlx::{Connection as _, SqliteConnection};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::timeout;
 
-use crate::abreast::Lane;
-use crate::conn::{Conn, Reader, Tx};
+use crate::conn::Reader;
 use crate::error::TxError;
-use crate::recent::Recent;
 use crate::write_status::WriteStatus;
-use crate::writer::{Done, Writer};
-use crate::{Concern, StoreError, TxFuture};
+use crate::writer::Writer;
+use crate::{StoreError, TxFuture};
 
-/// How long a statement waits for another process (a command beside the running node) to let go.
+/// How long the writer waits for another process (a command beside the running node) to let go.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
-/// Connections of the read pool. Reads are short and never wait for the writer; a few are enough.
-const READERS: u32 = 4;
-
-/// How much of the database the writer keeps in memory at most, in KiB and, as SQLite wants it, negative. Its own 2 MB are
-/// less than the upper pages of the indexes of a long queue.
-const PAGES: &str = "-16000";
-/// How many compiled statements the writer keeps. A statement that jobs share is one text for each number of them.
+/// The same for a reader, which keeps the thread of an HTTP worker busy meanwhile.
+const READER_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
+/// How long a reader is waited for.
+const ACQUIRE: Duration = Duration::from_secs(5);
+/// Readers. Each is used by one thread at a time, for microseconds where it is no long list.
+const READERS: usize = 8;
+/// How many compiled statements a connection keeps: more than there are texts, but for statements
+/// about many rows.
 const COMPILED: usize = 512;
-/// How many rows the writer's thread may be ahead of whoever takes them.
-const ROWS_UNDER_WAY: usize = 512;
+/// How much of the database the writer keeps in memory at most, in KiB and, as SQLite wants it,
+/// negative. Its own 2 MB are less than the upper pages of the indexes of a long queue.
+const WRITER_PAGES: i64 = -16_000;
 
 pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/sqlite");
 
 /// A SQLite database.
 #[derive(Clone)]
 pub(crate) struct Sqlite {
-    pub readers: SqlitePool,
-    pub writers: SqlitePool,
-    recent: Recent,
+    readers: Readers,
     writer: Writer,
     pub status: WriteStatus,
 }
 
 impl Sqlite {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let options = options(url)?;
-        let path = options.get_filename().to_owned();
+        let path = file(url)?;
         make_private(&path)?;
-        let writers = SqlitePoolOptions::new()
-            .max_connections(1)
-            .idle_timeout(None)
-            .max_lifetime(None)
-            .connect_with(
-                options
-                    .clone()
-                    .create_if_missing(true)
-                    .row_buffer_size(ROWS_UNDER_WAY)
-                    .pragma("cache_size", PAGES)
-                    .statement_cache_capacity(COMPILED),
-            )
-            .await
-            .map_err(StoreError::opening(&path))?;
-        let mut connection = writers.acquire().await.map_err(StoreError::opening(&path))?;
-        MIGRATIONS.run(&mut *connection).await.map_err(StoreError::opening(&path))?;
+        migrate(url).await.map_err(StoreError::opening(&path))?;
+        let writer = open_writer(&path).map_err(StoreError::opening(&path))?;
         let status = WriteStatus::new(path.display().to_string());
-        let changed = status.clone();
-        // A commit of nothing succeeds on a full disk, too.
-        connection.lock_handle().await?.set_update_hook(move |_| changed.note_change());
-        let conn = Conn::lane(Lane::new(connection));
-        let readers = SqlitePoolOptions::new()
-            .max_connections(READERS)
-            .min_connections(1)
-            .acquire_timeout(BUSY_TIMEOUT)
-            .connect_with(options.read_only(true))
-            .await
-            .map_err(StoreError::opening(&path))?;
-        let recent = Recent::new();
-        let writer = Writer::start(conn, recent.clone(), status.clone());
-        Ok(Self { readers, writers, recent, writer, status })
+        let writer = Writer::start(writer, status.clone())
+            .map_err(|error| StoreError::Unsuitable(format!("no thread for its writer: {error}")))?;
+        let readers = Readers::new(path.clone());
+        drop(readers.check_out().await.map_err(StoreError::opening(&path))?);
+        Ok(Self { readers, writer, status })
     }
 
     pub async fn read(&self) -> Result<Reader, StoreError> {
-        Ok(Reader(Conn::sqlite(self.readers.acquire().await?)))
+        Ok(Reader::sqlite(self.readers.check_out().await?))
     }
 
-    /// What was read a moment ago.
-    pub fn recent(&self) -> &Recent {
-        if self.recent.is_look_due() {
-            self.writer.look(&self.recent);
-        }
-        &self.recent
+    /// A reader that may go to another thread with whoever uses it.
+    pub async fn check_out(&self) -> Result<CheckedOut, StoreError> {
+        self.readers.check_out().await
     }
 
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
         T: Send + 'static,
         E: TxError,
-        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
+        F: for<'t> FnOnce(&'t mut crate::Tx) -> TxFuture<'t, T, E> + Send + 'static,
     {
-        let (caller, answered) = oneshot::channel();
-        self.writer.run(move |tx| attempt(tx, work, Caller::new(caller)).boxed()).await?;
-        self.answer(answered).await
-    }
-
-    /// The same for work that concerns one person only.
-    pub async fn write_for<T, E, F>(&self, whom: Concern, work: F) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: TxError,
-        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Clone + Send + 'static,
-    {
-        let (caller, answered) = oneshot::channel();
-        let caller = Caller::new(caller);
-        self.writer.run_for(whom, move |tx| attempt(tx, work.clone(), caller.clone()).boxed()).await?;
-        self.answer(answered).await
-    }
-
-    /// The channel ends without an answer only when the job was never run: no transaction could be begun. The
-    /// database cannot be written, or another process has held it for longer than the busy timeout.
-    async fn answer<T, E: TxError>(&self, answered: oneshot::Receiver<Result<T, E>>) -> Result<T, E> {
-        let reason = || self.status.failure().unwrap_or(StoreError::Busy);
-        answered.await.unwrap_or_else(|_| Err(reason().into()))
+        self.writer.write(work).await
     }
 
     pub async fn close(&self) {
-        self.writer.close().await;
-        // The last connection to go puts the log into the database, which a reader could not.
+        let writer = self.writer.close().await;
         self.readers.close().await;
-        self.writers.close().await;
+        drop(writer);
     }
 }
 
-/// Whoever waits for a job's answer, whichever attempt gives it.
-struct Caller<T>(Arc<Mutex<Option<oneshot::Sender<T>>>>);
+/// Connections for reading.
+#[derive(Clone)]
+struct Readers {
+    path: PathBuf,
+    free: Arc<Mutex<Vec<Connection>>>,
+    places: Arc<Semaphore>,
+}
 
-impl<T> Caller<T> {
-    fn new(caller: oneshot::Sender<T>) -> Self {
-        Self(Arc::new(Mutex::new(Some(caller))))
+impl Readers {
+    fn new(path: PathBuf) -> Self {
+        Self { path, free: Arc::default(), places: Arc::new(Semaphore::new(READERS)) }
     }
 
-    fn answer(&self, answer: T) {
-        let caller = self.0.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(caller) = caller {
-            // It may have stopped waiting; the change stands all the same.
-            let _ = caller.send(answer);
+    async fn check_out(&self) -> Result<CheckedOut, StoreError> {
+        let place = timeout(ACQUIRE, Arc::clone(&self.places).acquire_owned()).await;
+        let place = place.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?;
+        let free = lock(&self.free).pop();
+        let connection = free.map_or_else(|| open_reader(&self.path), Ok)?;
+        Ok(CheckedOut { connection: Some(connection), free: Arc::clone(&self.free), _place: place })
+    }
+
+    /// Waits until every reader is back, and closes all.
+    async fn close(&self) {
+        let all = u32::try_from(READERS).unwrap_or(u32::MAX);
+        if let Ok(places) = self.places.acquire_many(all).await {
+            self.places.close();
+            drop(places);
         }
+        lock(&self.free).clear();
     }
 }
 
-impl<T> Clone for Caller<T> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
+fn lock(free: &Mutex<Vec<Connection>>) -> std::sync::MutexGuard<'_, Vec<Connection>> {
+    free.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A reader on loan; it goes back when this is dropped.
+#[derive(Debug)]
+pub(crate) struct CheckedOut {
+    connection: Option<Connection>,
+    free: Arc<Mutex<Vec<Connection>>>,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Deref for CheckedOut {
+    type Target = Connection;
+    fn deref(&self) -> &Connection {
+        self.connection.as_ref().expect("it is taken out by the drop only")
     }
 }
 
-async fn attempt<T, E, F>(tx: &mut Tx, work: F, caller: Caller<Result<T, E>>) -> Done
-where
-    T: Send + 'static,
-    E: TxError,
-    F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
-{
-    // A panic in one job must not take the writer, and every later change, with it.
-    let result = AssertUnwindSafe(async { work(tx).await }).catch_unwind().await;
-    let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
-    let failure = result.as_ref().err().and_then(TxError::as_store);
-    Done {
-        keep: result.is_ok(),
-        broken: failure.filter(|error| matches!(error, StoreError::NotWritable { .. })).cloned(),
-        answer: Box::new(move |committed: Result<(), StoreError>| {
-            caller.answer(committed.map_err(E::from).and(result));
-        }),
+impl DerefMut for CheckedOut {
+    fn deref_mut(&mut self) -> &mut Connection {
+        self.connection.as_mut().expect("it is taken out by the drop only")
     }
+}
+
+impl Drop for CheckedOut {
+    fn drop(&mut self) {
+        lock(&self.free).extend(self.connection.take());
+    }
+}
+
+/// Brings the schema up to date; makes the database if it is not there.
+async fn migrate(url: &str) -> Result<(), StoreError> {
+    let options = parse(url)?
+        .journal_mode(SqliteJournalMode::Wal)
+        .foreign_keys(true)
+        .busy_timeout(BUSY_TIMEOUT)
+        .create_if_missing(true);
+    let mut connection = SqliteConnection::connect_with(&options).await?;
+    MIGRATIONS.run(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
+}
+
+/// Opens a file with what every connection needs. What is committed is synced.
+///
+/// No statistics are kept (`analyze`, `pragma optimize`): those of a young database make SQLite read
+/// whole tables when it has grown, and without them it goes by its indexes, which every query has.
+pub(crate) fn open(path: &Path, flags: OpenFlags, busy: Duration) -> Result<Connection, StoreError> {
+    let connection = Connection::open_with_flags(path, flags | OpenFlags::SQLITE_OPEN_NO_MUTEX)?;
+    connection.busy_timeout(busy)?;
+    connection.set_prepared_statement_cache_capacity(COMPILED);
+    connection.execute_batch("pragma foreign_keys = on; pragma synchronous = full")?;
+    Ok(connection)
+}
+
+fn open_writer(path: &Path) -> Result<Connection, StoreError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, BUSY_TIMEOUT)?;
+    connection.pragma_update(None, "cache_size", WRITER_PAGES)?;
+    Ok(connection)
+}
+
+fn open_reader(path: &Path) -> Result<Connection, StoreError> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_BUSY_TIMEOUT)
+}
+
+/// Opens a database that nobody may change, whether a node works on it or not. (Opened read-only,
+/// SQLite could not make the shared memory that its log needs.)
+pub(crate) fn open_unchanged(path: &Path) -> Result<Connection, StoreError> {
+    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, BUSY_TIMEOUT)?;
+    connection.execute_batch("pragma query_only = on")?;
+    Ok(connection)
+}
+
+pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    Ok(parse(url)?.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(BUSY_TIMEOUT))
+}
+
+pub(crate) fn reading(url: &str) -> Result<SqliteConnectOptions, StoreError> {
+    Ok(parse(url)?.busy_timeout(BUSY_TIMEOUT).pragma("query_only", "on"))
 }
 
 /// The file that an address names.
 pub(crate) fn file(url: &str) -> Result<PathBuf, StoreError> {
-    Ok(options(url)?.get_filename().to_owned())
+    Ok(parse(url)?.get_filename().to_owned())
 }
 
 /// Makes the database file before SQLite would: readable to nobody else, whatever folder it lies
@@ -195,16 +216,6 @@ fn make_private(path: &Path) -> Result<(), StoreError> {
     }
 }
 
-/// No statistics are kept (`analyze`, `pragma optimize`): those of a young database make SQLite read whole tables when it has grown,
-/// and without them it goes by its indexes, which every query has.
-pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
-    Ok(parse(url)?
-        .journal_mode(SqliteJournalMode::Wal)
-        .synchronous(SqliteSynchronous::Full)
-        .foreign_keys(true)
-        .busy_timeout(BUSY_TIMEOUT))
-}
-
 fn parse(url: &str) -> Result<SqliteConnectOptions, StoreError> {
     if !url.starts_with("sqlite:") {
         return Err(StoreError::Address("it must be sqlite://PATH or postgres://…".into()));
@@ -214,33 +225,4 @@ fn parse(url: &str) -> Result<SqliteConnectOptions, StoreError> {
         return Err(StoreError::Address("a database in memory would forget everything; give a path".into()));
     }
     SqliteConnectOptions::from_str(url).map_err(|error| StoreError::Address(error.to_string()))
-}
-
-/// For reading a database that nobody may change, whether a node works on it or not. (Opened read-only, SQLite
-/// could not make the shared memory that its log needs.) Nothing that is kept in the file is set.
-pub(crate) fn reading(url: &str) -> Result<SqliteConnectOptions, StoreError> {
-    Ok(parse(url)?.busy_timeout(BUSY_TIMEOUT).pragma("query_only", "on"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::conn::on;
-
-    #[tokio::test]
-    async fn what_is_committed_is_synced_and_keys_are_checked() {
-        let folder = tempfile::tempdir().unwrap();
-        let url = format!("sqlite://{}", folder.path().join("v.db").display());
-        let database = Sqlite::open(&url).await.unwrap();
-        for (pragma, expected) in
-            [("pragma synchronous", 2), ("pragma foreign_keys", 1), ("pragma busy_timeout", 5000)]
-        {
-            let told: Result<(i64,), StoreError> = database
-                .write(move |tx| {
-                    async move { Ok(on!(tx, c => sqlx::query_as(pragma).fetch_one(c).await)?) }.boxed()
-                })
-                .await;
-            assert_eq!(told.unwrap().0, expected, "{pragma}");
-        }
-    }
 }

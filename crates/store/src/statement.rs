@@ -1,27 +1,27 @@
-//! A statement with its parameters, as a value: it can wait until others go to the database with it (see `abreast`).
-//!
-//! What many requests do at once is written with these; everything else hands its query to sqlx directly, with `on!`.
+//! A statement with its parameters: the one way in which a query is written.
 
 use std::borrow::Cow;
 use std::sync::Arc;
 
-use sqlx::encode::Encode;
+use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Connection};
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
-use sqlx::{AssertSqlSafe, Database, Type};
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
+use crate::row::{Columns, FromRow, Row};
 use crate::users::KeyGeneration;
 use crate::{
-    AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, TransferId, UserId,
+    AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, StoreError, TransferId,
+    UserId,
 };
 
 /// A parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
     Text(Option<Arc<str>>),
-    Integer(i64),
-    /// An integer that is not there.
-    Null,
+    Integer(Option<i64>),
     Bytes(Vec<u8>),
 }
 
@@ -62,35 +62,52 @@ impl Statement {
         self
     }
 
-    /// Its own query, for a connection of this engine.
-    pub fn query<DB>(&self) -> Query<'static, DB, DB::Arguments>
-    where
-        DB: Database,
-        DB::Arguments: sqlx::IntoArguments<DB>,
-        Option<Arc<str>>: Encode<'static, DB> + Type<DB>,
-        i64: Encode<'static, DB> + Type<DB>,
-        Option<i64>: Encode<'static, DB> + Type<DB>,
-        Vec<u8>: Encode<'static, DB> + Type<DB>,
-    {
+    /// The query for PostgreSQL.
+    pub fn postgres(&self) -> Query<'static, Postgres, PgArguments> {
         // Every text here is the store's own; what comes from outside is bound.
-        self.bind_to(sqlx::query(AssertSqlSafe(self.sql.clone())))
-    }
-
-    /// Binds its values as the next parameters of a query.
-    pub fn bind_to<DB>(&self, query: Query<'static, DB, DB::Arguments>) -> Query<'static, DB, DB::Arguments>
-    where
-        DB: Database,
-        Option<Arc<str>>: Encode<'static, DB> + Type<DB>,
-        i64: Encode<'static, DB> + Type<DB>,
-        Option<i64>: Encode<'static, DB> + Type<DB>,
-        Vec<u8>: Encode<'static, DB> + Type<DB>,
-    {
+        let query = sqlx::query(AssertSqlSafe(self.sql.clone()));
         self.values.iter().fold(query, |query, value| match value {
             Value::Text(text) => query.bind(text.clone()),
             Value::Integer(number) => query.bind(*number),
-            Value::Null => query.bind(None::<i64>),
             Value::Bytes(bytes) => query.bind(bytes.clone()),
         })
+    }
+
+    /// Runs it on SQLite and reads its rows.
+    pub fn rows_on_sqlite<T: FromRow>(self, connection: &Connection) -> Result<Vec<T>, StoreError> {
+        let mut prepared = self.prepare(connection)?;
+        let (mut rows, mut read) = (prepared.raw_query(), Vec::new());
+        while let Some(row) = rows.next()? {
+            read.push(T::from_row(&mut Columns::of(Row::Sqlite(row)))?);
+        }
+        Ok(read)
+    }
+
+    /// Runs it on SQLite. Returns how many rows it has changed.
+    pub fn change_on_sqlite(self, connection: &Connection) -> Result<u64, StoreError> {
+        let changed = self.prepare(connection)?.raw_execute()?;
+        Ok(u64::try_from(changed).unwrap_or(u64::MAX))
+    }
+
+    /// SQLite numbers `$1` and `$2` in the order in which they appear, and `?1` and `?2` as they say.
+    fn prepare<'c>(&self, connection: &'c Connection) -> Result<CachedStatement<'c>, StoreError> {
+        let mut prepared = connection.prepare_cached(&self.sql.replace('$', "?"))?;
+        for (n, value) in self.values.iter().enumerate() {
+            prepared.raw_bind_parameter(n + 1, value)?;
+        }
+        Ok(prepared)
+    }
+}
+
+impl ToSql for Value {
+    fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
+        Ok(ToSqlOutput::Borrowed(match self {
+            Self::Text(text) => {
+                text.as_deref().map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
+            }
+            Self::Integer(number) => number.map_or(ValueRef::Null, ValueRef::Integer),
+            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+        }))
     }
 }
 
@@ -132,7 +149,7 @@ impl From<&Option<String>> for Value {
 
 impl From<Option<i64>> for Value {
     fn from(number: Option<i64>) -> Self {
-        number.map_or(Self::Null, Self::Integer)
+        Self::Integer(number)
     }
 }
 
@@ -162,7 +179,7 @@ impl From<&[u8]> for Value {
 
 impl From<i64> for Value {
     fn from(number: i64) -> Self {
-        Self::Integer(number)
+        Self::Integer(Some(number))
     }
 }
 

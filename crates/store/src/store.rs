@@ -1,25 +1,24 @@
 //! A node's database, whichever engine it is: [`Store::read`] and [`Store::write`].
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use tokio::time::timeout;
 use vellum_protocol::{Alias, UnixMillis};
 
-use crate::conn::{Reader, Tx};
+use crate::conn::{Conn, EngineConn, Reader, Tx};
 use crate::copy;
 use crate::error::TxError;
 use crate::node_state;
 use crate::postgres::{self, Postgres};
-use crate::recent::{Part, Recent};
 use crate::sessions::{self, Known, TokenHash};
 use crate::signals::Signals;
 use crate::sqlite::{self, Sqlite};
+use crate::statement::Statement;
 use crate::users::{self, User};
 use crate::write_status::WriteStatus;
-use crate::{Concern, StoreError, TxFuture, UserId};
+use crate::{StoreError, TxFuture, UserId};
 
 /// How long the database may take to answer where somebody asks whether it does.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -108,74 +107,54 @@ impl Store {
         }
     }
 
-    /// The session with this token that has not ended at `now`, and what its user may do.
+    /// Runs `read`, which may take long, where it keeps no request waiting: on SQLite on a thread for
+    /// blocking work. That is for searches, lists, large values and exports.
+    ///
+    /// # Errors
+    /// Whatever `read` returns, or as [`Store::read`].
+    pub async fn read_blocking<T, E, F>(&self, read: F) -> Result<T, E>
+    where
+        T: Send + 'static,
+        E: TxError,
+        F: for<'c> FnOnce(&'c mut Conn) -> TxFuture<'c, T, E> + Send + 'static,
+    {
+        match &self.engine {
+            Engine::Sqlite(database) => {
+                let reader = database.check_out().await?;
+                let run = move || {
+                    let mut conn = Conn::new(EngineConn::SqliteReader(reader));
+                    read(&mut conn).now_or_never().unwrap_or_else(|| Err(StoreError::Waited.into()))
+                };
+                let ended = tokio::task::spawn_blocking(run).await;
+                ended.unwrap_or_else(|_| Err(StoreError::Panicked.into()))
+            }
+            Engine::Postgres(database) => read(&mut *database.read().await?).await,
+        }
+    }
+
+    /// The session with this token that has not ended at `now`, with its user and what they may do:
+    /// all of one moment.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn session(
-        &self,
-        token: &TokenHash,
-        now: UnixMillis,
-    ) -> Result<Option<Arc<Known>>, StoreError> {
-        let recent = self.recent();
-        if let Some(known) = recent.and_then(|recent| recent.session(token)) {
-            return Ok((known.session.expires_at > now).then_some(known));
-        }
-        let before = recent.map(|recent| (recent.before(Part::Access), recent.before(Part::Identity)));
-        let Some((known, user)) = sessions::by_token(&mut *self.read().await?, token, now).await? else {
-            return Ok(None);
-        };
-        let known = Arc::new(known);
-        if let (Some(recent), Some((access, identity))) = (recent, before) {
-            recent.keep_session(access, token, &known);
-            if let Some(user) = user.read() {
-                recent.keep_user(identity, &Arc::new(user));
-            }
-        }
-        Ok(Some(known))
+    pub async fn session(&self, token: &TokenHash, now: UnixMillis) -> Result<Option<Known>, StoreError> {
+        sessions::by_token(&mut *self.read().await?, token, now).await
     }
 
     /// The user with this id.
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn user(&self, id: &UserId) -> Result<Option<Arc<User>>, StoreError> {
-        let recent = self.recent();
-        if let Some(user) = recent.and_then(|recent| recent.user(id)) {
-            return Ok(Some(user));
-        }
-        let before = recent.map(|recent| recent.before(Part::Identity));
-        let user = users::by_id(&mut *self.read().await?, id).await?.map(Arc::new);
-        if let (Some(recent), Some(before), Some(user)) = (recent, before, &user) {
-            recent.keep_user(before, user);
-        }
-        Ok(user)
+    pub async fn user(&self, id: &UserId) -> Result<Option<User>, StoreError> {
+        users::by_id(&mut *self.read().await?, id).await
     }
 
     /// The user with this alias, compared without case (wire protocol, section 1).
     ///
     /// # Errors
     /// When the database cannot be read.
-    pub async fn user_by_alias(&self, alias: &Alias) -> Result<Option<Arc<User>>, StoreError> {
-        let folded = alias.folded();
-        let recent = self.recent();
-        if let Some(user) = recent.and_then(|recent| recent.user_by_alias(&folded)) {
-            return Ok(Some(user));
-        }
-        let before = recent.map(|recent| recent.before(Part::Identity));
-        let user = users::by_alias(&mut *self.read().await?, alias).await?.map(Arc::new);
-        if let (Some(recent), Some(before), Some(user)) = (recent, before, &user) {
-            recent.keep_alias(before, folded, user);
-        }
-        Ok(user)
-    }
-
-    /// What was read a moment ago; nothing is kept of a database that others change.
-    fn recent(&self) -> Option<&Recent> {
-        match &self.engine {
-            Engine::Sqlite(database) => Some(database.recent()),
-            Engine::Postgres(_) => None,
-        }
+    pub async fn user_by_alias(&self, alias: &Alias) -> Result<Option<User>, StoreError> {
+        users::by_alias(&mut *self.read().await?, alias).await
     }
 
     /// Runs `work` in a transaction. When this returns `Ok`, its changes are on the disk; when it returns
@@ -194,24 +173,6 @@ impl Store {
         match &self.engine {
             Engine::Sqlite(database) => database.write(work).await,
             // The large one of the two, on the heap.
-            Engine::Postgres(database) => Box::pin(database.write(work)).await,
-        }
-    }
-
-    /// The same for work that concerns `whom` only: it reads and writes nothing that work beside it (see [`Concern`]) may
-    /// write, but for single statements that are right in any order. It may then be run side by side with theirs, and much is
-    /// done faster together.
-    ///
-    /// # Errors
-    /// As [`Store::write`].
-    pub async fn write_for<T, E, F>(&self, whom: impl Into<Concern>, work: F) -> Result<T, E>
-    where
-        T: Send + 'static,
-        E: TxError,
-        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Clone + Send + 'static,
-    {
-        match &self.engine {
-            Engine::Sqlite(database) => database.write_for(whom.into(), work).await,
             Engine::Postgres(database) => Box::pin(database.write(work)).await,
         }
     }
@@ -279,10 +240,15 @@ impl Store {
     /// # Errors
     /// When it cannot even be read.
     pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
-        let mut conn = self.read().await?;
-        let Some(sqlite) = conn.as_sqlite() else { return Ok(Vec::new()) };
-        let rows: Vec<(String,)> = sqlx::query_as("pragma integrity_check").fetch_all(sqlite).await?;
-        Ok(rows.into_iter().map(|(text,)| text).filter(|text| text != "ok").collect())
+        if self.is_shared() {
+            return Ok(Vec::new());
+        }
+        let rows: Result<Vec<(String,)>, StoreError> = self
+            .read_blocking(|conn| {
+                async move { conn.all(Statement::new("pragma integrity_check")).await }.boxed()
+            })
+            .await;
+        Ok(rows?.into_iter().map(|(text,)| text).filter(|text| text != "ok").collect())
     }
 
     /// Finishes the writes handed in before, then closes every connection.

@@ -3,7 +3,6 @@
 use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
 
 use crate::defects::{Defect, planted};
-use crate::recent::Part;
 use crate::row::{columns, encryption_key, km_version, read_optional, signing_key};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
@@ -277,7 +276,6 @@ pub async fn set_names(
     last_name: Option<&str>,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    tx.touch(id, Part::Identity);
     tx.change(
         Statement::new("update users set first_name = $2, last_name = $3, updated_at = $4 where id = $1")
             .bind(id)
@@ -296,7 +294,6 @@ pub async fn set_picture(
     picture: Option<&str>,
     now: UnixMillis,
 ) -> Result<(), StoreError> {
-    tx.touch(id, Part::Identity);
     let update = Statement::new("update users set picture = $2, updated_at = $3 where id = $1");
     tx.change(update.bind(id).bind(picture).bind(now)).await?;
     Ok(())
@@ -309,7 +306,6 @@ pub async fn complete_onboarding(
     id: &UserId,
     now: UnixMillis,
 ) -> Result<Option<UnixMillis>, StoreError> {
-    tx.touch(id, Part::Identity);
     let update = Statement::new(
         "update users set onboarding_completed_at = coalesce(onboarding_completed_at, $2) where id = $1
          returning onboarding_completed_at",
@@ -324,7 +320,6 @@ pub async fn complete_onboarding(
 /// [`StoreError::Duplicate`] when another user has it or has shown it with a key before, in
 /// whatever case.
 pub async fn set_alias(tx: &mut Tx, id: &UserId, alias: &Alias, now: UnixMillis) -> Result<(), StoreError> {
-    tx.touch(id, Part::Identity);
     // An earlier version of the node may have shown the present one without noting it.
     publish_alias(tx, id, now).await?;
     let update = Statement::new(
@@ -378,7 +373,6 @@ pub async fn swap_keys(
     next: KmVersion,
     now: UnixMillis,
 ) -> Result<Option<Swapped>, StoreError> {
-    tx.touch(id, Part::Identity);
     let mut expected = expected;
     if planted(Defect::NoCompareAndSwap) {
         expected = by_id(tx, id).await?.map_or(expected, |user| user.identity.km_version);
@@ -405,7 +399,6 @@ pub async fn swap_keys(
 /// Clears the keys and sets the version back to the first: the user's part of a reset. That there
 /// are none counts as a generation.
 pub async fn clear_keys(tx: &mut Tx, id: &UserId, now: UnixMillis) -> Result<(), StoreError> {
-    tx.touch(id, Part::Identity);
     publish_alias(tx, id, now).await?;
     let clear = Statement::new(
         "update users set signing_key = null, encryption_key = null, km_version = 1, updated_at = $2,

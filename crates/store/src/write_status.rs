@@ -1,7 +1,6 @@
 //! How the last write ended: what `/health/ready` goes by, and what is logged once and not for each request.
 
 use std::mem::{Discriminant, discriminant};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -25,8 +24,6 @@ struct Shared {
     /// What the log calls the database: a path, or the engine.
     database: String,
     state: Mutex<State>,
-    /// Whether a row was changed since the last commit.
-    changed: AtomicBool,
     /// Held by the one who probes.
     probing: tokio::sync::Mutex<()>,
 }
@@ -41,12 +38,7 @@ struct State {
 
 impl WriteStatus {
     pub fn new(database: String) -> Self {
-        Self(Arc::new(Shared {
-            database,
-            state: Mutex::default(),
-            changed: AtomicBool::new(false),
-            probing: tokio::sync::Mutex::default(),
-        }))
+        Self(Arc::new(Shared { database, state: Mutex::default(), probing: tokio::sync::Mutex::default() }))
     }
 
     /// Takes note of how a write ended.
@@ -57,24 +49,8 @@ impl WriteStatus {
         }
     }
 
-    /// To be called when a row has been changed, for [`WriteStatus::committed`].
-    pub fn note_change(&self) {
-        self.0.changed.store(true, Ordering::Relaxed);
-    }
-
-    /// To be called when a transaction begins: what was rolled back before it is no change.
-    pub fn begun(&self) {
-        self.0.changed.store(false, Ordering::Relaxed);
-    }
-
-    /// To be called after a commit. One without a change says nothing about the disk.
-    pub fn committed(&self) {
-        if self.0.changed.swap(false, Ordering::Relaxed) {
-            self.succeeded();
-        }
-    }
-
-    fn succeeded(&self) {
+    /// Takes note of a write that has succeeded and changed something.
+    pub fn succeeded(&self) {
         let mut state = self.state();
         state.last = Some((Instant::now(), None));
         if state.logged.take().is_some() {
@@ -84,7 +60,6 @@ impl WriteStatus {
 
     /// Takes note of a failed write.
     pub fn failed(&self, error: &StoreError) {
-        self.0.changed.store(false, Ordering::Relaxed);
         let mut state = self.state();
         match error {
             StoreError::NotWritable { .. } | StoreError::Denied(_) => {
@@ -161,7 +136,7 @@ impl WriteStatus {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::{AtomicUsize, Ordering};
 
     use futures_util::future::join_all;
 
@@ -224,14 +199,11 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn the_last_write_decides_and_one_without_a_change_is_none() {
+    async fn the_last_write_decides() {
         let status = WriteStatus::new("a database".into());
         status.note(&Err::<(), _>(full()));
         assert_eq!(ask(&status, &Ok(())).await, (false, 0));
-        status.committed();
-        assert_eq!(ask(&status, &Ok(())).await, (false, 0), "nothing was changed");
-        status.note_change();
-        status.committed();
+        status.succeeded();
         assert_eq!(ask(&status, &Ok(())).await, (true, 0));
         status.note(&Err::<(), _>(StoreError::Duplicate("a row".into())));
         assert_eq!(ask(&status, &Ok(())).await, (true, 0), "a refused change says nothing about the disk");

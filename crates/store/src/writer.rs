@@ -2,395 +2,257 @@
 //!
 //! ```text
 //!   actor ── job ──┐
-//!   actor ── job ──┼──▶ queue ──▶ writer:  BEGIN IMMEDIATE
-//!   actor ── job ──┘                         job 1            fails: ROLLBACK, begin anew
-//!                                            SAVEPOINT job 2  fails: ROLLBACK TO, harms no other
-//!                                            SAVEPOINT job 3
-//!                                          COMMIT  (synced to disk)
-//!                                          only now: every job is answered
+//!   actor ── job ──┼──▶ queue ──▶ writer thread:  begin immediate
+//!   actor ── job ──┘                                savepoint, job 1, release
+//!                                                   savepoint, job 2 fails, rollback to: harms no other
+//!                                                   savepoint, job 3, release
+//!                                                 commit  (synced to disk)
+//!                                                 only now: every job is answered
 //! ```
 //!
 //! SQLite has one writer at a time anyway, and the sync at the end of a commit costs more than most
-//! changes. So whatever waits when the writer becomes free is committed together. A lonely job waits for
-//! nobody: the group is what is there, never what might come. (Waiting a part of a sync for as many jobs as the
-//! last group had gains nothing in `benches/writes.rs`: whoever was answered is back while the first jobs of the
-//! next group run, and they are in it.) A job is answered after the commit, with
-//! its refusal too, since a refusal may rest on an earlier job of the same group. Jobs that have
-//! nothing to do with each other (see `concern`) are run side by side (see `abreast`), as if they were one job.
+//! changes. So whatever waits when the writer becomes free is committed together. A lonely job waits
+//! for nobody: the group is what is there, never what might come. A job is answered after the commit,
+//! with its refusal too, since a refusal may rest on an earlier job of the same group.
+//!
+//! A job is a future, since the same code waits for a server on PostgreSQL. Here nothing it awaits is
+//! ever pending, so polling it once runs it from beginning to end, in this thread.
 
-use std::collections::VecDeque;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::thread;
 use std::time::Instant;
 
-use futures_util::future::BoxFuture;
+use futures_util::FutureExt;
 use metrics::histogram;
+use rusqlite::Connection;
 use tokio::sync::{mpsc, oneshot};
 
-use crate::abreast;
-use crate::concern::Taken;
-use crate::conn::{Conn, Tx, on};
+use crate::conn::{EngineConn, Tx};
 use crate::defects::{Defect, planted};
-use crate::recent::Recent;
+use crate::error::TxError;
 use crate::write_status::WriteStatus;
-use crate::{Concern, StoreError};
+use crate::{StoreError, TxFuture};
 
 /// How many jobs one commit may hold: a bound on how long the first of them waits for the last.
 const LARGEST_GROUP: usize = 128;
 /// How many jobs may wait; more senders wait for a place, which is where back-pressure begins.
 const QUEUE: usize = 1024;
 
-/// Work on a transaction. It reports whether its changes are to be kept, and how its caller is answered.
-type Job = Box<dyn for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send>;
-/// The same that can be done again, for what concerns one person only.
-type RepeatableJob = Box<dyn for<'t> FnMut(&'t mut Tx) -> BoxFuture<'t, Done> + Send>;
+/// Work on a transaction. Returns what it leaves behind.
+type Job = Box<dyn FnOnce(&mut Tx) -> Done + Send>;
 /// Answers the caller, with the commit's outcome.
 type Answer = Box<dyn FnOnce(Result<(), StoreError>) + Send>;
 
 /// What a job leaves behind.
-pub(crate) struct Done {
-    pub keep: bool,
+struct Done {
+    /// Whether its changes are kept.
+    keep: bool,
     /// The failure after which SQLite may have rolled the whole transaction back by itself.
-    pub broken: Option<StoreError>,
-    pub answer: Answer,
+    broken: Option<StoreError>,
+    answer: Answer,
 }
 
-/// Where jobs are handed in. Clones share one writer; it ends when the last of them is gone, or on
+/// Where jobs are handed in. Clones share one thread; it ends when the last of them is gone, or on
 /// [`Writer::close`].
 #[derive(Clone)]
 pub(crate) struct Writer {
     queue: mpsc::Sender<Request>,
+    status: WriteStatus,
 }
 
 enum Request {
-    Do(Work),
-    Close(oneshot::Sender<()>),
-}
-
-enum Work {
     Run(Job),
-    RunFor(Concern, RepeatableJob),
-    /// Look whether another program has changed the database.
-    Look,
+    Close(oneshot::Sender<Connection>),
 }
 
 impl Writer {
-    /// Starts the writer on its own connection. It sees to it that nothing `recent` is older than an answered change,
-    /// and notes in `status` how commits end.
-    pub fn start(conn: Conn, recent: Recent, status: WriteStatus) -> Self {
+    /// Starts the writer's thread on its own connection. How commits end is noted in `status`.
+    ///
+    /// # Errors
+    /// When no thread can be started.
+    pub fn start(connection: Connection, status: WriteStatus) -> std::io::Result<Self> {
         let (queue, requests) = mpsc::channel(QUEUE);
-        tokio::spawn(serve(Tx::new(conn), recent, status, requests));
-        Self { queue }
+        let thread = Thread { tx: Tx::new(EngineConn::SqliteWriter(connection)), status: status.clone() };
+        thread::Builder::new().name("vellum-writer".into()).spawn(move || thread.serve(requests))?;
+        Ok(Self { queue, status })
     }
 
-    /// Hands a job in. It runs even if its caller stops waiting.
-    pub async fn run<F>(&self, job: F) -> Result<(), StoreError>
+    /// Runs `work` in a savepoint of its own. It runs even if the caller stops waiting.
+    pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
-        F: for<'t> FnOnce(&'t mut Tx) -> BoxFuture<'t, Done> + Send + 'static,
+        T: Send + 'static,
+        E: TxError,
+        F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
     {
-        self.queue.send(Request::Do(Work::Run(Box::new(job)))).await.map_err(|_| StoreError::Closed)
+        let (caller, answered) = oneshot::channel();
+        let job: Job = Box::new(move |tx| run_job(tx, work, caller));
+        self.queue.send(Request::Run(job)).await.map_err(|_| StoreError::Closed)?;
+        // Only a job that was never run is dropped: no transaction could be begun. The database cannot
+        // be written, or another process has held it for longer than the busy timeout.
+        answered.await.unwrap_or_else(|_| Err(self.status.failure().unwrap_or(StoreError::Busy).into()))
     }
 
-    /// Hands a job in that concerns one person only: it may be run beside others' jobs, and more than once. The caller is
-    /// answered once.
-    pub async fn run_for<F>(&self, whom: Concern, job: F) -> Result<(), StoreError>
-    where
-        F: for<'t> FnMut(&'t mut Tx) -> BoxFuture<'t, Done> + Send + 'static,
-    {
-        self.queue.send(Request::Do(Work::RunFor(whom, Box::new(job)))).await.map_err(|_| StoreError::Closed)
-    }
-
-    /// Has it looked whether another program has changed the database, soon. Where jobs wait, their senders come first.
-    pub fn look(&self, recent: &Recent) {
-        if self.queue.try_send(Request::Do(Work::Look)).is_err() {
-            recent.look_again();
-        }
-    }
-
-    /// Finishes what was handed in before and stops; later jobs are refused.
-    pub async fn close(&self) {
+    /// Finishes what was handed in before and stops; later jobs are refused. Returns the connection,
+    /// which should be the last one to be closed: SQLite puts the log into the database then.
+    pub async fn close(&self) -> Option<Connection> {
         let (done, closed) = oneshot::channel();
-        if self.queue.send(Request::Close(done)).await.is_ok() {
-            let _ = closed.await;
-        }
+        self.queue.send(Request::Close(done)).await.ok()?;
+        closed.await.ok()
     }
 }
 
-async fn serve(mut tx: Tx, recent: Recent, status: WriteStatus, requests: mpsc::Receiver<Request>) {
-    let mut watch = Watch { recent, status, version: None };
-    let mut queue = Queue { requests, arrived: VecDeque::new(), closing: None };
-    while queue.wait().await {
-        commit_group(&mut tx, &mut watch, &mut queue).await;
-    }
-    // What is still queued gets no answer from its job; dropping it tells its sender `Closed`.
-    drop(queue.requests);
-    drop(tx);
-    if let Some(done) = queue.closing {
-        let _ = done.send(());
-    }
-}
-
-/// What waits for the writer.
-struct Queue {
-    requests: mpsc::Receiver<Request>,
-    /// Taken out of the channel already.
-    arrived: VecDeque<Work>,
-    /// Whom to tell when everything that came before is done; nothing is taken any more.
-    closing: Option<oneshot::Sender<()>>,
-}
-
-impl Queue {
-    /// Waits for work. `false` says that there will be none.
-    async fn wait(&mut self) -> bool {
-        if self.arrived.is_empty() && self.closing.is_none() {
-            match self.requests.recv().await {
-                Some(request) => self.arrive(request),
-                None => return false,
-            }
-        }
-        !self.arrived.is_empty()
-    }
-
-    fn arrive(&mut self, request: Request) {
-        match request {
-            Request::Close(done) => self.closing = Some(done),
-            Request::Do(work) => self.arrived.push_back(work),
-        }
-    }
-
-    /// What comes next, once everything that waits has been taken in, up to `most` of it.
-    fn next(&mut self, most: usize) -> Option<Work> {
-        while self.closing.is_none() && self.arrived.len() < most {
-            match self.requests.try_recv() {
-                Ok(request) => self.arrive(request),
-                Err(_) => break,
-            }
-        }
-        if most == 0 { None } else { self.arrived.pop_front() }
-    }
-
-    /// All that has arrived and can be run beside the first. The order of requests that nobody has been answered yet is
-    /// nobody's business; those for one person keep theirs all the same.
-    fn beside(&mut self, first: Concern, job: RepeatableJob) -> Vec<RepeatableJob> {
-        let (mut taken, mut jobs) = (Taken::default(), vec![job]);
-        taken.take(&first);
-        for work in std::mem::take(&mut self.arrived) {
-            match work {
-                Work::RunFor(whom, job) if taken.take(&whom) => jobs.push(job),
-                other => self.arrived.push_back(other),
-            }
-        }
-        jobs
+/// Runs a job, which must not take the writer, and every later change, with it.
+fn run_job<T, E, F>(tx: &mut Tx, work: F, caller: oneshot::Sender<Result<T, E>>) -> Done
+where
+    T: Send + 'static,
+    E: TxError,
+    F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
+{
+    let result = match catch_unwind(AssertUnwindSafe(|| work(tx).now_or_never())) {
+        Ok(Some(result)) => result,
+        Ok(None) => Err(StoreError::Waited.into()),
+        Err(_) => Err(StoreError::Panicked.into()),
+    };
+    let failure = result.as_ref().err().and_then(TxError::as_store);
+    Done {
+        keep: result.is_ok(),
+        broken: failure.filter(|error| matches!(error, StoreError::NotWritable { .. })).cloned(),
+        answer: Box::new(move |committed: Result<(), StoreError>| {
+            // The caller may have stopped waiting; the change stands all the same.
+            let _ = caller.send(committed.map_err(E::from).and(result));
+        }),
     }
 }
 
-/// Runs whatever waits, commits once, answers all.
-async fn commit_group(tx: &mut Tx, watch: &mut Watch, queue: &mut Queue) {
-    let mut group = Group::new(watch.status.clone());
-    let started = Instant::now();
-    while let Some(work) = queue.next(LARGEST_GROUP.saturating_sub(group.answers.len())) {
-        let ran = match work {
-            Work::Run(job) => group.run(tx, job).await,
-            Work::RunFor(whom, job) => group.run_abreast(tx, queue.beside(whom, job)).await,
-            Work::Look => {
-                watch.look(tx).await;
-                Ok(())
-            }
-        };
-        if let Err(error) = ran {
-            group.abandon(tx, error).await;
-            return;
-        }
-    }
-    if group.answers.is_empty() {
-        return;
-    }
-    // A count of jobs is far below where floats lose whole numbers.
-    let jobs = u32::try_from(group.answers.len()).unwrap_or(u32::MAX);
-    group.commit(tx, &watch.recent).await;
-    histogram!("vellum_database_group_seconds").record(started.elapsed());
-    histogram!("vellum_database_group_jobs").record(f64::from(jobs));
-}
-
-/// Watches for changes that another program makes, so that nothing `recent` outlives them by much.
-struct Watch {
-    recent: Recent,
-    status: WriteStatus,
-    /// SQLite's number for the database's state; it changes with every commit that is not this connection's.
-    version: Option<i64>,
-}
-
-impl Watch {
-    async fn look(&mut self, tx: &mut Tx) {
-        let look = self.recent.looking();
-        match data_version(tx).await {
-            Ok(version) => {
-                // Before the first look anything may have happened.
-                self.recent.looked(look, self.version != Some(version));
-                self.version = Some(version);
-            }
-            Err(error) => {
-                tracing::debug!(%error, "whether another program has changed the database could not be told");
-                self.recent.look_again();
-            }
-        }
-    }
-}
-
-async fn data_version(tx: &mut Tx) -> Result<i64, StoreError> {
-    Ok(on!(tx, c => sqlx::query_scalar("pragma data_version").fetch_one(c).await)?)
-}
-
-/// The jobs of one commit so far.
-struct Group {
-    open: Open,
-    answers: Vec<Answer>,
+struct Thread {
+    tx: Tx,
     status: WriteStatus,
 }
 
-/// What is open on the connection. Every statement is a round trip to the connection's thread, as long as a small
-/// change itself, so a savepoint is kept until the next job needs one, and the commit releases the last.
-#[derive(Default, Clone, Copy, PartialEq, Eq)]
-enum Open {
-    #[default]
-    Nothing,
-    /// A transaction with at most the changes of its first job.
-    Transaction,
-    /// A savepoint, behind which nothing was changed yet.
-    EmptySavepoint,
-    /// A savepoint with the changes of a job that are kept.
-    FilledSavepoint,
-}
-
-impl Group {
-    fn new(status: WriteStatus) -> Self {
-        Self { open: Open::Nothing, answers: Vec::new(), status }
-    }
-
-    /// Runs one job inside the group's transaction. An error means the transaction itself is of no use
-    /// any more; a job that merely fails is rolled back alone and is no error here.
-    async fn run(&mut self, tx: &mut Tx, job: Job) -> Result<(), StoreError> {
-        self.open(tx).await?;
-        let done = job(tx).await;
-        self.answers.push(done.answer);
-        match done.broken {
-            Some(error) => Err(error),
-            None => self.seal(tx, done.keep).await,
+impl Thread {
+    fn serve(mut self, mut requests: mpsc::Receiver<Request>) {
+        let mut closing = None;
+        while closing.is_none() {
+            match requests.blocking_recv() {
+                Some(Request::Run(job)) => closing = self.commit_group(job, &mut requests),
+                Some(Request::Close(done)) => closing = Some(done),
+                None => return,
+            }
+        }
+        // What is still queued gets no answer from its job; dropping it tells its sender `Closed`.
+        drop(requests);
+        if let (Some(done), EngineConn::SqliteWriter(connection)) = (closing, self.tx.conn.engine) {
+            // Whoever closes may have stopped waiting.
+            let _ = done.send(connection);
         }
     }
 
-    /// Runs jobs of different users side by side, as one job. Where one that has changed something fails, they are
-    /// run one after the other instead, so that it can be taken back alone.
-    async fn run_abreast(&mut self, tx: &mut Tx, mut jobs: Vec<RepeatableJob>) -> Result<(), StoreError> {
-        if jobs.len() > 1 && self.try_abreast(tx, &mut jobs).await? {
-            return Ok(());
+    /// Runs the first job and whatever else waits, commits once, answers all. Returns whom to tell
+    /// when the writer is to stop.
+    fn commit_group(
+        &mut self,
+        first: Job,
+        requests: &mut mpsc::Receiver<Request>,
+    ) -> Option<oneshot::Sender<Connection>> {
+        let (started, mut group) = (Instant::now(), Group::default());
+        let (mut next, mut closing) = (Some(first), None);
+        let mut outcome = self.begin();
+        while let (Ok(()), Some(job)) = (&outcome, next.take()) {
+            outcome = self.run(&mut group, job);
+            if group.answers.len() < LARGEST_GROUP {
+                match requests.try_recv() {
+                    Ok(Request::Run(job)) => next = Some(job),
+                    Ok(Request::Close(done)) => closing = Some(done),
+                    Err(_) => {}
+                }
+            }
         }
-        for mut job in jobs {
-            self.run(tx, Box::new(move |tx| job(tx))).await?;
+        // A count of jobs is far below where floats lose whole numbers.
+        let jobs = u32::try_from(group.answers.len()).unwrap_or(u32::MAX);
+        self.end(group, outcome);
+        histogram!("vellum_database_group_seconds").record(started.elapsed());
+        histogram!("vellum_database_group_jobs").record(f64::from(jobs));
+        closing
+    }
+
+    fn connection(&mut self) -> &Connection {
+        match &self.tx.conn.engine {
+            EngineConn::SqliteWriter(connection) => connection,
+            _ => unreachable!("the writer has a connection of its own"),
         }
+    }
+
+    fn execute(&mut self, statement: &'static str) -> Result<(), StoreError> {
+        self.connection().prepare_cached(statement)?.execute([])?;
         Ok(())
     }
 
-    /// Tells whether it could be left at that.
-    async fn try_abreast(&mut self, tx: &mut Tx, jobs: &mut [RepeatableJob]) -> Result<bool, StoreError> {
-        self.open(tx).await?;
-        let Some(lane) = tx.lane() else { return Ok(false) };
-        let beside = jobs.iter_mut().map(|job| {
-            let mut tx = Tx::new(Conn::lane(lane.beside()));
-            async move {
-                let done = job(&mut tx).await;
-                (done, tx)
-            }
-        });
-        let ran = abreast::run(lane, beside).await;
-        if let Some(error) = lane.take_broken() {
-            // Whatever each of them makes of it: nothing of the whole group can stand.
-            self.answers.extend(ran.into_iter().map(|(done, _)| done.answer));
+    fn begin(&mut self) -> Result<(), StoreError> {
+        // Noted before the first job is dropped, whose caller asks for the reason.
+        self.execute("begin immediate").inspect_err(|error| self.status.failed(error))
+    }
+
+    /// Runs one job in a savepoint. An error means that the transaction itself is of no use any more;
+    /// a job that merely fails is rolled back alone and is no error here.
+    fn run(&mut self, group: &mut Group, job: Job) -> Result<(), StoreError> {
+        self.execute("savepoint job")?;
+        let before = self.connection().total_changes();
+        let done = job(&mut self.tx);
+        group.answers.push(done.answer);
+        if let Some(error) = done.broken {
             return Err(error);
         }
-        let half_done = ran.iter().any(|(done, tx)| !done.keep && tx.has_changed());
-        if !half_done {
-            for (done, mut beside) in ran {
-                tx.touch_all(beside.take_touched());
-                self.answers.push(done.answer);
-            }
+        if done.keep {
+            group.changed |= self.connection().total_changes() > before;
+        } else {
+            self.execute("rollback to job")?;
         }
-        self.seal(tx, !half_done).await?;
-        Ok(!half_done)
+        self.execute("release job")
     }
 
-    /// Begins the transaction, or a savepoint where earlier jobs' changes stand in it already.
-    async fn open(&mut self, tx: &mut Tx) -> Result<(), StoreError> {
-        let (statements, open) = match self.open {
-            Open::Nothing => ("begin immediate", Open::Transaction),
-            Open::Transaction => ("savepoint job", Open::EmptySavepoint),
-            Open::FilledSavepoint => ("release job; savepoint job", Open::EmptySavepoint),
-            Open::EmptySavepoint => return Ok(()),
-        };
-        if self.open == Open::Nothing {
-            self.status.begun();
-        }
-        // Noted before the job is dropped, whose caller asks for the reason.
-        tx.run(statements).await.inspect_err(|error| self.status.failed(error))?;
-        self.open = open;
-        Ok(())
-    }
-
-    /// Keeps what a job has changed, or takes it back.
-    async fn seal(&mut self, tx: &mut Tx, keep: bool) -> Result<(), StoreError> {
-        // Only the first job has no savepoint of its own.
-        let is_first = self.open == Open::Transaction;
-        self.open = match (keep, is_first) {
-            (true, true) => Open::Transaction,
-            (true, false) => Open::FilledSavepoint,
-            (false, true) => {
-                tx.run("rollback").await?;
-                Open::Nothing
-            }
-            (false, false) => {
-                tx.run("rollback to job").await?;
-                Open::EmptySavepoint
-            }
-        };
-        Ok(())
-    }
-
-    async fn commit(mut self, tx: &mut Tx, recent: &Recent) {
+    /// Makes the group durable and answers its jobs; or, after a failure, tells all of them that
+    /// nothing of it stands.
+    fn end(&mut self, mut group: Group, outcome: Result<(), StoreError>) {
         if planted(Defect::AckBeforeCommit) {
-            self.answers.drain(..).for_each(|answer| answer(Ok(())));
+            group.answers.drain(..).for_each(|answer| answer(Ok(())));
             // A slow disk.
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            thread::sleep(std::time::Duration::from_millis(20));
         }
-        if self.open != Open::Nothing
-            && let Err(error) = tx.run("commit").await
-        {
-            self.abandon(tx, error).await;
-            return;
-        }
-        self.status.committed();
-        recent.forget(&tx.take_touched());
-        for answer in self.answers {
-            answer(Ok(()));
+        match outcome.and_then(|()| self.execute("commit")) {
+            Ok(()) => {
+                // A commit of nothing succeeds on a full disk, too.
+                if group.changed {
+                    self.status.succeeded();
+                }
+                group.answers.into_iter().for_each(|answer| answer(Ok(())));
+            }
+            Err(error) => self.abandon(group, &error),
         }
     }
 
-    /// Gives the whole group up: nothing of it stands, and every job that ran is told so. A job that
-    /// could not be run is dropped, which its caller sees as the end of the channel.
-    async fn abandon(self, tx: &mut Tx, error: StoreError) {
-        self.status.failed(&error);
-        let jobs = self.answers.len();
+    fn abandon(&mut self, group: Group, error: &StoreError) {
+        self.status.failed(error);
+        let jobs = group.answers.len();
         // The status says once, and not for each group, that nothing can be written.
         if matches!(error, StoreError::NotWritable { .. }) {
             tracing::debug!(%error, jobs, "a group of changes could not be made durable");
         } else {
             tracing::error!(%error, jobs, "a group of changes could not be made durable");
         }
-        // After some failures SQLite has rolled back by itself; then this says that there is nothing to do.
-        if self.open != Open::Nothing
-            && let Err(nothing_left) = tx.run("rollback").await
+        // After some failures SQLite has rolled back by itself, or nothing was begun.
+        if !self.connection().is_autocommit()
+            && let Err(error) = self.execute("rollback")
         {
-            tracing::debug!(error = %nothing_left, "no transaction was left to roll back");
+            tracing::error!(%error, "transaction could not be rolled back");
         }
-        for answer in self.answers {
-            answer(Err(error.clone()));
-        }
+        group.answers.into_iter().for_each(|answer| answer(Err(error.clone())));
     }
+}
+
+/// The jobs of one commit so far.
+#[derive(Default)]
+struct Group {
+    answers: Vec<Answer>,
+    /// Whether any of them has changed a row.
+    changed: bool,
 }

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use sqlx::{AssertSqlSafe, Connection, PgConnection, Row, SqliteConnection};
 
-use crate::conn::{on, per_engine};
+use crate::conn::per_engine;
 use crate::postgres::Postgres;
 use crate::sqlite::Sqlite;
+use crate::statement::Statement;
 use crate::{Conn, StoreError, postgres, sqlite};
 
 /// Values in one statement. Statements of one length are parsed once; longer ones bring nothing.
@@ -89,7 +90,7 @@ pub(super) async fn has_mark(conn: &mut Conn) -> Result<bool, StoreError> {
         sqlite: "select count(*) from sqlite_schema where name = $1",
         postgres: "select count(*) from pg_tables where schemaname = current_schema() and tablename = $1"
     );
-    let (count,): (i64,) = on!(conn, c => sqlx::query_as(text).bind(MARK).fetch_one(c).await)?;
+    let (count,): (i64,) = conn.row(Statement::new(text).bind(MARK)).await?;
     Ok(count > 0)
 }
 

@@ -1,9 +1,8 @@
 //! The delivery's side of the outbox: leasing what is due, recording outcomes, closing windows.
 
-use sqlx::FromRow;
 use vellum_protocol::{Handle, MessageType, UnixMillis};
 
-use crate::conn::{Affected, on, per_engine};
+use crate::conn::per_engine;
 use crate::defects::{Defect, planted};
 use crate::peers::DELIVERY_MILLIS;
 use crate::row::{columns, read, read_word};
@@ -210,20 +209,22 @@ pub async fn lease_due(tx: &mut Tx, lease: &str, wanted: &Wanted) -> Result<Vec<
              where d.turn <= d.places order by d.turn, o.id limit $4 for update of o skip locked"
         )
     );
-    let rows: Vec<LeasedRow> = on!(tx, c => sqlx::query_as(text)
-    .bind(lease)
-    .bind(wanted.now.0)
-    .bind(until.0)
-    .bind(i64::from(wanted.limit))
-    .bind(i64::from(wanted.per_peer))
-    .bind(&wanted.lot.0)
-    .bind(&wanted.stretch.after)
-    .bind(&wanted.stretch.last)
-    .bind(wanted.proven_since.0)
-    .bind(&wanted.own)
-    .bind(wanted.now.plus_millis(-DELIVERY_MILLIS).0)
-    .fetch_all(c)
-    .await)?;
+    let rows: Vec<LeasedRow> = tx
+        .all(
+            Statement::new(text)
+                .bind(lease)
+                .bind(wanted.now.0)
+                .bind(until.0)
+                .bind(i64::from(wanted.limit))
+                .bind(i64::from(wanted.per_peer))
+                .bind(&wanted.lot.0)
+                .bind(&wanted.stretch.after)
+                .bind(&wanted.stretch.last)
+                .bind(wanted.proven_since.0)
+                .bind(&wanted.own)
+                .bind(wanted.now.plus_millis(-DELIVERY_MILLIS).0),
+        )
+        .await?;
     Ok(rows.into_iter().map(Unread).collect())
 }
 
@@ -248,8 +249,7 @@ pub async fn is_leased(tx: &mut Tx, id: &OutboxId, lease: &str) -> Result<bool, 
         sqlite: "select attempts from outbox where id = $1 and lease_holder = $2",
         postgres: "select attempts from outbox where id = $1 and lease_holder = $2 for update"
     );
-    let row: Option<(i64,)> = on!(tx, c => sqlx::query_as(text)
-    .bind(id).bind(lease).fetch_optional(c).await)?;
+    let row: Option<(i64,)> = tx.one(Statement::new(text).bind(id).bind(lease)).await?;
     Ok(row.is_some())
 }
 
@@ -312,24 +312,16 @@ pub async fn finish(
 
 /// Puts rows whose lease ended without an outcome back into the queue. Returns how many.
 pub async fn expire_leases(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(on!(tx, c => sqlx::query(
-        "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
-         where lease_until is not null and lease_until <= $1"
-    )
-    .bind(now.0).execute(c).await.map(Affected::from))?
-    .rows_affected())
+    Ok(tx.change(Statement::new("update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
+         where lease_until is not null and lease_until <= $1").bind(now.0)).await?)
 }
 
 /// Hands leases back whose word begins with `prefix`: the holder is stopping, or is known to be gone.
 /// Returns how many.
 pub async fn release_leases(tx: &mut Tx, prefix: &str) -> Result<u64, StoreError> {
     displaced_leases::release(tx, prefix).await?;
-    Ok(on!(tx, c => sqlx::query(
-        "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
-         where lease_until is not null and substr(lease_holder, 1, length($1)) = $1"
-    )
-    .bind(prefix).execute(c).await.map(Affected::from))?
-    .rows_affected())
+    Ok(tx.change(Statement::new("update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
+         where lease_until is not null and substr(lease_holder, 1, length($1)) = $1").bind(prefix)).await?)
 }
 
 /// A message other than a revocation that is given up undelivered.
@@ -351,7 +343,6 @@ pub struct Lapsed {
     pub last_error: Option<String>,
 }
 
-#[derive(FromRow)]
 pub(super) struct LapsedRow {
     user_id: UserId,
     peer_handle: String,
@@ -392,42 +383,40 @@ impl TryFrom<LapsedRow> for Lapsed {
 /// go where the two are friends again, which a signature of now would end;
 /// other messages go, and are returned so that what they were part of can be undone.
 pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreError> {
-    on!(tx, c => sqlx::query(
-        "delete from outbox where state = 'queued' and next_attempt_at is not null and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'
+    tx.change(Statement::new("delete from outbox where state = 'queued' and next_attempt_at is not null and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'
            and exists (
-               select 1 from friendships f where f.user_id = outbox.user_id and f.friend_handle = outbox.peer_handle)"
-    )
-    .bind(now.0).execute(c).await.map(Affected::from))?;
-    on!(tx, c => sqlx::query(
-        "update outbox set state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
+               select 1 from friendships f where f.user_id = outbox.user_id and f.friend_handle = outbox.peer_handle)")
+        .bind(now.0)).await?;
+    tx.change(Statement::new("update outbox set state = 'awaiting_signature', envelope = null, envelope_at = null, expires_at = null,
              next_attempt_at = null
-         where state = 'queued' and next_attempt_at is not null and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'"
-    )
-    .bind(now.0).execute(&mut *c).await.map(Affected::from))?;
-    let rows: Vec<LapsedRow> = on!(tx, c => sqlx::query_as(
-        "delete from outbox where state = 'queued' and next_attempt_at is not null and expires_at <= $1
-         returning user_id, peer_handle, message_type, subject, maybe_arrived, voids_revocation, last_error"
-    )
-    .bind(now.0).fetch_all(&mut *c).await)?;
+         where state = 'queued' and next_attempt_at is not null and expires_at <= $1 and message_type = 'RELATIONSHIP_REVOKE'")
+        .bind(now.0)).await?;
+    let rows: Vec<LapsedRow> = tx.change_returning(Statement::new("delete from outbox where state = 'queued' and next_attempt_at is not null and expires_at <= $1
+         returning user_id, peer_handle, message_type, subject, maybe_arrived, voids_revocation, last_error")
+        .bind(now.0)).await?;
     rows.into_iter().map(Lapsed::try_from).collect()
 }
 
 /// Gives the revocations queued for a peer the window that its manifest states: each may be tried until
 /// its own timestamp plus `window_millis`.
 pub async fn widen_windows(tx: &mut Tx, domain: &str, window_millis: i64) -> Result<(), StoreError> {
-    on!(tx, c => sqlx::query(
-        "update outbox set expires_at = envelope_at + $2
+    tx.change(
+        Statement::new(
+            "update outbox set expires_at = envelope_at + $2
          where peer_domain = $1 and message_type = 'RELATIONSHIP_REVOKE' and state in ('queued', 'delivering')
-           and expires_at < envelope_at + $2"
+           and expires_at < envelope_at + $2",
+        )
+        .bind(domain)
+        .bind(window_millis),
     )
-    .bind(domain).bind(window_millis).execute(c).await.map(Affected::from))?;
+    .await?;
     Ok(())
 }
 
 /// When something has to be done next: an attempt, a lease's end, a window's end. `None` while nothing
 /// is under way.
 pub async fn next_due(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreError> {
-    let (at,): (Option<i64>,) = on!(conn, c => sqlx::query_as(with_open_peers!(after "''", upto "''",
+    let (at,): (Option<i64>,) = conn.row(Statement::new(with_open_peers!(after "''", upto "''",
         ", first_due as materialized (
              select p.retry_at,
                     (select min(o.next_attempt_at) from outbox o
@@ -440,7 +429,6 @@ pub async fn next_due(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreError>
              union all select min(lease_until) from outbox where lease_until is not null
              union all select min(expires_at) from outbox where state = 'queued' and next_attempt_at is not null
          ) as times"
-    ))
-    .fetch_one(c).await)?;
+    ))).await?;
     Ok(at.map(UnixMillis))
 }

@@ -1,10 +1,8 @@
 //! The outbox as operators see it: what waits, for whom, since when; and what they may do about it.
 
-use sqlx::FromRow;
 use vellum_protocol::UnixMillis;
 
 use super::{Removed, RemovedRow, State};
-use crate::conn::{Affected, on};
 use crate::row::{columns, read_word};
 use crate::statement::Statement;
 use crate::{Conn, OutboxId, StoreError, Tx, UserId};
@@ -38,7 +36,6 @@ pub struct QueueRow {
     pub expires_at: Option<UnixMillis>,
 }
 
-#[derive(FromRow)]
 struct Row {
     id: OutboxId,
     user_id: UserId,
@@ -108,19 +105,15 @@ pub async fn rows(
     limit: u32,
     offset: u32,
 ) -> Result<Vec<QueueRow>, StoreError> {
-    let rows: Vec<Row> = on!(conn, c => sqlx::query_as(
-        "select id, user_id, peer_handle, peer_domain, message_type, state, attempts, last_error, created_at,
+    let rows: Vec<Row> = conn.all(Statement::new("select id, user_id, peer_handle, peer_domain, message_type, state, attempts, last_error, created_at,
              last_attempt_at, next_attempt_at, expires_at
          from outbox where ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2) and ($3 = '' or state = $3)
-         order by created_at, id limit $4 offset $5"
-    )
-    .bind(wanted.id.as_ref().map_or("", OutboxId::as_str))
-    .bind(wanted.peer_domain.as_deref().unwrap_or_default())
-    .bind(wanted.state.map_or("", State::as_str))
-    .bind(i64::from(limit))
-    .bind(i64::from(offset))
-    .fetch_all(c)
-    .await)?;
+         order by created_at, id limit $4 offset $5")
+        .bind(wanted.id.as_ref().map_or("", OutboxId::as_str))
+        .bind(wanted.peer_domain.as_deref().unwrap_or_default())
+        .bind(wanted.state.map_or("", State::as_str))
+        .bind(i64::from(limit))
+        .bind(i64::from(offset))).await?;
     rows.into_iter().map(QueueRow::try_from).collect()
 }
 
@@ -151,10 +144,11 @@ pub struct Depth {
 
 /// The depth of every state that any row is in.
 pub async fn depths(conn: &mut Conn) -> Result<Vec<Depth>, StoreError> {
-    let rows: Vec<(String, i64, i64)> = on!(conn, c => sqlx::query_as(
-        "select state, count(*), min(created_at) from outbox group by state order by state"
-    )
-    .fetch_all(c).await)?;
+    let rows: Vec<(String, i64, i64)> = conn
+        .all(Statement::new(
+            "select state, count(*), min(created_at) from outbox group by state order by state",
+        ))
+        .await?;
     let depth = |(state, rows, oldest): (String, i64, i64)| {
         Ok(Depth {
             state: read_word("outbox.state", &state, State::parse)?,
@@ -169,25 +163,34 @@ pub async fn depths(conn: &mut Conn) -> Result<Vec<Depth>, StoreError> {
 pub async fn retry_now(tx: &mut Tx, wanted: &Selection, now: UnixMillis) -> Result<u64, StoreError> {
     let id = wanted.id.as_ref().map_or("", OutboxId::as_str);
     let domain = wanted.peer_domain.as_deref().unwrap_or_default();
-    on!(tx, c => sqlx::query(
-        "update peers set retry_at = 0, pause_until = 0 where (retry_at > $3 or pause_until > $3) and domain in (
+    tx.change(Statement::new("update peers set retry_at = 0, pause_until = 0 where (retry_at > $3 or pause_until > $3) and domain in (
              select peer_domain from outbox
-             where state = 'queued' and ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2))"
-    )
-    .bind(id).bind(domain).bind(now.0).execute(c).await.map(Affected::from))?;
-    let done = on!(tx, c => sqlx::query(
-        "update outbox set next_attempt_at = $3
-         where state = 'queued' and ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2)"
-    )
-    .bind(id).bind(domain).bind(now.0).execute(c).await.map(Affected::from))?;
-    Ok(done.rows_affected())
+             where state = 'queued' and ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2))")
+        .bind(id)
+        .bind(domain)
+        .bind(now.0)).await?;
+    let done = tx
+        .change(
+            Statement::new(
+                "update outbox set next_attempt_at = $3
+         where state = 'queued' and ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2)",
+            )
+            .bind(id)
+            .bind(domain)
+            .bind(now.0),
+        )
+        .await?;
+    Ok(done)
 }
 
 /// Removes one row, whatever its state, and returns it.
 pub async fn remove(tx: &mut Tx, id: &OutboxId) -> Result<Option<Removed>, StoreError> {
-    let row: Option<RemovedRow> = on!(tx, c => sqlx::query_as(
-        "delete from outbox where id = $1 returning id, lease_holder, lease_until"
-    )
-    .bind(id).fetch_optional(c).await)?;
+    let row: Option<RemovedRow> = tx
+        .change_returning(
+            Statement::new("delete from outbox where id = $1 returning id, lease_holder, lease_until")
+                .bind(id),
+        )
+        .await
+        .map(|mut rows| rows.pop())?;
     super::removed(tx, row).await
 }

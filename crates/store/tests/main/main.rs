@@ -2,9 +2,10 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
-mod abreast;
 mod backup;
 mod database;
+mod fresh_reads;
+mod groups;
 mod key_generations;
 mod mail_queue;
 mod outbox;
@@ -12,7 +13,6 @@ mod outbox_correcting;
 mod outbox_leasing;
 mod passkeys;
 mod peers;
-mod recent;
 mod relationships;
 mod sign_in;
 mod support;

@@ -212,7 +212,7 @@ async fn open(db: &Db, user: &UserId, token: u8) -> Session {
 
 async fn holder(db: &Db, token: u8, now: i64) -> Option<Session> {
     let found = sessions::by_token(&mut db.store.read().await.unwrap(), &[token; 32], t(now)).await.unwrap();
-    found.map(|(known, _)| known.session)
+    found.map(|known| known.session)
 }
 
 #[tokio::test]

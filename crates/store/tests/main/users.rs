@@ -175,7 +175,7 @@ async fn permissions_by_session(db: &Db, user: &UserId, token: u8) -> Vec<String
     };
     db.write(move |tx| async move { sessions::insert(tx, &session, &[token; 32]).await }.boxed()).await;
     let found = sessions::by_token(&mut db.store.read().await.unwrap(), &[token; 32], t(1)).await.unwrap();
-    let (known, found) = found.unwrap();
-    assert_eq!(found.read().unwrap().id, *user);
+    let known = found.unwrap();
+    assert_eq!(known.user().unwrap().id, *user);
     known.permissions
 }

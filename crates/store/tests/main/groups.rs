@@ -1,4 +1,4 @@
-//! Changes for different users side by side: each is as good as if it had been alone.
+//! Groups of changes that share a commit: each is as good as if it had been alone.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -114,8 +114,8 @@ async fn run(
         let (store, user, does) = (db.store.clone(), users[*who].clone(), *does);
         let begun = Arc::new(AtomicUsize::new(0));
         async move {
-            let (of, begins) = (user.clone(), Arc::clone(&begun));
-            let work = store.write_for(&user, move |tx| {
+            let (of, begins) = (user, Arc::clone(&begun));
+            let work = store.write(move |tx| {
                 begins.fetch_add(1, Ordering::SeqCst);
                 async move { carry_out(tx, &of, n, does).await }.boxed()
             });
