@@ -8,10 +8,10 @@ use std::ops::{Deref, DerefMut};
 use sqlx::pool::PoolConnection;
 use sqlx::{PgConnection, Postgres};
 
-use crate::StoreError;
 use crate::row::{Columns, FromRow, Row};
 use crate::sqlite::CheckedOut;
 use crate::statement::Statement;
+use crate::{StoreError, WriteFault};
 
 /// A connection that queries run on, whatever the engine.
 #[derive(Debug)]
@@ -45,7 +45,7 @@ impl Conn {
 
     /// Runs a statement that has no parameters and gives no rows.
     pub(crate) async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {
-        match self.route() {
+        match self.route()? {
             Route::Sqlite(connection) => connection.execute_batch(statement)?,
             Route::Postgres(connection) => {
                 sqlx::raw_sql(statement).execute(connection).await?;
@@ -56,7 +56,7 @@ impl Conn {
 
     /// Runs a statement that changes no row, and returns its rows.
     pub(crate) async fn all<T: FromRow>(&mut self, statement: Statement) -> Result<Vec<T>, StoreError> {
-        match self.route() {
+        match self.route()? {
             Route::Sqlite(connection) => statement.rows_on_sqlite(connection),
             Route::Postgres(connection) => {
                 let rows = statement.postgres().fetch_all(connection).await?;
@@ -75,27 +75,30 @@ impl Conn {
         self.one(statement).await?.ok_or_else(StoreError::no_row)
     }
 
-    fn route(&mut self) -> Route<'_> {
-        match &mut self.engine {
+    fn route(&mut self) -> Result<Route<'_>, StoreError> {
+        Ok(match &mut self.engine {
             EngineConn::SqliteReader(connection) => Route::Sqlite(connection),
+            // After some failures, such as a full disk, SQLite has rolled the whole transaction back by
+            // itself, and would make durable whatever comes next.
+            EngineConn::SqliteWriter(connection) if connection.is_autocommit() => {
+                let reason = "the transaction was rolled back".to_owned();
+                return Err(StoreError::NotWritable { fault: WriteFault::Failing, reason });
+            }
             EngineConn::SqliteWriter(connection) => Route::Sqlite(connection),
             EngineConn::Postgres(connection) => Route::Postgres(connection),
-        }
+        })
     }
 
-    /// The SQLite connection, for what only SQLite has.
-    pub(crate) fn as_sqlite(&mut self) -> Option<&mut rusqlite::Connection> {
-        match self.route() {
-            Route::Sqlite(connection) => Some(connection),
-            Route::Postgres(_) => None,
-        }
+    /// Whether it is one to SQLite.
+    pub(crate) fn is_sqlite(&self) -> bool {
+        !matches!(self.engine, EngineConn::Postgres(_))
     }
 
     /// The PostgreSQL connection, for what only PostgreSQL has.
     pub(crate) fn as_postgres(&mut self) -> Option<&mut PgConnection> {
-        match self.route() {
-            Route::Sqlite(_) => None,
-            Route::Postgres(connection) => Some(connection),
+        match &mut self.engine {
+            EngineConn::Postgres(connection) => Some(connection),
+            _ => None,
         }
     }
 }
@@ -197,7 +200,7 @@ impl Tx {
 
     /// Runs a statement that changes rows. Returns how many.
     pub(crate) async fn change(&mut self, statement: Statement) -> Result<u64, StoreError> {
-        match self.conn.route() {
+        match self.conn.route()? {
             Route::Sqlite(connection) => statement.change_on_sqlite(connection),
             Route::Postgres(connection) => {
                 Ok(statement.postgres().execute(connection).await?.rows_affected())

@@ -41,7 +41,7 @@ async fn value(conn: &mut Conn, name: &str) -> Result<i64, StoreError> {
 /// Leaves nothing behind, but writes to the disk. (An update to the same value would not:
 /// SQLite writes no page for it.) On PostgreSQL every transaction leaves a mark, which is a change.
 pub(crate) async fn write_and_remove(tx: &mut Tx) -> Result<(), StoreError> {
-    if tx.as_sqlite().is_some() {
+    if tx.is_sqlite() {
         tx.change(Statement::new("insert into node_state (name, value) values ('write_check', 0)")).await?;
         tx.change(Statement::new("delete from node_state where name = 'write_check'")).await?;
     }

@@ -67,8 +67,8 @@ columns!(LeasedRow {
     maybe_arrived,
     voids_revocation,
     trace,
-    peer_is_well,
-    lease_holder
+    lease_holder,
+    peer_is_well
 });
 
 impl TryFrom<LeasedRow> for Leased {

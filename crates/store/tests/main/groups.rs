@@ -91,7 +91,7 @@ async fn hold(store: &Store) -> (oneshot::Sender<()>, JoinHandle<()>) {
             async move {
                 let (started, gone) = ends.lock().unwrap().take().unwrap();
                 started.send(()).unwrap();
-                gone.await.unwrap();
+                crate::support::held(gone).await;
                 Ok::<_, StoreError>(())
             }
             .boxed()

@@ -2,6 +2,8 @@
 
 use futures_util::FutureExt;
 use tempfile::TempDir;
+use tokio::runtime;
+use tokio::sync::oneshot;
 use vellum_protocol::{
     EncryptionKey, Envelope, EnvelopeContent, Handle, JsonObject, MessageType, SigningSecret, Timestamp,
     UnixMillis,
@@ -222,4 +224,10 @@ pub fn envelope(message_type: MessageType, to: &str, at: UnixMillis) -> Envelope
         payload: JsonObject::new(),
     };
     content.sign(&secret(1))
+}
+
+/// Waits inside a change: on SQLite in the writer's thread, where nothing may be awaited.
+pub async fn held<T>(gone: oneshot::Receiver<T>) -> T {
+    let gone = if runtime::Handle::try_current().is_ok() { gone.await } else { gone.blocking_recv() };
+    gone.expect("the test lets the change go")
 }

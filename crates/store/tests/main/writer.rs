@@ -35,7 +35,7 @@ impl Held {
                         let id = users::insert(tx, &new_user(email), T0).await?;
                         let (started, gone) = ends.lock().unwrap().take().unwrap();
                         started.send(()).unwrap();
-                        gone.await.unwrap()?;
+                        crate::support::held(gone).await?;
                         Ok(id)
                     }
                     .boxed()
@@ -179,18 +179,20 @@ async fn no_write_is_answered_before_its_group_is_committed() {
     let db = Db::on_sqlite().await;
     let held = Held::start(&db.store, "held@example.org").await;
     // Both stand behind the held one; the second is held in its turn, in the same transaction.
-    let go = Arc::new(Notify::new());
+    let (go, gone) = oneshot::channel::<()>();
+    let gone = Arc::new(Mutex::new(Some(gone)));
     let began = Arc::new(Notify::new());
     let store = db.store.clone();
     let quick = tokio::spawn(async move { insert_user(&store, "quick@example.org").await });
     tokio::task::yield_now().await;
-    let (store, wait, begin) = (db.store.clone(), Arc::clone(&go), Arc::clone(&began));
+    let (store, begin) = (db.store.clone(), Arc::clone(&began));
     let slow = tokio::spawn(async move {
         store
             .write(move |_| {
                 async move {
                     begin.notify_one();
-                    wait.notified().await;
+                    let gone = gone.lock().unwrap().take().unwrap();
+                    crate::support::held(gone).await;
                     Ok::<_, StoreError>(())
                 }
                 .boxed()
@@ -202,7 +204,7 @@ async fn no_write_is_answered_before_its_group_is_committed() {
     timeout(PATIENCE, began.notified()).await.unwrap();
     assert!(!first.is_finished() && !quick.is_finished(), "nothing is durable yet");
     assert!(db.emails().await.is_empty());
-    go.notify_one();
+    go.send(()).unwrap();
     first.await.unwrap().unwrap();
     quick.await.unwrap().unwrap();
     slow.await.unwrap().unwrap();
