@@ -138,5 +138,5 @@ pub async fn last_approach(
 
 /// Forgets envelopes whose time is over. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(tx.change(Statement::new("delete from applied_envelopes where expires_at <= $1").bind(now.0)).await?)
+    tx.change(Statement::new("delete from applied_envelopes where expires_at <= $1").bind(now.0)).await
 }

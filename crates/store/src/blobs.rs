@@ -145,5 +145,5 @@ pub async fn delete(tx: &mut Tx, user: &UserId, blob_type: &str) -> Result<bool,
 
 /// Removes all of it: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(tx.change(Statement::new("delete from blobs where user_id = $1").bind(user)).await?)
+    tx.change(Statement::new("delete from blobs where user_id = $1").bind(user)).await
 }

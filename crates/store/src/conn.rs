@@ -4,12 +4,13 @@
 //! read into. On SQLite it runs at once, in the calling thread; on PostgreSQL the server is awaited.
 
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 
-use sqlx::pool::PoolConnection;
-use sqlx::{PgConnection, Postgres};
+use sqlx::postgres::{PgConnectOptions, PgRow};
+use sqlx::{Connection as _, PgConnection, SqlSafeStr, SqlStr};
 
+use crate::pool::Lent;
 use crate::row::{Columns, FromRow, Row};
-use crate::sqlite::CheckedOut;
 use crate::statement::Statement;
 use crate::{StoreError, WriteFault};
 
@@ -22,9 +23,58 @@ pub struct Conn {
 /// The connection of the engine in use.
 #[derive(Debug)]
 pub(crate) enum EngineConn {
-    SqliteReader(CheckedOut),
+    SqliteReader(Lent<rusqlite::Connection>),
     SqliteWriter(rusqlite::Connection),
-    Postgres(PoolConnection<Postgres>),
+    Postgres(PgConn),
+}
+
+/// A connection to PostgreSQL.
+#[derive(Debug)]
+pub(crate) struct PgConn {
+    pub lent: Lent<PgConnection>,
+    /// How to connect anew if the connection has died while nobody used it. Only for a first read:
+    /// nothing is lost with it.
+    reconnect: Option<Arc<PgConnectOptions>>,
+}
+
+impl PgConn {
+    /// A connection for a transaction.
+    pub fn of_transaction(lent: Lent<PgConnection>) -> Self {
+        Self { lent, reconnect: None }
+    }
+
+    pub fn of_reader(lent: Lent<PgConnection>, options: &Arc<PgConnectOptions>) -> Self {
+        let reconnect = (!lent.is_new).then(|| Arc::clone(options));
+        Self { lent, reconnect }
+    }
+
+    async fn rows(&mut self, statement: &Statement) -> Result<Vec<PgRow>, StoreError> {
+        self.lent.under_way = true;
+        let mut asked = statement.postgres().fetch_all(&mut *self.lent).await;
+        if let (Err(sqlx::Error::Io(_)), Some(options)) = (&asked, self.reconnect.take()) {
+            self.lent.replace(PgConnection::connect_with(&options).await?);
+            self.lent.under_way = true;
+            asked = statement.postgres().fetch_all(&mut *self.lent).await;
+        }
+        self.reconnect = None;
+        self.lent.under_way = false;
+        Ok(asked?)
+    }
+
+    pub async fn change(&mut self, statement: &Statement) -> Result<u64, StoreError> {
+        self.lent.under_way = true;
+        let done = statement.postgres().execute(&mut *self.lent).await;
+        self.lent.under_way = false;
+        Ok(done?.rows_affected())
+    }
+
+    /// Runs statements without parameters, in one round trip.
+    pub async fn run(&mut self, statements: SqlStr) -> Result<(), sqlx::Error> {
+        self.lent.under_way = true;
+        let done = sqlx::raw_sql(statements).execute(&mut *self.lent).await;
+        self.lent.under_way = false;
+        done.map(drop)
+    }
 }
 
 /// The text of a query in the few places where the engines need one of their own.
@@ -47,9 +97,7 @@ impl Conn {
     pub(crate) async fn run(&mut self, statement: &'static str) -> Result<(), StoreError> {
         match self.route()? {
             Route::Sqlite(connection) => connection.execute_batch(statement)?,
-            Route::Postgres(connection) => {
-                sqlx::raw_sql(statement).execute(connection).await?;
-            }
+            Route::Postgres(connection) => connection.run(statement.into_sql_str()).await?,
         }
         Ok(())
     }
@@ -59,7 +107,7 @@ impl Conn {
         match self.route()? {
             Route::Sqlite(connection) => statement.rows_on_sqlite(connection),
             Route::Postgres(connection) => {
-                let rows = statement.postgres().fetch_all(connection).await?;
+                let rows = connection.rows(&statement).await?;
                 rows.iter().map(|row| T::from_row(&mut Columns::of(Row::Postgres(row)))).collect()
             }
         }
@@ -97,7 +145,7 @@ impl Conn {
     /// The PostgreSQL connection, for what only PostgreSQL has.
     pub(crate) fn as_postgres(&mut self) -> Option<&mut PgConnection> {
         match &mut self.engine {
-            EngineConn::Postgres(connection) => Some(connection),
+            EngineConn::Postgres(connection) => Some(&mut connection.lent),
             _ => None,
         }
     }
@@ -106,7 +154,7 @@ impl Conn {
 /// Where a statement goes.
 enum Route<'c> {
     Sqlite(&'c mut rusqlite::Connection),
-    Postgres(&'c mut PgConnection),
+    Postgres(&'c mut PgConn),
 }
 
 /// A connection for reading, on loan from the read pool. It never waits for a writer.
@@ -122,7 +170,7 @@ pub struct Reader {
 
 impl Reader {
     /// A reader on SQLite, for the calling thread.
-    pub(crate) fn sqlite(connection: CheckedOut) -> Self {
+    pub(crate) fn sqlite(connection: Lent<rusqlite::Connection>) -> Self {
         Self {
             conn: Conn::new(EngineConn::SqliteReader(connection)),
             #[cfg(debug_assertions)]
@@ -130,7 +178,7 @@ impl Reader {
         }
     }
 
-    pub(crate) fn postgres(connection: PoolConnection<Postgres>) -> Self {
+    pub(crate) fn postgres(connection: PgConn) -> Self {
         Self {
             conn: Conn::new(EngineConn::Postgres(connection)),
             #[cfg(debug_assertions)]
@@ -202,9 +250,7 @@ impl Tx {
     pub(crate) async fn change(&mut self, statement: Statement) -> Result<u64, StoreError> {
         match self.conn.route()? {
             Route::Sqlite(connection) => statement.change_on_sqlite(connection),
-            Route::Postgres(connection) => {
-                Ok(statement.postgres().execute(connection).await?.rows_affected())
-            }
+            Route::Postgres(connection) => connection.change(&statement).await,
         }
     }
 

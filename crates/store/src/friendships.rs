@@ -254,7 +254,7 @@ pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis
 
 /// Ends every friendship of the user: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(tx.change(Statement::new("delete from friendships where user_id = $1").bind(user)).await?)
+    tx.change(Statement::new("delete from friendships where user_id = $1").bind(user)).await
 }
 
 /// Reads what is stored of the other side, where all of it may be missing.

@@ -348,5 +348,5 @@ pub async fn end(tx: &mut Tx, user: &UserId, peer: &Handle, cutoff: UnixMillis) 
 
 /// Removes every invitation of the user: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(tx.change(Statement::new("delete from invitations where local_user_id = $1").bind(user)).await?)
+    tx.change(Statement::new("delete from invitations where local_user_id = $1").bind(user)).await
 }

@@ -12,6 +12,7 @@ mod conn;
 mod defects;
 mod error;
 mod ids;
+mod pool;
 mod pooling;
 mod postgres;
 mod postgres_checks;

@@ -8,38 +8,41 @@
 //! ```
 //!
 //! The actors were written for a database with one writer, and on PostgreSQL they get the same: every
-//! transaction is serializable, and one that another gets in the way of is undone and run again, here, where
-//! nobody above notices. Every transaction leaves a mark (`commit_marks`); a commit whose answer is lost is looked up by
-//! that, so "it failed" is never said of a change that stands, nor "done" of one that a crash has taken. (The server's
-//! own number of a transaction would not do: after a crash it gives numbers out again that were not on the disk yet.)
+//! transaction is serializable, and one that another gets in the way of is undone and run again, here,
+//! where nobody above notices.
+//!
+//! Every transaction leaves a mark (`commit_marks`) as its last change. Where the answer to a commit is
+//! lost, the mark is left anew: a duplicate says that the transaction was committed, and success that it
+//! never will be. So "it failed" is never said of a change that stands, nor "done" of one that a crash
+//! has taken. (The server's own number of a transaction would not do: after a crash it gives numbers out
+//! again that were not on the disk yet.)
 
 use std::panic::AssertUnwindSafe;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-#[cfg(debug_assertions)]
 use sqlx::SqlSafeStr;
 #[cfg(debug_assertions)]
 use sqlx::migrate::MigrationType;
 use sqlx::migrate::{Migration, Migrator};
-use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgListener, PgPoolOptions};
-use sqlx::{AssertSqlSafe, Connection, PgConnection, PgPool, Postgres as Engine, Row};
-use tokio::time::Instant;
+use sqlx::{AssertSqlSafe, Connection, PgConnection};
+use tokio::time::{Instant, timeout};
 use uuid::{NoContext, Timestamp, Uuid};
 use vellum_protocol::UnixMillis;
 
-use crate::conn::{EngineConn, Reader, Tx};
+use crate::conn::{EngineConn, PgConn, Reader, Tx};
 use crate::defects::{Defect, planted};
 use crate::error::{TxError, WriteFault};
+use crate::pool::{ACQUIRE, Lent, Pool};
+use crate::statement::Statement;
 use crate::write_status::WriteStatus;
 use crate::{StoreError, TxFuture, pooling, postgres_checks};
 
 /// Connections of a node. Its two kinds of threads keep no more busy at once.
 const CONNECTIONS: u32 = 24;
-/// How long a connection is waited for.
-const ACQUIRE: Duration = Duration::from_secs(5);
 /// For how long a transaction that others get in the way of is tried again.
 const RETRY: Duration = Duration::from_secs(10);
 /// The longest pause before it is tried again; each is drawn by lot up to twice the one before.
@@ -56,16 +59,9 @@ static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../migrations/po
 /// A PostgreSQL database.
 #[derive(Clone)]
 pub(crate) struct Postgres {
-    pub pool: PgPool,
+    pool: Pool<PgConnection>,
+    options: Arc<PgConnectOptions>,
     pub status: WriteStatus,
-}
-
-/// What a transaction is known by.
-struct Mark {
-    /// What it leaves in `commit_marks`. Marks sort by the time they were made.
-    name: String,
-    /// The server's number for it.
-    transaction: String,
 }
 
 /// How an attempt ended that is not simply done.
@@ -79,7 +75,7 @@ enum Trouble<E> {
 impl Postgres {
     pub async fn open(url: &str) -> Result<Self, StoreError> {
         let database = Self::connect(url).await?;
-        let mut connection = database.pool.acquire().await?;
+        let mut connection = database.check_out().await?;
         let history = &history();
         postgres_checks::encoding(&mut connection).await?;
         // A role that only works on the tables needs no right to make them.
@@ -98,35 +94,22 @@ impl Postgres {
         // A pool would try for a while, and say of whatever went wrong that there was no time.
         PgConnection::connect_with(&options).await?.close().await?;
         pooling::refuse_transaction_pooling(&options).await?;
-        let pool = PgPoolOptions::new()
-            .max_connections(CONNECTIONS)
-            .acquire_timeout(ACQUIRE)
-            .connect_with(options)
-            .await?;
-        Ok(Self { pool, status: WriteStatus::new("PostgreSQL".to_owned()) })
+        let (pool, options) = (Pool::new(CONNECTIONS), Arc::new(options));
+        Ok(Self { pool, options, status: WriteStatus::new("PostgreSQL".to_owned()) })
     }
 
     pub async fn read(&self) -> Result<Reader, StoreError> {
-        let connection = self.acquire().await;
-        Ok(Reader::postgres(connection.inspect_err(|error| self.status.read_failed(error))?))
+        let lent = self.check_out().await.inspect_err(|error| self.status.read_failed(error))?;
+        Ok(Reader::postgres(PgConn::of_reader(lent, &self.options)))
     }
 
-    async fn acquire(&self) -> Result<PoolConnection<Engine>, StoreError> {
-        self.pool.acquire().await.map_err(|error| match error {
-            sqlx::Error::PoolTimedOut => self.timed_out(),
-            other => other.into(),
-        })
+    async fn check_out(&self) -> Result<Lent<PgConnection>, StoreError> {
+        self.pool.check_out(connect(&self.options)).await
     }
 
-    /// Why there was no connection in time. The pool goes on trying to connect for as long as the server
-    /// takes none, and keeps the reason to itself; it has room for more connections then.
+    /// Why there was no answer in time.
     pub fn timed_out(&self) -> StoreError {
-        if self.pool.size() < CONNECTIONS {
-            let reason = "no connection in time: the server is down, starting, or has no connection left";
-            StoreError::Unreachable(reason.to_owned())
-        } else {
-            StoreError::Busy
-        }
+        if self.pool.is_exhausted() { StoreError::Busy } else { no_connection() }
     }
 
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
@@ -174,7 +157,9 @@ impl Postgres {
         F: for<'t> FnOnce(&'t mut Tx) -> TxFuture<'t, T, E> + Send + 'static,
     {
         let started = Instant::now();
-        let (mut tx, mark) = self.begin().await.map_err(|error| Trouble::Failed(error.into()))?;
+        // Marks sort by the time they were made.
+        let mark = Uuid::now_v7();
+        let mut tx = self.begin().await.map_err(|error| Trouble::Failed(error.into()))?;
         let result = AssertUnwindSafe(async { work(&mut tx).await }).catch_unwind().await;
         let result = result.unwrap_or_else(|_| Err(StoreError::Panicked.into()));
         match result {
@@ -184,11 +169,11 @@ impl Postgres {
                     tokio::spawn(async move {
                         // A slow disk.
                         tokio::time::sleep(Duration::from_millis(20)).await;
-                        database.commit::<StoreError>(tx, &mark).await.ok();
+                        database.commit::<StoreError>(tx, mark).await.ok();
                     });
                     return Ok(value);
                 }
-                self.commit(tx, &mark).await?;
+                self.commit(tx, mark).await?;
                 // The names that SQLite's groups are measured under; here each change is a group.
                 metrics::histogram!("vellum_database_group_seconds").record(started.elapsed());
                 metrics::histogram!("vellum_database_group_jobs").record(1.0);
@@ -202,29 +187,29 @@ impl Postgres {
         }
     }
 
-    /// Begins a transaction, which leaves its mark if it is committed.
-    async fn begin(&self) -> Result<(Tx, Mark), StoreError> {
-        let mut connection = self.acquire().await?;
-        let name = Uuid::now_v7();
-        // In one trip: the name is digits and hyphens, and nobody else's.
-        let begin = format!(
-            "begin isolation level serializable;
-             insert into commit_marks (mark) values ('{name}') returning pg_current_xact_id()::text"
-        );
-        let begun = sqlx::raw_sql(AssertSqlSafe(begin)).fetch_one(&mut *connection).await;
-        match begun.and_then(|row| row.try_get::<String, _>(0)) {
-            Ok(transaction) => {
-                Ok((Tx::new(EngineConn::Postgres(connection)), Mark { name: name.to_string(), transaction }))
-            }
-            Err(error) => {
-                abandon(connection);
-                Err(standby(&error).unwrap_or_else(|| error.into()))
+    /// Begins a transaction. A connection that has died while nobody used it is replaced once, and all
+    /// that were free with it: most likely the server was started anew.
+    async fn begin(&self) -> Result<Tx, StoreError> {
+        loop {
+            let lent = self.check_out().await?;
+            let is_new = lent.is_new;
+            let mut connection = PgConn::of_transaction(lent);
+            match connection.run("begin isolation level serializable".into_sql_str()).await {
+                Ok(()) => return Ok(Tx::new(EngineConn::Postgres(connection))),
+                Err(sqlx::Error::Io(_)) if !is_new => {
+                    connection.lent.discard();
+                    self.pool.clear();
+                }
+                Err(error) => {
+                    connection.lent.discard();
+                    return Err(standby(&error).unwrap_or_else(|| error.into()));
+                }
             }
         }
     }
 
-    async fn commit<E: TxError>(&self, mut tx: Tx, mark: &Mark) -> Result<(), Trouble<E>> {
-        match commit_whole(&mut tx).await {
+    async fn commit<E: TxError>(&self, mut tx: Tx, mark: Uuid) -> Result<(), Trouble<E>> {
+        match commit_with_mark(&mut tx, mark).await {
             Ok(()) => Ok(()),
             Err(StoreError::Conflict) => {
                 undo(tx).await;
@@ -246,40 +231,31 @@ impl Postgres {
     }
 
     /// Finds out whether a transaction was committed whose answer did not come.
-    async fn did_commit(&self, mark: &Mark) -> bool {
+    async fn did_commit(&self, mark: Uuid) -> bool {
         let give_up = Instant::now() + FIND_OUT;
         while Instant::now() < give_up {
-            match self.look_up(mark).await {
-                Ok(Some(committed)) => return committed,
-                // Still under way in a server process that has not noticed yet, or no server.
-                Ok(None) | Err(_) => tokio::time::sleep(ASK_AGAIN).await,
+            match self.leave_mark(mark).await {
+                // Left by the transaction itself.
+                Err(StoreError::Duplicate(_)) => return true,
+                // It cannot leave its own any more, and so never will be committed.
+                Ok(()) => return false,
+                // No server; or the transaction is still under way, in a server process that has not
+                // noticed yet.
+                Err(_) => tokio::time::sleep(ASK_AGAIN).await,
             }
         }
-        let transaction = &mark.transaction;
-        tracing::error!(transaction, "whether a change was made durable could not be found out");
+        tracing::error!(%mark, "commit outcome unknown");
         false
     }
 
-    /// Whether a transaction was committed; `None` while it is under way. First its end is made sure of, then its
-    /// mark is looked for: the other way round it could end in between.
-    async fn look_up(&self, mark: &Mark) -> Result<Option<bool>, sqlx::Error> {
-        let status: Result<(Option<String>,), sqlx::Error> =
-            sqlx::query_as("select pg_xact_status($1::text::xid8)")
-                .bind(&mark.transaction)
-                .fetch_one(&self.pool)
-                .await;
-        match status {
-            Ok((Some(status),)) if status == "in progress" => return Ok(None),
-            Ok(_) => {}
-            // A number that the server has not given out (any more): a crash has ended it. Any other error says nothing.
-            Err(error) if is_in_the_future(&error) => {}
-            Err(error) => return Err(error),
-        }
-        let (there,): (bool,) = sqlx::query_as("select exists (select from commit_marks where mark = $1)")
-            .bind(&mark.name)
-            .fetch_one(&self.pool)
-            .await?;
-        Ok(Some(there))
+    /// Leaves a transaction's mark in its place. Where the transaction has left it without having
+    /// ended, the server waits for its end.
+    async fn leave_mark(&self, mark: Uuid) -> Result<(), StoreError> {
+        let mut connection = PgConn::of_transaction(self.check_out().await?);
+        let waiting = connection.run(AssertSqlSafe(insert_mark(mark)).into_sql_str());
+        // A connection that is given up while it waits is closed.
+        timeout(ASK_AGAIN * 5, waiting).await.map_err(|_| StoreError::Busy)??;
+        Ok(())
     }
 
     /// Forgets the marks that nobody asks for any more.
@@ -287,15 +263,17 @@ impl Postgres {
         let until = u64::try_from(now.0).unwrap_or(0).saturating_sub(KEEP_MARKS_MILLIS);
         let at = Timestamp::from_unix(NoContext, until / 1000, 0);
         // Not serializable, as nothing rests on it: so it gets in nobody's way.
-        sqlx::query("delete from commit_marks where mark < $1")
-            .bind(Uuid::new_v7(at).to_string())
-            .execute(&self.pool)
-            .await?;
+        let forget = Statement::new("delete from commit_marks where mark < $1");
+        let mut connection = PgConn::of_transaction(self.check_out().await?);
+        connection.change(&forget.bind(Uuid::new_v7(at).to_string())).await?;
         Ok(())
     }
 
     pub async fn listen(&self, channel: &str) -> Result<PgListener, StoreError> {
-        let mut listener = PgListener::connect_with(&self.pool).await?;
+        // The listener takes its connection from a pool of the driver's.
+        let pool = PgPoolOptions::new().max_connections(1).max_lifetime(None).idle_timeout(None);
+        let pool = pool.connect_with(PgConnectOptions::clone(&self.options)).await?;
+        let mut listener = PgListener::connect_with(&pool).await?;
         listener.listen(channel).await?;
         Ok(listener)
     }
@@ -321,11 +299,26 @@ pub(crate) fn history() -> Migrator {
     Migrator::with_migrations(steps)
 }
 
-/// Commits a transaction in which every statement has succeeded. PostgreSQL takes `commit` for a failed one as a
-/// rollback, and calls that a success; the statement before it fails then.
-async fn commit_whole(tx: &mut Tx) -> Result<(), StoreError> {
-    if let Some(connection) = tx.as_postgres() {
-        sqlx::raw_sql("select 1; commit").execute(connection).await?;
+async fn connect(options: &PgConnectOptions) -> Result<PgConnection, StoreError> {
+    Ok(timeout(ACQUIRE, PgConnection::connect_with(options)).await.map_err(|_| no_connection())??)
+}
+
+fn no_connection() -> StoreError {
+    let reason = "no connection in time: the server is down, starting, or has no connection left";
+    StoreError::Unreachable(reason.to_owned())
+}
+
+/// The name is digits and hyphens, and nobody else's.
+fn insert_mark(mark: Uuid) -> String {
+    format!("insert into commit_marks (mark) values ('{mark}')")
+}
+
+/// Commits a transaction in which every statement has succeeded. PostgreSQL takes `commit` for a failed
+/// one as a rollback, and calls that a success; leaving the mark fails then.
+async fn commit_with_mark(tx: &mut Tx, mark: Uuid) -> Result<(), StoreError> {
+    if let EngineConn::Postgres(connection) = &mut tx.conn.engine {
+        let commit = format!("{}; commit", insert_mark(mark));
+        connection.run(AssertSqlSafe(commit).into_sql_str()).await?;
     }
     Ok(())
 }
@@ -338,15 +331,11 @@ async fn undo(mut tx: Tx) {
     }
 }
 
+/// Closes a connection, which undoes what is under way there.
 fn give_away(tx: Tx) {
     if let EngineConn::Postgres(connection) = tx.conn.engine {
-        abandon(connection);
+        connection.lent.discard();
     }
-}
-
-/// Takes a connection out of the pool; dropping it closes it, which undoes what was under way.
-fn abandon(connection: PoolConnection<Engine>) {
-    drop(connection.detach());
 }
 
 pub(crate) fn options(url: &str) -> Result<PgConnectOptions, StoreError> {
@@ -376,13 +365,4 @@ fn standby(error: &sqlx::Error) -> Option<StoreError> {
     let error = error.as_database_error()?;
     (error.code()? == FEATURE_NOT_SUPPORTED)
         .then(|| StoreError::NotWritable { fault: WriteFault::ReadOnly, reason: error.message().to_owned() })
-}
-
-/// Whether a server says that it has not given out a transaction number yet.
-fn is_in_the_future(error: &sqlx::Error) -> bool {
-    const INVALID_PARAMETER_VALUE: &str = "22023";
-    error
-        .as_database_error()
-        .and_then(|error| error.code())
-        .is_some_and(|code| code == INVALID_PARAMETER_VALUE)
 }

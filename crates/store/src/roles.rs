@@ -57,7 +57,7 @@ pub async fn all(conn: &mut Conn) -> Result<Vec<Role>, StoreError> {
 
 /// Every permission, in alphabetical order.
 pub async fn all_permissions(conn: &mut Conn) -> Result<Vec<Permission>, StoreError> {
-    Ok(conn.all(Statement::new("select id, name from permissions order by id")).await?)
+    conn.all(Statement::new("select id, name from permissions order by id")).await
 }
 
 /// Gives the user a role.

@@ -235,13 +235,12 @@ pub async fn count(conn: &mut Conn, now: UnixMillis) -> Result<u64, StoreError> 
 
 /// Ends every session of a user but `kept`. Returns how many.
 pub async fn delete_others(tx: &mut Tx, user: &UserId, kept: Option<&SessionId>) -> Result<u64, StoreError> {
-    Ok(tx
-        .change(
-            Statement::new("delete from sessions where user_id = $1 and id <> coalesce($2, '')")
-                .bind(user)
-                .bind(kept),
-        )
-        .await?)
+    tx.change(
+        Statement::new("delete from sessions where user_id = $1 and id <> coalesce($2, '')")
+            .bind(user)
+            .bind(kept),
+    )
+    .await
 }
 
 /// Ends one session of a user. Tells whether there was one.
@@ -254,5 +253,5 @@ pub async fn delete(tx: &mut Tx, user: &UserId, id: &SessionId) -> Result<bool, 
 
 /// Forgets sessions that have ended, which opened nothing any more. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(tx.change(Statement::new("delete from sessions where expires_at <= $1").bind(now.0)).await?)
+    tx.change(Statement::new("delete from sessions where expires_at <= $1").bind(now.0)).await
 }

@@ -2,21 +2,18 @@
 
 use std::fs::OpenOptions;
 use std::io;
-use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use rusqlite::{Connection, OpenFlags};
 use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
 use sqlx::{Connection as _, SqliteConnection};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::timeout;
 
 use crate::conn::Reader;
 use crate::error::TxError;
+use crate::pool::{Lent, Pool};
 use crate::write_status::WriteStatus;
 use crate::writer::Writer;
 use crate::{StoreError, TxFuture};
@@ -25,10 +22,8 @@ use crate::{StoreError, TxFuture};
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for a reader, which keeps the thread of an HTTP worker busy meanwhile.
 const READER_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
-/// How long a reader is waited for.
-const ACQUIRE: Duration = Duration::from_secs(5);
 /// Readers. Each is used by one thread at a time, for microseconds where it is no long list.
-const READERS: usize = 8;
+const READERS: u32 = 8;
 /// How many compiled statements a connection keeps: more than there are texts, but for statements
 /// about many rows.
 const COMPILED: usize = 512;
@@ -41,7 +36,8 @@ pub(crate) static MIGRATIONS: sqlx::migrate::Migrator = sqlx::migrate!("../../mi
 /// A SQLite database.
 #[derive(Clone)]
 pub(crate) struct Sqlite {
-    readers: Readers,
+    path: PathBuf,
+    readers: Pool<Connection>,
     writer: Writer,
     pub status: WriteStatus,
 }
@@ -55,18 +51,19 @@ impl Sqlite {
         let status = WriteStatus::new(path.display().to_string());
         let writer = Writer::start(writer, status.clone())
             .map_err(|error| StoreError::Unsuitable(format!("no thread for its writer: {error}")))?;
-        let readers = Readers::new(path.clone());
-        drop(readers.check_out().await.map_err(StoreError::opening(&path))?);
-        Ok(Self { readers, writer, status })
+        let database = Self { path, readers: Pool::new(READERS), writer, status };
+        drop(database.check_out().await?);
+        Ok(database)
     }
 
     pub async fn read(&self) -> Result<Reader, StoreError> {
-        Ok(Reader::sqlite(self.readers.check_out().await?))
+        Ok(Reader::sqlite(self.check_out().await?))
     }
 
     /// A reader that may go to another thread with whoever uses it.
-    pub async fn check_out(&self) -> Result<CheckedOut, StoreError> {
-        self.readers.check_out().await
+    pub async fn check_out(&self) -> Result<Lent<Connection>, StoreError> {
+        let open = async { open_reader(&self.path).map_err(StoreError::opening(&self.path)) };
+        self.readers.check_out(open).await
     }
 
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
@@ -82,69 +79,6 @@ impl Sqlite {
         let writer = self.writer.close().await;
         self.readers.close().await;
         drop(writer);
-    }
-}
-
-/// Connections for reading.
-#[derive(Clone)]
-struct Readers {
-    path: PathBuf,
-    free: Arc<Mutex<Vec<Connection>>>,
-    places: Arc<Semaphore>,
-}
-
-impl Readers {
-    fn new(path: PathBuf) -> Self {
-        Self { path, free: Arc::default(), places: Arc::new(Semaphore::new(READERS)) }
-    }
-
-    async fn check_out(&self) -> Result<CheckedOut, StoreError> {
-        let place = timeout(ACQUIRE, Arc::clone(&self.places).acquire_owned()).await;
-        let place = place.map_err(|_| StoreError::Busy)?.map_err(|_| StoreError::Closed)?;
-        let free = lock(&self.free).pop();
-        let connection = free.map_or_else(|| open_reader(&self.path), Ok)?;
-        Ok(CheckedOut { connection: Some(connection), free: Arc::clone(&self.free), _place: place })
-    }
-
-    /// Waits until every reader is back, and closes all.
-    async fn close(&self) {
-        let all = u32::try_from(READERS).unwrap_or(u32::MAX);
-        if let Ok(places) = self.places.acquire_many(all).await {
-            self.places.close();
-            drop(places);
-        }
-        lock(&self.free).clear();
-    }
-}
-
-fn lock(free: &Mutex<Vec<Connection>>) -> std::sync::MutexGuard<'_, Vec<Connection>> {
-    free.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A reader on loan; it goes back when this is dropped.
-#[derive(Debug)]
-pub(crate) struct CheckedOut {
-    connection: Option<Connection>,
-    free: Arc<Mutex<Vec<Connection>>>,
-    _place: OwnedSemaphorePermit,
-}
-
-impl Deref for CheckedOut {
-    type Target = Connection;
-    fn deref(&self) -> &Connection {
-        self.connection.as_ref().expect("it is taken out by the drop only")
-    }
-}
-
-impl DerefMut for CheckedOut {
-    fn deref_mut(&mut self) -> &mut Connection {
-        self.connection.as_mut().expect("it is taken out by the drop only")
-    }
-}
-
-impl Drop for CheckedOut {
-    fn drop(&mut self) {
-        lock(&self.free).extend(self.connection.take());
     }
 }
 

@@ -31,5 +31,5 @@ pub async fn remember(tx: &mut Tx, nonce: &TransportNonce, now: UnixMillis) -> R
 
 /// Forgets nonces whose time is over. Returns how many.
 pub async fn purge(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(tx.change(Statement::new("delete from transport_nonces where expires_at <= $1").bind(now.0)).await?)
+    tx.change(Statement::new("delete from transport_nonces where expires_at <= $1").bind(now.0)).await
 }

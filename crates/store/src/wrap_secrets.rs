@@ -95,27 +95,26 @@ pub async fn delete(tx: &mut Tx, user: &UserId, device: &str) -> Result<bool, St
 
 /// The secret of one device.
 pub async fn find(conn: &mut Conn, user: &UserId, device: &str) -> Result<Option<SealedSecret>, StoreError> {
-    Ok(conn.one(Statement::new("select user_id, device_id, sealed_secret, key_id from wrap_secrets where user_id = $1 and device_id = $2")
+    conn.one(Statement::new("select user_id, device_id, sealed_secret, key_id from wrap_secrets where user_id = $1 and device_id = $2")
         .bind(user)
-        .bind(device)).await?)
+        .bind(device)).await
 }
 
 /// Every secret of the user, by device.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<SealedSecret>, StoreError> {
-    Ok(conn.all(Statement::new("select user_id, device_id, sealed_secret, key_id from wrap_secrets where user_id = $1 order by device_id")
-        .bind(user)).await?)
+    conn.all(Statement::new("select user_id, device_id, sealed_secret, key_id from wrap_secrets where user_id = $1 order by device_id")
+        .bind(user)).await
 }
 
 /// Every secret of the node that is not encrypted with this key.
 pub async fn not_under(conn: &mut Conn, key_id: &str) -> Result<Vec<SealedSecret>, StoreError> {
-    Ok(conn
-        .all(
-            Statement::new(
-                "select user_id, device_id, sealed_secret, key_id from wrap_secrets where key_id <> $1",
-            )
-            .bind(key_id),
+    conn.all(
+        Statement::new(
+            "select user_id, device_id, sealed_secret, key_id from wrap_secrets where key_id <> $1",
         )
-        .await?)
+        .bind(key_id),
+    )
+    .await
 }
 
 /// How many devices of the user have a secret.
@@ -140,5 +139,5 @@ pub async fn put(tx: &mut Tx, secret: &SealedSecret, now: UnixMillis) -> Result<
 
 /// Removes every wrap secret of the user: part of a reset. Returns how many rows went.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
-    Ok(tx.change(Statement::new("delete from wrap_secrets where user_id = $1").bind(user)).await?)
+    tx.change(Statement::new("delete from wrap_secrets where user_id = $1").bind(user)).await
 }

@@ -215,7 +215,7 @@ impl Thread {
     fn end(&mut self, mut group: Group, outcome: Result<(), StoreError>) {
         if planted(Defect::AckBeforeCommit) {
             group.answers.drain(..).for_each(|answer| answer(Ok(())));
-            // A slow disk.
+            #[allow(clippy::disallowed_methods, reason = "a slow disk")]
             thread::sleep(std::time::Duration::from_millis(20));
         }
         match outcome.and_then(|()| self.execute("commit")) {

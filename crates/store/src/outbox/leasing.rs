@@ -312,16 +312,28 @@ pub async fn finish(
 
 /// Puts rows whose lease ended without an outcome back into the queue. Returns how many.
 pub async fn expire_leases(tx: &mut Tx, now: UnixMillis) -> Result<u64, StoreError> {
-    Ok(tx.change(Statement::new("update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
-         where lease_until is not null and lease_until <= $1").bind(now.0)).await?)
+    tx.change(
+        Statement::new(
+            "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
+         where lease_until is not null and lease_until <= $1",
+        )
+        .bind(now.0),
+    )
+    .await
 }
 
 /// Hands leases back whose word begins with `prefix`: the holder is stopping, or is known to be gone.
 /// Returns how many.
 pub async fn release_leases(tx: &mut Tx, prefix: &str) -> Result<u64, StoreError> {
     displaced_leases::release(tx, prefix).await?;
-    Ok(tx.change(Statement::new("update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
-         where lease_until is not null and substr(lease_holder, 1, length($1)) = $1").bind(prefix)).await?)
+    tx.change(
+        Statement::new(
+            "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
+         where lease_until is not null and substr(lease_holder, 1, length($1)) = $1",
+        )
+        .bind(prefix),
+    )
+    .await
 }
 
 /// A message other than a revocation that is given up undelivered.
