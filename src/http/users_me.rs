@@ -63,7 +63,7 @@ pub(super) async fn show_identity(
     request: &HttpRequest,
     caller: &Caller,
 ) -> Result<Identity, Problem> {
-    let identity = user::identity(&app.node, caller.user(), known_version(request)).await?;
+    let identity = user::identity(&app.node, caller.known(), known_version(request)).await?;
     if caller.may_have_effects() {
         user::show_keys(&app.node, caller.known(), &identity).await?;
     }

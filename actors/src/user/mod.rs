@@ -75,6 +75,7 @@ use futures_util::FutureExt;
 use tokio::sync::oneshot;
 use tracing::Instrument;
 use vellum_protocol::{KmVersion, UnixMillis};
+use vellum_store::sessions::Known;
 use vellum_store::users::{self, Identity, User};
 use vellum_store::{AuditId, Conn, Tx, UserId, audit, node_state};
 
@@ -198,20 +199,21 @@ async fn is_rolled_back(conn: &mut Conn, known: KmVersion, current: KmVersion) -
     Ok(known > current && node_state::restored_at(conn).await?.is_some())
 }
 
-/// The user's identity as it stands, for a caller who may say which version of the keys they know: an older
-/// one is not handed out silently after a backup was put back.
+/// The identity of a session's user as it stood when the session was looked up, for a caller who may
+/// say which version of the keys they know: an older one is not handed out silently after a backup was
+/// put back.
 ///
 /// # Errors
-/// [`Error::ServerRolledBack`], [`Error::NoSuchUser`].
-pub async fn identity(node: &Node, user: &UserId, known: Option<KmVersion>) -> Result<Identity, Error> {
-    let user = node.user(user).await?;
-    let current = user.identity.km_version;
+/// [`Error::ServerRolledBack`]; [`Error::Store`] for a stored identity that cannot be read.
+pub async fn identity(node: &Node, session: &Known, known: Option<KmVersion>) -> Result<Identity, Error> {
+    let identity = &session.user()?.identity;
+    let current = identity.km_version;
     if let Some(known) = known.filter(|known| *known > current)
         && is_rolled_back(&mut *node.store.read().await?, known, current).await?
     {
         return Err(Error::ServerRolledBack { current });
     }
-    Ok(user.identity.clone())
+    Ok(identity.clone())
 }
 
 /// Serializes the commands of one user.

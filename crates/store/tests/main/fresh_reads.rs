@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicI64, Ordering};
 
 use futures_util::FutureExt;
+use tokio::task::JoinHandle;
 use vellum_protocol::{Alias, KmVersion};
 use vellum_store::sessions::{self, Session, TokenHash};
-use vellum_store::users::{self, User};
+use vellum_store::users::{self, KeyGeneration, User};
 use vellum_store::{SessionId, Store, StoreError, Tx, TxFuture, UserId, roles};
 
 use crate::support::{Db, T0, keys, t};
@@ -197,4 +198,56 @@ async fn what_another_program_changes_is_seen_at_once() {
         other.write(move |tx| async move { sessions::delete_others(tx, &me, None).await }.boxed()).await;
     assert_eq!(ended.unwrap(), 1);
     assert!(db.store.session(&TOKEN, T0).await.unwrap().is_none());
+}
+
+/// Each change raises the user's generation and what the session knows together, so any two that differ
+/// are from two commits.
+#[tokio::test(flavor = "multi_thread", worker_threads = 3)]
+async fn a_session_and_its_user_are_always_of_one_commit() {
+    let db = Db::new().await;
+    let (user, session) = alice(&db).await;
+    // The statement is the same on both engines; a server takes ten times as long for it.
+    let reads = if db.store.is_shared() { 20_000 } else { 500_000 };
+    let readers: Vec<_> = (0..2)
+        .map(|_| {
+            let store = db.store.clone();
+            tokio::spawn(async move {
+                let mut seen = 1;
+                let mut changes = 0;
+                for read in 0..reads {
+                    let known = store.session(&TOKEN, T0).await.unwrap().expect("it does not end");
+                    let user = known.user().unwrap();
+                    assert_eq!(known.known_generation, user.identity.key_generation, "read {read}");
+                    let version = user.identity.km_version.get();
+                    assert!(version >= seen, "read {read} went back from version {seen} to {version}");
+                    changes += u64::from(version > seen);
+                    seen = version;
+                    if read % 100 == 0 {
+                        tokio::task::yield_now().await;
+                    }
+                }
+                changes
+            })
+        })
+        .collect();
+    let mut version = KmVersion::FIRST;
+    while !readers.iter().all(JoinHandle::is_finished) {
+        let (user, session, expected) = (user.clone(), session.clone(), version);
+        db.write(move |tx| {
+            async move {
+                let next = expected.next();
+                let swapped = users::swap_keys(tx, &user, expected, &keys(1), next, T0).await?.unwrap();
+                let from = KeyGeneration::NONE;
+                assert!(sessions::show_generation(tx, &user, &session, from, swapped.generation).await?);
+                Ok(())
+            }
+            .boxed()
+        })
+        .await;
+        version = version.next();
+    }
+    for reader in readers {
+        let changes = reader.await.unwrap();
+        assert!(changes > 10, "of {} changes a reader saw only {changes}", version.get());
+    }
 }
