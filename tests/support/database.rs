@@ -168,6 +168,15 @@ impl Database {
         on!(self, pool => sqlx::query(hasten).bind(attempts).execute(pool).await.unwrap().rows_affected())
     }
 
+    /// Whether an email of which so many attempts have failed waits for the next one.
+    #[cfg(debug_assertions)]
+    pub async fn has_idle_emails(&self, attempts: i64) -> bool {
+        let count = "select count(*) from mail_queue where attempts = $1 and lease_until is null";
+        let count: i64 =
+            on!(self, pool => sqlx::query_scalar(count).bind(attempts).fetch_one(pool).await.unwrap());
+        count > 0
+    }
+
     /// Has every lease of an email be over.
     pub async fn end_email_leases(&self) {
         on!(self, pool => sqlx::query("update mail_queue set lease_until = 0 where lease_until is not null")
