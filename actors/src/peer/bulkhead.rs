@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tokio::time::timeout;
 use vellum_protocol::{Domain, Handle};
 use vellum_store::UserId;
 
-use super::TransportError;
+use super::{PeerError, TransportError};
 
 /// Requests in flight for deliveries. Their bound per peer is a setting.
 const DELIVERIES: usize = 1024;
@@ -26,6 +27,8 @@ const FOR_MESSAGES: (usize, usize) = (256, 16);
 const FOR_USERS: (usize, usize) = (128, 8);
 /// Look-ups of one user at once.
 const PER_USER: usize = 8;
+/// Unknown peers whose manifests are fetched at once because somebody unproven says that they come from there.
+const UNKNOWN: usize = 64;
 /// How long a request waits for its place.
 const WAIT: Duration = Duration::from_secs(5);
 /// From so many keys on, those without a request are dropped before another is added.
@@ -43,8 +46,10 @@ pub(crate) enum Purpose {
 }
 
 /// The places of every purpose.
-pub(super) struct Bulkheads {
+pub(crate) struct Bulkheads {
+    waiting: AtomicUsize,
     purposes: [Bulkhead; Purpose::COUNT],
+    unknown: Semaphore,
     users: PlacesByKey<UserId>,
     senders: PlacesByKey<String>,
 }
@@ -55,7 +60,7 @@ struct Bulkhead {
 }
 
 /// A place for one request, until it is dropped.
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     _of_peer: OwnedSemaphorePermit,
     _of_all: SemaphorePermit<'a>,
 }
@@ -68,8 +73,10 @@ impl Bulkheads {
     pub fn new(in_flight_per_peer: u32) -> Self {
         let deliveries = (DELIVERIES, usize::try_from(in_flight_per_peer.max(1)).unwrap_or(1));
         Self {
+            waiting: AtomicUsize::new(0),
             purposes: [deliveries, FOR_MESSAGES, FOR_USERS]
                 .map(|(all, each)| Bulkhead { all: Semaphore::new(all), peers: PlacesByKey::new(each) }),
+            unknown: Semaphore::new(UNKNOWN),
             users: PlacesByKey::new(PER_USER),
             senders: PlacesByKey::new(PER_SENDER),
         }
@@ -88,15 +95,42 @@ impl Bulkheads {
         timeout(WAIT, waiting).await.ok().flatten().ok_or(TransportError::Busy)
     }
 
+    /// A place among the unknown peers whose manifests are fetched.
+    pub fn place_of_unknown(&self) -> Result<SemaphorePermit<'_>, PeerError> {
+        self.unknown.try_acquire().map_err(|_| PeerError::TooManyStrangers)
+    }
+
     /// Waits for a place for a delivery of what this user of the node has signed.
     pub async fn place_of_sender(&self, sender: &Handle) -> Result<OwnedSemaphorePermit, TransportError> {
+        let _counted = Waiting::at(&self.waiting);
         let waiting = self.senders.take(sender.to_string());
         timeout(WAIT, waiting).await.ok().flatten().ok_or(TransportError::Busy)
+    }
+
+    /// How many deliveries wait for their sender's place.
+    pub fn deliveries_waiting(&self) -> usize {
+        self.waiting.load(Ordering::Relaxed)
     }
 
     /// Waits for a place for a look-up that this user has started.
     pub async fn place_of_user(&self, user: &UserId) -> Result<OwnedSemaphorePermit, TransportError> {
         timeout(WAIT, self.users.take(user.clone())).await.ok().flatten().ok_or(TransportError::Busy)
+    }
+}
+
+/// A delivery that waits, counted until this is dropped.
+struct Waiting<'a>(&'a AtomicUsize);
+
+impl<'a> Waiting<'a> {
+    fn at(count: &'a AtomicUsize) -> Self {
+        count.fetch_add(1, Ordering::Relaxed);
+        Self(count)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

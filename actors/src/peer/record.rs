@@ -1,132 +1,68 @@
-//! What an outcome changes: the row itself, the peer's record, and, for messages about an invitation, the
-//! invitation and the friendship that rest on it. One transaction, and only where the lease still stands.
+//! What an outcome changes: the row itself, the peer's record, and, for messages about an invitation or a share, what
+//! rests on it. One transaction, and only where the lease still stands.
 
-use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use tokio::time::Instant;
 use vellum_protocol::{Handle, MessageType, UnixMillis};
 use vellum_store::invitations::{self, Status};
-use vellum_store::outbox::{self, Lapsed, Leased, Outcome, State};
+use vellum_store::outbox::{self, FailureScope, Lapsed, Leased, Outcome, Retry, State};
 use vellum_store::peers::PeerNode;
+use vellum_store::signals::{self, Signal};
 use vellum_store::{InvitationId, ShareId, Tx, UserId, applied_envelopes, friendships, peers, shares};
 
-use super::reports::Report;
 use super::retry::RetryPolicy;
-use super::window;
+use super::{Federation, window};
 use crate::Error;
-use crate::friends::become_friends;
-use crate::node::Node;
-use crate::peer::{Trouble, Verdict};
-use crate::replicas;
-use crate::user::{Receive, Way};
+use crate::relationships::become_friends;
 
 /// The pause after a failure where a probe is to come early.
 const EARLY_PROBE: Duration = Duration::from_millis(peers::EARLY_PROBE_MILLIS.unsigned_abs());
 
-/// Records what became of an attempt that began at `started`. `None` when the row was changed meanwhile.
-pub(super) async fn settle(
-    node: &Arc<Node>,
-    leased: Leased,
-    verdict: Verdict,
-    started: UnixMillis,
-) -> Result<Option<Report>, Error> {
-    let (peer, instant) = (leased.peer_handle.domain().folded(), Instant::now());
-    if matches!(verdict, Verdict::Later { trouble: Trouble::Peer, .. }) {
-        node.failing.add(peer.clone(), instant);
-    }
-    let settlement = Settlement {
-        now: node.clock.now(),
-        local: node.is_local(&leased.peer_handle),
-        peer_is_well: leased.peer_is_well && !node.failing.has(&peer, instant),
-        retry: node.settings.retry,
-        instance: node.instance.clone(),
-        leased,
-        verdict,
-        started,
-    };
-    node.store.write(move |tx| async move { settlement.record(tx).await }.boxed()).await
+/// An attempt that has ended.
+#[derive(Debug, Clone)]
+pub(super) struct Ended {
+    /// The row.
+    pub leased: Leased,
+    /// How it ended; `None` if it was stopped.
+    pub outcome: Option<Outcome>,
+    /// When it began.
+    pub started: UnixMillis,
+    /// Whether the envelope may have left this node.
+    pub sent: bool,
 }
 
-/// What is known after an attempt.
-#[derive(Clone)]
-struct Settlement {
-    leased: Leased,
-    verdict: Verdict,
-    /// Whether the recipient lives on this node.
-    local: bool,
-    /// Whether a delivery is nothing new for the peer's record.
-    peer_is_well: bool,
-    retry: RetryPolicy,
-    /// This process, as others know it.
-    instance: String,
-    started: UnixMillis,
+/// Records what became of an attempt. Returns the outcome with the time of the next attempt, or `None` if there is
+/// nothing to tell: the attempt was stopped, or the row was changed meanwhile.
+pub(super) async fn record_outcome(
+    tx: &mut Tx,
+    federation: &Federation,
+    ended: &Ended,
     now: UnixMillis,
-}
-
-impl Settlement {
-    async fn record(self, tx: &mut Tx) -> Result<Option<Report>, Error> {
-        let Self { leased, verdict, local, peer_is_well, retry, instance, started, now } = self;
-        let known = peer_is_well && matches!(verdict, Verdict::Delivered { .. });
-        if !local && !known {
-            note_on_peer(tx, &retry, &leased, &verdict, started, now).await?;
+) -> Result<Option<Outcome>, Error> {
+    let Ended { leased, outcome, started, sent } = ended;
+    let Some(mut outcome) = outcome.clone() else {
+        if !sent {
+            outbox::hand_back(tx, &leased.id, &leased.token).await?;
         }
-        let outcome = outcome_of(&retry, &leased, &verdict, now);
-        if !outbox::finish(tx, &leased, &outcome, now).await? {
-            return Ok(None);
-        }
-        let report = match verdict {
-            Verdict::Delivered { friends } => {
-                delivered(tx, &leased, friends, started, now).await?;
-                Report::Delivered
-            }
-            Verdict::Rejected { reason } => {
-                rejected(tx, &leased, &reason, now).await?;
-                Report::Rejected
-            }
-            Verdict::Later { .. } => Report::Postponed,
-        };
-        replicas::tell_outcome(tx, &instance, &leased.id, &report).await?;
-        Ok(Some(report))
-    }
-}
-
-/// Delivers to a user of this very node: no request, the same rules.
-pub(super) async fn deliver_here(node: &Arc<Node>, leased: &Leased) -> Verdict {
-    match receive_here(node, leased).await {
-        Ok(friends) => Verdict::Delivered { friends },
-        Err(Error::UserNotFound) => Verdict::Rejected { reason: "Recipient not found".into() },
-        Err(error) => {
-            let reason = error.to_string();
-            Verdict::Later {
-                reason,
-                cause: None,
-                pause: None,
-                trouble: Trouble::Envelope,
-                maybe_arrived: false,
-            }
-        }
-    }
-}
-
-async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> {
-    let content = &leased.envelope.content;
-    let recipient = node.user_by_alias(content.to.alias()).await?.ok_or(Error::UserNotFound)?;
-    let sender = node.user(&leased.user_id).await?;
-    let sender = node.as_peer(&sender)?;
-    leased.envelope.verify(&sender.signing_key).map_err(|_| Error::BadSignature)?;
-    let receive = Receive {
-        message_type: content.message_type,
-        sender,
-        to: content.to.clone(),
-        nonce: content.nonce.clone(),
-        signed_at: content.timestamp.instant(),
-        payload: content.payload.clone(),
-        signature: leased.envelope.signature.to_base64(),
-        way: Way::Outbox(leased.id.clone(), leased.lease.clone()),
+        return Ok(None);
     };
-    Ok(node.ask(&recipient.id, receive).await?.friends)
+    if !federation.is_local(&leased.peer_handle) {
+        note_on_peer(tx, &federation.retry, leased, &outcome, *started, now).await?;
+    }
+    if let Outcome::Retry(retry) = &mut outcome {
+        retry.at = Some(next_attempt(&federation.retry, leased, retry, now));
+    }
+    if !outbox::record_outcome(tx, leased, &outcome, now).await? {
+        return Ok(None);
+    }
+    match &outcome {
+        Outcome::Delivered { friends } => delivered(tx, leased, *friends, *started, now).await?,
+        Outcome::Rejected { reason } => rejected(tx, leased, reason, now).await?,
+        Outcome::Retry(_) | Outcome::Withdrawn => {}
+    }
+    let (row, word) = (leased.id.clone(), outcome.as_str().to_owned());
+    signals::send(tx, &Signal::Outcome { row, word, holder: federation.instance.clone() }).await?;
+    Ok(Some(outcome))
 }
 
 /// This much later, but never later than the longest interval: a peer may ask for a pause, not for silence.
@@ -157,71 +93,56 @@ async fn pause_at_peer(
     }
 }
 
-fn outcome_of(retry: &RetryPolicy, leased: &Leased, verdict: &Verdict, now: UnixMillis) -> Outcome {
-    match verdict {
-        Verdict::Delivered { .. } => Outcome::Delivered,
-        // Only a revocation has a list in which its owner sees a refusal; anything else just goes.
-        Verdict::Rejected { .. } if !leased.subject.is_empty() => Outcome::Delivered,
-        Verdict::Rejected { reason } => Outcome::Rejected { error: reason.clone() },
-        Verdict::Later { reason, pause, maybe_arrived, trouble, .. } => {
-            // Where the peer was not reached its own record makes the row wait; the row stays ready, for a
-            // probe that comes early and for the peer's return.
-            let refused = *trouble == Trouble::Envelope;
-            let refusals = if refused { leased.refusals.saturating_add(1) } else { 1 };
-            let own = retry.after(refusals);
-            let longest = window::longest_pause(&leased.envelope, leased.expires_at, now);
-            let pause = pause.map_or(own, |asked| asked.max(own)).min(longest);
-            Outcome::Postponed {
-                error: reason.clone(),
-                next_attempt_at: later(retry, now, pause),
-                maybe_arrived: *maybe_arrived,
-                refused,
-            }
-        }
-    }
+/// When an envelope is due again. Where the peer was not reached its own record makes the row wait; the row stays
+/// ready, for a probe that comes early and for the peer's return.
+fn next_attempt(policy: &RetryPolicy, leased: &Leased, retry: &Retry, now: UnixMillis) -> UnixMillis {
+    let refused = retry.scope == FailureScope::Envelope;
+    let own = policy.after(if refused { leased.refusals.saturating_add(1) } else { 1 });
+    let longest = window::longest_pause(&leased.envelope, leased.expires_at, now);
+    later(policy, now, asked(retry, now).map_or(own, |asked| asked.max(own)).min(longest))
+}
+
+/// The pause that the peer has asked for.
+fn asked(retry: &Retry, now: UnixMillis) -> Option<Duration> {
+    retry.at.map(|at| Duration::from_millis(u64::try_from(at.since(now)).unwrap_or(0)))
 }
 
 /// Reaching a peer or not is the peer's record, not the envelope's: ten thousand envelopes to a dead peer
 /// wait for one probe. Attempts that ran at the same time and failed together count once.
 async fn note_on_peer(
     tx: &mut Tx,
-    retry: &RetryPolicy,
+    policy: &RetryPolicy,
     leased: &Leased,
-    verdict: &Verdict,
+    outcome: &Outcome,
     started: UnixMillis,
     now: UnixMillis,
 ) -> Result<(), Error> {
     let domain = leased.peer_handle.domain().folded();
-    let Verdict::Later { reason, cause, pause, trouble, .. } = verdict else {
-        if matches!(verdict, Verdict::Delivered { .. }) {
-            peers::note_delivery(tx, &domain, now).await?;
-        }
-        return Ok(());
+    let retry = match outcome {
+        Outcome::Delivered { .. } => return Ok(peers::note_delivery(tx, &domain, now).await?),
+        Outcome::Retry(retry) if retry.scope == FailureScope::Peer || retry.at.is_some() => retry,
+        _ => return Ok(()),
     };
-    if *trouble != Trouble::Peer && pause.is_none() {
-        return Ok(());
-    }
     let record = peers::find(tx, &domain).await?;
-    if *trouble == Trouble::Peer {
+    if retry.scope == FailureScope::Peer {
         // One in the future was noted by a clock that was ahead.
         let is_since = |at: UnixMillis| (started..=now).contains(&at);
         let counted = record.as_ref().is_some_and(|peer| peer.last_failure_at.is_some_and(is_since));
         if !counted {
             let failures = record.as_ref().map_or(0, |peer| peer.failures).saturating_add(1);
-            let wanted = retry.after(failures);
+            let wanted = policy.after(failures);
             let mut wait = pause_at_peer(tx, record.as_ref(), leased, wanted, now).await?;
             // What was signed while this attempt was under way has had no probe of its own.
             if wait > EARLY_PROBE && outbox::has_untried(tx, &domain, started).await? {
                 wait = EARLY_PROBE;
             }
-            let retry_at = later(retry, now, wait);
-            let cause = cause.as_ref().unwrap_or(reason);
-            peers::note_failure(tx, &domain, failures, retry_at, cause, now).await?;
+            let cause = retry.cause.as_ref().unwrap_or(&retry.reason);
+            peers::note_failure(tx, &domain, failures, later(policy, now, wait), cause, now).await?;
         }
     }
-    if let Some(pause) = pause {
-        let pause = pause_at_peer(tx, record.as_ref(), leased, *pause, now).await?;
-        peers::pause_until(tx, &domain, later(retry, now, pause)).await?;
+    if let Some(pause) = asked(retry, now) {
+        let pause = pause_at_peer(tx, record.as_ref(), leased, pause, now).await?;
+        peers::pause_until(tx, &domain, later(policy, now, pause)).await?;
     }
     Ok(())
 }
@@ -300,7 +221,7 @@ async fn revoke_unless_pending(
 }
 
 /// Undoes what rested on a message that was never taken.
-pub(crate) async fn lapsed(tx: &mut Tx, message: &Lapsed, now: UnixMillis) -> Result<(), Error> {
+pub(crate) async fn compensate(tx: &mut Tx, message: &Lapsed, now: UnixMillis) -> Result<(), Error> {
     let subject = InvitationId::from(message.subject.clone());
     match message.message_type {
         // It has reached nobody, so the list of shares does not show it.
