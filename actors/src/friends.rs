@@ -14,8 +14,9 @@ use vellum_store::outbox::Outcome;
 use vellum_store::{InvitationId, UserId};
 
 use crate::Error;
+use crate::key_checks::Added;
 use crate::node::Node;
-use crate::peer::{Added, LookupFor};
+use crate::peer::LookupFor;
 use crate::user::{Accept, CancelInvitation, Invite, RemoveFriend, Removed, SignedFields, UpdateFriend};
 
 /// How often the keys of a friend are asked for in the background before that is given up.
@@ -213,14 +214,14 @@ fn is_for_later(outcome: &Result<bool, Error>) -> bool {
 /// Compares a friend's keys when their node may be asked again: one friend of a node after another.
 /// Returns false if too many wait already.
 fn compare_keys_later(node: &Arc<Node>, user: &UserId, friend: &Handle) -> bool {
-    match node.peers.later.add(user.clone(), friend.clone()) {
+    match node.key_checks.add(user.clone(), friend.clone()) {
         Added::First => {}
         Added::Waits => return true,
         Added::Full => return false,
     }
     let (node, peer) = (Arc::clone(node), friend.domain().clone());
     actix::spawn(async move {
-        while let Some((user, friend)) = node.peers.later.next(&peer) {
+        while let Some((user, friend)) = node.key_checks.next(&peer) {
             for _ in 0..TRIES_LATER {
                 let why = LookupFor::Background(user.clone());
                 let outcome = compare_keys(&node, &user, &friend, why).await;

@@ -24,17 +24,17 @@ use vellum_protocol::{
     Domain, Handle, Json, MessageError, MessageType, Nonce, ReceivedMessage, ServerRequest, Signature,
     Timestamp, UnixMillis,
 };
+use vellum_store::UserId;
 use vellum_store::friendships::Peer;
 use vellum_store::transport_nonces::TransportNonce;
-use vellum_store::UserId;
 
 pub use crate::refusal::Refusal;
 
+use crate::Error;
 use crate::measure;
 use crate::node::{Node, REVOCATION_WINDOW_MILLIS};
 use crate::peer::{LookupFor, PeerError};
 use crate::user::{Receive, Received, Way, remember};
-use crate::Error;
 
 /// How long a transport nonce is remembered: twice the time in which its request is fresh.
 const NONCE_MILLIS: i64 = 600_000;

@@ -18,13 +18,13 @@ use crate::clock::ClockWatch;
 use crate::delivery::{RevocationDelivery, Wake};
 use crate::directory::Directory;
 use crate::invitations::InvitationLimits;
+use crate::key_checks::KeyChecks;
 use crate::mail_queue::Mailer;
 use crate::peer::policy::{Mode, Policy};
-use crate::peer::{
-    Attempts, Bulkheads, Federation, OutcomeWaiters, PeerSettings, Peers, RetryPolicy, Transport,
-};
+use crate::peer::{Attempts, Bulkheads, Federation, PeerSettings, Peers, RetryPolicy, Transport};
 use crate::sign_in::SignInSettings;
 use crate::user::UserCommand;
+use crate::waiters::OutcomeWaiters;
 use crate::wrapping::WrappingKeys;
 use crate::{Asker, Clock, Error};
 
@@ -108,6 +108,8 @@ pub struct Node {
     pub outcomes: Arc<OutcomeWaiters>,
     /// Discards that wait for another node to stop an attempt with their row.
     pub(crate) withdrawals: OutcomeWaiters<(OutboxId, String)>,
+    /// Friends whose keys are compared later.
+    pub(crate) key_checks: KeyChecks,
     /// Whether the wall clock can be trusted with forgetting things.
     pub(crate) clock_watch: ClockWatch,
     /// Wakes the task that sends emails.
@@ -155,6 +157,7 @@ impl Node {
             policy,
             outcomes,
             withdrawals: OutcomeWaiters::default(),
+            key_checks: KeyChecks::default(),
             mail_wake: Notify::new(),
             delivery: OnceLock::new(),
         })

@@ -19,8 +19,9 @@ use vellum_store::outbox::{Lease, Outcome, Removed};
 use vellum_store::signals::{self, Signal, Signals};
 use vellum_store::{OutboxId, StoreError, Tx};
 
-use crate::peer::{LEASE_MILLIS, OutcomeReceiver};
 use crate::node::Node;
+use crate::peer::LEASE_MILLIS;
+use crate::waiters::OutcomeReceiver;
 
 /// The pause after the database could not be reached.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);

@@ -23,13 +23,13 @@ use std::time::Duration;
 use actix::prelude::*;
 use futures_util::FutureExt;
 use tokio::sync::oneshot;
-use tokio::time::Instant;
 use vellum_protocol::{Domain, MessageType, UnixMillis};
 use vellum_store::outbox::{self, PeerQueue};
 use vellum_store::{InvitationId, StoreError, Tx, invitations};
 
 use crate::Error;
-use crate::peer::{DeliverHere, Federation, Peers, Serve, Served, Turn, compensate};
+use crate::peer::{DeliverHere, Federation, Peers, Serve, Served, Turn};
+use crate::relationships::compensate;
 use schedule::Schedule;
 
 /// How often the whole queue is looked at: what another process has put there is found by then.
@@ -38,10 +38,8 @@ const FIND_EVERY: Duration = Duration::from_secs(30);
 const FIND_EVERY_SHARED: Duration = Duration::from_secs(10);
 /// The shortest time between two looks at what is over: windows end in swarms.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(200);
-/// How often the queue is searched for times that a wrong clock has stored.
-const CORRECT_EVERY: Duration = Duration::from_secs(10);
 /// The pause after a failure.
-const AFTER_FAILURE_MILLIS: i64 = 1_000;
+const AFTER_FAILURE: Duration = Duration::from_secs(1);
 
 /// Decides which peers are served. There is one in a process.
 pub struct RevocationDelivery {
@@ -49,43 +47,20 @@ pub struct RevocationDelivery {
     peers: Arc<Peers>,
     deliver_here: DeliverHere,
     schedule: Schedule,
-    /// What is to be looked at next.
-    asked: Option<Asked>,
+    /// Whose queues are to be looked at next: those of these peers, or all.
+    asked: BTreeSet<String>,
+    asked_all: bool,
     /// Whether the database is being looked at.
     finding: bool,
-    found_all_at: Option<Instant>,
-    corrected_at: Option<Instant>,
     /// When the next lease or window ends.
     next_end: Option<UnixMillis>,
     timer: Option<SpawnHandle>,
-    /// Who waits for the end of the delivery; none while it goes on.
+    /// Who waits for the end of the delivery; `None` while it goes on.
     stopping: Option<Vec<oneshot::Sender<()>>>,
 }
 
-/// Whose queues are to be looked at.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Asked {
-    All,
-    Peers(BTreeSet<String>),
-}
-
-impl Asked {
-    fn with(self, other: Self) -> Self {
-        match (self, other) {
-            (Self::Peers(mut peers), Self::Peers(more)) => {
-                peers.extend(more);
-                Self::Peers(peers)
-            }
-            _ => Self::All,
-        }
-    }
-}
-
-/// What was found in the database.
-struct Found {
-    queues: Vec<PeerQueue>,
-    next_end: Option<UnixMillis>,
-}
+/// The queues that were asked for, and when the next lease or window ends.
+type Found = (Vec<PeerQueue>, Option<UnixMillis>);
 
 impl RevocationDelivery {
     /// Starts the delivery on an arbiter. Leases that an earlier run of this node left behind are taken back first: all
@@ -110,10 +85,9 @@ impl RevocationDelivery {
             federation,
             peers,
             deliver_here,
-            asked: None,
+            asked: BTreeSet::new(),
+            asked_all: true,
             finding: false,
-            found_all_at: None,
-            corrected_at: None,
             next_end: None,
             timer: None,
             stopping: None,
@@ -125,85 +99,60 @@ impl RevocationDelivery {
         if self.stopping.is_some() {
             return self.finish_stopping();
         }
-        let (now, instant) = (self.federation.clock.now(), Instant::now());
-        if self.found_all_at.is_none_or(|at| instant >= at + self.find_every()) {
-            self.ask(Asked::All);
-        } else if self.next_end.is_some_and(|end| end <= now) {
-            self.ask(Asked::Peers(BTreeSet::new()));
-        }
-        self.find(ctx);
+        let now = self.federation.clock.now();
+        self.find(now, ctx);
         for (domain, turn) in self.schedule.start(now) {
             self.serve(domain, turn, ctx);
         }
         let until = |at: UnixMillis| Duration::from_millis(u64::try_from(at.since(now)).unwrap_or(0));
         let due = self.schedule.next().map(until);
         let end = self.next_end.map(|end| until(end).max(SHORTEST_SLEEP));
-        let sleep = due.into_iter().chain(end).min().unwrap_or(FIND_EVERY).min(self.find_every());
         if let Some(timer) = self.timer.take() {
             ctx.cancel_future(timer);
         }
-        self.timer = Some(ctx.run_later(sleep.max(Duration::from_millis(1)), |actor, ctx| {
-            actor.timer = None;
+        let sleep = due.into_iter().chain(end).min();
+        self.timer = sleep.map(|sleep| ctx.run_later(sleep, |actor, ctx| actor.go_on(ctx)));
+    }
+
+    /// Looks at the queues that were asked for, and closes what is over; one look after the other.
+    fn find(&mut self, now: UnixMillis, ctx: &mut Context<Self>) {
+        let is_over = self.next_end.is_some_and(|end| end <= now);
+        if self.finding || !(self.asked_all || is_over || !self.asked.is_empty()) {
+            return;
+        }
+        self.finding = true;
+        let peers = std::mem::take(&mut self.asked);
+        let all = std::mem::take(&mut self.asked_all);
+        let find = find(Arc::clone(&self.federation), peers, all, now).into_actor(self);
+        ctx.spawn(find.map(move |found, actor, ctx| {
+            actor.finding = false;
+            match found {
+                Ok(found) => actor.found(found, now),
+                Err(error) => {
+                    tracing::error!(%error, "outbox could not be read");
+                    actor.next_end = None;
+                    ctx.run_later(AFTER_FAILURE, |actor, ctx| actor.find_all(ctx));
+                }
+            }
             actor.go_on(ctx);
         }));
     }
 
-    fn find_every(&self) -> Duration {
-        if self.federation.store.is_shared() { FIND_EVERY_SHARED } else { FIND_EVERY }
-    }
-
-    fn ask(&mut self, asked: Asked) {
-        self.asked = Some(match self.asked.take() {
-            Some(before) => before.with(asked),
-            None => asked,
-        });
-    }
-
-    /// Looks at the queues that were asked for, one look after the other.
-    fn find(&mut self, ctx: &mut Context<Self>) {
-        if self.finding {
-            return;
-        }
-        let Some(asked) = self.asked.take() else { return };
-        self.finding = true;
-        let instant = Instant::now();
-        let mut correct = false;
-        if asked == Asked::All {
-            self.found_all_at = Some(instant);
-            correct = self.corrected_at.is_none_or(|at| instant >= at + CORRECT_EVERY);
-        }
-        if correct {
-            self.corrected_at = Some(instant);
-        }
-        let find = find(Arc::clone(&self.federation), asked, correct).into_actor(self);
-        ctx.spawn(find.map(|found, actor, ctx| actor.found(found, ctx)));
-    }
-
-    fn found(&mut self, found: Result<Found, Error>, ctx: &mut Context<Self>) {
-        self.finding = false;
-        let now = self.federation.clock.now();
-        match found {
-            Ok(Found { queues, next_end }) => {
-                self.next_end = next_end;
-                let mut due: Vec<_> =
-                    queues.into_iter().filter_map(|queue| queue.due_at().map(|at| (at, queue))).collect();
-                // Whoever has waited longest comes first.
-                due.sort_by_key(|(at, _)| *at);
-                for (at, queue) in due {
-                    let proven = self.federation.is_proven(&queue, now);
-                    self.schedule.note(queue.domain, at, proven, now);
-                }
-            }
-            Err(error) => {
-                tracing::error!(%error, "outbox could not be read");
-                self.next_end = Some(now.plus_millis(AFTER_FAILURE_MILLIS));
-                self.found_all_at = None;
-                let after = Duration::from_millis(AFTER_FAILURE_MILLIS.unsigned_abs());
-                ctx.run_later(after, |actor, ctx| actor.go_on(ctx));
-                return;
-            }
-        }
+    fn find_all(&mut self, ctx: &mut Context<Self>) {
+        self.asked_all = true;
         self.go_on(ctx);
+    }
+
+    fn found(&mut self, (queues, next_end): Found, now: UnixMillis) {
+        self.next_end = next_end;
+        let due_at = |queue: PeerQueue| queue.due_at().map(|at| (at, queue));
+        let mut due: Vec<_> = queues.into_iter().filter_map(due_at).collect();
+        // Whoever has waited longest comes first.
+        due.sort_by_key(|(at, _)| *at);
+        for (at, queue) in due {
+            let proven = self.federation.is_proven(&queue, now);
+            self.schedule.note(queue.domain, at, proven, now);
+        }
     }
 
     /// Has a peer's actor send what is due.
@@ -219,7 +168,8 @@ impl RevocationDelivery {
         };
         ctx.spawn(work.into_actor(self).map(move |(domain, served), actor, ctx| {
             let now = actor.federation.clock.now();
-            let failed = || Served { next: Some(now.plus_millis(AFTER_FAILURE_MILLIS)), proven };
+            let later = now.plus_millis(i64::try_from(AFTER_FAILURE.as_millis()).unwrap_or(0));
+            let failed = || Served { next: Some(later), proven };
             actor.schedule.end(domain, served.unwrap_or_else(failed), now);
             actor.go_on(ctx);
         }));
@@ -239,7 +189,9 @@ impl Actor for RevocationDelivery {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.go_on(ctx);
+        let is_shared = self.federation.store.is_shared();
+        ctx.run_interval(if is_shared { FIND_EVERY_SHARED } else { FIND_EVERY }, Self::find_all);
+        self.find_all(ctx);
     }
 }
 
@@ -256,7 +208,8 @@ impl Handler<Wake> for RevocationDelivery {
     type Result = ();
 
     fn handle(&mut self, Wake(peers): Wake, ctx: &mut Context<Self>) {
-        self.ask(peers.map_or(Asked::All, Asked::Peers));
+        self.asked_all |= peers.is_none();
+        self.asked.extend(peers.unwrap_or_default());
         self.go_on(ctx);
     }
 }
@@ -296,34 +249,39 @@ async fn release_leases(federation: &Federation, prefix: String) -> Result<u64, 
     Ok(released?)
 }
 
-/// Looks at the queues that were asked for, and closes what is over first.
-async fn find(federation: Arc<Federation>, asked: Asked, correct: bool) -> Result<Found, Error> {
-    if correct {
+/// Looks at the queues of these peers, or of all, and closes what is over first.
+async fn find(
+    federation: Arc<Federation>,
+    mut peers: BTreeSet<String>,
+    all: bool,
+    now: UnixMillis,
+) -> Result<Found, Error> {
+    let store = &federation.store;
+    if all {
         wrong_times::correct(&federation).await?;
     }
-    let now = federation.clock.now();
-    let store = &federation.store;
     let mut next_end = outbox::next_end(&mut *store.read().await?).await?;
-    let mut asked = asked;
     if next_end.is_some_and(|end| end <= now) {
-        let (lapsed, peers) = store.write(move |tx| close_what_is_over(tx, now).boxed()).await?;
+        let (lapsed, freed) =
+            store.write(move |tx| async move { close_what_is_over(tx, now).await }.boxed()).await?;
         // Said only now: a transaction may be run more than once.
         if lapsed > 0 {
             tracing::info!(messages = lapsed, "given up: their recipients' nodes did not take them in time");
         }
-        asked = asked.with(Asked::Peers(peers.into_iter().collect()));
+        peers.extend(freed);
         next_end = outbox::next_end(&mut *store.read().await?).await?;
     }
-    let queues: Result<_, Error> = match asked {
-        Asked::All => {
-            store.read_blocking(|conn| async move { Ok(outbox::queues(conn).await?) }.boxed()).await
+    let queues: Result<_, Error> = if all {
+        store.read_blocking(|conn| async move { Ok(outbox::queues(conn).await?) }.boxed()).await
+    } else {
+        let mut conn = store.read().await?;
+        let mut queues = Vec::with_capacity(peers.len());
+        for domain in peers {
+            queues.push(outbox::queue_of(&mut conn, &domain).await?);
         }
-        Asked::Peers(peers) if peers.is_empty() => Ok(Vec::new()),
-        Asked::Peers(peers) => {
-            Ok(outbox::queues_of(&mut *store.read().await?, &Vec::from_iter(peers)).await?)
-        }
+        Ok(queues)
     };
-    Ok(Found { queues: queues?, next_end })
+    Ok((queues?, next_end))
 }
 
 /// Puts rows whose lease has ended back into the queue, and gives up what its recipients' nodes did not take in time.

@@ -36,8 +36,7 @@ pub(super) async fn correct(federation: &Federation) -> Result<(), Error> {
 fn latest_times(retry: &RetryPolicy, now: UnixMillis) -> LatestTimes {
     let past = now.plus_millis(CLOCKS_DIFFER_MILLIS);
     let longest = retry.longest_pause();
-    let ends =
-        |pause: Duration| past.plus_millis(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2));
+    let ends = |pause: Duration| past.plus_millis(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX / 2));
     LatestTimes {
         now,
         past,

@@ -1,12 +1,16 @@
 //! The attempts that are under way on this node, so that a discard can stop the ones with its row.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use futures_util::future::{AbortHandle, AbortRegistration, Abortable};
+use futures_util::future::{AbortHandle, Abortable};
 use tokio::sync::watch;
 use vellum_store::OutboxId;
+
+/// For how long it is remembered that a row was discarded: a lease on it may just come from the database.
+const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// The attempts under way, by row.
 #[derive(Default)]
@@ -16,11 +20,11 @@ pub(crate) struct Attempts(Mutex<Table>);
 struct Table {
     /// No attempt starts any more.
     closed: bool,
-    numbers: u64,
-    /// The rows that were discarded while a lease on them may have been on its way from the database,
-    /// for each look for leases.
-    leasing: HashMap<u64, HashSet<OutboxId>>,
+    /// Tells attempts with one row apart.
+    started: u64,
     running: HashMap<OutboxId, Vec<Running>>,
+    /// Rows that were discarded lately. The id of a row is never used again.
+    discarded: HashMap<OutboxId, Instant>,
 }
 
 struct Running {
@@ -31,25 +35,40 @@ struct Running {
 }
 
 impl Attempts {
-    /// To be held from before rows are leased until their attempts have been started. `None` when no attempt starts
-    /// any more.
-    pub fn leasing(self: &Arc<Self>) -> Option<Leasing> {
+    /// Makes an attempt with a leased row; `None` when it is stopped, or must not begin. From then on nothing of it
+    /// goes on. An older attempt with the row is stopped: the row was signed anew since.
+    pub async fn run<T>(&self, row: &OutboxId, attempt: impl Future<Output = T>) -> Option<T> {
+        let (abort, stop) = AbortHandle::new_pair();
+        let (_running, ended) = watch::channel(());
+        let number = {
+            let mut table = self.table();
+            if table.closed || table.discarded.contains_key(row) {
+                return None;
+            }
+            table.abort(row);
+            table.started += 1;
+            let number = table.started;
+            table.running.entry(row.clone()).or_default().push(Running { number, abort, ended });
+            number
+        };
+        let done = Abortable::new(attempt, stop).await.ok();
         let mut table = self.table();
-        if table.closed {
-            return None;
+        if let Some(running) = table.running.get_mut(row) {
+            running.retain(|other| other.number != number);
+            if running.is_empty() {
+                table.running.remove(row);
+            }
         }
-        let number = table.next_number();
-        table.leasing.insert(number, HashSet::new());
-        Some(Leasing { attempts: Arc::clone(self), number })
+        done
     }
 
-    /// Stops the attempts with a row that has been discarded. When this returns none is under way, and none starts.
+    /// Stops the attempts with a row that has been discarded. When this returns none is under way, and none begins.
     pub async fn stop(&self, row: &OutboxId) {
         let ending = {
             let mut table = self.table();
-            for discarded in table.leasing.values_mut() {
-                discarded.insert(row.clone());
-            }
+            let now = Instant::now();
+            table.discarded.retain(|_, at| now.duration_since(*at) < REMEMBERED);
+            table.discarded.insert(row.clone(), now);
             table.abort(row)
         };
         for mut ended in ending {
@@ -58,11 +77,20 @@ impl Attempts {
         }
     }
 
-    /// Stops every attempt, and lets none start.
+    /// Stops every attempt, and lets none begin.
     pub fn close(&self) {
         let mut table = self.table();
         table.closed = true;
         table.running.values().flatten().for_each(|running| running.abort.abort());
+    }
+
+    pub fn is_closed(&self) -> bool {
+        self.table().closed
+    }
+
+    /// How many rows have an attempt under way.
+    pub fn len(&self) -> usize {
+        self.table().running.len()
     }
 
     fn table(&self) -> MutexGuard<'_, Table> {
@@ -71,112 +99,53 @@ impl Attempts {
 }
 
 impl Table {
-    fn next_number(&mut self) -> u64 {
-        self.numbers += 1;
-        self.numbers
-    }
-
     fn abort(&self, row: &OutboxId) -> Vec<watch::Receiver<()>> {
         let running = self.running.get(row).into_iter().flatten();
         running.inspect(|running| running.abort.abort()).map(|running| running.ended.clone()).collect()
     }
 }
 
-/// A look for rows to lease.
-pub(crate) struct Leasing {
-    attempts: Arc<Attempts>,
-    number: u64,
-}
-
-impl Leasing {
-    /// An attempt with a row that has been leased; `None` if the row was discarded meanwhile, or no attempt starts any
-    /// more. An older attempt with the row is stopped: it was signed anew since.
-    pub fn start(&self, row: &OutboxId) -> Option<Attempt> {
-        let mut table = self.attempts.table();
-        if table.closed || table.leasing.get(&self.number).is_some_and(|rows| rows.contains(row)) {
-            return None;
-        }
-        table.abort(row);
-        let number = table.next_number();
-        let (abort, stop) = AbortHandle::new_pair();
-        let (running, ended) = watch::channel(());
-        table.running.entry(row.clone()).or_default().push(Running { number, abort, ended });
-        Some(Attempt { attempts: Arc::clone(&self.attempts), row: row.clone(), number, stop, _running: running })
-    }
-}
-
-impl Drop for Leasing {
-    fn drop(&mut self) {
-        self.attempts.table().leasing.remove(&self.number);
-    }
-}
-
-/// An attempt that can be stopped.
-pub(crate) struct Attempt {
-    attempts: Arc<Attempts>,
-    row: OutboxId,
-    number: u64,
-    stop: AbortRegistration,
-    _running: watch::Sender<()>,
-}
-
-impl Attempt {
-    /// Makes the attempt; `None` when it was stopped. From then on nothing of it goes on.
-    pub async fn run<T>(self, work: impl Future<Output = T>) -> Option<T> {
-        let Self { attempts, row, number, stop, _running } = self;
-        let done = Abortable::new(work, stop).await.ok();
-        let mut table = attempts.table();
-        if let Some(running) = table.running.get_mut(&row) {
-            running.retain(|other| other.number != number);
-            if running.is_empty() {
-                table.running.remove(&row);
-            }
-        }
-        done
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::future::pending;
+    use std::pin::pin;
+
     use futures_util::FutureExt;
 
     use super::*;
 
     #[tokio::test]
     async fn a_discarded_row_has_its_attempt_stopped_before_the_discard_goes_on() {
-        let attempts = Arc::new(Attempts::default());
+        let attempts = Attempts::default();
         let (row, other) = (OutboxId::generate(), OutboxId::generate());
-        let leasing = attempts.leasing().unwrap();
-        let (started, kept) = (leasing.start(&row).unwrap(), leasing.start(&other).unwrap());
-        let stop = attempts.stop(&row);
-        tokio::pin!(stop);
+        let (mut stopped, mut kept) =
+            (pin!(attempts.run(&row, pending::<()>())), pin!(attempts.run(&other, pending::<()>())));
+        assert!(stopped.as_mut().now_or_never().is_none() && kept.as_mut().now_or_never().is_none());
+        let mut stop = pin!(attempts.stop(&row));
         assert!(stop.as_mut().now_or_never().is_none(), "the attempt has not ended");
-        assert_eq!(started.run(std::future::pending::<()>()).await, None);
+        assert_eq!(stopped.await, None);
         stop.await;
-        assert_eq!(kept.run(async { 1 }).await, Some(1), "another row's goes on");
-        assert!(attempts.table().running.is_empty(), "what has ended is forgotten");
+        assert!(kept.now_or_never().is_none(), "another row's goes on");
+        assert_eq!(attempts.len(), 1, "what has ended is forgotten");
     }
 
     #[tokio::test]
-    async fn a_row_that_is_discarded_while_it_is_leased_is_not_sent() {
-        let attempts = Arc::new(Attempts::default());
-        let row = OutboxId::generate();
-        let leasing = attempts.leasing().unwrap();
+    async fn a_row_that_was_discarded_while_it_was_leased_is_not_sent() {
+        let (attempts, row) = (Attempts::default(), OutboxId::generate());
         attempts.stop(&row).await;
-        assert!(leasing.start(&row).is_none(), "the lease is older than the discard");
-        drop(leasing);
-        assert!(attempts.leasing().unwrap().start(&row).is_some(), "a later lease is another row's life");
+        assert_eq!(attempts.run(&row, async { 1 }).await, None);
+        assert_eq!(attempts.run(&OutboxId::generate(), async { 1 }).await, Some(1));
     }
 
     #[tokio::test]
-    async fn a_newer_attempt_with_a_row_stops_the_older_one_and_nothing_starts_after_the_end() {
-        let attempts = Arc::new(Attempts::default());
-        let row = OutboxId::generate();
-        let leasing = attempts.leasing().unwrap();
-        let (older, newer) = (leasing.start(&row).unwrap(), leasing.start(&row).unwrap());
-        assert_eq!(older.run(std::future::pending::<()>()).await, None);
+    async fn a_newer_attempt_with_a_row_stops_the_older_one_and_none_begins_after_the_end() {
+        let (attempts, row) = (Attempts::default(), OutboxId::generate());
+        let (mut older, mut newer) =
+            (pin!(attempts.run(&row, pending::<()>())), pin!(attempts.run(&row, pending::<()>())));
+        assert!(older.as_mut().now_or_never().is_none() && newer.as_mut().now_or_never().is_none());
+        assert_eq!(older.await, None);
         attempts.close();
-        assert_eq!(newer.run(std::future::pending::<()>()).await, None);
-        assert!(leasing.start(&row).is_none() && attempts.leasing().is_none());
+        assert_eq!(newer.await, None);
+        assert_eq!(attempts.run(&row, async { 1 }).await, None);
     }
 }

@@ -6,7 +6,6 @@
 
 use std::collections::HashMap;
 use std::hash::Hash;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -47,7 +46,6 @@ pub(crate) enum Purpose {
 
 /// The places of every purpose.
 pub(crate) struct Bulkheads {
-    waiting: AtomicUsize,
     purposes: [Bulkhead; Purpose::COUNT],
     unknown: Semaphore,
     users: PlacesByKey<UserId>,
@@ -73,7 +71,6 @@ impl Bulkheads {
     pub fn new(in_flight_per_peer: u32) -> Self {
         let deliveries = (DELIVERIES, usize::try_from(in_flight_per_peer.max(1)).unwrap_or(1));
         Self {
-            waiting: AtomicUsize::new(0),
             purposes: [deliveries, FOR_MESSAGES, FOR_USERS]
                 .map(|(all, each)| Bulkhead { all: Semaphore::new(all), peers: PlacesByKey::new(each) }),
             unknown: Semaphore::new(UNKNOWN),
@@ -102,35 +99,17 @@ impl Bulkheads {
 
     /// Waits for a place for a delivery of what this user of the node has signed.
     pub async fn place_of_sender(&self, sender: &Handle) -> Result<OwnedSemaphorePermit, TransportError> {
-        let _counted = Waiting::at(&self.waiting);
         let waiting = self.senders.take(sender.to_string());
         timeout(WAIT, waiting).await.ok().flatten().ok_or(TransportError::Busy)
     }
 
-    /// How many deliveries wait for their sender's place.
-    pub fn deliveries_waiting(&self) -> usize {
-        self.waiting.load(Ordering::Relaxed)
+    pub fn deliveries_in_flight(&self) -> usize {
+        DELIVERIES - self.purposes[Purpose::Delivery as usize].all.available_permits()
     }
 
     /// Waits for a place for a look-up that this user has started.
     pub async fn place_of_user(&self, user: &UserId) -> Result<OwnedSemaphorePermit, TransportError> {
         timeout(WAIT, self.users.take(user.clone())).await.ok().flatten().ok_or(TransportError::Busy)
-    }
-}
-
-/// A delivery that waits, counted until this is dropped.
-struct Waiting<'a>(&'a AtomicUsize);
-
-impl<'a> Waiting<'a> {
-    fn at(count: &'a AtomicUsize) -> Self {
-        count.fetch_add(1, Ordering::Relaxed);
-        Self(count)
-    }
-}
-
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Ordering::Relaxed);
     }
 }
 

@@ -175,7 +175,11 @@ impl Documents {
     }
 
     /// The manifest, and for how many milliseconds it serves.
-    async fn fetch_manifest(&self, node: &Federation, purpose: Purpose) -> Result<(Manifest, i64), PeerError> {
+    async fn fetch_manifest(
+        &self,
+        node: &Federation,
+        purpose: Purpose,
+    ) -> Result<(Manifest, i64), PeerError> {
         let answer = self.get(node, purpose, "/.well-known/parchment-server").await?;
         let json = document(&answer, "its manifest")?;
         let manifest = Manifest::parse(&json).map_err(|error| PeerError::unusable(error.to_string()))?;

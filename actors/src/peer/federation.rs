@@ -12,8 +12,8 @@ use super::bulkhead::Bulkheads;
 use super::policy::Policy;
 use super::retry::RetryPolicy;
 use super::transport::Transport;
-use super::waiters::OutcomeWaiters;
 use crate::Clock;
+use crate::waiters::OutcomeWaiters;
 
 /// How long a peer that has taken something counts as one that takes more.
 const PROVEN_MILLIS: i64 = 3_600_000;
@@ -47,6 +47,16 @@ pub struct Federation {
 }
 
 impl Federation {
+    /// A lease token that no other lease has.
+    pub(super) fn lease_token(&self) -> String {
+        format!("{}:{}", self.instance, uuid::Uuid::new_v4())
+    }
+
+    /// How many deliveries wait for a place among the requests in flight.
+    pub(super) fn deliveries_waiting(&self) -> usize {
+        self.attempts.len().saturating_sub(self.bulkheads.deliveries_in_flight())
+    }
+
     /// Whether a handle belongs to this node.
     pub(crate) fn is_local(&self, handle: &Handle) -> bool {
         handle.domain().folded() == self.domain.folded()

@@ -23,21 +23,18 @@ mod registry;
 mod retry;
 mod sending;
 mod transport;
-mod waiters;
 pub mod window;
 
 pub(crate) use attempts::Attempts;
 pub(crate) use bulkhead::Bulkheads;
 pub use error::PeerError;
 pub use federation::Federation;
-pub(crate) use lookups::{Added, LookupFor};
-pub(crate) use record::compensate;
+pub(crate) use lookups::LookupFor;
 pub use registry::{PeerSettings, Peers};
 pub use retry::RetryPolicy;
 pub use sending::signed_request;
 pub(crate) use sending::{DeliverHere, LEASE_MILLIS, Served, Turn};
 pub use transport::{Answer, Transport, TransportError};
-pub use waiters::{OutcomeReceiver, OutcomeWaiters};
 
 use std::sync::Arc;
 

@@ -191,7 +191,8 @@ mod tests {
             let outcome = of_answer(revoke, &answer(status, body), false, NOW);
             assert_eq!(scope(&outcome), Some(FailureScope::Envelope), "{status} gave {outcome:?}");
         }
-        let gone = of_answer(revoke, &answer(400, r#"{"message":"Recipient is not on this server"}"#), false, NOW);
+        let gone =
+            of_answer(revoke, &answer(400, r#"{"message":"Recipient is not on this server"}"#), false, NOW);
         assert!(matches!(gone, Outcome::Rejected { .. }));
     }
 
@@ -202,7 +203,11 @@ mod tests {
         };
         for status in [502, 503, 504] {
             assert_eq!(blamed(status, "<html>Bad Gateway</html>"), FailureScope::Peer);
-            assert_eq!(blamed(status, r#"{"message":"too busy"}"#), FailureScope::Envelope, "a node has spoken");
+            assert_eq!(
+                blamed(status, r#"{"message":"too busy"}"#),
+                FailureScope::Envelope,
+                "a node has spoken"
+            );
         }
         assert_eq!(blamed(500, ""), FailureScope::Envelope, "this may be about the envelope");
     }

@@ -8,7 +8,7 @@ use actix::prelude::*;
 use vellum_protocol::{Domain, Handle, Manifest, UnixMillis};
 use vellum_store::friendships::Peer;
 
-use super::lookups::{Allowance, Later, LookupFor};
+use super::lookups::{Allowance, LookupFor};
 use super::{Federation, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser, Serve, Served};
 use crate::clock::CLOCKS_DIFFER_MILLIS;
 
@@ -34,7 +34,6 @@ pub struct Peers {
     table: Mutex<Table>,
     arbiters: Vec<ArbiterHandle>,
     allowance: Allowance,
-    pub(crate) later: Later,
 }
 
 #[derive(Default)]
@@ -70,8 +69,7 @@ impl Peers {
     pub fn new(federation: Arc<Federation>, settings: PeerSettings) -> Self {
         assert!(!settings.arbiters.is_empty(), "peers need an arbiter to run on");
         let allowance = Allowance::new(settings.lookups_per_minute);
-        let (table, later) = (Mutex::default(), Later::default());
-        Self { federation, table, arbiters: settings.arbiters, allowance, later }
+        Self { federation, table: Mutex::default(), arbiters: settings.arbiters, allowance }
     }
 
     /// The manifest of a peer that somebody says they are, with its key compared to the pinned one.
@@ -166,7 +164,7 @@ impl Peers {
     /// How many deliveries wait for a place among the requests in flight.
     #[must_use]
     pub fn deliveries_waiting(&self) -> usize {
-        self.federation.bulkheads.deliveries_waiting()
+        self.federation.deliveries_waiting()
     }
 
     /// How many peers have an actor.

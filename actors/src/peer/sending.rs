@@ -25,12 +25,9 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout};
 use tracing::Instrument;
 use tracing::field::Empty;
-use vellum_protocol::server_request::{
-    HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
-    PROTOCOL_VERSION,
-};
+use vellum_protocol::server_request::{INBOX_PATH, PROTOCOL_VERSION};
 use vellum_protocol::{Domain, Envelope, ServerRequest, SigningSecret, UnixMillis, base64};
-use vellum_store::outbox::{self, Leased, Outcome, Retry, Unread, Unreadable, Wanted};
+use vellum_store::outbox::{self, Leased, Outcome, Retry, Wanted};
 use vellum_store::{Tx, UserId};
 
 use super::bulkhead::Purpose;
@@ -87,119 +84,78 @@ struct Step {
     ended: Vec<Ended>,
     /// Whether rows are to be leased for a peer that is proven, or not. `None` for no rows.
     lease: Option<bool>,
-    token: String,
     last_user: Option<UserId>,
     now: UnixMillis,
 }
 
 /// What it has done.
 struct Done {
-    /// What is to be told to those who wait for the rows in [`Step::ended`].
+    /// What those hear who wait for the rows in [`Step::ended`].
     outcomes: Vec<Option<Outcome>>,
-    leased: Vec<Unread>,
+    leased: Vec<Leased>,
     served: Served,
 }
 
 impl SendLoop {
     /// Sends what is due for the peer until nothing is, or the turn is over.
     pub async fn run(&mut self, turn: Turn) -> Served {
-        let until = Instant::now() + TURN;
+        let turn_ends = Instant::now() + TURN;
         let (mut attempts, mut ended) = (JoinSet::new(), Vec::new());
         loop {
-            let goes_on = Instant::now() < until || !turn.others_wait.load(Ordering::Relaxed);
-            let lease = goes_on.then_some(turn.proven);
-            let served = self.step(std::mem::take(&mut ended), lease, &mut attempts, &mut ended).await;
-            if attempts.is_empty() && ended.is_empty() {
+            let may_go_on = Instant::now() < turn_ends || !turn.others_wait.load(Ordering::Relaxed);
+            let goes_on = may_go_on && !self.federation.attempts.is_closed();
+            // Read before the lease begins, and from the clock that goes on while the machine is suspended.
+            let (until, now) = (self.federation.clock.boot() + LEASE_HOLDS, self.federation.clock.now());
+            let (lease, last_user) = (goes_on.then_some(turn.proven), self.last_user.clone());
+            let step = Step { ended: std::mem::take(&mut ended), lease, last_user, now };
+            let Done { leased, served, .. } = self.carry_out(step).await;
+            for row in leased {
+                self.last_user = Some(row.user_id.clone());
+                attempts.spawn_local(self.sending(row, until).run(now));
+            }
+            if attempts.is_empty() {
                 return served;
             }
-            self.wait(&turn, served.next.filter(|_| goes_on), &mut attempts, &mut ended).await;
-        }
-    }
-
-    /// Waits until an attempt has ended, something is due, or more was queued. Adds the attempts that have ended.
-    async fn wait(
-        &self,
-        turn: &Turn,
-        due: Option<UnixMillis>,
-        attempts: &mut JoinSet<Ended>,
-        ended: &mut Vec<Ended>,
-    ) {
-        let wait = due.map(|due| due.since(self.federation.clock.now())).filter(|wait| *wait > 0);
-        let wait = wait.and_then(|wait| u64::try_from(wait).ok()).map_or(LEASE_HOLDS, Duration::from_millis);
-        if ended.is_empty() {
+            let due = served.next.filter(|_| goes_on).map(|at| at.since(now)).filter(|wait| *wait > 0);
+            let wait =
+                due.and_then(|wait| u64::try_from(wait).ok()).map_or(LEASE_HOLDS, Duration::from_millis);
             tokio::select! {
                 one = attempts.join_next() => ended.extend(one.and_then(Result::ok)),
                 () = turn.more.notified() => {}
                 () = tokio::time::sleep(wait) => {}
             }
-        }
-        // Those that ended together are recorded together.
-        while let Some(one) = attempts.try_join_next() {
-            ended.extend(one.ok());
+            // Those that ended together are recorded together.
+            while let Some(one) = attempts.try_join_next() {
+                ended.extend(one.ok());
+            }
         }
     }
 
-    /// Records what has ended, leases, and starts an attempt for each row. What is leased and may not be sent any more
-    /// is added to `unsent`.
-    async fn step(
-        &mut self,
-        ended: Vec<Ended>,
-        lease: Option<bool>,
-        attempts: &mut JoinSet<Ended>,
-        unsent: &mut Vec<Ended>,
-    ) -> Served {
-        let federation = Arc::clone(&self.federation);
-        let leasing = federation.attempts.leasing();
-        let lease = lease.filter(|_| leasing.is_some());
-        // Read before the lease begins, and from the clock that goes on while the machine is suspended.
-        let (until, now) = (federation.clock.boot() + LEASE_HOLDS, federation.clock.now());
-        let token = format!("{}:{}", federation.instance, uuid::Uuid::new_v4());
-        let step = Step { ended, lease, token, last_user: self.last_user.clone(), now };
-        let Done { leased, served, .. } = self.write(step).await;
-        for leased in self.readable(leased, now).await {
-            self.last_user = Some(leased.user_id.clone());
-            let attempt = leasing.as_ref().and_then(|leasing| leasing.start(&leased.id));
-            let Some(attempt) = attempt else {
-                unsent.push(Ended { leased, outcome: None, started: now, sent: false });
-                continue;
-            };
-            let sending = Sending {
-                domain: self.domain.clone(),
-                federation: Arc::clone(&federation),
-                documents: Arc::clone(&self.documents),
-                deliver_here: Arc::clone(&self.deliver_here),
-                leased: leased.clone(),
-                until,
-                sent: AtomicBool::new(false),
-            };
-            attempts.spawn_local(async move {
-                let outcome = attempt.run(sending.attempt()).await;
-                Ended { leased, outcome, started: now, sent: sending.sent.load(Ordering::Relaxed) }
-            });
+    fn sending(&self, leased: Leased, until: BootTime) -> Sending {
+        Sending {
+            domain: self.domain.clone(),
+            federation: Arc::clone(&self.federation),
+            documents: Arc::clone(&self.documents),
+            deliver_here: Arc::clone(&self.deliver_here),
+            leased,
+            until,
+            sent: AtomicBool::new(false),
         }
-        served
     }
 
-    /// Carries out a step and tells the outcomes. If that fails, each outcome is recorded by itself: what cannot be
+    /// Carries out a step and publishes the outcomes. If that fails, each outcome is recorded by itself: what cannot be
     /// recorded must not keep the others from it.
-    async fn write(&self, step: Step) -> Done {
+    async fn carry_out(&self, step: Step) -> Done {
         let step = Arc::new(step);
         let error = match self.transaction(&step).await {
-            Ok(done) => {
-                self.tell(&step.ended, &done.outcomes);
-                return done;
-            }
+            Ok(done) => return done,
             Err(error) => error,
         };
         tracing::error!(peer = %self.domain, %error, "delivery transaction failed");
         for one in &step.ended {
-            let (ended, token) = (vec![one.clone()], String::new());
-            let alone = Step { ended, lease: None, token, last_user: None, now: step.now };
-            match self.transaction(&Arc::new(alone)).await {
-                Ok(done) => self.tell(std::slice::from_ref(one), &done.outcomes),
-                Err(error) => {
-                    tracing::error!(row = %one.leased.id, %error, "outcome not recorded; its lease will run out");
-                }
+            let alone = Step { ended: vec![one.clone()], lease: None, last_user: None, now: step.now };
+            if let Err(error) = self.transaction(&Arc::new(alone)).await {
+                tracing::error!(row = %one.leased.id, %error, "outcome not recorded; its lease will run out");
             }
         }
         let next = Some(step.now.plus_millis(LATER_MILLIS));
@@ -208,47 +164,23 @@ impl SendLoop {
     }
 
     async fn transaction(&self, step: &Arc<Step>) -> Result<Done, Error> {
-        let (step, federation, domain) = (Arc::clone(step), Arc::clone(&self.federation), self.domain.folded());
-        federation
+        let (work, federation) = (Arc::clone(step), Arc::clone(&self.federation));
+        let domain = self.domain.folded();
+        let done: Result<Done, Error> = self
+            .federation
             .store
-            .clone()
-            .write(move |tx| async move { step.run(tx, &federation, &domain).await }.boxed())
-            .await
-    }
-
-    fn tell(&self, ended: &[Ended], outcomes: &[Option<Outcome>]) {
-        for (ended, outcome) in ended.iter().zip(outcomes) {
+            .write(move |tx| async move { work.run(tx, &federation, &domain).await }.boxed())
+            .await;
+        let done = done?;
+        for (ended, outcome) in step.ended.iter().zip(&done.outcomes) {
             match outcome {
                 Some(outcome) => self.federation.outcomes.publish(&ended.leased.id, outcome),
-                None => tracing::debug!(row = %ended.leased.id, "stopped, or the row has changed; outcome void"),
-            }
-        }
-    }
-
-    /// Reads leased rows. What cannot be read is set aside, or the rest would stand still behind it for ever.
-    async fn readable(&self, leased: Vec<Unread>, now: UnixMillis) -> Vec<Leased> {
-        let mut readable = Vec::with_capacity(leased.len());
-        for row in leased {
-            let row = match row.read() {
-                Ok(row) => {
-                    readable.push(row);
-                    continue;
+                None => {
+                    tracing::debug!(row = %ended.leased.id, "stopped, or the row has changed; outcome void")
                 }
-                Err(row) => row,
-            };
-            let Unreadable { id, error, .. } = &row;
-            tracing::error!(row = %id, %error, "outbox row cannot be read; it is set aside as rejected");
-            let set_aside: Result<(), Error> = self
-                .federation
-                .store
-                .write(move |tx| async move { Ok(outbox::set_aside(tx, &row, now).await?) }.boxed())
-                .await;
-            if let Err(error) = set_aside {
-                // The row comes again when its lease is over.
-                tracing::error!(%error, "outbox row not set aside");
             }
         }
-        readable
+        Ok(done)
     }
 }
 
@@ -259,19 +191,17 @@ impl Step {
         for ended in &self.ended {
             outcomes.push(record_outcome(tx, federation, ended, now).await?);
         }
-        let queue = outbox::queues_of(tx, &[domain.to_owned()]).await?.pop();
-        let Some(queue) = queue else {
-            return Ok(Done { outcomes, leased: Vec::new(), served: Served { next: None, proven: false } });
-        };
+        let queue = outbox::queue_of(tx, domain).await?;
         let mut served = Served { next: queue.due_at(), proven: federation.is_proven(&queue, now) };
         let mut leased = Vec::new();
         if self.lease == Some(served.proven) && served.next.is_some_and(|due| due <= now) {
             let places = if served.proven { federation.in_flight_per_peer } else { 1 };
             // The leases of all nodes count.
             let rows = places.saturating_sub(queue.leased);
-            let (token, last_user) = (self.token.as_str(), self.last_user.as_ref());
-            let until = now.plus_millis(LEASE_MILLIS);
-            leased = outbox::lease_due(tx, &Wanted { domain, rows, last_user, token, now, until }).await?;
+            let (token, until) = (federation.lease_token(), now.plus_millis(LEASE_MILLIS));
+            let last_user = self.last_user.as_ref();
+            let wanted = Wanted { domain, rows, last_user, token: &token, now, until };
+            leased = outbox::lease_due(tx, &wanted).await?;
             served.next = if rows == 0 {
                 Some(now.plus_millis(LATER_MILLIS))
             } else if leased.len() < usize::try_from(rows).unwrap_or(usize::MAX) {
@@ -298,6 +228,11 @@ struct Sending {
 }
 
 impl Sending {
+    async fn run(self, started: UnixMillis) -> Ended {
+        let outcome = self.federation.attempts.run(&self.leased.id, self.attempt()).await;
+        Ended { outcome, started, sent: self.sent.into_inner(), leased: self.leased }
+    }
+
     async fn attempt(&self) -> Outcome {
         let Leased { id, peer_handle, attempts, trace, .. } = &self.leased;
         let span = tracing::info_span!(
@@ -340,9 +275,12 @@ impl Sending {
         let mut send = pin!(self.send(trace));
         // Looked at before every step: a process that was stopped goes on where it was, and must not send then on a
         // lease that another node may have.
-        let checked = poll_fn(|cx| {
-            if clock.boot() < self.until { send.as_mut().poll(cx) } else { Poll::Ready(overdue()) }
-        });
+        let checked =
+            poll_fn(
+                |cx| {
+                    if clock.boot() < self.until { send.as_mut().poll(cx) } else { Poll::Ready(overdue()) }
+                },
+            );
         // This timer stands still while the machine is suspended; the look at the clock does not.
         timeout(self.until.since(clock.boot()), checked).await.unwrap_or_else(|_| overdue())
     }
@@ -399,27 +337,17 @@ pub fn signed_request(
     now: UnixMillis,
 ) -> (Vec<(&'static str, String)>, String) {
     let body = envelope.to_json();
-    let nonce = base64::encode(&rand::rng().random::<[u8; 16]>());
-    let timestamp = now.to_rfc3339();
     let request = ServerRequest {
         method: "POST",
         path: INBOX_PATH,
         body_hash: &body.sha256_base64(),
-        nonce: &nonce,
-        timestamp: &timestamp,
+        nonce: &base64::encode(&rand::rng().random::<[u8; 16]>()),
+        timestamp: &now.to_rfc3339(),
         peer_server_id: to.as_str(),
         sender_server_id: from.as_str(),
         protocol_version: PROTOCOL_VERSION,
     };
-    let signature = request.sign(secret).to_base64();
-    let headers = vec![
-        (HEADER_SERVER_ID, from.as_str().to_owned()),
-        (HEADER_PROTOCOL_VERSION, PROTOCOL_VERSION.to_string()),
-        (HEADER_NONCE, nonce),
-        (HEADER_TIMESTAMP, timestamp),
-        (HEADER_SIGNATURE, signature),
-    ];
-    (headers, body.canonical())
+    (request.headers(secret).to_vec(), body.canonical())
 }
 
 #[cfg(test)]

@@ -10,8 +10,8 @@ use vellum_store::{InvitationId, Tx, outbox};
 use super::invite::{Beginnings, become_friends_here, queue, signed_at};
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
-use crate::peer::OutcomeReceiver;
 use crate::relationships::become_friends;
+use crate::waiters::OutcomeReceiver;
 
 /// Accepts an incoming invitation.
 #[derive(Clone, Debug)]

@@ -16,7 +16,7 @@ use super::key_generation::knows_its_own;
 use super::quotas::{Growth, bytes};
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
-use crate::peer::compensate;
+use crate::relationships::compensate;
 
 /// A blob, sealed under the new keys.
 #[derive(Debug, Clone)]

@@ -9,7 +9,7 @@ use vellum_store::{OutboxId, Tx, outbox};
 
 use super::{Scope, SignedFields, UserCommand, invite, load};
 use crate::Error;
-use crate::peer::OutcomeReceiver;
+use crate::waiters::OutcomeReceiver;
 
 /// One peer's revocation, signed.
 #[derive(Debug, Clone)]

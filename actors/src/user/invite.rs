@@ -9,8 +9,9 @@ use vellum_store::{InvitationId, OutboxId, Tx, UserId, outbox, peers};
 
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
-use crate::peer::{OutcomeReceiver, window};
+use crate::peer::window;
 use crate::relationships::become_friends;
+use crate::waiters::OutcomeReceiver;
 
 /// Invites a person whose handle has just been resolved.
 #[derive(Clone, Debug)]

@@ -8,7 +8,7 @@ use vellum_store::{bound_to_keys, outbox};
 use super::key_generation::knows_its_own;
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
-use crate::peer::compensate;
+use crate::relationships::compensate;
 
 /// Makes `keys` the user's public keys.
 #[derive(Debug)]

@@ -66,11 +66,11 @@ pub use slots::{DeleteSlot, MarkSlotUsed, PutSlot};
 pub use sync_keys::UpdateFriend;
 pub use wrap_secrets::{RemoveDevice, RotateWrapSecrets, WrapSecret};
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::collections::BTreeSet;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::prelude::*;
 use futures_util::FutureExt;

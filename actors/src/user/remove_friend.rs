@@ -7,8 +7,8 @@ use vellum_store::{Tx, friendships, outbox, users};
 use super::invite::send;
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
-use crate::peer::OutcomeReceiver;
 use crate::relationships::end_relationship;
+use crate::waiters::OutcomeReceiver;
 
 /// Ends the friendship with this handle, and everything shared within it.
 #[derive(Clone, Debug)]

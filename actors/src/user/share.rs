@@ -20,8 +20,8 @@ use super::key_generation::load_as_shown;
 use super::quotas::{Growth, bytes};
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
-use crate::peer::OutcomeReceiver;
 use crate::replicas::Withdrawal;
+use crate::waiters::OutcomeReceiver;
 
 /// What of a share stays as it is when the command runs: its caller may have read an older state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -164,7 +164,13 @@ impl Share {
         }
     }
 
-    async fn send(&self, tx: &mut Tx, scope: &Scope, me: &User, id: &ShareId) -> Result<OutcomeReceiver, Error> {
+    async fn send(
+        &self,
+        tx: &mut Tx,
+        scope: &Scope,
+        me: &User,
+        id: &ShareId,
+    ) -> Result<OutcomeReceiver, Error> {
         let signed = self.signed.as_ref().ok_or(Error::EnvelopeRequired)?;
         let text = |text: &Option<String>| {
             let text = text.as_deref().filter(|text| !text.is_empty());

@@ -25,10 +25,10 @@ mod windows;
 use windows::LapsedRow;
 
 pub use correcting::{LatestTimes, WrongTimes, correct_times, wrong_times};
-pub use leased::{Leased, Unread, Unreadable};
+pub use leased::Leased;
 pub use leasing::{
     PeerQueue, Wanted, expire_leases, hand_back, is_leased, lease_due, next_due, next_due_after, next_end,
-    queues, queues_of, release_leases, set_aside,
+    queue_of, queues, release_leases,
 };
 pub use outcome::{FailureScope, Outcome, Retry, record_outcome};
 pub use windows::{Lapsed, expire, widen_windows};

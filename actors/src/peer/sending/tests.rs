@@ -64,7 +64,8 @@ impl Attempts {
 
     async fn send(&self, lasts: Duration) -> Outcome {
         let federation = Arc::clone(&self.alone.node.federation);
-        let signer = Signer::new(Handle::parse("ann@node.example").unwrap(), SigningSecret::from_seed([1; 32]));
+        let signer =
+            Signer::new(Handle::parse("ann@node.example").unwrap(), SigningSecret::from_seed([1; 32]));
         let (to, now) = (Handle::parse("bob@mute.example").unwrap(), federation.clock.now());
         let revoke = MessageType::RelationshipRevoke;
         let sending = Sending {

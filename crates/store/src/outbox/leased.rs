@@ -1,4 +1,4 @@
-//! A row that has been leased: as the database gave it, and as it is sent.
+//! A row that has been leased.
 
 use vellum_protocol::{Envelope, Handle, Json, UnixMillis};
 
@@ -35,7 +35,7 @@ pub struct Leased {
 }
 
 pub(super) struct LeasedRow {
-    id: OutboxId,
+    pub(super) id: OutboxId,
     pub(super) user_id: UserId,
     peer_handle: String,
     subject: String,
@@ -83,30 +83,5 @@ impl TryFrom<LeasedRow> for Leased {
             trace: row.trace,
             token: row.lease_holder,
         })
-    }
-}
-
-/// A leased row as the database gave it. It is read after the transaction, in which others wait for the writer.
-pub struct Unread(pub(super) LeasedRow);
-
-/// A leased row that cannot be read.
-#[derive(Debug, Clone)]
-pub struct Unreadable {
-    /// The row.
-    pub id: OutboxId,
-    /// The lease token.
-    pub token: String,
-    /// What is wrong with it.
-    pub error: StoreError,
-}
-
-impl Unread {
-    /// The row.
-    ///
-    /// # Errors
-    /// What to [set aside](super::set_aside), since nobody could send it.
-    pub fn read(self) -> Result<Leased, Unreadable> {
-        let (id, token) = (self.0.id.clone(), self.0.lease_holder.clone());
-        Leased::try_from(self.0).map_err(|error| Unreadable { id, token, error })
     }
 }

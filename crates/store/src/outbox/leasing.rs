@@ -2,10 +2,10 @@
 
 use vellum_protocol::UnixMillis;
 
-use super::leased::{LeasedRow, Unread, Unreadable};
+use super::leased::{Leased, LeasedRow};
 use crate::defects::{Defect, planted};
 use crate::row::columns;
-use crate::statement::{Statement, Value};
+use crate::statement::Statement;
 use crate::{Conn, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
 /// What waits for one peer, and whether the peer may be tried.
@@ -87,12 +87,12 @@ pub async fn queues(conn: &mut Conn) -> Result<Vec<PeerQueue>, StoreError> {
     Ok(rows.into_iter().map(PeerQueue::from).collect())
 }
 
-/// The queues of these peers (domains in lower case, at least one).
-pub async fn queues_of(conn: &mut Conn, domains: &[String]) -> Result<Vec<PeerQueue>, StoreError> {
-    let rows = domains.iter().map(|domain| [Value::from(domain)]);
-    let select = Statement::with_rows("with domains(domain) as (values ", rows, &format!("){SELECT_QUEUES}"));
-    let rows: Vec<PeerQueueRow> = conn.all(select).await?;
-    Ok(rows.into_iter().map(PeerQueue::from).collect())
+/// The queue of this peer.
+pub async fn queue_of(conn: &mut Conn, domain: &str) -> Result<PeerQueue, StoreError> {
+    const DOMAINS: &str = "with domains(domain) as (select cast($1 as text))";
+    let row: PeerQueueRow =
+        conn.row(Statement::new(format!("{DOMAINS}{SELECT_QUEUES}")).bind(domain)).await?;
+    Ok(row.into())
 }
 
 /// When the next queued row of this peer is due that is not due at `now`.
@@ -145,12 +145,12 @@ pub struct Wanted<'a> {
 }
 
 /// Leases due rows of one peer. Users take turns in the order of the random part of their ids, one row each:
-/// whoever has queued a hundred thousand has one turn like everybody.
-pub async fn lease_due(tx: &mut Tx, wanted: &Wanted<'_>) -> Result<Vec<Unread>, StoreError> {
+/// whoever has queued a hundred thousand has one turn like everybody. A row that cannot be read is set aside as
+/// rejected, or the others would stand still behind it.
+pub async fn lease_due(tx: &mut Tx, wanted: &Wanted<'_>) -> Result<Vec<Leased>, StoreError> {
     let until = if planted(Defect::NoLeaseExpiry) { UnixMillis(i64::MAX) } else { wanted.until };
-    let mut leased: Vec<Unread> = Vec::new();
+    let (mut leased, mut last_user) = (Vec::new(), wanted.last_user.cloned());
     for _ in 0..wanted.rows {
-        let last_user = leased.last().map(|row| &row.0.user_id).or(wanted.last_user);
         // The next user's oldest due row; behind the last user comes the first again. `+ 0` keeps the
         // engines from the index by time, whose rows they would have to sort.
         let lease = Statement::new(
@@ -168,25 +168,33 @@ pub async fn lease_due(tx: &mut Tx, wanted: &Wanted<'_>) -> Result<Vec<Unread>, 
                  maybe_arrived, voids_revocation, trace, lease_holder",
         );
         let lease = lease.bind(wanted.token).bind(until).bind(wanted.domain).bind(wanted.now);
-        let lease = lease.bind(last_user.map_or("", UserId::as_str));
-        match tx.change_returning::<LeasedRow>(lease).await?.pop() {
-            Some(row) => leased.push(Unread(row)),
-            None => break,
+        let lease = lease.bind(last_user.as_ref().map_or("", UserId::as_str));
+        let Some(row) = tx.change_returning::<LeasedRow>(lease).await?.pop() else { break };
+        let id = row.id.clone();
+        last_user = Some(row.user_id.clone());
+        match Leased::try_from(row) {
+            Ok(row) => leased.push(row),
+            Err(error) => set_aside(tx, &id, &error, wanted.now).await?,
         }
     }
     Ok(leased)
 }
 
-/// Takes a row that cannot be read out of the queue, which would otherwise stand still behind it. It stays where
-/// owner and operator see it.
-pub async fn set_aside(tx: &mut Tx, row: &Unreadable, now: UnixMillis) -> Result<(), StoreError> {
+/// Takes a row that cannot be read out of the queue. It stays where owner and operator see it.
+async fn set_aside(
+    tx: &mut Tx,
+    row: &OutboxId,
+    error: &StoreError,
+    now: UnixMillis,
+) -> Result<(), StoreError> {
+    tracing::error!(%row, %error, "outbox row cannot be read; it is set aside as rejected");
     let set_aside = Statement::new(
         "update outbox set state = 'rejected', last_error = $1, last_attempt_at = $2, next_attempt_at = null,
              lease_holder = null, lease_until = null
-         where id = $3 and lease_holder = $4",
+         where id = $3",
     );
-    let set_aside = set_aside.bind("this node can no longer read the message").bind(now);
-    tx.change(set_aside.bind(&row.id).bind(&row.token)).await?;
+    let set_aside = set_aside.bind("this node can no longer read the message").bind(now).bind(row);
+    tx.change(set_aside).await?;
     Ok(())
 }
 

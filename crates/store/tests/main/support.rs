@@ -10,7 +10,7 @@ use vellum_protocol::{
 };
 use vellum_store::friendships::Peer;
 use vellum_store::outbox::{
-    self, FailureScope, Leased, Outcome, PeerQueue, PendingRevocation, Retry, Unread, Wanted,
+    self, FailureScope, Leased, Outcome, PeerQueue, PendingRevocation, Retry, Wanted,
 };
 use vellum_store::users::{self, Keys, NewUser};
 use vellum_store::{OutboxId, Store, StoreError, Tx, TxFuture, UserId};
@@ -136,10 +136,6 @@ impl Db {
     /// Leases what is due for a minute: of each peer as many rows as it may have under lease, which are `per_peer`,
     /// or one for a peer that has failed.
     pub async fn lease(&self, token: &'static str, now: UnixMillis, per_peer: u32) -> Vec<Leased> {
-        self.leases(token, now, per_peer).await.into_iter().map(|row| row.read().unwrap()).collect()
-    }
-
-    pub async fn leases(&self, token: &'static str, now: UnixMillis, per_peer: u32) -> Vec<Unread> {
         self.write(move |tx| {
             async move {
                 let mut leased = Vec::new();
@@ -162,7 +158,7 @@ impl Db {
     /// What waits for this peer.
     pub async fn queue_of_peer(&self, domain: &str) -> PeerQueue {
         let mut conn = self.store.read().await.unwrap();
-        outbox::queues_of(&mut conn, &[domain.to_owned()]).await.unwrap().remove(0)
+        outbox::queue_of(&mut conn, domain).await.unwrap()
     }
 
     /// The one row that is due.
@@ -175,10 +171,8 @@ impl Db {
     /// Records an outcome. Returns whether it counted.
     pub async fn finish(&self, leased: &Leased, outcome: Outcome, now: UnixMillis) -> bool {
         let leased = leased.clone();
-        self.write(move |tx| {
-            async move { outbox::record_outcome(tx, &leased, &outcome, now).await }.boxed()
-        })
-        .await
+        self.write(move |tx| async move { outbox::record_outcome(tx, &leased, &outcome, now).await }.boxed())
+            .await
     }
 }
 
