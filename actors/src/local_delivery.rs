@@ -1,4 +1,5 @@
-//! Starting and stopping the delivery, and what it does with a message whose recipient is a user of this very node.
+//! Starting and stopping the delivery, and what it does with a message whose recipient is a user of
+//! this very node.
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use crate::peer::DeliverHere;
 use crate::user::{Receive, Way};
 
 impl Node {
-    /// Starts the delivery on an arbiter. Leases that an earlier run of this node left behind are taken back first.
+    /// Starts the delivery on an arbiter. Leases that an earlier run of this node left behind are
+    /// taken back first.
     ///
     /// # Errors
     /// Only what the database says.
@@ -31,8 +33,8 @@ impl Node {
         Ok(())
     }
 
-    /// Stops the delivery: no attempt starts any more, those under way are stopped, leases are handed
-    /// back.
+    /// Stops the delivery: no attempt starts any more, those under way are stopped, leases are
+    /// handed back.
     pub async fn stop_delivery(&self) {
         if let Some(delivery) = self.delivery.get()
             && delivery.send(Stop).await.is_err()

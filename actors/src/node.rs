@@ -180,7 +180,8 @@ impl Node {
         self.wake(None);
     }
 
-    /// Tells the delivery that something may be due for these peers, by their domains in lower case.
+    /// Tells the delivery that something may be due for these peers, by their domains in lower
+    /// case.
     pub(crate) fn wake_delivery_for(&self, peers: impl IntoIterator<Item = String>) {
         self.wake(Some(peers.into_iter().collect()));
     }

@@ -1,5 +1,5 @@
-//! Why an inbound request or its message is refused, in the words of the wire protocol (sections 5 and 6): peers show
-//! them to their users.
+//! Why an inbound request or its message is refused, in the words of the wire protocol (sections 5
+//! and 6): peers show them to their users.
 
 use vellum_protocol::{MessageError, MessageType};
 

@@ -1,5 +1,6 @@
-//! What commands, inbound messages and the outcomes of deliveries do to relationships: how they begin and end, and what
-//! becomes of them when the message that they rest on is taken, refused, or never taken.
+//! What commands, inbound messages and the outcomes of deliveries do to relationships: how they
+//! begin and end, and what becomes of them when the message that they rest on is taken, refused, or
+//! never taken.
 
 use vellum_protocol::{Handle, MessageType, UnixMillis};
 use vellum_store::friendships::{self, Peer};
@@ -9,10 +10,10 @@ use vellum_store::{InvitationId, ShareId, Tx, UserId, applied_envelopes, shares}
 
 use crate::Error;
 
-/// The user's side of a new friendship: the invitations that led to it are over, and a revocation that
-/// nobody has signed yet is void, since a signature made from now on would end the new friendship.
-/// `revocable_from` is the beginning by the peer's clock, where the peer has signed a time, else `now`. Tells
-/// whether there was such a revocation.
+/// The user's side of a new friendship: the invitations that led to it are over, and a revocation
+/// that nobody has signed yet is void, since a signature made from now on would end the new
+/// friendship. `revocable_from` is the beginning by the peer's clock, where the peer has signed a
+/// time, else `now`. Tells whether there was such a revocation.
 pub(crate) async fn become_friends(
     tx: &mut Tx,
     user: &UserId,
@@ -26,8 +27,9 @@ pub(crate) async fn become_friends(
     Ok(voided)
 }
 
-/// The user's side of an ended relationship: friendship, invitations and shares with this peer that were
-/// established at or before `cutoff` (wire protocol, section 6). Tells whether there was anything.
+/// The user's side of an ended relationship: friendship, invitations and shares with this peer that
+/// were established at or before `cutoff` (wire protocol, section 6). Tells whether there was
+/// anything.
 pub(crate) async fn end_relationship(
     tx: &mut Tx,
     user: &UserId,
@@ -56,12 +58,14 @@ pub(crate) async fn delivered(
             let Some(invitation) = invitations::by_id(tx, user, &subject).await? else { return Ok(()) };
             let me = &leased.envelope.content.from;
             if applied_envelopes::revoked_since(tx, peer, me, started).await? {
-                // What the peer has answered and what they have revoked have crossed, and their order cannot be told.
+                // What the peer has answered and what they have revoked have crossed, and their
+                // order cannot be told.
                 invitations::delete(tx, &subject).await?;
                 outbox::await_signature(tx, user, peer, now).await?;
             } else if let Some(resolved) = invitation.peer {
-                // The answer does not say when they signed theirs. If it is here already, its time is the one that their
-                // revocation will be compared with; if not, its arrival dates the friendship back.
+                // The answer does not say when they signed theirs. If it is here already, its time
+                // is the one that their revocation will be compared with; if not, its arrival dates
+                // the friendship back.
                 let theirs = applied_envelopes::last_approach(tx, peer, me).await?;
                 become_friends(tx, user, &resolved, now, theirs.unwrap_or(now).min(now)).await?;
             }
@@ -69,8 +73,8 @@ pub(crate) async fn delivered(
         MessageType::FriendAccept => {
             invitations::delete(tx, &subject).await?;
             if friendships::find(tx, user, peer).await?.is_none() {
-                // The friendship ended while the acceptance was under way. Whoever took it, and perhaps for the answer to
-                // another invitation, has to be told.
+                // The friendship ended while the acceptance was under way. Whoever took it, and
+                // perhaps for the answer to another invitation, has to be told.
                 revoke_unless_pending(tx, user, peer, now).await?;
             }
         }
@@ -129,11 +133,12 @@ pub(crate) async fn compensate(tx: &mut Tx, message: &Lapsed, now: UnixMillis) -
             shares::delete(tx, &ShareId::from(message.subject.clone())).await?;
         }
         MessageType::FriendInvite => {
-            // One that was given up has a note by now; one whose keys are gone was taken back by its owner.
+            // One that was given up has a note by now; one whose keys are gone was taken back by
+            // its owner.
             invitations::delete_unless_noted(tx, &subject).await?;
             if message.maybe_arrived {
-                // Somebody who had invited us, too, took it for the answer, and is our friend now: unless we become
-                // theirs, that has to be told.
+                // Somebody who had invited us, too, took it for the answer, and is our friend now:
+                // unless we become theirs, that has to be told.
                 outbox::await_signature(tx, &message.user_id, &message.peer_handle, now).await?;
             }
         }
@@ -141,8 +146,8 @@ pub(crate) async fn compensate(tx: &mut Tx, message: &Lapsed, now: UnixMillis) -
         MessageType::FriendAccept if undo_accept(tx, &message.user_id, &subject).await? => {
             invitations::set_status(tx, &subject, Status::Pending).await?;
             if message.maybe_arrived || message.voids_revocation {
-                // The inviter's node may hold the friendship that ours has just undone, or an older one that
-                // was still to be ended: unless a new one is made, that has to be told.
+                // The inviter's node may hold the friendship that ours has just undone, or an older
+                // one that was still to be ended: unless a new one is made, that has to be told.
                 outbox::await_signature(tx, &message.user_id, &message.peer_handle, now).await?;
             }
         }

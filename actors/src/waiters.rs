@@ -1,5 +1,5 @@
-//! Who waits for the outcome of which row. A flush is answered when its rows' next attempts have ended,
-//! or when its time is over.
+//! Who waits for the outcome of which row. A flush is answered when its rows' next attempts have
+//! ended, or when its time is over.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -36,7 +36,8 @@ impl<K: Eq + Hash + Clone> OutcomeWaiters<K> {
             return OutcomeReceiver(receiver);
         }
         let waiting = table.waiting.entry(id.clone()).or_default();
-        // Those that stopped waiting leave here, so a row that is flushed often holds no more than one.
+        // Those that stopped waiting leave here, so a row that is flushed often holds no more than
+        // one.
         waiting.retain(|other| !other.is_closed());
         waiting.push(sender);
         OutcomeReceiver(receiver)
@@ -58,8 +59,8 @@ impl<K: Eq + Hash + Clone> OutcomeWaiters<K> {
         });
     }
 
-    /// Ends every wait, now and from now on, without an outcome: a stopping node answers its flushes with what
-    /// their rows say.
+    /// Ends every wait, now and from now on, without an outcome: a stopping node answers its
+    /// flushes with what their rows say.
     pub fn close(&self) {
         let mut table = self.table();
         table.closed = true;

@@ -8,8 +8,8 @@
 //!                                 └── Served: when something is due there next
 //! ```
 //!
-//! The queue is in the database. What is kept here is only when something is due for which peer; it may be lost at any
-//! moment and is found again.
+//! The queue is in the database. What is kept here is only when something is due for which peer; it
+//! may be lost at any moment and is found again.
 
 mod schedule;
 mod wrong_times;
@@ -34,7 +34,8 @@ use schedule::Schedule;
 
 /// How often the whole queue is looked at: what another process has put there is found by then.
 const FIND_EVERY: Duration = Duration::from_secs(30);
-/// The same where other nodes are on the database: what one of them had in hand when it died is found by then.
+/// The same where other nodes are on the database: what one of them had in hand when it died is
+/// found by then.
 const FIND_EVERY_SHARED: Duration = Duration::from_secs(10);
 /// The shortest time between two looks at what is over: windows end in swarms.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(200);
@@ -63,8 +64,9 @@ pub struct RevocationDelivery {
 type Found = (Vec<PeerQueue>, Option<UnixMillis>);
 
 impl RevocationDelivery {
-    /// Starts the delivery on an arbiter. Leases that an earlier run of this node left behind are taken back first: all
-    /// of them where nobody else can hold any, else those whose token begins with this node's `name`.
+    /// Starts the delivery on an arbiter. Leases that an earlier run of this node left behind are
+    /// taken back first: all of them where nobody else can hold any, else those whose token begins
+    /// with this node's `name`.
     ///
     /// # Errors
     /// Only what the database says.
@@ -284,8 +286,9 @@ async fn find(
     Ok((queues?, next_end))
 }
 
-/// Puts rows whose lease has ended back into the queue, and gives up what its recipients' nodes did not take in time.
-/// Returns how many of those there were, and the peers whose rows can be leased again.
+/// Puts rows whose lease has ended back into the queue, and gives up what its recipients' nodes did
+/// not take in time. Returns how many of those there were, and the peers whose rows can be leased
+/// again.
 async fn close_what_is_over(tx: &mut Tx, now: UnixMillis) -> Result<(usize, Vec<String>), Error> {
     let peers = outbox::expire_leases(tx, now).await?;
     let lapsed = outbox::expire(tx, now).await?;

@@ -11,8 +11,8 @@ use crate::peer::{Served, Turn};
 
 /// Requests in flight to peers that are proven, together.
 const TO_PROVEN: u32 = 768;
-/// Requests in flight to all others: those that have failed last, or have taken nothing for an hour. Each of these peers
-/// has one.
+/// Requests in flight to all others: those that have failed last, or have taken nothing for an
+/// hour. Each of these peers has one.
 const TO_OTHERS: u32 = 256;
 
 /// The peers with something to send, by domain.

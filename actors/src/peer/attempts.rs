@@ -9,7 +9,8 @@ use futures_util::future::{AbortHandle, Abortable};
 use tokio::sync::watch;
 use vellum_store::OutboxId;
 
-/// For how long it is remembered that a row was discarded: a lease on it may just come from the database.
+/// For how long it is remembered that a row was discarded: a lease on it may just come from the
+/// database.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
 /// The attempts under way, by row.
@@ -35,8 +36,9 @@ struct Running {
 }
 
 impl Attempts {
-    /// Makes an attempt with a leased row; `None` when it is stopped, or must not begin. From then on nothing of it
-    /// goes on. An older attempt with the row is stopped: the row was signed anew since.
+    /// Makes an attempt with a leased row; `None` when it is stopped, or must not begin. From then
+    /// on nothing of it goes on. An older attempt with the row is stopped: the row was signed anew
+    /// since.
     pub async fn run<T>(&self, row: &OutboxId, attempt: impl Future<Output = T>) -> Option<T> {
         let (abort, stop) = AbortHandle::new_pair();
         let (_running, ended) = watch::channel(());
@@ -62,7 +64,8 @@ impl Attempts {
         done
     }
 
-    /// Stops the attempts with a row that has been discarded. When this returns none is under way, and none begins.
+    /// Stops the attempts with a row that has been discarded. When this returns none is under way,
+    /// and none begins.
     pub async fn stop(&self, row: &OutboxId) {
         let ending = {
             let mut table = self.table();

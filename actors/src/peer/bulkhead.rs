@@ -26,7 +26,8 @@ const FOR_MESSAGES: (usize, usize) = (256, 16);
 const FOR_USERS: (usize, usize) = (128, 8);
 /// Look-ups of one user at once.
 const PER_USER: usize = 8;
-/// Unknown peers whose manifests are fetched at once because somebody unproven says that they come from there.
+/// Unknown peers whose manifests are fetched at once because somebody unproven says that they come
+/// from there.
 const UNKNOWN: usize = 64;
 /// How long a request waits for its place.
 const WAIT: Duration = Duration::from_secs(5);

@@ -62,14 +62,16 @@ impl Federation {
         handle.domain().folded() == self.domain.folded()
     }
 
-    /// Whether a peer is sent more than one row at a time: it has taken something within the hour, and has not failed
-    /// since. Many that are away cost one attempt each. This node itself is never away.
+    /// Whether a peer is sent more than one row at a time: it has taken something within the hour,
+    /// and has not failed since. Many that are away cost one attempt each. This node itself is
+    /// never away.
     pub(crate) fn is_proven(&self, queue: &PeerQueue, now: UnixMillis) -> bool {
         let took_lately = queue.delivered_at >= now.plus_millis(-PROVEN_MILLIS);
         queue.domain == self.domain.folded() || (took_lately && !queue.has_failed)
     }
 
-    /// Whether anything is exchanged with the domain, as far as that is known without asking anybody.
+    /// Whether anything is exchanged with the domain, as far as that is known without asking
+    /// anybody.
     pub(super) fn admit(&self, domain: &Domain) -> Result<(), PeerError> {
         self.transport.permits(domain)?;
         if self.policy.admits(domain) { Ok(()) } else { Err(PeerError::NotAdmitted(domain.clone())) }

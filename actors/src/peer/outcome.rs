@@ -1,9 +1,9 @@
 //! What a peer's answer means for an envelope. Pure functions of the answer.
 //!
-//! A delivery is proven only by a success status *and* a body that says `success: true`: a web server
-//! that answers 200 with a page, a login form or nothing has taken no envelope. Peers answer 400 for
-//! every trouble with a message and 401 for every trouble with the request (their clock, ours, a pin, a
-//! version), so neither is final by itself; only words that this module knows are.
+//! A delivery is proven only by a success status *and* a body that says `success: true`: a web
+//! server that answers 200 with a page, a login form or nothing has taken no envelope. Peers answer
+//! 400 for every trouble with a message and 401 for every trouble with the request (their clock,
+//! ours, a pin, a version), so neither is final by itself; only words that this module knows are.
 
 use std::time::Duration;
 
@@ -19,8 +19,8 @@ const NOTED_SKEW_MILLIS: i64 = 150_000;
 /// Longest part of a peer's words that is kept.
 const LONGEST_REASON: usize = 300;
 
-/// The outcome of an attempt that the peer has answered at `now`. `repeated` says that an earlier attempt with
-/// the same envelope may have been carried out without our hearing of it.
+/// The outcome of an attempt that the peer has answered at `now`. `repeated` says that an earlier
+/// attempt with the same envelope may have been carried out without our hearing of it.
 #[must_use]
 pub fn of_answer(message_type: MessageType, answer: &Answer, repeated: bool, now: UnixMillis) -> Outcome {
     let json = Json::parse(&answer.body).ok();
@@ -79,8 +79,8 @@ pub fn of_failure(error: &TransportError) -> Outcome {
     })
 }
 
-/// The outcome of an attempt that ended at `now` before the envelope was sent, because the peer's manifest could
-/// not be had.
+/// The outcome of an attempt that ended at `now` before the envelope was sent, because the peer's
+/// manifest could not be had.
 #[must_use]
 pub fn without_manifest(error: &PeerError, now: UnixMillis) -> Outcome {
     let (scope, pause) = match error {
@@ -118,7 +118,8 @@ fn asked_until(pause: Option<Duration>, now: UnixMillis) -> Option<UnixMillis> {
     pause.map(|pause| now.plus_millis(i64::try_from(pause.as_millis()).unwrap_or(i64::MAX)))
 }
 
-/// A refusal. Says how far the peer's clock is from ours, where it told the time and that may explain it.
+/// A refusal. Says how far the peer's clock is from ours, where it told the time and that may
+/// explain it.
 fn retry(mut reason: String, answer: &Answer, scope: FailureScope, now: UnixMillis) -> Outcome {
     let ahead = answer.date.map_or(0, |date| date.since(now));
     if ahead.abs() >= NOTED_SKEW_MILLIS {

@@ -1,5 +1,5 @@
-//! What an outcome changes: the row, the peer's record, and what rests on the message (`relationships`). One
-//! transaction, and only where the lease still stands.
+//! What an outcome changes: the row, the peer's record, and what rests on the message
+//! (`relationships`). One transaction, and only where the lease still stands.
 
 use std::time::Duration;
 
@@ -30,8 +30,8 @@ pub(super) struct Ended {
     pub sent: bool,
 }
 
-/// Records what became of an attempt. Returns the outcome with the time of the next attempt, or `None` if there is
-/// nothing to tell: the attempt was stopped, or the row was changed meanwhile.
+/// Records what became of an attempt. Returns the outcome with the time of the next attempt, or
+/// `None` if there is nothing to tell: the attempt was stopped, or the row was changed meanwhile.
 pub(super) async fn record_outcome(
     tx: &mut Tx,
     federation: &Federation,
@@ -64,13 +64,14 @@ pub(super) async fn record_outcome(
     Ok(Some(outcome))
 }
 
-/// This much later, but never later than the longest interval: a peer may ask for a pause, not for silence.
+/// This much later, but never later than the longest interval: a peer may ask for a pause, not for
+/// silence.
 fn later(retry: &RetryPolicy, now: UnixMillis, pause: Duration) -> UnixMillis {
     now.plus_millis(i64::try_from(pause.min(retry.longest_pause()).as_millis()).unwrap_or(i64::MAX))
 }
 
-/// The pause at this peer, where so long a one is wanted: not so long that it outlasts the window of
-/// something that waits for it.
+/// The pause at this peer, where so long a one is wanted: not so long that it outlasts the window
+/// of something that waits for it.
 async fn pause_at_peer(
     tx: &mut Tx,
     record: Option<&PeerNode>,
@@ -92,8 +93,8 @@ async fn pause_at_peer(
     }
 }
 
-/// When an envelope is due again. Where the peer was not reached its own record makes the row wait; the row stays
-/// ready, for a probe that comes early and for the peer's return.
+/// When an envelope is due again. Where the peer was not reached its own record makes the row wait;
+/// the row stays ready, for a probe that comes early and for the peer's return.
 fn next_attempt(policy: &RetryPolicy, leased: &Leased, retry: &Retry, now: UnixMillis) -> UnixMillis {
     let refused = retry.scope == FailureScope::Envelope;
     let own = policy.after(if refused { leased.refusals.saturating_add(1) } else { 1 });
@@ -106,8 +107,8 @@ fn asked(retry: &Retry, now: UnixMillis) -> Option<Duration> {
     retry.at.map(|at| Duration::from_millis(u64::try_from(at.since(now)).unwrap_or(0)))
 }
 
-/// Reaching a peer or not is the peer's record, not the envelope's: ten thousand envelopes to a dead peer
-/// wait for one probe. Attempts that ran at the same time and failed together count once.
+/// Reaching a peer or not is the peer's record, not the envelope's: ten thousand envelopes to a
+/// dead peer wait for one probe. Attempts that ran at the same time and failed together count once.
 async fn note_on_peer(
     tx: &mut Tx,
     policy: &RetryPolicy,

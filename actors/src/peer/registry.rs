@@ -24,7 +24,8 @@ const MOST_UNPROVEN: usize = 4096;
 pub struct PeerSettings {
     /// Where the actors run, in turn; at least one.
     pub arbiters: Vec<ArbiterHandle>,
-    /// How often a minute each peer is asked because a user looks somebody up; `None` for any number.
+    /// How often a minute each peer is asked because a user looks somebody up; `None` for any
+    /// number.
     pub lookups_per_minute: Option<u32>,
 }
 

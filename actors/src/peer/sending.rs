@@ -1,4 +1,5 @@
-//! A peer's send loop: lease a few due rows, send them, record how that ended, and ask for the next.
+//! A peer's send loop: lease a few due rows, send them, record how that ended, and ask for the
+//! next.
 //!
 //! ```text
 //!   ┌─▶ one transaction: record what has ended ▸ lease as many rows as there are places
@@ -7,8 +8,8 @@
 //!   └── an attempt has ended, a row is due, or more was queued ◀──┘
 //! ```
 //!
-//! The queue is in the database, so the loop may end at any moment. Dying between sending and recording repeats one
-//! attempt, which the receiver recognises.
+//! The queue is in the database, so the loop may end at any moment. Dying between sending and
+//! recording repeats one attempt, which the receiver recognises.
 
 use std::future::poll_fn;
 use std::pin::pin;
@@ -104,7 +105,8 @@ impl SendLoop {
         loop {
             let may_go_on = Instant::now() < turn_ends || !turn.others_wait.load(Ordering::Relaxed);
             let goes_on = may_go_on && !self.federation.attempts.is_closed();
-            // Read before the lease begins, and from the clock that goes on while the machine is suspended.
+            // Read before the lease begins, and from the clock that goes on while the machine is
+            // suspended.
             let (until, now) = (self.federation.clock.boot() + LEASE_HOLDS, self.federation.clock.now());
             let (lease, last_user) = (goes_on.then_some(turn.proven), self.last_user.clone());
             let step = Step { ended: std::mem::take(&mut ended), lease, last_user, now };
@@ -143,8 +145,8 @@ impl SendLoop {
         }
     }
 
-    /// Carries out a step and publishes the outcomes. If that fails, each outcome is recorded by itself: what cannot be
-    /// recorded must not keep the others from it.
+    /// Carries out a step and publishes the outcomes. If that fails, each outcome is recorded by
+    /// itself: what cannot be recorded must not keep the others from it.
     async fn carry_out(&self, step: Step) -> Done {
         let step = Arc::new(step);
         let error = match self.transaction(&step).await {
@@ -246,8 +248,9 @@ impl Sending {
         let stopwatch = Instant::now();
         let outcome = if self.federation.is_local(&self.leased.peer_handle) {
             self.sent.store(true, Ordering::Relaxed);
-            // The recipient's actor may go on with it, but does nothing for a row that is gone. Waiting for it would
-            // have two people wait for each other who each discard what they have for the other.
+            // The recipient's actor may go on with it, but does nothing for a row that is gone.
+            // Waiting for it would have two people wait for each other who each discard what they
+            // have for the other.
             (self.deliver_here)(self.leased.clone()).await
         } else {
             self.send_in_time(trace).await
@@ -273,8 +276,8 @@ impl Sending {
         let clock = &self.federation.clock;
         let overdue = || outcome::overdue(self.sent.load(Ordering::Relaxed));
         let mut send = pin!(self.send(trace));
-        // Looked at before every step: a process that was stopped goes on where it was, and must not send then on a
-        // lease that another node may have.
+        // Looked at before every step: a process that was stopped goes on where it was, and must
+        // not send then on a lease that another node may have.
         let checked =
             poll_fn(
                 |cx| {
@@ -326,8 +329,9 @@ impl Sending {
     }
 }
 
-/// The request around an envelope (wire protocol, section 5): its headers and its body. Nonce and timestamp are fresh for
-/// every attempt: a receiver remembers the nonce of an attempt that failed later on.
+/// The request around an envelope (wire protocol, section 5): its headers and its body. Nonce and
+/// timestamp are fresh for every attempt: a receiver remembers the nonce of an attempt that failed
+/// later on.
 #[must_use]
 pub fn signed_request(
     secret: &SigningSecret,

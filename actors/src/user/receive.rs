@@ -335,8 +335,8 @@ impl Receive {
     }
 }
 
-/// Remembers the nonce of a request whose signature has been verified: nobody else can use one up. A server that is being
-/// waited for has spoken, then; tells whether that has earned it a probe.
+/// Remembers the nonce of a request whose signature has been verified: nobody else can use one up.
+/// A server that is being waited for has spoken, then; tells whether that has earned it a probe.
 pub(crate) async fn remember(tx: &mut Tx, nonce: &TransportNonce, now: UnixMillis) -> Result<bool, Error> {
     if !transport_nonces::remember(tx, nonce, now).await? {
         return Err(Refusal::Auth("Replayed nonce".into()).into());

@@ -7,13 +7,14 @@
 //!           └────── (a reset takes the old signature back) ┘
 //! ```
 //!
-//! A row is leased before it is sent. Every lease has a token of its own, and an outcome is recorded only
-//! where that token still stands. So an outcome that comes late, for a row that was discarded, signed anew
-//! or leased again, changes nothing.
+//! A row is leased before it is sent. Every lease has a token of its own, and an outcome is
+//! recorded only where that token still stands. So an outcome that comes late, for a row that was
+//! discarded, signed anew or leased again, changes nothing.
 //!
-//! This file holds the owner's side: what is pending, signing, discarding. `outbox/leasing.rs` holds the
-//! delivery's side, `outbox/leased.rs` the row that it takes, `outbox/outcome.rs` what becomes of it,
-//! `outbox/windows.rs` until when it may be sent, `outbox/correcting.rs` what a wrong clock has stored.
+//! This file holds the owner's side: what is pending, signing, discarding. `outbox/leasing.rs`
+//! holds the delivery's side, `outbox/leased.rs` the row that it takes, `outbox/outcome.rs` what
+//! becomes of it, `outbox/windows.rs` until when it may be sent, `outbox/correcting.rs` what a
+//! wrong clock has stored.
 
 mod correcting;
 mod leased;

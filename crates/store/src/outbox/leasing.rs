@@ -74,8 +74,8 @@ const SELECT_QUEUES: &str = "
            (select count(*) from outbox o where o.peer_domain = d.domain and o.lease_until is not null) as leased
     from domains d left join peers p on p.domain = d.domain where d.domain is not null";
 
-/// The queues of all peers. Steps from one domain to the next through the index, so a hundred thousand rows for
-/// one peer cost as much as one.
+/// The queues of all peers. Steps from one domain to the next through the index, so a hundred
+/// thousand rows for one peer cost as much as one.
 pub async fn queues(conn: &mut Conn) -> Result<Vec<PeerQueue>, StoreError> {
     const DOMAINS: &str = "with recursive domains(domain) as (
             select min(peer_domain) from outbox where next_attempt_at is not null
@@ -121,7 +121,8 @@ pub async fn next_end(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreError>
     Ok(end.and_then(|(at,)| at).map(UnixMillis))
 }
 
-/// When something has to be done next: an attempt, a lease's end, a window's end. `None` while nothing is under way.
+/// When something has to be done next: an attempt, a lease's end, a window's end. `None` while
+/// nothing is under way.
 pub async fn next_due(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreError> {
     let first = queues(conn).await?.iter().filter_map(PeerQueue::due_at).min();
     Ok(first.into_iter().chain(next_end(conn).await?).min())
@@ -144,15 +145,15 @@ pub struct Wanted<'a> {
     pub until: UnixMillis,
 }
 
-/// Leases due rows of one peer. Users take turns in the order of the random part of their ids, one row each:
-/// whoever has queued a hundred thousand has one turn like everybody. A row that cannot be read is set aside as
-/// rejected, or the others would stand still behind it.
+/// Leases due rows of one peer. Users take turns in the order of the random part of their ids, one
+/// row each: whoever has queued a hundred thousand has one turn like everybody. A row that cannot
+/// be read is set aside as rejected, or the others would stand still behind it.
 pub async fn lease_due(tx: &mut Tx, wanted: &Wanted<'_>) -> Result<Vec<Leased>, StoreError> {
     let until = if planted(Defect::NoLeaseExpiry) { UnixMillis(i64::MAX) } else { wanted.until };
     let (mut leased, mut last_user) = (Vec::new(), wanted.last_user.cloned());
     for _ in 0..wanted.rows {
-        // The next user's oldest due row; behind the last user comes the first again. `+ 0` keeps the
-        // engines from the index by time, whose rows they would have to sort.
+        // The next user's oldest due row; behind the last user comes the first again. `+ 0` keeps
+        // the engines from the index by time, whose rows they would have to sort.
         let lease = Statement::new(
             "update outbox set state = 'delivering', lease_holder = $1, lease_until = $2
              where state = 'queued' and id = coalesce(
@@ -198,8 +199,8 @@ async fn set_aside(
     Ok(())
 }
 
-/// Returns whether this lease token still stands on the row. In the transaction that carries a message out on this
-/// very node, this keeps what was discarded from being carried out.
+/// Returns whether this lease token still stands on the row. In the transaction that carries a
+/// message out on this very node, this keeps what was discarded from being carried out.
 pub async fn is_leased(tx: &mut Tx, id: &OutboxId, token: &str) -> Result<bool, StoreError> {
     // A change, although of nothing: whoever removes the row on another node waits for this
     // transaction, or came first.
@@ -217,7 +218,8 @@ pub async fn hand_back(tx: &mut Tx, id: &OutboxId, token: &str) -> Result<(), St
     Ok(())
 }
 
-/// Puts rows back into the queue whose lease ended without an outcome. Returns the domain of each row's peer.
+/// Puts rows back into the queue whose lease ended without an outcome. Returns the domain of each
+/// row's peer.
 pub async fn expire_leases(tx: &mut Tx, now: UnixMillis) -> Result<Vec<String>, StoreError> {
     let expire = Statement::new(
         "update outbox set state = 'queued', maybe_arrived = 1, lease_holder = null, lease_until = null
@@ -227,8 +229,8 @@ pub async fn expire_leases(tx: &mut Tx, now: UnixMillis) -> Result<Vec<String>, 
     Ok(domains.into_iter().map(|(domain,)| domain).collect())
 }
 
-/// Puts rows back into the queue whose lease token begins with `prefix`: the holder is stopping, or is known to be
-/// gone. Returns how many.
+/// Puts rows back into the queue whose lease token begins with `prefix`: the holder is stopping, or
+/// is known to be gone. Returns how many.
 pub async fn release_leases(tx: &mut Tx, prefix: &str) -> Result<u64, StoreError> {
     displaced_leases::release(tx, prefix).await?;
     let release = Statement::new(

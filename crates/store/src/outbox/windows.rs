@@ -61,9 +61,9 @@ impl TryFrom<LapsedRow> for Lapsed {
     }
 }
 
-/// Closes windows that end at or before `now`. Revocations wait for a new signature, with their history, or go where
-/// the two are friends again, which a new signature would end. Other messages go, and are returned so that what they
-/// were part of can be undone.
+/// Closes windows that end at or before `now`. Revocations wait for a new signature, with their
+/// history, or go where the two are friends again, which a new signature would end. Other messages
+/// go, and are returned so that what they were part of can be undone.
 pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreError> {
     let drop_void = Statement::new(
         "delete from outbox
@@ -87,8 +87,8 @@ pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreEr
     rows.into_iter().map(Lapsed::try_from).collect()
 }
 
-/// Gives the revocations queued for a peer the window that its manifest states: each may be tried until
-/// its own timestamp plus `window_millis`.
+/// Gives the revocations queued for a peer the window that its manifest states: each may be tried
+/// until its own timestamp plus `window_millis`.
 pub async fn widen_windows(tx: &mut Tx, domain: &str, window_millis: i64) -> Result<(), StoreError> {
     let widen = Statement::new(
         "update outbox set expires_at = envelope_at + $1

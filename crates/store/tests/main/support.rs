@@ -133,8 +133,8 @@ impl Db {
         .await
     }
 
-    /// Leases what is due for a minute: of each peer as many rows as it may have under lease, which are `per_peer`,
-    /// or one for a peer that has failed.
+    /// Leases what is due for a minute: of each peer as many rows as it may have under lease, which
+    /// are `per_peer`, or one for a peer that has failed.
     pub async fn lease(&self, token: &'static str, now: UnixMillis, per_peer: u32) -> Vec<Leased> {
         self.write(move |tx| {
             async move {
