@@ -178,7 +178,7 @@ impl SendLoop {
             match outcome {
                 Some(outcome) => self.federation.outcomes.publish(&ended.leased.id, outcome),
                 None => {
-                    tracing::debug!(row = %ended.leased.id, "stopped, or the row has changed; outcome void")
+                    tracing::debug!(row = %ended.leased.id, "outcome void: stopped, or the row has changed");
                 }
             }
         }
@@ -231,7 +231,7 @@ struct Sending {
 
 impl Sending {
     async fn run(self, started: UnixMillis) -> Ended {
-        let outcome = self.federation.attempts.run(&self.leased.id, self.attempt()).await;
+        let outcome = self.federation.attempts.run(&self.leased.id, Box::pin(self.attempt())).await;
         Ended { outcome, started, sent: self.sent.into_inner(), leased: self.leased }
     }
 
