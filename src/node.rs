@@ -14,7 +14,7 @@ use anyhow::Context;
 use vellum_actors::directory::Directory;
 use vellum_actors::mail_queue::MailQueue;
 use vellum_actors::node::NodeParts;
-use vellum_actors::peer::Peers;
+use vellum_actors::peer::PeerSettings;
 use vellum_actors::sign_in::SignInSettings;
 use vellum_actors::{Clock, Node, NodeSettings, accounts, housekeeping, measure, operators, replicas};
 use vellum_store::Store;
@@ -123,7 +123,7 @@ impl Built {
                 invitations: settings.invitations,
             },
             directory: Directory::new(handles.clone()),
-            peers: Peers::new(handles.clone(), in_flight).with_lookups_per_minute(lookups),
+            peers: PeerSettings { arbiters: handles.clone(), lookups_per_minute: lookups },
             transport: Box::new(transport),
             mailer: Box::new(mailer),
             wrapping,
@@ -174,7 +174,7 @@ impl Built {
         };
         tracing::info!("stopping");
         self.app.stopping.send_replace(true);
-        self.node.reports.close();
+        self.node.outcomes.close();
         if ended.is_none() {
             // What has been sent here already, and waits in a queue of the system or of the server, would be cut off.
             tokio::time::sleep(self.drain).await;

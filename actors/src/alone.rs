@@ -14,13 +14,12 @@ use vellum_store::users::NewUser;
 use vellum_store::{Store, UserId};
 use zeroize::Zeroizing;
 
-use crate::delivery::RetryPolicy;
 use crate::directory::Directory;
 use crate::invitations::InvitationLimits;
 use crate::mail_queue::{MailError, MailSession, Mailer};
 use crate::node::{Node, NodeParts, NodeSettings};
 use crate::peer::policy::Mode;
-use crate::peer::{Answer, Peers, Transport, TransportError};
+use crate::peer::{Answer, PeerSettings, RetryPolicy, Transport, TransportError};
 use crate::sign_in::{CodeBounds, SignInSettings};
 use crate::wrapping::{WrappingKey, WrappingKeys};
 use crate::{Clock, accounts};
@@ -88,7 +87,7 @@ impl Alone {
                 invitations: InvitationLimits::default(),
             },
             directory: Directory::new(handles.clone()),
-            peers: Peers::new(handles, 4),
+            peers: PeerSettings { arbiters: handles, lookups_per_minute: None },
             transport: Box::new(transport),
             mailer: Box::new(NoMail),
             wrapping: WrappingKeys::new(Box::new(move || Ok(vec![key.clone()]))).unwrap(),

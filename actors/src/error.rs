@@ -272,7 +272,7 @@ pub enum Error {
     Internal,
     /// A message from another node cannot be carried out; the words are the wire protocol's.
     #[error(transparent)]
-    Message(#[from] crate::inbox::Refusal),
+    Message(#[from] crate::refusal::Refusal),
     /// The database could not do it.
     #[error(transparent)]
     Store(#[from] StoreError),

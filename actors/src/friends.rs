@@ -1,5 +1,5 @@
 //! Friendships across nodes: what must be asked of another node before, and waited for after, the user's
-//! actor does its part; and the two changes that several commands share.
+//! actor does its part.
 //!
 //! Another node is never asked from inside a command: a slow peer would hold up everything else that its
 //! user does.
@@ -7,15 +7,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use vellum_protocol::{Handle, UnixMillis};
+use vellum_protocol::Handle;
 use vellum_store::friendships::{self, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
-use vellum_store::{InvitationId, Tx, UserId, outbox, shares};
+use vellum_store::outbox::Outcome;
+use vellum_store::{InvitationId, UserId};
 
 use crate::Error;
-use crate::delivery::Report;
+use crate::key_checks::Added;
 use crate::node::Node;
-use crate::peer::{Added, LookupFor};
+use crate::peer::LookupFor;
 use crate::user::{Accept, CancelInvitation, Invite, RemoveFriend, Removed, SignedFields, UpdateFriend};
 
 /// How often the keys of a friend are asked for in the background before that is given up.
@@ -76,7 +77,7 @@ async fn look_up(node: &Arc<Node>, handle: &Handle, why: LookupFor) -> Result<Re
         }
         Resolved { peer: node.as_peer(&user)?, local: Some(user.id.clone()) }
     } else {
-        let found = node.peers.resolve_user(node, handle, why).await;
+        let found = node.peers.resolve_user(handle, why).await;
         // A user is not told everything.
         let found = found.inspect_err(|error| tracing::info!(%handle, %error, "look-up for a user failed"));
         Resolved { peer: found?, local: None }
@@ -106,11 +107,11 @@ pub async fn invite(
     }
     let Resolved { peer, local } = resolve(node, user, handle).await?;
     let invited = node.ask(user, Invite { peer, local, signed }).await?;
-    let Some(reports) = invited.reports else {
+    let Some(outcome) = invited.outcome else {
         return Ok(invited.invitation);
     };
-    match reports.first(node.settings.flush_wait).await {
-        Some(Report::Rejected) => {
+    match outcome.first(node.settings.flush_wait).await {
+        Some(Outcome::Rejected { .. }) => {
             // Told now, so the note that would tell it later is not needed.
             match node.ask(user, CancelInvitation { id: invited.invitation.id }).await {
                 Ok(()) | Err(Error::InvitationNotFound) => Err(Error::UserNotFound),
@@ -149,11 +150,11 @@ pub async fn accept(
             Err(other) => return Err(other),
         };
     }
-    let Some(reports) = node.ask(user, Accept { id, signed, peer }).await? else {
+    let Some(outcome) = node.ask(user, Accept { id, signed, peer }).await? else {
         return Ok(());
     };
-    match reports.first(node.settings.flush_wait).await {
-        Some(Report::Rejected) => Err(Error::InvitationNotFound),
+    match outcome.first(node.settings.flush_wait).await {
+        Some(Outcome::Rejected { .. }) => Err(Error::InvitationNotFound),
         _ => Ok(()),
     }
 }
@@ -171,8 +172,8 @@ pub async fn remove(
     Ok(match node.ask(user, RemoveFriend { friend, signed }).await? {
         Removed::Local => Notice::Local,
         Removed::Unsigned => Notice::Unsigned,
-        Removed::Sent(reports) => match reports.first(node.settings.flush_wait).await {
-            Some(Report::Delivered) => Notice::Delivered,
+        Removed::Sent(outcome) => match outcome.first(node.settings.flush_wait).await {
+            Some(Outcome::Delivered { .. }) => Notice::Delivered,
             _ => Notice::Queued,
         },
     })
@@ -213,14 +214,14 @@ fn is_for_later(outcome: &Result<bool, Error>) -> bool {
 /// Compares a friend's keys when their node may be asked again: one friend of a node after another.
 /// Returns false if too many wait already.
 fn compare_keys_later(node: &Arc<Node>, user: &UserId, friend: &Handle) -> bool {
-    match node.peers.later.add(user.clone(), friend.clone()) {
+    match node.key_checks.add(user.clone(), friend.clone()) {
         Added::First => {}
         Added::Waits => return true,
         Added::Full => return false,
     }
     let (node, peer) = (Arc::clone(node), friend.domain().clone());
     actix::spawn(async move {
-        while let Some((user, friend)) = node.peers.later.next(&peer) {
+        while let Some((user, friend)) = node.key_checks.next(&peer) {
             for _ in 0..TRIES_LATER {
                 let why = LookupFor::Background(user.clone());
                 let outcome = compare_keys(&node, &user, &friend, why).await;
@@ -243,35 +244,4 @@ async fn rest(node: &Node, outcome: Result<bool, Error>) {
     while node.clock.boot() < until {
         tokio::time::sleep(LOOK_AT_CLOCK).await;
     }
-}
-
-/// The user's side of a new friendship: the invitations that led to it are over, and a revocation that
-/// nobody has signed yet is void, since a signature made from now on would end the new friendship.
-/// `revocable_from` is the beginning by the peer's clock, where the peer has signed a time, else `now`. Tells
-/// whether there was such a revocation.
-pub(crate) async fn become_friends(
-    tx: &mut Tx,
-    user: &UserId,
-    peer: &Peer,
-    now: UnixMillis,
-    revocable_from: UnixMillis,
-) -> Result<bool, Error> {
-    invitations::end(tx, user, &peer.handle, UnixMillis(i64::MAX)).await?;
-    let voided = outbox::drop_unsigned(tx, user, &peer.handle).await?;
-    friendships::establish(tx, user, peer, now, revocable_from).await?;
-    Ok(voided)
-}
-
-/// The user's side of an ended relationship: friendship, invitations and shares with this peer that were
-/// established at or before `cutoff` (wire protocol, section 6). Tells whether there was anything.
-pub(crate) async fn end_relationship(
-    tx: &mut Tx,
-    user: &UserId,
-    peer: &Handle,
-    cutoff: UnixMillis,
-) -> Result<bool, Error> {
-    let ended = friendships::end(tx, user, peer, cutoff).await?
-        + invitations::end(tx, user, peer, cutoff).await?
-        + shares::end(tx, user, peer, cutoff).await?;
-    Ok(ended > 0)
 }

@@ -34,7 +34,7 @@ pub async fn sweep(node: &Arc<Node>) -> Result<(), StoreError> {
     let now = node.clock.now();
     let users = node.directory.sweep(now);
     let peers = node.peers.sweep(now);
-    node.reports.sweep();
+    node.outcomes.sweep();
     node.withdrawals.sweep();
     let an_hour_ago = now.plus_millis(-HOUR_MILLIS);
     let changed_keys = node
@@ -93,11 +93,11 @@ fn look_at_changed_keys(node: &Arc<Node>, domains: Vec<String>) {
         let node = Arc::clone(node);
         // A round does not wait for the slowest of them.
         actix::spawn(async move {
-            match node.peers.look_again(&node, &domain).await {
+            match node.peers.look_again(&domain).await {
                 Ok(()) => tracing::info!(peer = %domain, "the peer shows the pinned key again"),
                 Err(error) => tracing::debug!(peer = %domain, %error, "the peer was looked at again"),
             }
-            node.wake_delivery();
+            node.wake_delivery_for([domain.folded()]);
         });
     }
 }

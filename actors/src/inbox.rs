@@ -12,8 +12,7 @@
 //! refused leaves it behind all the same, and whatever else is wrong with it, a repeated request is told that it is one.
 //!
 //! Size and the rate limit by address come even before, in front of this module; the limit by sending server
-//! is looked at once the server is named, and counts once it has signed. The words of a refusal are the wire
-//! protocol's (sections 5 and 6): peers show them to their users.
+//! is looked at once the server is named, and counts once it has signed.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,15 +24,17 @@ use vellum_protocol::{
     Domain, Handle, Json, MessageError, MessageType, Nonce, ReceivedMessage, ServerRequest, Signature,
     Timestamp, UnixMillis,
 };
+use vellum_store::UserId;
 use vellum_store::friendships::Peer;
 use vellum_store::transport_nonces::TransportNonce;
-use vellum_store::{Tx, UserId, peers, transport_nonces};
+
+pub use crate::refusal::Refusal;
 
 use crate::Error;
 use crate::measure;
 use crate::node::{Node, REVOCATION_WINDOW_MILLIS};
-use crate::peer::{LookupFor, PeerError, is_pinned};
-use crate::user::{Receive, Received, Way};
+use crate::peer::{LookupFor, PeerError};
+use crate::user::{Receive, Received, Way, remember};
 
 /// How long a transport nonce is remembered: twice the time in which its request is fresh.
 const NONCE_MILLIS: i64 = 600_000;
@@ -57,77 +58,6 @@ pub struct Inbound {
     pub body: Vec<u8>,
     /// The address that it came from, for the log.
     pub client_ip: Option<String>,
-}
-
-/// Why a request or its message is refused. The text is what the peer is told.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum Refusal {
-    /// The body is not JSON, or is JSON that this node refuses (wire protocol, section 3).
-    #[error("{0}")]
-    NotJson(String),
-    /// A member of the message is missing or of a wrong type.
-    #[error("{0}")]
-    Shape(String),
-    /// The sending server is not who it says, or its request is stale or repeated.
-    #[error("Federation auth failed: {0}")]
-    Auth(String),
-    /// The message itself is at fault.
-    #[error("{0}")]
-    Message(String),
-    /// The recipient belongs to another server.
-    #[error("Recipient is not on this server")]
-    RecipientElsewhere,
-    /// The recipient's server is this one, but there is no such user.
-    #[error("Recipient not found")]
-    RecipientNotFound,
-    /// The sender belongs to another server than the one that sends.
-    #[error("Sender is not on the sending server")]
-    ForeignSender,
-    /// The message's time is too far from now.
-    #[error("Message timestamp outside acceptable skew")]
-    Skew,
-    /// The sender's keys could not be had.
-    #[error("Could not resolve sender")]
-    UnresolvedSender,
-    /// Another envelope with the same nonce was carried out.
-    #[error("Replayed message nonce")]
-    Replayed,
-    /// This node does not handle such messages.
-    #[error("Unsupported message type: {0}")]
-    Unsupported(MessageType),
-    /// An invitation between the two is open.
-    #[error("Invitation already exists")]
-    InvitationExists,
-    /// The recipient has as many open invitations from the sending server as they may.
-    #[error("Too many invitations")]
-    TooManyInvitations,
-    /// There is no outgoing invitation to accept.
-    #[error("Original invitation not found")]
-    NoOriginalInvitation,
-    /// A share without its resource.
-    #[error("Missing resource data")]
-    MissingResource,
-    /// A share with a text that is too long or has control characters.
-    #[error("Invalid resource data: {0}")]
-    InvalidResource(&'static str),
-    /// The recipient has as many shares, of this sender or of all, as this node keeps.
-    #[error("Too many shares")]
-    TooManyShares,
-    /// A share of something that cannot be shared.
-    #[error("Unknown resource type or id")]
-    UnknownResource,
-    /// A share by somebody who is no friend.
-    #[error("Not a friend")]
-    NotAFriend,
-    /// There is no outgoing invitation to reject.
-    #[error("Invitation not found")]
-    NoInvitation,
-}
-
-impl From<MessageError> for Refusal {
-    fn from(error: MessageError) -> Self {
-        Self::Message(error.to_string())
-    }
 }
 
 /// How many requests a sending server may make. The one who names a server need not be that server, so a
@@ -336,7 +266,7 @@ async fn authenticate(
         return Err(auth("Timestamp outside acceptable skew"));
     }
     over_limit(limit.check(&server))?;
-    let manifest = match node.peers.introduce(node, &server).await {
+    let manifest = match node.peers.introduce(&server).await {
         Ok(manifest) => manifest,
         Err(error) => return Err(unknown_server(node, &server, &error).await),
     };
@@ -372,28 +302,20 @@ async fn unknown_server(node: &Node, server: &Domain, error: &PeerError) -> Erro
         PeerError::NotAdmitted(_) => auth(format!("This server does not federate with {server}")),
         PeerError::PinMismatch(_) => auth(format!("The key of {server} has changed")),
         other => {
-            let met = is_pinned(node, server).await.unwrap_or(false);
+            let met = node.federation.is_pinned(server).await.unwrap_or(false);
             let passing = other.passing().filter(|_| met);
             passing.unwrap_or_else(|| auth(format!("Could not fetch the manifest of {server}")))
         }
     }
 }
 
-/// Remembers the nonce of a request whose signature has been verified: nobody else can use one up. A server that is being
-/// waited for has spoken, then; tells whether that has earned it a probe.
-pub(crate) async fn remember(tx: &mut Tx, nonce: &TransportNonce, now: UnixMillis) -> Result<bool, Error> {
-    if !transport_nonces::remember(tx, nonce, now).await? {
-        return Err(auth("Replayed nonce"));
-    }
-    Ok(peers::allow_probe(tx, &nonce.sender, now).await?)
-}
-
-/// The same where nothing else is to be written.
+/// Remembers the nonce of a request that changes nothing else.
 async fn remember_nonce(node: &Arc<Node>, nonce: TransportNonce, now: UnixMillis) -> Result<(), Error> {
+    let sender = nonce.sender.clone();
     let remembered: Result<bool, Error> =
         node.store.write(move |tx| async move { remember(tx, &nonce, now).await }.boxed()).await;
     if remembered? {
-        node.wake_delivery();
+        node.wake_delivery_for([sender]);
     }
     Ok(())
 }
@@ -424,7 +346,7 @@ async fn verified(
 }
 
 async fn resolve_sender(node: &Arc<Node>, from: &Handle, why: LookupFor) -> Result<Peer, Error> {
-    let sender = node.peers.resolve_user(node, from, why).await.map_err(|error| {
+    let sender = node.peers.resolve_user(from, why).await.map_err(|error| {
         tracing::info!(%from, %error, "the sender of a message could not be resolved");
         error.passing().unwrap_or_else(|| Refusal::UnresolvedSender.into())
     })?;

@@ -3,21 +3,21 @@
 //! ```text
 //!   HTTP handler ── message ──▶ Directory ──▶ UserActor(user) ──▶ one transaction ──▶ reply
 //!                                                  │
-//!                                                  └─ after commit: wake
+//!                                                  └─ after commit, where something was queued: wake
 //!                                                          ▼
-//!                        PeerActor(node) ◀── envelope ── RevocationDelivery ◀── due rows ── outbox
+//!             outbox ◀── lease, outcome ── PeerActor(node) ◀── serve ── RevocationDelivery
 //! ```
 //!
 //! - [`user`]: one [`UserActor`](user::UserActor) per user handles one message at a time; a file per message.
 //! - [`directory`]: finds or starts them, and lets idle ones go.
-//! - [`delivery`]: the durable queue's clockwork.
-//! - [`peer`]: one [`PeerActor`](peer::PeerActor) per peer node: manifest, pin, requests in flight.
+//! - [`delivery`]: which peers are served, and when.
+//! - [`peer`]: one [`PeerActor`](peer::PeerActor) per peer node: manifest, pin, send loop.
 //! - [`housekeeping`]: forgetting what is over its time.
 //! - [`inbox`]: the checks that an inbound envelope passes before it becomes a message to a user.
 //! - [`friends`]: what needs another node's answer before the user's actor can be asked.
 //! - [`invitations`]: how many may be open, and for how long.
 //! - [`mail_queue`]: sending the emails that wait.
-//! - [`measure`]: what is counted and timed.
+//! - [`measure`]: what is counted and timed; [`gauges`]: what is read for each scrape.
 //! - [`operators`]: what operators decide about the queue and about peers.
 //! - [`passkeys`]: WebAuthn ceremonies.
 //! - [`revocations`]: a flush from beginning to end.
@@ -36,24 +36,31 @@ pub mod delivery;
 pub mod directory;
 mod error;
 pub mod friends;
+pub mod gauges;
 pub mod housekeeping;
 pub mod inbox;
 pub mod invitations;
+mod key_checks;
+mod local_delivery;
 pub mod mail_queue;
 pub mod measure;
 pub mod node;
 pub mod operators;
 pub mod passkeys;
 pub mod peer;
+mod refusal;
+mod relationships;
 pub mod replicas;
 pub mod revocations;
 pub mod sharing;
 pub mod sign_in;
 pub mod trace;
 pub mod user;
+mod waiters;
 pub mod wrapping;
 
 pub use asker::{Asker, Held, Origin};
 pub use clock::{BootTime, Clock};
 pub use error::Error;
 pub use node::{Node, NodeParts, NodeSettings};
+pub use waiters::{OutcomeReceiver, OutcomeWaiters};

@@ -4,13 +4,10 @@
 use std::time::Duration;
 
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use vellum_store::outbox::{State, overview};
-use vellum_store::{StoreError, node_state, peers, sessions, users};
+use vellum_store::outbox::{FailureScope, Outcome, Retry};
 
 use crate::Error;
-use crate::inbox::Refusal;
-use crate::node::Node;
-use crate::peer::{Trouble, Verdict};
+use crate::refusal::Refusal;
 
 /// A metric: its name, its help text, and its label with every value that the label has.
 type Metric = (&'static str, &'static str, Option<(&'static str, &'static [&'static str])>);
@@ -151,13 +148,14 @@ pub(crate) fn mail_waiting(emails: u64, oldest: i64) {
 }
 
 /// Notes an attempt to deliver, how it ended and how long it took.
-pub(crate) fn attempt(verdict: &Verdict, took: Duration) {
-    let outcome = match verdict {
-        Verdict::Delivered { .. } => "delivered",
-        Verdict::Rejected { .. } => "rejected",
-        Verdict::Later { trouble: Trouble::Envelope, .. } => "refused",
-        Verdict::Later { trouble: Trouble::Peer, .. } => "unreachable",
-        Verdict::Later { trouble: Trouble::Ours, .. } => "held_up",
+pub(crate) fn attempt(outcome: &Outcome, took: Duration) {
+    let outcome = match outcome {
+        Outcome::Delivered { .. } => "delivered",
+        Outcome::Rejected { .. } => "rejected",
+        Outcome::Retry(Retry { scope: FailureScope::Envelope, .. }) => "refused",
+        Outcome::Retry(Retry { scope: FailureScope::Peer, .. }) => "unreachable",
+        Outcome::Retry(Retry { scope: FailureScope::Node, .. }) => "held_up",
+        Outcome::Withdrawn => return,
     };
     counter!("vellum_delivery_attempts_total", "outcome" => outcome).increment(1);
     histogram!("vellum_delivery_attempt_seconds").record(took);
@@ -256,63 +254,12 @@ fn refusal_reason(refusal: &Refusal) -> &'static str {
     }
 }
 
-/// Reads what has no event of its own: first what is in memory, then what is in the database. That
-/// keeps its last values where the database does not answer within `limit`. `vellum_database_up` is
-/// 1 if it answers the first small question by then: counts of long tables may take longer.
-pub async fn refresh(node: &Node, limit: Duration) {
-    refresh_from_memory(node);
-    let mut is_up = false;
-    let refreshed = tokio::time::timeout(limit, refresh_from_database(node, &mut is_up)).await;
-    match &refreshed {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::debug!(%error, "metrics not read from the database"),
-        Err(_) => tracing::debug!("metrics not read from the database in time"),
-    }
-    gauge!("vellum_database_up").set(f64::from(u8::from(is_up)));
-}
-
-fn refresh_from_memory(node: &Node) {
-    let (users, peers) = (node.directory.len(), node.peers.len());
-    gauge!("vellum_actors", "kind" => "user").set(number(u64::try_from(users).unwrap_or(u64::MAX)));
-    gauge!("vellum_actors", "kind" => "peer").set(number(u64::try_from(peers).unwrap_or(u64::MAX)));
-    let waiting = u64::try_from(node.directory.waiting()).unwrap_or(u64::MAX);
-    gauge!("vellum_user_commands_waiting").set(number(waiting));
-    let waiting = u64::try_from(node.peers.deliveries_waiting()).unwrap_or(u64::MAX);
-    gauge!("vellum_peer_deliveries_waiting").set(number(waiting));
-}
-
-async fn refresh_from_database(node: &Node, is_up: &mut bool) -> Result<(), StoreError> {
-    let now = node.clock.now();
-    let mut conn = node.store.read().await?;
-    let paused = node_state::deliveries_paused(&mut conn).await?;
-    gauge!("vellum_queue_paused").set(f64::from(u8::from(paused)));
-    *is_up = true;
-    let depths = overview::depths(&mut conn).await?;
-    for state in [State::AwaitingSignature, State::Queued, State::Delivering, State::Rejected] {
-        let depth = depths.iter().find(|depth| depth.state == state);
-        let age = depth.map_or(0, |depth| now.since(depth.oldest));
-        let rows = depth.map_or(0, |depth| depth.rows);
-        gauge!("vellum_queue_rows", "state" => state.as_str()).set(number(rows));
-        gauge!("vellum_queue_oldest_seconds", "state" => state.as_str()).set(seconds(age));
-    }
-    let census = peers::census(&mut conn).await?;
-    for (breaker, peers) in
-        [("closed", census.closed), ("half_open", census.half_open), ("open", census.open)]
-    {
-        gauge!("vellum_peers", "breaker" => breaker).set(number(peers));
-    }
-    gauge!("vellum_peers_with_changed_key").set(number(census.changed_key));
-    gauge!("vellum_users").set(number(users::count(&mut conn).await?));
-    gauge!("vellum_sessions").set(number(sessions::count(&mut conn, now).await?));
-    Ok(())
-}
-
 /// A time that may lie ahead of a clock that was set back.
-fn seconds(millis: i64) -> f64 {
+pub(crate) fn seconds(millis: i64) -> f64 {
     Duration::from_millis(u64::try_from(millis).unwrap_or(0)).as_secs_f64()
 }
 
 /// Gauges are floats; counts of rows are far below where these lose whole numbers.
-fn number(count: u64) -> f64 {
+pub(crate) fn number(count: u64) -> f64 {
     u32::try_from(count).map_or(f64::MAX, f64::from)
 }

@@ -1,7 +1,7 @@
 //! What every actor of a node has at hand: the store, the clock, the node's own identity, and the other
 //! actors. One value, made at start and shared.
 
-use std::ops::Deref;
+use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -9,19 +9,22 @@ use actix::Addr;
 use tokio::sync::Notify;
 use vellum_protocol::{Alias, Domain, Handle, SigningSecret};
 use vellum_store::friendships::Peer;
+use vellum_store::outbox::Outcome;
 use vellum_store::usage::Usage;
 use vellum_store::users::User;
 use vellum_store::{OutboxId, Store, UserId};
 
 use crate::clock::ClockWatch;
-use crate::delivery::{Failing, OutcomeBoard, RetryPolicy, RevocationDelivery, Wake, Withdraw};
+use crate::delivery::{RevocationDelivery, Wake};
 use crate::directory::Directory;
 use crate::invitations::InvitationLimits;
+use crate::key_checks::KeyChecks;
 use crate::mail_queue::Mailer;
 use crate::peer::policy::{Mode, Policy};
-use crate::peer::{Peers, Transport};
+use crate::peer::{Attempts, Bulkheads, Federation, PeerSettings, Peers, RetryPolicy, Transport};
 use crate::sign_in::SignInSettings;
 use crate::user::UserCommand;
+use crate::waiters::OutcomeWaiters;
 use crate::wrapping::WrappingKeys;
 use crate::{Asker, Clock, Error};
 
@@ -61,8 +64,8 @@ pub struct NodeParts {
     pub settings: NodeSettings,
     /// The users' actors.
     pub directory: Directory,
-    /// The peers' actors.
-    pub peers: Peers,
+    /// Where the peers' actors run, and their bounds.
+    pub peers: PeerSettings,
     /// How other nodes are spoken to.
     pub transport: Box<dyn Transport>,
     /// How emails are sent.
@@ -75,53 +78,92 @@ pub struct NodeParts {
 
 /// A node: its parts, and what ties them together.
 pub struct Node {
-    parts: NodeParts,
+    /// What it remembers.
+    pub store: Store,
+    /// What time it is.
+    pub clock: Clock,
+    /// The server id: the domain of every handle here.
+    pub domain: Domain,
+    /// What it signs its requests to other nodes with.
+    pub identity: SigningSecret,
+    /// What it was told.
+    pub settings: NodeSettings,
+    /// The users' actors.
+    pub directory: Directory,
+    /// The peers' actors.
+    pub peers: Arc<Peers>,
+    /// How emails are sent.
+    pub(crate) mailer: Box<dyn Mailer>,
+    /// What device wrap secrets are encrypted with.
+    pub wrapping: WrappingKeys,
+    /// Names this node among those on one database, also when it has been started anew.
+    pub(crate) name: String,
+    /// Names this process among those on one database; the prefix of its lease tokens.
+    pub(crate) instance: String,
+    /// What it speaks with other nodes with.
+    pub(crate) federation: Arc<Federation>,
+    /// With whom anything is exchanged, as operators have decided.
+    pub policy: Arc<Policy>,
+    /// Requests that wait for the outcome of an attempt.
+    pub outcomes: Arc<OutcomeWaiters>,
+    /// Discards that wait for another node to stop an attempt with their row.
+    pub(crate) withdrawals: OutcomeWaiters<(OutboxId, String)>,
+    /// Friends whose keys are compared later.
+    pub(crate) key_checks: KeyChecks,
     /// Whether the wall clock can be trusted with forgetting things.
     pub(crate) clock_watch: ClockWatch,
-    /// Names this process among those on one database; begins the word of each of its leases.
-    pub(crate) instance: String,
-    /// Who waits for which outcome.
-    pub reports: OutcomeBoard,
-    /// Who waits for which other node to stop an attempt with which row.
-    pub(crate) withdrawals: OutcomeBoard<(OutboxId, String)>,
-    /// Which peers an attempt has failed to reach lately.
-    pub(crate) failing: Failing,
-    /// With whom anything is exchanged, as operators have decided.
-    pub policy: Policy,
     /// Wakes the task that sends emails.
     pub(crate) mail_wake: Notify,
     /// Set once, when the delivery has been started.
     pub(crate) delivery: OnceLock<Addr<RevocationDelivery>>,
 }
 
-impl Deref for Node {
-    type Target = NodeParts;
-    fn deref(&self) -> &NodeParts {
-        &self.parts
-    }
-}
-
 impl Node {
     /// Puts the parts together. Nothing is delivered until [`Node::start_delivery`].
     #[must_use]
     pub fn new(parts: NodeParts) -> Arc<Self> {
-        let policy = Policy::new(parts.settings.federation_mode);
-        let instance = format!("{}.{}", parts.name, uuid::Uuid::new_v4());
-        let clock_watch = ClockWatch::new(&parts.clock);
+        let NodeParts { store, clock, domain, identity, settings, directory, name, .. } = parts;
+        let instance = format!("{name}.{}", uuid::Uuid::new_v4());
+        let policy = Arc::new(Policy::new(settings.federation_mode));
+        let outcomes = Arc::<OutcomeWaiters>::default();
+        let federation = Arc::new(Federation {
+            store: store.clone(),
+            clock: clock.clone(),
+            domain: domain.clone(),
+            identity: identity.clone(),
+            transport: parts.transport,
+            policy: Arc::clone(&policy),
+            retry: settings.retry,
+            in_flight_per_peer: settings.in_flight_per_peer.max(1),
+            instance: instance.clone(),
+            outcomes: Arc::clone(&outcomes),
+            attempts: Arc::<Attempts>::default(),
+            bulkheads: Bulkheads::new(settings.in_flight_per_peer),
+        });
         Arc::new(Self {
-            parts,
-            clock_watch,
+            clock_watch: ClockWatch::new(&clock),
+            store,
+            clock,
+            domain,
+            identity,
+            settings,
+            directory,
+            peers: Arc::new(Peers::new(Arc::clone(&federation), parts.peers)),
+            mailer: parts.mailer,
+            wrapping: parts.wrapping,
+            name,
             instance,
-            reports: OutcomeBoard::default(),
-            withdrawals: OutcomeBoard::default(),
-            failing: Failing::default(),
+            federation,
             policy,
+            outcomes,
+            withdrawals: OutcomeWaiters::default(),
+            key_checks: KeyChecks::default(),
             mail_wake: Notify::new(),
             delivery: OnceLock::new(),
         })
     }
 
-    /// Has the user's actor carry `command` out, wakes the delivery, and returns the answer.
+    /// Has the user's actor carry `command` out, and returns the answer.
     ///
     /// # Errors
     /// What the command refuses with; [`Error::Busy`] when too many messages wait for this user.
@@ -130,17 +172,23 @@ impl Node {
         asker: impl Into<Asker>,
         command: C,
     ) -> Result<C::Output, Error> {
-        let answer = self.directory.ask(self, asker, command).await;
-        if answer.is_ok() {
-            self.wake_delivery();
-        }
-        answer
+        self.directory.ask(self, asker, command).await
     }
 
-    /// Tells the delivery to look at the outbox.
+    /// Has the delivery look at the whole queue: something may be due for any peer.
     pub fn wake_delivery(&self) {
+        self.wake(None);
+    }
+
+    /// Tells the delivery that something may be due for these peers, by their domains in lower
+    /// case.
+    pub(crate) fn wake_delivery_for(&self, peers: impl IntoIterator<Item = String>) {
+        self.wake(Some(peers.into_iter().collect()));
+    }
+
+    fn wake(&self, peers: Option<BTreeSet<String>>) {
         if let Some(delivery) = self.delivery.get() {
-            delivery.do_send(Wake);
+            delivery.do_send(Wake(peers));
         }
     }
 
@@ -151,12 +199,9 @@ impl Node {
 
     /// Stops this node's attempt with a row that has been removed, if one is under way. When this returns,
     /// none is.
-    pub(crate) async fn withdraw_here(&self, row: OutboxId) {
-        if let Some(delivery) = self.delivery.get()
-            && delivery.send(Withdraw(row)).await.is_err()
-        {
-            tracing::debug!("the delivery has stopped; nothing is being sent");
-        }
+    pub(crate) async fn withdraw_here(&self, row: &OutboxId) {
+        self.outcomes.publish(row, &Outcome::Withdrawn);
+        self.federation.attempts.stop(row).await;
     }
 
     /// The handle that an alias has here.

@@ -15,12 +15,13 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use vellum_protocol::UnixMillis;
-use vellum_store::outbox::{Lease, Removed};
+use vellum_store::outbox::{Lease, Outcome, Removed};
 use vellum_store::signals::{self, Signal, Signals};
 use vellum_store::{OutboxId, StoreError, Tx};
 
-use crate::delivery::{LEASE_MILLIS, Report, Reports};
 use crate::node::Node;
+use crate::peer::LEASE_MILLIS;
+use crate::waiters::OutcomeReceiver;
 
 /// The pause after the database could not be reached.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -31,7 +32,7 @@ const CLOCKS_MILLIS: i64 = 2_000;
 pub(crate) struct Withdrawal {
     id: OutboxId,
     /// The answers of the nodes that have it in hand, and until when that can be.
-    elsewhere: Vec<(Reports, UnixMillis)>,
+    elsewhere: Vec<(OutcomeReceiver, UnixMillis)>,
 }
 
 impl Node {
@@ -57,7 +58,7 @@ impl Node {
     /// this returns, none is.
     pub(crate) async fn withdraw(&self, withdrawal: Withdrawal) {
         let Withdrawal { id, elsewhere } = withdrawal;
-        self.withdraw_here(id.clone()).await;
+        self.withdraw_here(&id).await;
         for (answer, until) in elsewhere {
             // An end further ahead than a lease lasts was stored by a clock that was wrong.
             let left = until.since(self.clock.now()).min(LEASE_MILLIS) + CLOCKS_MILLIS;
@@ -75,7 +76,7 @@ pub async fn follow(node: Arc<Node>) {
         match node.store.signals().await {
             Ok(None) => return,
             Ok(Some(signals)) => hear(&node, signals).await,
-            Err(error) => tracing::warn!(%error, "what other nodes tell cannot be heard"),
+            Err(error) => tracing::warn!(%error, "signal channel not opened"),
         }
         tokio::time::sleep(AFTER_FAILURE).await;
     }
@@ -89,18 +90,18 @@ async fn hear(node: &Arc<Node>, mut signals: Signals) {
                 actix::spawn(stop_and_tell(Arc::clone(node), row));
             }
             // Waiting flushes of other nodes hear that their row is gone.
-            Ok(Signal::Withdraw { row, .. }) => node.reports.publish(&row, Report::Withdrawn),
+            Ok(Signal::Withdraw { row, .. }) => node.outcomes.publish(&row, &Outcome::Withdrawn),
             Ok(Signal::Withdrawn { row, holder }) => {
-                node.withdrawals.publish(&(row, holder), Report::Withdrawn);
+                node.withdrawals.publish(&(row, holder), &Outcome::Withdrawn);
             }
             Ok(Signal::Outcome { row, word, holder }) if holder != node.instance => {
-                if let Some(report) = Report::parse(&word) {
-                    node.reports.publish(&row, report);
+                if let Some(outcome) = Outcome::parse(&word) {
+                    node.outcomes.publish(&row, &outcome);
                 }
             }
             Ok(Signal::Outcome { .. }) => {}
             Err(error) => {
-                tracing::warn!(%error, "the way on which other nodes tell is broken");
+                tracing::warn!(%error, "signal channel lost");
                 return;
             }
         }
@@ -108,24 +109,13 @@ async fn hear(node: &Arc<Node>, mut signals: Signals) {
 }
 
 async fn stop_and_tell(node: Arc<Node>, row: OutboxId) {
-    node.withdraw_here(row.clone()).await;
+    node.withdraw_here(&row).await;
     let stopped = Signal::Withdrawn { row, holder: node.instance.clone() };
     let told: Result<(), StoreError> =
         node.store.write(move |tx| async move { signals::send(tx, &stopped).await }.boxed()).await;
     if let Err(error) = told {
         tracing::warn!(%error, "another node could not be told that an attempt was stopped");
     }
-}
-
-/// Tells the other nodes how an attempt has ended, with the transaction that records it.
-pub(crate) async fn tell_outcome(
-    tx: &mut Tx,
-    holder: &str,
-    row: &OutboxId,
-    report: &Report,
-) -> Result<(), StoreError> {
-    let word = report.as_str().to_owned();
-    signals::send(tx, &Signal::Outcome { row: row.clone(), word, holder: holder.to_owned() }).await
 }
 
 /// Tells the node that has a removed row in hand to stop, where nobody waits for it: the command line.

@@ -6,9 +6,8 @@ use std::sync::Arc;
 use tokio::time::Instant;
 use vellum_protocol::UnixMillis;
 use vellum_store::UserId;
-use vellum_store::outbox::{self, PendingRevocation, State};
+use vellum_store::outbox::{self, Outcome, PendingRevocation, State};
 
-use crate::delivery::Report;
 use crate::node::Node;
 use crate::user::{Flush, FlushItem, Queued};
 use crate::{Asker, Error};
@@ -112,9 +111,9 @@ async fn settled(
         flushed.not_delivered(row);
         return Ok(flushed);
     }
-    match queued.reports.before(deadline).await {
-        Some(Report::Delivered) => flushed.delivered = true,
-        Some(Report::Withdrawn) => flushed.error = Some("discarded while it was on its way".into()),
+    match queued.outcome.before(deadline).await {
+        Some(Outcome::Delivered { .. }) => flushed.delivered = true,
+        Some(Outcome::Withdrawn) => flushed.error = Some("discarded while it was on its way".into()),
         _ => flushed.not_delivered(
             outbox::pending_for_peer(&mut *node.store.read().await?, user, &queued.peer).await?,
         ),

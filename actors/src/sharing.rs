@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
+use vellum_store::outbox::Outcome;
 use vellum_store::shares::Share as StoredShare;
 
-use crate::delivery::Report;
 use crate::node::Node;
 use crate::user::Share;
 use crate::{Asker, Error};
@@ -16,9 +16,9 @@ use crate::{Asker, Error};
 /// removes the share.
 pub async fn share(node: &Arc<Node>, asker: impl Into<Asker>, share: Share) -> Result<StoredShare, Error> {
     let shared = node.ask(asker, share).await?;
-    let Some(reports) = shared.reports else { return Ok(shared.share) };
-    match reports.first(node.settings.flush_wait).await {
-        Some(Report::Rejected) => Err(Error::ShareRefused),
+    let Some(outcome) = shared.outcome else { return Ok(shared.share) };
+    match outcome.first(node.settings.flush_wait).await {
+        Some(Outcome::Rejected { .. }) => Err(Error::ShareRefused),
         _ => Ok(shared.share),
     }
 }

@@ -20,7 +20,7 @@ use vellum_actors::inbox::{self, Inbound};
 use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::mail_queue::{MailError, MailSession, Mailer};
 use vellum_actors::peer::policy::Mode;
-use vellum_actors::peer::{Answer, Peers, Transport, TransportError};
+use vellum_actors::peer::{Answer, PeerSettings, Transport, TransportError};
 use vellum_actors::sign_in::{CodeBounds, SignInSettings};
 use vellum_actors::user::{RegisterKeys, SetAlias};
 use vellum_actors::wrapping::{WrappingKey, WrappingKeys};
@@ -136,7 +136,7 @@ impl Site {
                     },
                 },
                 directory: Directory::new(arbiters.clone()),
-                peers: Peers::new(arbiters, 4),
+                peers: PeerSettings { arbiters, lookups_per_minute: None },
                 wrapping: WrappingKeys::new(Box::new(ring)).expect("a key"),
                 name: HERE.to_owned(),
                 transport: Box::new(OnePeer),

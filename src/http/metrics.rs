@@ -15,7 +15,7 @@ use actix_web::dev::{ServiceRequest, ServiceResponse};
 use actix_web::middleware::Next;
 use actix_web::{FromRequest, HttpRequest, HttpResponse, web};
 use metrics::{Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram};
-use vellum_actors::measure;
+use vellum_actors::gauges;
 
 use super::App;
 use super::caller::MaybeCaller;
@@ -60,7 +60,7 @@ async fn scrape(app: web::Data<App>, request: HttpRequest) -> Result<HttpRespons
         let MaybeCaller(caller) = MaybeCaller::extract(&request).await?;
         caller.ok_or_else(Problem::unauthorized)?.require("system:read")?;
     }
-    measure::refresh(&app.node, DATABASE_WAIT).await;
+    gauges::refresh(&app.node, DATABASE_WAIT).await;
     measure_disk(&app.data_dir, free_space).await;
     let text = telemetry::metrics().render() + &process::metrics();
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))

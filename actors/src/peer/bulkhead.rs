@@ -14,7 +14,7 @@ use tokio::time::timeout;
 use vellum_protocol::{Domain, Handle};
 use vellum_store::UserId;
 
-use super::TransportError;
+use super::{PeerError, TransportError};
 
 /// Requests in flight for deliveries. Their bound per peer is a setting.
 const DELIVERIES: usize = 1024;
@@ -26,6 +26,9 @@ const FOR_MESSAGES: (usize, usize) = (256, 16);
 const FOR_USERS: (usize, usize) = (128, 8);
 /// Look-ups of one user at once.
 const PER_USER: usize = 8;
+/// Unknown peers whose manifests are fetched at once because somebody unproven says that they come
+/// from there.
+const UNKNOWN: usize = 64;
 /// How long a request waits for its place.
 const WAIT: Duration = Duration::from_secs(5);
 /// From so many keys on, those without a request are dropped before another is added.
@@ -43,8 +46,9 @@ pub(crate) enum Purpose {
 }
 
 /// The places of every purpose.
-pub(super) struct Bulkheads {
+pub(crate) struct Bulkheads {
     purposes: [Bulkhead; Purpose::COUNT],
+    unknown: Semaphore,
     users: PlacesByKey<UserId>,
     senders: PlacesByKey<String>,
 }
@@ -55,7 +59,7 @@ struct Bulkhead {
 }
 
 /// A place for one request, until it is dropped.
-pub(super) struct Place<'a> {
+pub(crate) struct Place<'a> {
     _of_peer: OwnedSemaphorePermit,
     _of_all: SemaphorePermit<'a>,
 }
@@ -70,6 +74,7 @@ impl Bulkheads {
         Self {
             purposes: [deliveries, FOR_MESSAGES, FOR_USERS]
                 .map(|(all, each)| Bulkhead { all: Semaphore::new(all), peers: PlacesByKey::new(each) }),
+            unknown: Semaphore::new(UNKNOWN),
             users: PlacesByKey::new(PER_USER),
             senders: PlacesByKey::new(PER_SENDER),
         }
@@ -88,10 +93,19 @@ impl Bulkheads {
         timeout(WAIT, waiting).await.ok().flatten().ok_or(TransportError::Busy)
     }
 
+    /// A place among the unknown peers whose manifests are fetched.
+    pub fn place_of_unknown(&self) -> Result<SemaphorePermit<'_>, PeerError> {
+        self.unknown.try_acquire().map_err(|_| PeerError::TooManyStrangers)
+    }
+
     /// Waits for a place for a delivery of what this user of the node has signed.
     pub async fn place_of_sender(&self, sender: &Handle) -> Result<OwnedSemaphorePermit, TransportError> {
         let waiting = self.senders.take(sender.to_string());
         timeout(WAIT, waiting).await.ok().flatten().ok_or(TransportError::Busy)
+    }
+
+    pub fn deliveries_in_flight(&self) -> usize {
+        DELIVERIES - self.purposes[Purpose::Delivery as usize].all.available_permits()
     }
 
     /// Waits for a place for a look-up that this user has started.

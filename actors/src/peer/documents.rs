@@ -15,13 +15,11 @@ use vellum_protocol::{Alias, Domain, Json, Manifest, UnixMillis, UserDocument};
 use vellum_store::friendships::Peer;
 use vellum_store::{StoreError, outbox, peers};
 
-use super::PeerError;
 use super::bulkhead::Purpose;
 use super::lookups::LookupFor;
-use super::registry::is_pinned;
 use super::transport::Answer;
-use crate::delivery::window::SAFETY_MARGIN_MILLIS;
-use crate::node::Node;
+use super::window::SAFETY_MARGIN_MILLIS;
+use super::{Federation, PeerError};
 
 /// How long a manifest serves before it is fetched again, where the peer does not say.
 const MANIFEST_MILLIS: i64 = 300_000;
@@ -90,20 +88,20 @@ impl Documents {
 
     /// The peer's manifest, with its key compared to the pinned one. Whoever waits while it is fetched in vain
     /// shares that failure: ten thousand rows for a peer that hangs are one question to it.
-    pub async fn manifest(&self, node: &Node, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
+    pub async fn manifest(&self, node: &Federation, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
         self.known_or_learnt(node, purpose, false).await
     }
 
     /// The same for somebody who only says that they are this peer. Anybody can say so as often as they
     /// like, so a fetch that failed is not repeated for them at once: this node is no hammer. And servers that
     /// have never been met are asked a few at a time, whatever number of names a flood comes up with.
-    pub async fn manifest_for_stranger(&self, node: &Node) -> Result<Arc<Manifest>, PeerError> {
+    pub async fn manifest_for_stranger(&self, node: &Federation) -> Result<Arc<Manifest>, PeerError> {
         self.known_or_learnt(node, Purpose::InboundLookup, true).await
     }
 
     async fn known_or_learnt(
         &self,
-        node: &Node,
+        node: &Federation,
         purpose: Purpose,
         for_stranger: bool,
     ) -> Result<Arc<Manifest>, PeerError> {
@@ -124,8 +122,8 @@ impl Documents {
             if let Some(error) = failed.as_ref().and_then(|failed| failed.refusal_for_stranger()) {
                 return Err(error);
             }
-            if !is_pinned(node, &self.domain).await? {
-                _turn = Some(node.peers.place_for_stranger()?);
+            if !node.is_pinned(&self.domain).await? {
+                _turn = Some(node.bulkheads.place_of_unknown()?);
             }
         }
         let learnt = self.learn_manifest(node, purpose).await;
@@ -146,7 +144,7 @@ impl Documents {
             .map(|kept| Arc::clone(&kept.value))
     }
 
-    async fn learn_manifest(&self, node: &Node, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
+    async fn learn_manifest(&self, node: &Federation, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
         let since = node.clock.now();
         let forgotten = lock(&self.manifest).forgotten;
         let (manifest, age) = self.fetch_manifest(node, purpose).await?;
@@ -177,7 +175,11 @@ impl Documents {
     }
 
     /// The manifest, and for how many milliseconds it serves.
-    async fn fetch_manifest(&self, node: &Node, purpose: Purpose) -> Result<(Manifest, i64), PeerError> {
+    async fn fetch_manifest(
+        &self,
+        node: &Federation,
+        purpose: Purpose,
+    ) -> Result<(Manifest, i64), PeerError> {
         let answer = self.get(node, purpose, "/.well-known/parchment-server").await?;
         let json = document(&answer, "its manifest")?;
         let manifest = Manifest::parse(&json).map_err(|error| PeerError::unusable(error.to_string()))?;
@@ -187,7 +189,7 @@ impl Documents {
         Ok((manifest, serves(answer.max_age)))
     }
 
-    async fn compare_with_pin(&self, node: &Node, manifest: &Manifest) -> Result<(), PeerError> {
+    async fn compare_with_pin(&self, node: &Federation, manifest: &Manifest) -> Result<(), PeerError> {
         let domain = self.domain.folded();
         let (key, now) = (manifest.public_key, node.clock.now());
         let window = manifest.revocation_window().map(|window| window.min(LONGEST_WINDOW).as_secs());
@@ -229,7 +231,7 @@ impl Documents {
 
     /// A user of the peer as their document shows them. A message may be verified with what was
     /// fetched a moment ago, and with what is a little older while the peer refuses to be asked.
-    pub async fn user(&self, node: &Node, alias: &Alias, why: &LookupFor) -> Result<Peer, PeerError> {
+    pub async fn user(&self, node: &Federation, alias: &Alias, why: &LookupFor) -> Result<Peer, PeerError> {
         let now = node.clock.now();
         let kept = lock(&self.users).get(alias).filter(|_| why.takes_kept()).cloned();
         let age = kept.as_ref().map_or(i64::MAX, |kept| now.since(kept.since));
@@ -250,7 +252,7 @@ impl Documents {
 
     async fn fetch_user(
         &self,
-        node: &Node,
+        node: &Federation,
         alias: &Alias,
         purpose: Purpose,
         now: UnixMillis,
@@ -273,8 +275,8 @@ impl Documents {
         Ok(user)
     }
 
-    async fn get(&self, node: &Node, purpose: Purpose, path: &str) -> Result<Answer, PeerError> {
-        let _place = node.peers.bulkheads.place(purpose, &self.domain).await?;
+    async fn get(&self, node: &Federation, purpose: Purpose, path: &str) -> Result<Answer, PeerError> {
+        let _place = node.bulkheads.place(purpose, &self.domain).await?;
         Ok(node.transport.get(&self.domain, path).await?)
     }
 

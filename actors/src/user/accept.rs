@@ -10,8 +10,8 @@ use vellum_store::{InvitationId, Tx, outbox};
 use super::invite::{Beginnings, become_friends_here, queue, signed_at};
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
-use crate::delivery::Reports;
-use crate::friends::become_friends;
+use crate::relationships::become_friends;
+use crate::waiters::OutcomeReceiver;
 
 /// Accepts an incoming invitation.
 #[derive(Clone, Debug)]
@@ -26,17 +26,17 @@ pub struct Accept {
 
 impl UserCommand for Accept {
     /// Word of the first attempt, if the inviter is on another node.
-    type Output = Option<Reports>;
+    type Output = Option<OutcomeReceiver>;
     const NAME: &'static str = "accept_invitation";
 
-    async fn run(self, scope: Scope) -> Result<Option<Reports>, Error> {
+    async fn run(self, scope: Scope) -> Result<Option<OutcomeReceiver>, Error> {
         let node = scope.node.clone();
         node.store.write(move |tx| async move { self.accept(tx, &scope).await }.boxed()).await
     }
 }
 
 impl Accept {
-    async fn accept(self, tx: &mut Tx, scope: &Scope) -> Result<Option<Reports>, Error> {
+    async fn accept(self, tx: &mut Tx, scope: &Scope) -> Result<Option<OutcomeReceiver>, Error> {
         let me = load(tx, &scope.user).await?;
         scope.node.handle_of_user(&me)?;
         let invitation = open_incoming(tx, scope, &self.id).await?;
@@ -54,7 +54,7 @@ impl Accept {
         let peer = self.peer.or_else(|| invitation.peer.clone()).ok_or(Error::UserNotFound)?;
         let voided = become_friends(tx, &me.id, &peer, scope.now, invitation.revocable_from).await?;
         // The invitation is kept, out of sight, until the inviter's node confirms: if it never does, the
-        // friendship would be one-sided, and is undone (see `delivery::settle`).
+        // friendship would be one-sided, and is undone (see `peer::record`).
         invitations::insert(tx, &Invitation { status: Status::Accepted, ..invitation.clone() }).await?;
         let (row, reports) = queue(tx, scope, &envelope, invitation.id.as_str()).await?;
         if voided {

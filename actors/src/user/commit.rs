@@ -16,7 +16,7 @@ use super::key_generation::knows_its_own;
 use super::quotas::{Growth, bytes};
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
-use crate::delivery::lapsed;
+use crate::relationships::compensate;
 
 /// A blob, sealed under the new keys.
 #[derive(Debug, Clone)]
@@ -129,7 +129,7 @@ impl Commit {
         // What the old key signed verifies nowhere any more.
         if swapped.anything_queued {
             for message in outbox::withdraw_signatures(tx, &scope.user).await? {
-                lapsed(tx, &message, scope.now).await?;
+                compensate(tx, &message, scope.now).await?;
             }
         }
         scope.audit(tx, Event::Rotated).await?;

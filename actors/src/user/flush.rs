@@ -9,7 +9,7 @@ use vellum_store::{OutboxId, Tx, outbox};
 
 use super::{Scope, SignedFields, UserCommand, invite, load};
 use crate::Error;
-use crate::delivery::Reports;
+use crate::waiters::OutcomeReceiver;
 
 /// One peer's revocation, signed.
 #[derive(Debug, Clone)]
@@ -71,7 +71,7 @@ pub struct Queued {
     /// The peer.
     pub peer: Handle,
     /// Tells the outcome of the next attempt.
-    pub reports: Reports,
+    pub outcome: OutcomeReceiver,
 }
 
 impl UserCommand for Flush {
@@ -144,7 +144,6 @@ async fn queue(
     if outbox::pending_for_peer(tx, &scope.user, &peer).await?.is_none() {
         return Ok(Err(ItemRefusal::NotPending));
     }
-    // Watched from inside the transaction: the delivery cannot have seen the row yet.
-    let (id, reports) = invite::queue(tx, scope, envelope, "").await?;
-    Ok(Ok(Queued { id, peer, reports }))
+    let (id, outcome) = invite::queue(tx, scope, envelope, "").await?;
+    Ok(Ok(Queued { id, peer, outcome }))
 }

@@ -9,8 +9,9 @@ use vellum_store::{InvitationId, OutboxId, Tx, UserId, outbox, peers};
 
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
-use crate::delivery::{Reports, window};
-use crate::friends::become_friends;
+use crate::peer::window;
+use crate::relationships::become_friends;
+use crate::waiters::OutcomeReceiver;
 
 /// Invites a person whose handle has just been resolved.
 #[derive(Clone, Debug)]
@@ -29,7 +30,7 @@ pub struct Invited {
     /// The inviter's row. Its status is `accepted` if the two are friends now, because both invited.
     pub invitation: Invitation,
     /// Tells the outcome of the next attempt.
-    pub reports: Option<Reports>,
+    pub outcome: Option<OutcomeReceiver>,
 }
 
 impl UserCommand for Invite {
@@ -82,12 +83,12 @@ impl Invite {
                     let mirrored = mirrored(&invitation, other, me_as_peer, mine);
                     invitations::insert(tx, &mirrored).await?;
                 }
-                Ok(Invited { invitation, reports: None })
+                Ok(Invited { invitation, outcome: None })
             }
             (None, Some(envelope)) => {
                 invitations::insert(tx, &invitation).await?;
-                let reports = send(tx, &scope, &envelope, invitation.id.as_str()).await?;
-                Ok(Invited { invitation, reports: Some(reports) })
+                let outcome = send(tx, &scope, &envelope, invitation.id.as_str()).await?;
+                Ok(Invited { invitation, outcome: Some(outcome) })
             }
             (None, None) => Err(Error::EnvelopeRequired),
         }
@@ -122,18 +123,19 @@ pub(super) async fn send(
     scope: &Scope,
     envelope: &Envelope,
     subject: &str,
-) -> Result<Reports, Error> {
+) -> Result<OutcomeReceiver, Error> {
     Ok(queue(tx, scope, envelope, subject).await?.1)
 }
 
-/// The same; gives the row, too.
+/// Like `send`, but also returns the row id.
 pub(super) async fn queue(
     tx: &mut Tx,
     scope: &Scope,
     envelope: &Envelope,
     subject: &str,
-) -> Result<(OutboxId, Reports), Error> {
-    let peer = peers::find(tx, &envelope.content.to.domain().folded()).await?;
+) -> Result<(OutboxId, OutcomeReceiver), Error> {
+    let domain = envelope.content.to.domain().folded();
+    let peer = peers::find(tx, &domain).await?;
     let expires_at = window::closes_at(peer.as_ref(), envelope);
     if let Some(peer) = peer.filter(|peer| peer.retry_at > scope.now) {
         // A pause that it has asked for is kept, as far as this envelope's window allows.
@@ -144,8 +146,10 @@ pub(super) async fn queue(
     let trace = scope.origin.trace.map(|trace| trace.to_string());
     let id =
         outbox::queue(tx, &scope.user, envelope, subject, expires_at, trace.as_deref(), scope.now).await?;
-    let reports = scope.node.reports.watch(&id);
-    Ok((id, reports))
+    // Before the commit: nobody can have leased the row yet.
+    let outcome = scope.node.outcomes.watch(&id);
+    scope.queued_for.add(domain);
+    Ok((id, outcome))
 }
 
 /// When a friendship on one node begins by the clocks of its two, whose revocations are stamped by them.

@@ -8,7 +8,7 @@ use vellum_store::{bound_to_keys, outbox};
 use super::key_generation::knows_its_own;
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
 use crate::Error;
-use crate::delivery::lapsed;
+use crate::relationships::compensate;
 
 /// Makes `keys` the user's public keys.
 #[derive(Debug)]
@@ -64,7 +64,7 @@ impl UserCommand for RegisterKeys {
                     if bound.keys.is_some() && swapped.anything_queued {
                         // What the old key signed verifies nowhere any more.
                         for message in outbox::withdraw_signatures(tx, &user).await? {
-                            lapsed(tx, &message, now).await?;
+                            compensate(tx, &message, now).await?;
                         }
                     }
                     scope.audit(tx, Event::KeysRegistered).await?;

@@ -55,6 +55,7 @@ pub use passkeys::{AddPasskey, RemovePasskey, RenamePasskey};
 pub use preferences::SetPreferences;
 pub use profile::{ChangeProfile, CompleteOnboarding, NameChange, Names};
 pub use quotas::DEFAULT_QUOTAS;
+pub(crate) use receive::remember;
 pub use receive::{LONGEST_RESOURCE_ID, RESOURCE_TYPES, Receive, Received, Way};
 pub use reject::Reject;
 pub use remove_friend::{RemoveFriend, Removed};
@@ -65,10 +66,11 @@ pub use slots::{DeleteSlot, MarkSlotUsed, PutSlot};
 pub use sync_keys::UpdateFriend;
 pub use wrap_secrets::{RemoveDevice, RotateWrapSecrets, WrapSecret};
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use actix::prelude::*;
 use futures_util::FutureExt;
@@ -105,6 +107,21 @@ pub struct Scope {
     pub now: UnixMillis,
     /// The node.
     pub node: Arc<Node>,
+    queued_for: QueuedFor,
+}
+
+/// The peers that a command has queued something for, by their domains in lower case.
+#[derive(Clone, Default)]
+struct QueuedFor(Arc<Mutex<BTreeSet<String>>>);
+
+impl QueuedFor {
+    fn add(&self, domain: String) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(domain);
+    }
+
+    fn take(&self) -> BTreeSet<String> {
+        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+    }
 }
 
 /// Words of the audit trail: what of an identity was changed.
@@ -257,7 +274,8 @@ impl<C: UserCommand> Handler<Ask<C>> for UserActor {
     fn handle(&mut self, ask: Ask<C>, _: &mut Context<Self>) -> Self::Result {
         let Ask { command, origin, reply, ticket } = ask;
         let (user, now, node) = (self.user.clone(), self.node.clock.now(), Arc::clone(&self.node));
-        let scope = Scope { user, origin, now, node };
+        let queued_for = QueuedFor::default();
+        let scope = Scope { user, origin, now, node: Arc::clone(&node), queued_for: queued_for.clone() };
         let span = tracing::info_span!("user_command", command = C::NAME, user = %self.user);
         let work = async move {
             let result = AssertUnwindSafe(async { command.run(scope).await }).catch_unwind().await;
@@ -266,6 +284,10 @@ impl<C: UserCommand> Handler<Ask<C>> for UserActor {
                 Ok(Ok(_)) => tracing::debug!("carried out"),
                 Ok(Err(reason)) => tracing::debug!(%reason, "refused"),
                 Err(_) => tracing::error!("a command panicked; its transaction was rolled back"),
+            }
+            let peers = queued_for.take();
+            if matches!(result, Ok(Ok(_))) && !peers.is_empty() {
+                node.wake_delivery_for(peers);
             }
             drop(ticket);
             // The sender may have gone; what was done stands.

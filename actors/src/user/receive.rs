@@ -11,14 +11,14 @@ use vellum_store::friendships::{self, Friendship, Peer};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::shares::{self, Resource, Role, Share, Status as ShareStatus};
 use vellum_store::transport_nonces::TransportNonce;
-use vellum_store::{InvitationId, OutboxId, ShareId, Tx, outbox, usage};
+use vellum_store::{InvitationId, OutboxId, ShareId, Tx, outbox, peers, transport_nonces, usage};
 
 use super::quotas::bytes;
 use super::{Scope, UserCommand};
 use crate::Error;
-use crate::friends::{become_friends, end_relationship};
-use crate::inbox::{Refusal, remember};
 use crate::node::REVOCATION_WINDOW_MILLIS;
+use crate::refusal::Refusal;
+use crate::relationships::{become_friends, end_relationship};
 
 /// How long an envelope that is not a revocation is remembered: twice the time in which it is fresh.
 const REMEMBERED_MILLIS: i64 = 600_000;
@@ -78,10 +78,14 @@ impl UserCommand for Receive {
 
     async fn run(self, scope: Scope) -> Result<Received, Error> {
         let (node, message) = (scope.node.clone(), Arc::new(self));
+        let sender = match &message.way {
+            Way::Request(nonce) => Some(nonce.sender.clone()),
+            Way::Outbox(..) => None,
+        };
         let (received, probe) =
             node.store.write(move |tx| async move { message.receive(tx, &scope).await }.boxed()).await?;
         if probe {
-            node.wake_delivery();
+            node.wake_delivery_for(sender);
         }
         Ok(received?)
     }
@@ -329,4 +333,13 @@ impl Receive {
         }
         Ok(Received { applied, friends: false })
     }
+}
+
+/// Remembers the nonce of a request whose signature has been verified: nobody else can use one up.
+/// A server that is being waited for has spoken, then; tells whether that has earned it a probe.
+pub(crate) async fn remember(tx: &mut Tx, nonce: &TransportNonce, now: UnixMillis) -> Result<bool, Error> {
+    if !transport_nonces::remember(tx, nonce, now).await? {
+        return Err(Refusal::Auth("Replayed nonce".into()).into());
+    }
+    Ok(peers::allow_probe(tx, &nonce.sender, now).await?)
 }

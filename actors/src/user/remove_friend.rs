@@ -7,8 +7,8 @@ use vellum_store::{Tx, friendships, outbox, users};
 use super::invite::send;
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
-use crate::delivery::Reports;
-use crate::friends::end_relationship;
+use crate::relationships::end_relationship;
+use crate::waiters::OutcomeReceiver;
 
 /// Ends the friendship with this handle, and everything shared within it.
 #[derive(Clone, Debug)]
@@ -25,7 +25,7 @@ pub enum Removed {
     /// It is on this node: both sides ended together.
     Local,
     /// An envelope is on its way; the reports tell its first attempt's outcome.
-    Sent(Reports),
+    Sent(OutcomeReceiver),
     /// A pending row waits for a signature.
     Unsigned,
 }

@@ -20,8 +20,8 @@ use super::key_generation::load_as_shown;
 use super::quotas::{Growth, bytes};
 use super::{Scope, SignedFields, UserCommand, load};
 use crate::Error;
-use crate::delivery::Reports;
 use crate::replicas::Withdrawal;
+use crate::waiters::OutcomeReceiver;
 
 /// What of a share stays as it is when the command runs: its caller may have read an older state.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -61,7 +61,7 @@ pub struct Shared {
     /// The sharing side's row.
     pub share: StoredShare,
     /// Tells the outcome of the next attempt.
-    pub reports: Option<Reports>,
+    pub outcome: Option<OutcomeReceiver>,
 }
 
 impl UserCommand for Share {
@@ -95,7 +95,7 @@ impl Share {
         share.id = shares::put(tx, &share, scope.now).await?;
         let data = share.encrypted_data.as_deref().map_or(0, bytes);
         growth.check(tx, scope, &Usage { shares: 1, bytes: data, ..Usage::default() }).await?;
-        let reports = match local {
+        let outcome = match local {
             Some(other) => {
                 mirror(tx, scope, &me, &share, &other).await?;
                 None
@@ -104,7 +104,7 @@ impl Share {
         };
         let share =
             shares::by_id(tx, &me.id, Direction::Outgoing, &share.id).await?.ok_or(Error::ShareNotFound)?;
-        Ok(Shared { share, reports })
+        Ok(Shared { share, outcome })
     }
 
     /// Changes our side of a share with a friend elsewhere, who is not told. So the share is as old
@@ -125,7 +125,7 @@ impl Share {
         let most = Usage { bytes: data.as_deref().map_or(0, bytes), ..Usage::default() };
         growth.check(tx, scope, &most).await?;
         let share = shares::by_id(tx, user, outgoing, &id).await?.ok_or(Error::ShareNotFound)?;
-        Ok(Shared { share, reports: None })
+        Ok(Shared { share, outcome: None })
     }
 
     /// Takes over what stays from the row as it is now.
@@ -164,7 +164,13 @@ impl Share {
         }
     }
 
-    async fn send(&self, tx: &mut Tx, scope: &Scope, me: &User, id: &ShareId) -> Result<Reports, Error> {
+    async fn send(
+        &self,
+        tx: &mut Tx,
+        scope: &Scope,
+        me: &User,
+        id: &ShareId,
+    ) -> Result<OutcomeReceiver, Error> {
         let signed = self.signed.as_ref().ok_or(Error::EnvelopeRequired)?;
         let text = |text: &Option<String>| {
             let text = text.as_deref().filter(|text| !text.is_empty());

@@ -7,9 +7,9 @@ use futures_util::future::join_all;
 use vellum_actors::Error;
 use vellum_actors::operators::{self, Paused};
 use vellum_actors::user::{DiscardRevocation, Flush, Scope, UserCommand};
-use vellum_protocol::{Handle, UnixMillis};
+use vellum_protocol::Handle;
 use vellum_store::StoreError;
-use vellum_store::outbox::{self, Lot, State, Stretch, Wanted, overview};
+use vellum_store::outbox::{self, State, Wanted, overview};
 
 use crate::revocations::{after_a_reset, item, make_pending, queue, sent};
 use crate::support::{Hang, Mood, Person, World, in_time, until};
@@ -176,11 +176,10 @@ async fn what_an_earlier_run_had_in_hand_is_taken_up_at_the_start() {
         .store
         .write(move |tx| {
             async move {
+                let (domain, token) = ("b.example", "a.example.an-earlier-run:1");
                 let until = now.plus_millis(60_000);
-                let (lot, stretch) = (Lot::new(0), Stretch::default());
-                let (proven_since, own) = (UnixMillis(0), String::new());
-                let wanted = Wanted { now, until, limit: 9, per_peer: 9, lot, stretch, proven_since, own };
-                outbox::lease_due(tx, "a.example.an-earlier-run:1", &wanted).await
+                let wanted = Wanted { domain, rows: 9, last_user: None, token, now, until };
+                outbox::lease_due(tx, &wanted).await
             }
             .boxed()
         })

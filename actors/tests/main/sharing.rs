@@ -147,9 +147,9 @@ async fn a_change_of_the_role_keeps_the_payload_as_it_is_and_the_other_way_round
 #[actix::test]
 async fn a_share_on_one_node_is_accepted_on_both_sides_at_once_and_ends_on_both() {
     let (world, alice, amy) = with_two_friends_of_one_node().await;
-    let Shared { share: made, reports } =
+    let Shared { share: made, outcome } =
         ask(&alice, Share { signed: None, ..share_of(&alice, &amy, "r") }).await.unwrap();
-    assert!(reports.is_none(), "nothing is on its way");
+    assert!(outcome.is_none(), "nothing is on its way");
     assert_eq!((made.status, made.accepted_at), (Status::Accepted, Some(T0)));
     assert_eq!((&made.peer_handle, made.peer_user_id.as_ref()), (&amy.handle, Some(&amy.id)));
     let held = held_by(&amy).await.remove(0);

@@ -56,6 +56,18 @@ impl ServerRequest<'_> {
         .canonical()
     }
 
+    /// The headers of the request, signed with the sending server's key.
+    #[must_use]
+    pub fn headers(&self, secret: &SigningSecret) -> [(&'static str, String); 5] {
+        [
+            (HEADER_SERVER_ID, self.sender_server_id.to_owned()),
+            (HEADER_PROTOCOL_VERSION, self.protocol_version.to_string()),
+            (HEADER_NONCE, self.nonce.to_owned()),
+            (HEADER_TIMESTAMP, self.timestamp.to_owned()),
+            (HEADER_SIGNATURE, self.sign(secret).to_base64()),
+        ]
+    }
+
     /// Signs with the sending server's key.
     #[must_use]
     pub fn sign(&self, secret: &SigningSecret) -> Signature {

@@ -7,27 +7,32 @@
 //!           └────── (a reset takes the old signature back) ┘
 //! ```
 //!
-//! A row is leased before it is sent; the lease is a word that no other lease has, and every outcome is
-//! recorded only where that word still stands. So an outcome that comes late, for a row that was
+//! A row is leased before it is sent. Every lease has a token of its own, and an outcome is
+//! recorded only where that token still stands. So an outcome that comes late, for a row that was
 //! discarded, signed anew or leased again, changes nothing.
 //!
-//! This file holds the owner's side: what is pending, signing, discarding. `outbox/leasing.rs` holds the
-//! delivery's side, `outbox/leased.rs` the row that it takes, `outbox/correcting.rs` what a wrong clock has
-//! stored.
+//! This file holds the owner's side: what is pending, signing, discarding. `outbox/leasing.rs`
+//! holds the delivery's side, `outbox/leased.rs` the row that it takes, `outbox/outcome.rs` what
+//! becomes of it, `outbox/windows.rs` until when it may be sent, `outbox/correcting.rs` what a
+//! wrong clock has stored.
 
 mod correcting;
 mod leased;
 mod leasing;
+mod outcome;
 pub mod overview;
+mod windows;
 
-use leasing::LapsedRow;
+use windows::LapsedRow;
 
 pub use correcting::{LatestTimes, WrongTimes, correct_times, wrong_times};
-pub use leased::{Leased, Unread, Unreadable};
+pub use leased::Leased;
 pub use leasing::{
-    Lapsed, Lot, Outcome, Stretch, Wanted, expire, expire_leases, finish, is_leased, lease_due, next_due,
-    release_leases, set_aside, stretch, widen_windows,
+    PeerQueue, Wanted, expire_leases, hand_back, is_leased, lease_due, next_due, next_due_after, next_end,
+    queue_of, queues, release_leases,
 };
+pub use outcome::{FailureScope, Outcome, Retry, record_outcome};
+pub use windows::{Lapsed, expire, widen_windows};
 
 use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
 
@@ -305,7 +310,7 @@ pub struct Removed {
 /// The right to make an attempt with a row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Lease {
-    /// Its word, which begins with the name of the node that holds it.
+    /// Lease token, prefixed with the holder's name.
     pub holder: String,
     /// When it ends.
     pub until: UnixMillis,

@@ -16,7 +16,7 @@ use vellum_actors::delivery::RetryPolicy;
 use vellum_actors::directory::Directory;
 use vellum_actors::invitations::InvitationLimits;
 use vellum_actors::mail_queue::{CodeEmail, MailError, MailSession, Mailer};
-use vellum_actors::peer::Peers;
+use vellum_actors::peer::PeerSettings;
 use vellum_actors::peer::policy::Mode;
 use vellum_actors::sign_in::{CodeBounds, SignInSettings};
 use vellum_actors::wrapping::{Ring, WrappingKey, WrappingKeys};
@@ -140,7 +140,7 @@ impl Site {
                 invitations: InvitationLimits::default(),
             },
             directory: Directory::new(handles.clone()),
-            peers: Peers::new(handles, 4),
+            peers: PeerSettings { arbiters: handles, lookups_per_minute: None },
             wrapping: WrappingKeys::new(Box::new(one_wrapping_key)).unwrap(),
             name: domain.to_owned(),
             transport: Box::new(wire.clone()),

@@ -1,6 +1,5 @@
-//! A row that has been leased: as the database gave it, and as it is sent.
+//! A row that has been leased.
 
-use sqlx::FromRow;
 use vellum_protocol::{Envelope, Handle, Json, UnixMillis};
 
 use crate::row::{columns, read};
@@ -31,17 +30,13 @@ pub struct Leased {
     pub voids_revocation: bool,
     /// Where in a trace the request stood that put the envelope here (W3C Trace Context).
     pub trace: Option<String>,
-    /// Whether the peer's record says already what a delivery would make it say
-    /// ([`note_delivery`](crate::peers::note_delivery)).
-    pub peer_is_well: bool,
-    /// The lease's word; every outcome names it.
-    pub lease: String,
+    /// The lease token; every outcome names it.
+    pub token: String,
 }
 
-#[derive(FromRow)]
 pub(super) struct LeasedRow {
-    id: OutboxId,
-    user_id: UserId,
+    pub(super) id: OutboxId,
+    pub(super) user_id: UserId,
     peer_handle: String,
     subject: String,
     envelope: String,
@@ -51,7 +46,6 @@ pub(super) struct LeasedRow {
     maybe_arrived: i64,
     voids_revocation: i64,
     trace: Option<String>,
-    peer_is_well: i64,
     lease_holder: String,
 }
 
@@ -67,8 +61,7 @@ columns!(LeasedRow {
     maybe_arrived,
     voids_revocation,
     trace,
-    lease_holder,
-    peer_is_well
+    lease_holder
 });
 
 impl TryFrom<LeasedRow> for Leased {
@@ -88,33 +81,7 @@ impl TryFrom<LeasedRow> for Leased {
             maybe_arrived: row.maybe_arrived != 0,
             voids_revocation: row.voids_revocation != 0,
             trace: row.trace,
-            peer_is_well: row.peer_is_well != 0,
-            lease: row.lease_holder,
+            token: row.lease_holder,
         })
-    }
-}
-
-/// A lease that was just taken, of a row not yet read. Reading the row is not the transaction's business, in which others wait for their turn.
-pub struct Unread(pub(super) LeasedRow);
-
-/// A leased row that cannot be read.
-#[derive(Debug, Clone)]
-pub struct Unreadable {
-    /// The row.
-    pub id: OutboxId,
-    /// The lease's word.
-    pub lease: String,
-    /// What is wrong with it.
-    pub error: StoreError,
-}
-
-impl Unread {
-    /// The row.
-    ///
-    /// # Errors
-    /// What to [set aside](super::set_aside), since nobody could send it.
-    pub fn read(self) -> Result<Leased, Unreadable> {
-        let (id, lease) = (self.0.id.clone(), self.0.lease_holder.clone());
-        Leased::try_from(self.0).map_err(|error| Unreadable { id, lease, error })
     }
 }

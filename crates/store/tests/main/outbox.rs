@@ -3,15 +3,15 @@
 use futures_util::FutureExt;
 use vellum_protocol::MessageType;
 use vellum_store::UserId;
-use vellum_store::outbox::{self, Lapsed, Outcome, State};
+use vellum_store::outbox::{self, Lapsed, Outcome, Retry, State};
 
-use crate::support::{Db, NEVER, T0, handle, t};
+use crate::support::{DELIVERED, Db, NEVER, T0, handle, refused, rejected, retry, t};
 
 const BOB: &str = "bob@peer.example";
 const CARL: &str = "carl@peer.example";
 
 fn postponed(error: &str, next: i64) -> Outcome {
-    Outcome::Postponed { error: error.into(), next_attempt_at: t(next), maybe_arrived: false, refused: true }
+    refused(error, t(next))
 }
 
 async fn withdraw_signatures(db: &Db, user: &UserId) -> Vec<Lapsed> {
@@ -47,12 +47,7 @@ async fn a_revocation_goes_from_unsigned_to_queued_to_delivering_and_is_gone_whe
     let under_way = db.pending_for(&alice, BOB).await.unwrap();
     assert_eq!((under_way.state, under_way.next_attempt_at), (State::Delivering, None));
 
-    let lost = Outcome::Postponed {
-        error: "cut".into(),
-        next_attempt_at: t(100),
-        maybe_arrived: true,
-        refused: true,
-    };
+    let lost = Outcome::Retry(Retry { maybe_arrived: true, ..retry("cut", t(100)) });
     assert!(db.finish(&first, lost, t(20)).await);
     let again = db.pending_for(&alice, BOB).await.unwrap();
     assert_eq!((again.state, again.attempts), (State::Queued, 1));
@@ -65,7 +60,7 @@ async fn a_revocation_goes_from_unsigned_to_queued_to_delivering_and_is_gone_whe
     let third = db.lease_one("x:3", t(200)).await;
     assert!(third.maybe_arrived, "what may have arrived once stays so");
     assert_eq!(third.envelope, first.envelope, "the signed envelope is never touched");
-    assert!(db.finish(&third, Outcome::Delivered, t(210)).await);
+    assert!(db.finish(&third, DELIVERED, t(210)).await);
     assert!(db.pending(&alice).await.is_empty());
 }
 
@@ -75,7 +70,7 @@ async fn a_rejected_revocation_stays_in_sight_and_is_not_sent_again() {
     let alice = db.user("alice@example.org").await;
     db.queue(&alice, BOB, NEVER, T0).await;
     let leased = db.lease_one("x:1", T0).await;
-    assert!(db.finish(&leased, Outcome::Rejected { error: "no such user".into() }, t(1)).await);
+    assert!(db.finish(&leased, rejected("no such user"), t(1)).await);
     let row = db.pending_for(&alice, BOB).await.unwrap();
     assert_eq!((row.state, row.attempts), (State::Rejected, 1));
     assert_eq!(row.last_error.as_deref(), Some("no such user"));
@@ -124,11 +119,11 @@ async fn a_newer_signature_takes_the_place_of_one_that_is_under_way() {
     let new = db.lease_one("x:2", t(500)).await;
     assert_ne!(new.envelope, old.envelope);
     assert_eq!((new.attempts, new.maybe_arrived, new.expires_at), (0, false, t(9000)));
-    for outcome in [Outcome::Delivered, Outcome::Rejected { error: "no".into() }, postponed("down", 0)] {
+    for outcome in [DELIVERED, rejected("no"), postponed("down", 0)] {
         assert!(!db.finish(&old, outcome, t(501)).await, "the old attempt counts no more");
     }
     assert_eq!(db.pending_for(&alice, BOB).await.unwrap().state, State::Delivering);
-    assert!(db.finish(&new, Outcome::Delivered, t(502)).await);
+    assert!(db.finish(&new, DELIVERED, t(502)).await);
 }
 
 #[tokio::test]
@@ -137,8 +132,8 @@ async fn withdrawing_signatures_unsigns_revocations_and_gives_back_every_other_m
     let (alice, amy) = (db.user("alice@example.org").await, db.user("amy@example.org").await);
     db.await_signature(&alice, "unsigned@peer.example", T0).await;
     db.queue(&alice, "rejected@peer.example", NEVER, T0).await;
-    let rejected = db.lease_one("x:0", T0).await;
-    db.finish(&rejected, Outcome::Rejected { error: "no".into() }, T0).await;
+    let leased = db.lease_one("x:0", T0).await;
+    db.finish(&leased, rejected("no"), T0).await;
     db.queue(&alice, "sent@peer.example", NEVER, T0).await;
     let sent = db.lease_one("x:1", T0).await;
     db.queue(&alice, BOB, NEVER, T0).await;
@@ -162,7 +157,7 @@ async fn withdrawing_signatures_unsigns_revocations_and_gives_back_every_other_m
     let pending = db.pending(&alice).await;
     assert_eq!(pending.len(), 4);
     assert!(pending.iter().all(|row| row.state == State::AwaitingSignature), "{pending:?}");
-    assert!(!db.finish(&sent, Outcome::Delivered, t(1)).await, "the attempt under way counts no more");
+    assert!(!db.finish(&sent, DELIVERED, t(1)).await, "the attempt under way counts no more");
     let still_sent: Vec<_> = db.lease("x:2", t(1), 8).await.into_iter().map(|row| row.user_id).collect();
     assert_eq!(still_sent, [amy.clone(), amy], "nobody else's are touched");
 }

@@ -9,19 +9,14 @@ use vellum_protocol::{
     UnixMillis,
 };
 use vellum_store::friendships::Peer;
-use vellum_store::outbox::{self, Leased, Lot, Outcome, PendingRevocation, Stretch, Unread, Wanted};
+use vellum_store::outbox::{
+    self, FailureScope, Leased, Outcome, PeerQueue, PendingRevocation, Retry, Wanted,
+};
 use vellum_store::users::{self, Keys, NewUser};
 use vellum_store::{OutboxId, Store, StoreError, Tx, TxFuture, UserId};
 
 /// When the tests take place.
 pub const T0: UnixMillis = UnixMillis(1_700_000_000_000);
-/// All that is due, for whichever peer.
-pub fn wanted(now: UnixMillis) -> Wanted {
-    let (lot, stretch) = (Lot::new(0), Stretch::default());
-    let (until, proven_since, own) = (now.plus_millis(60_000), UnixMillis(0), "own.example".to_owned());
-    Wanted { now, until, limit: 100, per_peer: 100, lot, stretch, proven_since, own }
-}
-
 /// A time after everything.
 pub const NEVER: UnixMillis = UnixMillis(4_000_000_000_000);
 
@@ -138,44 +133,70 @@ impl Db {
         .await
     }
 
-    /// Leases up to 100 rows, `per_peer` to one peer, for a minute.
-    pub async fn lease(&self, word: &'static str, now: UnixMillis, per_peer: u32) -> Vec<Leased> {
-        self.lease_up_to(100, word, now, per_peer).await
+    /// Leases what is due for a minute: of each peer as many rows as it may have under lease, which
+    /// are `per_peer`, or one for a peer that has failed.
+    pub async fn lease(&self, token: &'static str, now: UnixMillis, per_peer: u32) -> Vec<Leased> {
+        self.write(move |tx| {
+            async move {
+                let mut leased = Vec::new();
+                for queue in outbox::queues(tx).await? {
+                    let places = if queue.has_failed { 1 } else { per_peer };
+                    let rows = places.saturating_sub(queue.leased);
+                    if queue.due_at().is_some_and(|due| due <= now) {
+                        let (domain, until) = (queue.domain.as_str(), now.plus_millis(60_000));
+                        let wanted = Wanted { domain, rows, last_user: None, token, now, until };
+                        leased.extend(outbox::lease_due(tx, &wanted).await?);
+                    }
+                }
+                Ok(leased)
+            }
+            .boxed()
+        })
+        .await
     }
 
-    pub async fn lease_up_to(
-        &self,
-        limit: u32,
-        word: &'static str,
-        now: UnixMillis,
-        per_peer: u32,
-    ) -> Vec<Leased> {
-        self.lease_wanted(word, Wanted { limit, per_peer, ..wanted(now) }).await
-    }
-
-    pub async fn lease_wanted(&self, word: &'static str, wanted: Wanted) -> Vec<Leased> {
-        self.leases(word, wanted).await.into_iter().map(|lease| lease.read().unwrap()).collect()
-    }
-
-    pub async fn leases(&self, word: &'static str, wanted: Wanted) -> Vec<Unread> {
-        self.write(move |tx| async move { outbox::lease_due(tx, word, &wanted).await }.boxed()).await
+    /// What waits for this peer.
+    pub async fn queue_of_peer(&self, domain: &str) -> PeerQueue {
+        let mut conn = self.store.read().await.unwrap();
+        outbox::queue_of(&mut conn, domain).await.unwrap()
     }
 
     /// The one row that is due.
-    pub async fn lease_one(&self, word: &'static str, now: UnixMillis) -> Leased {
-        let mut leased = self.lease(word, now, 8).await;
-        assert_eq!(leased.len(), 1, "one row is due");
+    pub async fn lease_one(&self, token: &'static str, now: UnixMillis) -> Leased {
+        let mut leased = self.lease(token, now, 8).await;
+        assert_eq!(leased.len(), 1, "rows that are due");
         leased.remove(0)
     }
 
+    /// Records an outcome. Returns whether it counted.
     pub async fn finish(&self, leased: &Leased, outcome: Outcome, now: UnixMillis) -> bool {
         let leased = leased.clone();
-        self.write(move |tx| async move { outbox::finish(tx, &leased, &outcome, now).await }.boxed()).await
+        self.write(move |tx| async move { outbox::record_outcome(tx, &leased, &outcome, now).await }.boxed())
+            .await
     }
 }
 
 fn url_of(folder: &TempDir) -> String {
     format!("sqlite://{}/node.db", folder.path().display())
+}
+
+/// The peer has taken it.
+pub const DELIVERED: Outcome = Outcome::Delivered { friends: false };
+
+/// The peer will never take it.
+pub fn rejected(reason: &str) -> Outcome {
+    Outcome::Rejected { reason: reason.into() }
+}
+
+/// The peer has refused it for now.
+pub fn refused(reason: &str, next: UnixMillis) -> Outcome {
+    Outcome::Retry(retry(reason, next))
+}
+
+/// The same, to be altered.
+pub fn retry(reason: &str, next: UnixMillis) -> Retry {
+    let scope = FailureScope::Envelope;
+    Retry { reason: reason.into(), cause: None, scope, at: Some(next), maybe_arrived: false }
 }
 
 /// Makes an account, or says why not.

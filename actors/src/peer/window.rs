@@ -1,8 +1,9 @@
 //! Until when a peer takes an envelope (wire protocol, sections 4 and 5).
 //!
-//! Every peer takes envelopes that are fresh: 300 s. One whose manifest lists `durable-revocation-v1`
-//! takes revocations for as long as it says. In both cases the window is closed a little early on our
-//! side: clocks differ, and an envelope that arrives too late is only noise to the peer.
+//! Every peer takes envelopes that are fresh: 300 s. One whose manifest lists
+//! `durable-revocation-v1` takes revocations for as long as it says. In both cases the window is
+//! closed a little early on our side: clocks differ, and an envelope that arrives too late is only
+//! noise to the peer.
 
 use std::time::Duration;
 
@@ -24,14 +25,15 @@ pub fn closes_at(peer: Option<&PeerNode>, envelope: &Envelope) -> UnixMillis {
     end(content.message_type, content.timestamp.instant(), stated)
 }
 
-/// A third of a window of so many milliseconds: after a pause of that length two more tries fit into it.
+/// A third of a window of so many milliseconds: after a pause of that length two more tries fit
+/// into it.
 #[must_use]
 pub fn third(window_millis: i64) -> Duration {
     Duration::from_millis(u64::try_from(window_millis / 3).unwrap_or(0))
 }
 
-/// The longest pause before this envelope, whose window closes at `expires_at`, is tried again: a third
-/// of the window, or half of what is left of it, down to 10 s.
+/// The longest pause before this envelope, whose window closes at `expires_at`, is tried again: a
+/// third of the window, or half of what is left of it, down to 10 s.
 #[must_use]
 pub fn longest_pause(envelope: &Envelope, expires_at: UnixMillis, now: UnixMillis) -> Duration {
     let window = expires_at.since(envelope.content.timestamp.instant());
@@ -42,8 +44,8 @@ pub fn longest_pause(envelope: &Envelope, expires_at: UnixMillis, now: UnixMilli
 /// A pause that the end of a window makes no shorter.
 const SHORTEST_PAUSE_MILLIS: i64 = 10_000;
 
-/// When the window of an envelope of this type and time closes, at a peer that states this window for
-/// late revocations, in seconds.
+/// When the window of an envelope of this type and time closes, at a peer that states this window
+/// for late revocations, in seconds.
 #[must_use]
 pub fn end(message_type: MessageType, signed_at: UnixMillis, stated: Option<i64>) -> UnixMillis {
     let window = match (message_type, stated) {

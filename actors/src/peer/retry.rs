@@ -1,5 +1,5 @@
-//! When to try again: exponential intervals with jitter. The one module that touches `backoff`, of which
-//! only the policy is used; attempts and due times live in the database, not in a loop.
+//! When to try again: exponential intervals with jitter. The one module that touches `backoff`, of
+//! which only the policy is used; attempts and due times live in the database, not in a loop.
 
 use std::time::Duration;
 
@@ -13,8 +13,8 @@ pub struct RetryPolicy {
     pub first: Duration,
     /// How fast the intervals grow; 1 or more.
     pub multiplier: f64,
-    /// How far jitter takes an interval from its middle, as a share of it (0 to 1): attempts that failed
-    /// together do not come back together.
+    /// How far jitter takes an interval from its middle, as a share of it (0 to 1): attempts that
+    /// failed together do not come back together.
     pub randomization: f64,
     /// The longest interval: what a peer that returns after days costs in delay at most.
     pub longest: Duration,
@@ -48,7 +48,8 @@ impl RetryPolicy {
         policy.next_backoff().unwrap_or(self.longest)
     }
 
-    /// The longest pause after an attempt, jitter included, and the longest that a peer may ask for.
+    /// The longest pause after an attempt, jitter included, and the longest that a peer may ask
+    /// for.
     #[must_use]
     pub fn longest_pause(&self) -> Duration {
         self.longest.mul_f64(1.0 + self.randomization)
