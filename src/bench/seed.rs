@@ -23,11 +23,11 @@ use vellum_store::{
 const AT_ONCE: usize = 2_000;
 /// What a piece of ciphertext is as text: 1 KiB.
 const CIPHERTEXT: usize = 1024;
-/// How many of each a furnished account has.
+/// How many of each a seeded account has.
 pub const BLOBS: usize = 3;
-/// Collections of a furnished account.
+/// Collections of a seeded account.
 pub const COLLECTIONS: usize = 5;
-/// Slots of a furnished account, each with its passkey.
+/// Slots of a seeded account, each with its passkey.
 pub const SLOTS: usize = 3;
 /// How long the sessions last: longer than any run.
 const SESSION_MILLIS: i64 = 30 * 24 * 3_600_000;
@@ -47,7 +47,7 @@ pub struct Account {
     pub session: Option<SessionId>,
     /// The version of its keys that the node has named last.
     pub version: Arc<AtomicI64>,
-    /// Its collections, if it is furnished.
+    /// Its collections, if it is seeded.
     pub collections: Vec<CollectionId>,
 }
 
@@ -82,7 +82,7 @@ pub fn ciphertext() -> String {
     vellum_protocol::base64::encode(&bytes)
 }
 
-/// Writes so many accounts, the first `sessions` of which (spread over all) have a session; the first `furnished`
+/// Writes so many accounts, the first `sessions` of which (spread over all) have a session; the first `seeded`
 /// of those have something sealed.
 ///
 /// # Errors
@@ -91,7 +91,7 @@ pub async fn accounts(
     store: &Store,
     users: usize,
     sessions: usize,
-    furnished: usize,
+    seeded: usize,
 ) -> anyhow::Result<Vec<Account>> {
     let mut made = Vec::with_capacity(sessions);
     // So that the accounts that are asked for lie all over the database.
@@ -100,7 +100,7 @@ pub async fn accounts(
     for first in (0..users).step_by(AT_ONCE) {
         let last = (first + AT_ONCE).min(users);
         let with_session: Vec<Option<bool>> = (first..last)
-            .map(|number| number.is_multiple_of(stride).then_some(number / stride < furnished))
+            .map(|number| number.is_multiple_of(stride).then_some(number / stride < seeded))
             .collect();
         let now = Clock::system().now();
         let group: anyhow::Result<Vec<Account>, vellum_store::StoreError> = store
@@ -109,8 +109,8 @@ pub async fn accounts(
                     let mut made = Vec::new();
                     for (number, kind) in (first..).zip(with_session) {
                         let account = account(tx, number, &keys, now).await?;
-                        if let Some(furnished) = kind {
-                            made.push(signed_in(tx, account, furnished, now).await?);
+                        if let Some(seeded) = kind {
+                            made.push(signed_in(tx, account, seeded, now).await?);
                         }
                     }
                     Ok(made)
@@ -147,11 +147,11 @@ async fn account(
     Ok(Account { id, alias, email, bearer: String::new(), session: None, version, collections: Vec::new() })
 }
 
-/// Opens a session for an account, and fills it if it is to be furnished.
+/// Opens a session for an account, and fills it if it is to be seeded.
 async fn signed_in(
     tx: &mut Tx,
     mut account: Account,
-    furnished: bool,
+    seeded: bool,
     now: UnixMillis,
 ) -> Result<Account, vellum_store::StoreError> {
     let token: String = rand::rng().random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -168,25 +168,25 @@ async fn signed_in(
     sessions::insert(tx, &session, &Sha256::digest(token.as_bytes()).into()).await?;
     account.bearer = format!("Bearer {token}");
     account.session = Some(session.id);
-    if furnished {
+    if seeded {
         furnish(tx, &mut account, now).await?;
     }
     Ok(account)
 }
 
-/// The name of a blob of a furnished account.
+/// The name of a blob of a seeded account.
 #[must_use]
 pub fn blob_type(number: usize) -> String {
     format!("blob-{number}")
 }
 
-/// The credential of a slot of a furnished account.
+/// The credential of a slot of a seeded account.
 #[must_use]
 pub fn credential(account: &Account, number: usize) -> String {
     format!("{}-key-{number}", account.alias)
 }
 
-/// A slot of a furnished account, filled.
+/// A slot of a seeded account, filled.
 #[must_use]
 pub fn slot(account: &Account, number: usize) -> Wrapped {
     Wrapped {
