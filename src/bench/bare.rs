@@ -15,7 +15,7 @@ use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use vellum_actors::Clock;
 use vellum_protocol::Alias;
-use vellum_store::{Store, sessions, users};
+use vellum_store::Store;
 
 use super::Bench;
 use super::load::{Load, Pace, Script, drive};
@@ -59,15 +59,13 @@ pub fn serve(length: usize) -> anyhow::Result<()> {
 /// Reads what a node reads for this request: the user with this alias, or the session with its user.
 /// Returns whether there is one.
 async fn read(store: &Store, request: &HttpRequest) -> anyhow::Result<bool> {
-    let mut conn = store.read().await?;
     if let Some(alias) = request.path().strip_prefix("/.well-known/user/") {
-        return Ok(users::by_alias(&mut conn, &Alias::parse(alias)?).await?.is_some());
+        return Ok(store.user_by_alias(&Alias::parse(alias)?).await?.is_some());
     }
     let header = request.headers().get(AUTHORIZATION).context("no token")?.to_str()?;
     let token = header.strip_prefix("Bearer ").context("no token")?;
     let hash = Sha256::digest(token.as_bytes()).into();
-    let known = sessions::by_token(&mut conn, &hash, Clock::system().now()).await?;
-    Ok(known.and_then(|(_, user)| user.read()).is_some())
+    Ok(store.session(&hash, Clock::system().now()).await?.is_some())
 }
 
 /// The server as a process, which ends with the value.

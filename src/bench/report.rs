@@ -1,4 +1,4 @@
-//! What a run has shown, and how it is told: a table for people, JSON for programs. Nothing is measured here.
+//! The report of a run: a table for people, JSON for programs.
 
 use serde::Serialize;
 
@@ -8,7 +8,7 @@ use super::histogram::Histogram;
 use super::load::Measured;
 use super::process::Watched;
 
-/// What the machine could do at most.
+/// What the machine can do at most.
 #[derive(Debug, Clone, Serialize)]
 pub struct Limit {
     /// What was measured.
@@ -17,7 +17,7 @@ pub struct Limit {
     pub rate: f64,
 }
 
-/// Something that a scenario has to show.
+/// A bound that a scenario has to keep.
 #[derive(Debug, Clone, Serialize)]
 pub struct Goal {
     /// What is compared with what.
@@ -83,7 +83,7 @@ pub struct Figures {
     pub scenario: String,
     /// How it was loaded.
     pub load: String,
-    /// What was done, a second.
+    /// Requests or deliveries per second.
     pub rate: f64,
     /// How long each took; `None` where nobody waits for an answer.
     pub times: Option<Times>,

@@ -1,5 +1,5 @@
-//! Writing accounts into a database by the thousand in one transaction, through the same functions that the node
-//! writes them with. Everything here is made up, and the same in each run: no secret of anybody.
+//! Writes accounts into a database, thousands in one transaction, with the node's own functions on
+//! either engine. Names, addresses and keys are made up and the same in each run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,9 +21,9 @@ use vellum_store::{
 
 /// Accounts in one transaction.
 const AT_ONCE: usize = 2_000;
-/// What a piece of ciphertext is as text: 1 KiB.
+/// Length of a piece of ciphertext as text: 1 KiB.
 const CIPHERTEXT: usize = 1024;
-/// How many of each a seeded account has.
+/// Blobs of a seeded account.
 pub const BLOBS: usize = 3;
 /// Collections of a seeded account.
 pub const COLLECTIONS: usize = 5;
@@ -59,8 +59,8 @@ impl Account {
     }
 }
 
-/// The secret behind the signing key that accounts have at this version. Two take turns, so that a change of keys
-/// is one.
+/// The secret of the signing key that accounts have at this version. Two alternate, so that every
+/// change of keys changes them.
 #[must_use]
 pub fn signing_secret(version: i64) -> SigningSecret {
     SigningSecret::from_seed(if version % 2 == 0 { [2; 32] } else { [1; 32] })
@@ -74,7 +74,7 @@ pub fn keys(version: i64) -> anyhow::Result<Keys> {
     Ok(Keys { signing: signing_secret(version).public(), encryption: EncryptionKey::from_bytes(&[9; 32])? })
 }
 
-/// A text of the length that a piece of ciphertext has, different each time.
+/// A random text as long as a piece of ciphertext.
 #[must_use]
 pub fn ciphertext() -> String {
     let mut bytes = [0_u8; CIPHERTEXT / 4 * 3];
@@ -82,8 +82,8 @@ pub fn ciphertext() -> String {
     vellum_protocol::base64::encode(&bytes)
 }
 
-/// Writes so many accounts, the first `sessions` of which (spread over all) have a session; the first `seeded`
-/// of those have something sealed.
+/// Writes so many accounts. `sessions` of them, spread over all, have a session and are returned; the
+/// first `seeded` of these have sealed data.
 ///
 /// # Errors
 /// What the database says.
@@ -94,7 +94,7 @@ pub async fn accounts(
     seeded: usize,
 ) -> anyhow::Result<Vec<Account>> {
     let mut made = Vec::with_capacity(sessions);
-    // So that the accounts that are asked for lie all over the database.
+    // Requests are then for accounts all over the database.
     let stride = users.div_ceil(sessions.max(1)).max(1);
     let keys = keys(1)?;
     for first in (0..users).step_by(AT_ONCE) {
@@ -147,7 +147,7 @@ async fn account(
     Ok(Account { id, alias, email, bearer: String::new(), session: None, version, collections: Vec::new() })
 }
 
-/// Opens a session for an account, and fills it if it is to be seeded.
+/// Opens a session for an account, and gives it sealed data if it is `seeded`.
 async fn signed_in(
     tx: &mut Tx,
     mut account: Account,
@@ -169,7 +169,7 @@ async fn signed_in(
     account.bearer = format!("Bearer {token}");
     account.session = Some(session.id);
     if seeded {
-        furnish(tx, &mut account, now).await?;
+        seal(tx, &mut account, now).await?;
     }
     Ok(account)
 }
@@ -197,11 +197,7 @@ pub fn slot(account: &Account, number: usize) -> Wrapped {
     }
 }
 
-async fn furnish(
-    tx: &mut Tx,
-    account: &mut Account,
-    now: UnixMillis,
-) -> Result<(), vellum_store::StoreError> {
+async fn seal(tx: &mut Tx, account: &mut Account, now: UnixMillis) -> Result<(), vellum_store::StoreError> {
     let version = KmVersion::FIRST;
     for number in 0..BLOBS {
         blobs::put(tx, &account.id, &blob_type(number), &ciphertext(), "", version, now).await?;
@@ -244,7 +240,7 @@ async fn furnish(
     Ok(())
 }
 
-/// Compares the versions of keys in the database with those that the accounts' last answers named.
+/// Checks that every account has the version of its keys that the last answer named.
 ///
 /// # Errors
 /// The first account that has another.

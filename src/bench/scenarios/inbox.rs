@@ -22,7 +22,7 @@ use crate::bench::sinks::{Sink, Sinks, signed_request};
 
 /// Verifications that a message costs: the server's signature and the user's.
 const VERIFICATIONS: f64 = 2.0;
-/// The share of the bare verifications that has to be reached.
+/// The share of the bare verifications to reach.
 const WANTED: f64 = 0.25;
 /// The share of the reached rate at which times are looked at, and how far the slow may be from the median there.
 const MODERATE: f64 = 0.7;
@@ -121,7 +121,7 @@ fn needed(bench: &Bench, load: Load) -> usize {
     needed
 }
 
-/// A script a connection, with so many requests in all.
+/// Scripts, one per connection, with so many requests in all.
 fn signed_before(bench: &Bench, sinks: &Sinks, count: usize) -> anyhow::Result<Vec<Box<dyn Script>>> {
     let connections = bench.options.connections;
     let each = count.div_ceil(connections).max(1);
@@ -190,7 +190,7 @@ pub(super) async fn prepare(bench: &Bench, load: Load) -> anyhow::Result<Prepare
     Ok(Prepared { scripts, changed: Vec::new(), _sinks: Some(sinks) })
 }
 
-/// Messages a second in a closed loop, from so many peers.
+/// Messages per second in a closed loop.
 pub(in crate::bench) async fn rate(bench: &Bench) -> anyhow::Result<f64> {
     Ok(Scenario::Inbox.load(bench, bench.options.load()).await?.rate())
 }

@@ -1,5 +1,5 @@
-//! The scenarios: what is asked of the node, what is a right answer, and beside which limit the rate stands. A file a
-//! kind. How requests are timed is in [`super::load`], how figures are told in [`super::report`].
+//! The scenarios, a file for each kind: their requests, the right answers, and the limit of each.
+//! Timing is in [`super::load`], output in [`super::report`].
 
 mod attack;
 mod idle;
@@ -52,7 +52,7 @@ pub enum Scenario {
     Mixed,
     /// What honest people notice of attacks: identity and messages beside each.
     Attack,
-    /// Nothing: the start, and a node that nobody asks anything.
+    /// The start, and a node without requests.
     Idle,
 }
 
@@ -135,7 +135,7 @@ impl Scenario {
         }
     }
 
-    /// Puts the node under this load once, and makes sure of what was answered.
+    /// Puts the nodes under this load once, and checks the database afterwards.
     ///
     /// # Errors
     /// As [`Self::measure`].
@@ -163,24 +163,24 @@ impl Scenario {
     }
 }
 
-/// What the connections of a scenario ask.
+/// The requests of a scenario.
 struct Prepared {
-    /// A script a connection.
+    /// One script per connection.
     scripts: Vec<Box<dyn Script>>,
-    /// Accounts whose version of keys in the database has to be the one answered last.
+    /// Accounts whose version in the database has to be the one answered last.
     changed: Vec<Account>,
-    /// Other nodes that have to be there as long as it runs: they end with the value.
+    /// The other nodes, which end with the value.
     _sinks: Option<Sinks>,
 }
 
-/// Every `connections`th account, from this connection's on.
+/// Every `connections`th account, beginning with the one of this connection.
 fn share_of(accounts: &[Account], connection: usize, connections: usize) -> Vec<Account> {
     // With fewer accounts than connections, some have the same.
     let first = connection % accounts.len().max(1);
     accounts.iter().skip(first).step_by(connections).cloned().collect()
 }
 
-/// Loads the node as the options say, and gives the figures without limits.
+/// Puts the nodes under the load of the options. Returns the figures without limits.
 async fn driven(scenario: Scenario, bench: &Bench) -> anyhow::Result<(Figures, Measured)> {
     let load = bench.options.load();
     let nodes = bench.env.watch();

@@ -34,7 +34,7 @@ impl Script for SigningIn {
     }
 }
 
-/// Writes a code for every account, and makes a script a connection.
+/// Writes a code for every account, and makes scripts, one per connection.
 pub(super) async fn prepare(env: &BenchEnv, connections: usize) -> anyhow::Result<Vec<Box<dyn Script>>> {
     let key: SecretBox<[u8; 32]> = code_key(&BenchEnv::identity());
     let settings =
@@ -70,7 +70,7 @@ pub(super) async fn prepare(env: &BenchEnv, connections: usize) -> anyhow::Resul
     Ok((0..connections.min(env.accounts.len())).map(script).collect())
 }
 
-/// Measures the disk first, then the node.
+/// Measures the store first, then the nodes.
 pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Figures> {
     let bare = super::writing::store_limits(bench, Statements::Keys).await?;
     let (mut figures, _) = driven(Scenario::Signin, bench).await?;

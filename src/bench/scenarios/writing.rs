@@ -107,7 +107,7 @@ fn resealed(account: &Account) -> String {
     format!(r#","blobs":{blobs},"collections":{collections},"slots":{slots}"#)
 }
 
-/// A script a connection, with users of its own.
+/// Scripts, one per connection, each with users of its own.
 pub(super) fn prepare(scenario: Scenario, env: &BenchEnv, connections: usize) -> anyhow::Result<Prepared> {
     let accounts = env.seeded();
     ensure!(accounts.len() >= connections, "{connections} connections need as many users with data");
@@ -127,7 +127,7 @@ pub(super) fn changing(scenario: Scenario, accounts: Vec<Account>) -> anyhow::Re
     Ok(Box::new(Changing { scenario, keys: KeyMembers::new()?, accounts, at: 0 }))
 }
 
-/// Rotates the keys of an account that others rotate at the same time: the one who comes second is told so.
+/// Rotates the keys of an account that others rotate at the same time, and takes a refusal, too.
 struct Contending {
     account: Account,
     resealed: String,
@@ -172,7 +172,7 @@ fn contending(env: &BenchEnv, connections: usize) -> anyhow::Result<(Prepared, A
     Ok((Prepared { scripts, changed: vec![account.clone()], _sinks: None }, accepted))
 }
 
-/// A script a connection, all of them with the same user.
+/// Scripts, one per connection, all with the same user.
 pub(super) fn prepare_hot(env: &BenchEnv, connections: usize) -> anyhow::Result<Prepared> {
     Ok(contending(env, connections)?.0)
 }
