@@ -3,6 +3,8 @@
 use std::process::Command;
 
 use serde_json::Value;
+use sqlx::Connection;
+use vellum_test_database::shared_server;
 
 fn bench(arguments: &[&str]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vellum"));
@@ -30,6 +32,35 @@ fn a_run_gives_figures_beside_the_limits_of_the_machine() {
         assert!(limits.iter().all(|limit| limit["rate"].as_f64().unwrap() > 0.0), "{figures}");
         assert_eq!(limits.is_empty(), figures["scenario"] == "mixed", "{figures}");
     }
+}
+
+#[tokio::test]
+async fn two_nodes_on_one_postgresql_are_measured_with_what_requests_cost_there() {
+    let Some(server) = shared_server() else { return };
+    let database = server.new_database();
+    let how = ["--database", &database, "--nodes", "2", "--seconds", "1", "--users", "60", "--peers", "5"];
+    let queue = ["--drain-peers", "6", "--rows", "60", "--connections", "8", "--json"];
+    let output = bench(&[&["core"][..], &how, &queue].concat());
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!((&report["engine"], &report["nodes"]), (&"PostgreSQL".into(), &2.into()), "{report}");
+    let scenarios = report["scenarios"].as_array().unwrap();
+    let names: Vec<&str> = scenarios.iter().map(|one| one["scenario"].as_str().unwrap()).collect();
+    assert_eq!(names, ["identity", "resolve", "keys", "rotation", "inbox", "drain"]);
+    for figures in scenarios {
+        let of = |name: &str| figures["database"][name].as_f64().unwrap_or(-1.0);
+        assert!(of("statementsPerRequest") >= 1.0, "each request has a statement or more: {figures}");
+        assert!(of("roundTripsPerRequest") >= 1.0, "each request goes to the server: {figures}");
+        assert!(of("retriedTransactions") >= 0.0, "retries are counted: {figures}");
+        assert!(of("connections") >= 2.0, "each node has a connection: {figures}");
+    }
+    let mut connection = sqlx::PgConnection::connect(&database).await.unwrap();
+    let left: Vec<(String,)> =
+        sqlx::query_as("select datname from pg_database where datname like 'vellum_bench%'")
+            .fetch_all(&mut connection)
+            .await
+            .unwrap();
+    assert!(left.is_empty(), "the run's own database is dropped, but there is {left:?}");
 }
 
 #[test]
@@ -80,9 +111,13 @@ fn honest_people_are_measured_beside_every_attack_and_without_one() {
 
 #[test]
 fn what_cannot_be_measured_is_refused() {
-    for wrong in
-        [&["nothing"][..], &["identity", "--seconds", "0"], &["keys", "--users", "4", "--connections", "8"]]
-    {
+    for wrong in [
+        &["nothing"][..],
+        &["identity", "--seconds", "0"],
+        &["identity", "--nodes", "2"],
+        &["identity", "--database", "sqlite://vellum.db"],
+        &["keys", "--users", "4", "--connections", "8"],
+    ] {
         assert!(!bench(wrong).status.success(), "{wrong:?}");
     }
 }

@@ -32,6 +32,7 @@ fn refresh_from_memory(node: &Node) {
     gauge!("vellum_user_commands_waiting").set(number(waiting));
     let waiting = u64::try_from(node.peers.deliveries_waiting()).unwrap_or(u64::MAX);
     gauge!("vellum_peer_deliveries_waiting").set(number(waiting));
+    gauge!("vellum_database_connections").set(f64::from(node.store.connections()));
 }
 
 async fn refresh_from_database(node: &Node, is_up: &mut bool) -> Result<(), StoreError> {

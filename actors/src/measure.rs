@@ -12,7 +12,7 @@ use crate::refusal::Refusal;
 /// A metric: its name, its help text, and its label with every value that the label has.
 type Metric = (&'static str, &'static str, Option<(&'static str, &'static [&'static str])>);
 
-const COUNTERS: [Metric; 6] = [
+const COUNTERS: [Metric; 8] = [
     (
         "vellum_delivery_attempts_total",
         "Attempts to deliver a message to another node, by outcome.",
@@ -44,6 +44,12 @@ const COUNTERS: [Metric; 6] = [
         "Envelopes of other nodes that were refused, by reason.",
         Some(("reason", &REFUSALS)),
     ),
+    ("vellum_database_statements_total", "Statements sent to the database.", None),
+    (
+        "vellum_database_round_trips_total",
+        "Requests to the PostgreSQL server and their answers; 0 on SQLite.",
+        None,
+    ),
     (
         "vellum_database_conflicts_total",
         "Transactions that were run again because another one was in their way.",
@@ -64,12 +70,13 @@ const HISTOGRAMS: [Metric; 4] = [
     ("vellum_database_group_jobs", "Changes in one group.", None),
 ];
 
-const GAUGES: [Metric; 13] = [
+const GAUGES: [Metric; 14] = [
     (
         "vellum_database_up",
         "1 if the database answered the last scrape in time, else 0: other values are older then.",
         None,
     ),
+    ("vellum_database_connections", "Open connections to the database.", None),
     ("vellum_users", "Accounts.", None),
     ("vellum_sessions", "Sessions that have not ended.", None),
     ("vellum_queue_rows", "Messages to other nodes in the queue, by state.", Some(("state", &STATES))),

@@ -1,6 +1,6 @@
-//! What the machine could do at most, measured in the same run: durable transactions a second of the disk, one at a
-//! time and in groups, with the very statements that a command runs; and Ed25519 verifications and signatures a second
-//! of the cores. The bare HTTP answer is in [`super::bare`], bare sending in [`super::sinks`].
+//! Limits of the machine, measured in the same run: changes per second through the store without
+//! HTTP, with the statements of a command, and Ed25519 verifications per second of all cores.
+//! The bare HTTP answer is in [`super::bare`], bare sending in [`super::sinks`].
 
 use std::num::NonZero;
 use std::sync::atomic::Ordering;
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, ensure};
 use futures_util::FutureExt;
+use futures_util::future::try_join_all;
 use vellum_actors::Clock;
 use vellum_protocol::{KmVersion, SigningSecret, UnixMillis};
 use vellum_store::audit::Entry;
@@ -17,16 +18,16 @@ use vellum_store::{
 
 use super::seed::{self, Account, BLOBS, SLOTS};
 
-/// What a transaction does.
+/// The statements of a change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Statements {
     /// Those of `PUT /users/me/keys`.
     Keys,
-    /// Those of a rotation of a furnished account.
-    Commit,
+    /// Those of a rotation of a seeded account.
+    Rotation,
 }
 
-/// One account's change, with all that it writes made before it is timed.
+/// One account's change. All that it writes is made before it is timed.
 #[derive(Clone)]
 struct Change {
     account: Account,
@@ -40,8 +41,8 @@ struct Change {
 
 impl Change {
     fn new(account: &Account, statements: Statements) -> anyhow::Result<Self> {
-        let commit = statements == Statements::Commit;
-        let count = |count: usize| if commit { 0..count } else { 0..0 };
+        let rotation = statements == Statements::Rotation;
+        let count = |count: usize| if rotation { 0..count } else { 0..0 };
         let version = KmVersion::new(account.version()).context("a version is 1 or more")?;
         Ok(Self {
             account: account.clone(),
@@ -75,7 +76,7 @@ impl Change {
                 bound_to_keys::of_user(tx, id).await?;
                 "keys_registered"
             }
-            Statements::Commit => "rotated",
+            Statements::Rotation => "rotated",
         };
         let Some(swapped) = users::swap_keys(tx, id, *version, keys, next, now).await? else {
             let reason = format!("it is not {version}, which was written last");
@@ -85,7 +86,7 @@ impl Change {
             let generation = swapped.generation;
             sessions::show_generation(tx, id, session, generation.previous(), generation).await?;
         }
-        if *statements == Statements::Commit {
+        if *statements == Statements::Rotation {
             self.seal_anew(tx, next, now).await?;
         }
         let entry =
@@ -94,8 +95,9 @@ impl Change {
     }
 }
 
-/// Changes a second on a database: `group` accounts' changes in each durable transaction, one transaction at a time.
-/// Accounts' versions go along.
+/// Changes per second through the store: `group` accounts' changes are handed in at once, and the
+/// next ones when all of them are durable. On SQLite the writer commits them together. Raises the
+/// accounts' versions.
 ///
 /// # Errors
 /// What the database says.
@@ -117,18 +119,8 @@ pub async fn commits(
             .collect::<anyhow::Result<_>>()?;
         let changed: Vec<Account> = batch.iter().map(|change| change.account.clone()).collect();
         let started = Instant::now();
-        let done: Result<(), StoreError> = store
-            .write(move |tx| {
-                async move {
-                    for change in batch {
-                        change.run(tx).await?;
-                    }
-                    Ok(())
-                }
-                .boxed()
-            })
-            .await;
-        done?;
+        let writes = batch.into_iter().map(|change| store.write(move |tx| change.run(tx).boxed()));
+        let _: Vec<()> = try_join_all(writes).await?;
         spent += started.elapsed();
         for account in changed {
             account.version.fetch_add(1, Ordering::Relaxed);

@@ -15,6 +15,7 @@ use anyhow::{Context as _, anyhow};
 use tokio::task::JoinSet;
 
 use super::connection::{Answer, Connection};
+use super::database_use::DatabaseUse;
 use super::histogram::Histogram;
 
 /// A timer of this process may be late by so much without the node being to blame.
@@ -71,6 +72,10 @@ pub struct Measured {
     pub times: Histogram,
     /// How long it was measured.
     pub elapsed: Duration,
+    /// How many answers there were, with those of the warm-up.
+    pub answered: u64,
+    /// What they cost at the database, where that was measured.
+    pub database: Option<DatabaseUse>,
 }
 
 impl Measured {
@@ -85,19 +90,19 @@ impl Measured {
     }
 }
 
-/// Has each script use a connection of its own.
+/// Runs each script on a connection of its own. The connections go to `servers` in turn.
 ///
 /// # Errors
 /// The first wrong answer, or a connection that failed.
 pub async fn drive(
-    address: SocketAddr,
+    servers: &[SocketAddr],
     scripts: Vec<Box<dyn Script>>,
     load: Load,
 ) -> anyhow::Result<Measured> {
     let connections = scripts.len();
     let mut ready = Vec::with_capacity(connections);
-    for script in scripts {
-        ready.push((Connection::open(address).await.context("connecting to the node")?, script));
+    for (server, script) in servers.iter().cycle().zip(scripts) {
+        ready.push((Connection::open(*server).await.context("connecting to the node")?, script));
     }
     let begin = Instant::now();
     let mut tasks = JoinSet::new();
@@ -111,8 +116,9 @@ pub async fn drive(
     loop {
         let next = tokio::time::timeout_at(deadline.into(), tasks.join_next()).await;
         let Some(done) = next.context("an answer did not come")? else { break };
-        let (times, ended) = done.context("a connection's task")??;
+        let (times, answered, ended) = done.context("a connection's task")??;
         measured.times.add(&times);
+        measured.answered += answered;
         last = last.max(ended);
     }
     measured.elapsed = last.duration_since(begin + load.warm_up);
@@ -168,8 +174,8 @@ async fn converse(
     mut connection: Connection,
     mut script: Box<dyn Script>,
     mut schedule: Schedule,
-) -> anyhow::Result<(Histogram, Instant)> {
-    let mut times = Histogram::default();
+) -> anyhow::Result<(Histogram, u64, Instant)> {
+    let (mut times, mut answered) = (Histogram::default(), 0);
     let mut request = Vec::new();
     let mut ended = schedule.measured_from;
     // Written before it is due: making a request costs nothing of its time.
@@ -178,12 +184,13 @@ async fn converse(
         let answer = connection.exchange(&request).await?;
         let now = Instant::now();
         script.check(answer).map_err(|reason| anyhow!("a wrong answer: {reason}"))?;
+        answered += 1;
         if due >= schedule.measured_from {
             times.record(now.duration_since(due));
             ended = now;
         }
     }
-    Ok((times, ended))
+    Ok((times, answered, ended))
 }
 
 #[cfg(test)]

@@ -1,23 +1,24 @@
-//! `vellum bench`: a load driver, in a process of its own beside a node of this binary, that prints with each figure
-//! the limit of this machine measured in the same run.
+//! `vellum bench`: a load driver that measures nodes of this binary beside the limits of the machine.
 //!
 //! ```text
-//!   scenarios ── what is asked, what is a right answer, beside which limit
-//!      │  uses ground (the node and its accounts, made by seed), sinks (the other nodes)
+//!   scenarios ──── requests, their right answers, and the limit of each
+//!      │  uses env (nodes, database, accounts; written by seed) and sinks (the other nodes)
 //!      ▼
-//!   load ─────── when it is asked, from when its time counts ── connection, histogram
-//!   attack ───── what an attacker sends, and what honest people notice of it
+//!   load ───────── when requests are due and from when their time counts ── connection, histogram
+//!   attack ─────── what an attacker sends and what honest people notice
+//!   database_use ─ statements and round trips per request
 //!      ▼
-//!   report, chart ── how it is told          limits, bare ── what the machine could do at most
+//!   report, chart ── output          limits, bare ── what the machine can do at most
 //! ```
 //!
-//! Nothing here is needed by a node, and no node's code knows of it.
+//! No part of a node depends on it.
 
 mod attack;
 pub mod bare;
 mod chart;
 pub mod connection;
-mod ground;
+mod database_use;
+mod env;
 mod growth;
 pub mod histogram;
 mod limits;
@@ -38,7 +39,7 @@ use anyhow::Context as _;
 pub use report::Report;
 pub use scenarios::Scenario;
 
-use ground::Ground;
+use env::BenchEnv;
 use load::{Load, Pace};
 
 /// The longest that requests go on before they are measured.
@@ -57,8 +58,14 @@ pub struct Options {
     pub duration: Duration,
     /// An open loop with so many requests a second; `None`: a closed loop.
     pub rate: Option<f64>,
+    /// A PostgreSQL server to create the nodes' database on; `None`: SQLite.
+    pub database: Option<String>,
+    /// Nodes on the database.
+    pub nodes: usize,
     /// Accounts in the database.
     pub users: usize,
+    /// Accounts with a session, which requests are made for.
+    pub active: usize,
     /// Other nodes that send to the inbox.
     pub peers: usize,
     /// Other nodes that a queue is for.
@@ -90,19 +97,19 @@ impl Options {
     }
 }
 
-/// A run: what was asked for, and where it takes place.
+/// A run: its options and its environment.
 struct Bench {
     options: Options,
     binary: PathBuf,
-    ground: Ground,
+    env: BenchEnv,
     verifications: OnceLock<f64>,
 }
 
 impl Bench {
     async fn prepare(options: &Options) -> anyhow::Result<Self> {
         let binary = std::env::current_exe().context("this binary's path")?;
-        let ground = Ground::prepare(&binary, &options.folder, options.users, &options.settings).await?;
-        Ok(Self { options: options.clone(), binary, ground, verifications: OnceLock::new() })
+        let env = BenchEnv::prepare(&binary, options).await?;
+        Ok(Self { options: options.clone(), binary, env, verifications: OnceLock::new() })
     }
 
     /// Ed25519 verifications a second of all cores, measured once.
@@ -111,16 +118,19 @@ impl Bench {
     }
 }
 
-/// Measures what was asked for, and tells on standard error what it is at.
+/// Measures the scenarios of the options. Progress goes to standard error.
 ///
 /// # Errors
-/// The first wrong answer, and whatever keeps it from being measured.
+/// The first wrong answer, or why something could not be measured.
 pub async fn run(options: Options) -> anyhow::Result<Report> {
     let mut report = Report {
         version: env!("CARGO_PKG_VERSION"),
         debug_build: cfg!(debug_assertions),
         machine_cores: limits::cores(),
+        engine: if options.database.is_some() { "PostgreSQL" } else { "SQLite" },
+        nodes: options.nodes,
         users: options.users,
+        active: options.users.min(options.active),
         scenarios: Vec::new(),
         sweeps: Vec::new(),
         growth: Vec::new(),
@@ -150,8 +160,8 @@ pub async fn run(options: Options) -> anyhow::Result<Report> {
     Ok(report)
 }
 
-/// Tells how far it is. Standard output is for the figures.
-#[expect(clippy::print_stderr, reason = "a run takes minutes, and whoever waits wants to know for what")]
+/// Prints progress. Standard output is for the figures.
+#[expect(clippy::print_stderr, reason = "a run takes minutes")]
 fn say(what: &str) {
     eprintln!("bench: {what}");
 }

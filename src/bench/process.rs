@@ -6,10 +6,10 @@ use std::time::{Duration, Instant};
 /// What the kernel counts a process's time in, a second: fixed in its interface to programs.
 const TICKS_A_SECOND: f64 = 100.0;
 
-/// A process that is watched.
-#[derive(Debug, Clone, Copy)]
+/// Some processes that are watched together.
+#[derive(Debug)]
 pub struct Watched {
-    pid: u32,
+    pids: Vec<u32>,
     since: Instant,
     used: Option<f64>,
 }
@@ -17,28 +17,33 @@ pub struct Watched {
 impl Watched {
     /// Watches from now on.
     #[must_use]
-    pub fn begin(pid: u32) -> Self {
-        Self { pid, since: Instant::now(), used: seconds_used(pid) }
+    pub fn begin(pids: Vec<u32>) -> Self {
+        let used = sum(&pids, seconds_used);
+        Self { pids, since: Instant::now(), used }
     }
 
-    /// How many cores it has used since, on average.
+    /// How many cores they have used since, on average.
     #[must_use]
     pub fn cores(&self) -> Option<f64> {
-        let used = seconds_used(self.pid)? - self.used?;
+        let used = sum(&self.pids, seconds_used)? - self.used?;
         Some(used / self.since.elapsed().max(Duration::from_millis(1)).as_secs_f64())
     }
 
-    /// Its resident memory now, in MB (a million bytes).
+    /// Their resident memory now, in MB (a million bytes).
     #[must_use]
     pub fn resident(&self) -> Option<f64> {
-        status(self.pid, "VmRSS:")
+        sum(&self.pids, |pid| status(pid, "VmRSS:"))
     }
 
-    /// The most that it ever had, in MB (a million bytes).
+    /// The most that each ever had, summed up, in MB (a million bytes).
     #[must_use]
     pub fn most_resident(&self) -> Option<f64> {
-        status(self.pid, "VmHWM:")
+        sum(&self.pids, |pid| status(pid, "VmHWM:"))
     }
+}
+
+fn sum(pids: &[u32], measure: impl Fn(u32) -> Option<f64>) -> Option<f64> {
+    pids.iter().map(|pid| measure(*pid)).sum()
 }
 
 /// A line of the process's status that is in kB, in MB.
@@ -64,13 +69,13 @@ mod tests {
 
     #[test]
     fn this_process_has_memory_and_uses_time() {
-        let watched = Watched::begin(std::process::id());
+        let watched = Watched::begin(vec![std::process::id()]);
         if !std::path::Path::new("/proc/self/status").exists() {
             return;
         }
         assert!(watched.resident().unwrap() > 0.5);
         assert!(watched.most_resident().unwrap() >= watched.resident().unwrap() / 2.0);
         assert!(watched.cores().unwrap() >= 0.0);
-        assert!(Watched::begin(u32::MAX).resident().is_none(), "there is no such process");
+        assert!(Watched::begin(vec![u32::MAX]).resident().is_none(), "there is no such process");
     }
 }

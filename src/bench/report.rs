@@ -1,13 +1,14 @@
-//! What a run has shown, and how it is told: a table for people, JSON for programs. Nothing is measured here.
+//! The report of a run: a table for people, JSON for programs.
 
 use serde::Serialize;
 
 use super::attack::Answers;
+use super::database_use::DatabaseUse;
 use super::histogram::Histogram;
 use super::load::Measured;
 use super::process::Watched;
 
-/// What the machine could do at most.
+/// What the machine can do at most.
 #[derive(Debug, Clone, Serialize)]
 pub struct Limit {
     /// What was measured.
@@ -16,7 +17,7 @@ pub struct Limit {
     pub rate: f64,
 }
 
-/// Something that a scenario has to show.
+/// A bound that a scenario has to keep.
 #[derive(Debug, Clone, Serialize)]
 pub struct Goal {
     /// What is compared with what.
@@ -82,7 +83,7 @@ pub struct Figures {
     pub scenario: String,
     /// How it was loaded.
     pub load: String,
-    /// What was done, a second.
+    /// Requests or deliveries per second.
     pub rate: f64,
     /// How long each took; `None` where nobody waits for an answer.
     pub times: Option<Times>,
@@ -90,11 +91,13 @@ pub struct Figures {
     pub limits: Vec<Limit>,
     /// What it has to show.
     pub goals: Vec<Goal>,
-    /// The node's resident memory at the end, in MB.
+    /// What requests cost at the database; `None` where nobody asks.
+    pub database: Option<DatabaseUse>,
+    /// The nodes' resident memory at the end, in MB.
     pub resident_mb: Option<f64>,
     /// The most that it had since its start, in MB.
     pub most_resident_mb: Option<f64>,
-    /// The cores that the node used, on average.
+    /// The cores that the nodes used, on average.
     pub cores: Option<f64>,
     /// What honest people notice beside attacks.
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -134,13 +137,14 @@ pub struct Beside {
 impl Figures {
     /// The figures of a driven scenario; limits and goals are added by whoever knows them.
     #[must_use]
-    pub fn driven(scenario: &str, load: String, measured: &Measured, node: Watched) -> Self {
-        Self { times: Some(measured.into()), ..Self::counted(scenario, load, measured.rate(), node) }
+    pub fn driven(scenario: &str, load: String, measured: &Measured, nodes: &Watched) -> Self {
+        let counted = Self::counted(scenario, load, measured.rate(), nodes);
+        Self { times: Some(measured.into()), database: measured.database, ..counted }
     }
 
     /// The figures of a scenario without answers.
     #[must_use]
-    pub fn counted(scenario: &str, load: String, rate: f64, node: Watched) -> Self {
+    pub fn counted(scenario: &str, load: String, rate: f64, nodes: &Watched) -> Self {
         Self {
             scenario: scenario.to_owned(),
             load,
@@ -148,9 +152,10 @@ impl Figures {
             times: None,
             limits: Vec::new(),
             goals: Vec::new(),
-            resident_mb: node.resident(),
-            most_resident_mb: node.most_resident(),
-            cores: node.cores(),
+            database: None,
+            resident_mb: nodes.resident(),
+            most_resident_mb: nodes.most_resident(),
+            cores: nodes.cores(),
             attacks: Vec::new(),
             notes: Vec::new(),
         }
@@ -188,8 +193,14 @@ pub struct Report {
     pub debug_build: bool,
     /// The cores of the machine, which node and driver share.
     pub machine_cores: usize,
+    /// The database's engine.
+    pub engine: &'static str,
+    /// Nodes on the database.
+    pub nodes: usize,
     /// Accounts in the database.
     pub users: usize,
+    /// Accounts that are asked for.
+    pub active: usize,
     /// The scenarios, in order.
     pub scenarios: Vec<Figures>,
     /// Throughput and times against load.
@@ -233,12 +244,15 @@ impl Report {
     /// The report as a table with everything below it that does not fit in.
     #[must_use]
     pub fn table(&self) -> String {
-        let mut lines = vec![format!(
+        let Self { engine, nodes, users, active, .. } = self;
+        let mut lines = vec![format!("{engine}, {nodes} node(s), {users} users, {active} of them active")];
+        lines.push(format!(
             "{:<12} {:>22} {:>10} {:>9} {:>9} {:>9} {:>9} {:>8} {:>6}",
             "scenario", "load", "a second", "p50 ms", "p99 ms", "p99.9 ms", "max ms", "MB", "cores"
-        )];
+        ));
         for figures in &self.scenarios {
             lines.push(row(figures));
+            lines.extend(figures.database.as_ref().map(database_row));
             lines.extend(figures.limits.iter().map(|limit| {
                 let share = if limit.rate > 0.0 { figures.rate / limit.rate } else { 0.0 };
                 format!("    limit: {:<52} {:>10.0}/s  reached: {:.2}", limit.name, limit.rate, share)
@@ -272,6 +286,15 @@ impl Report {
         }
         lines.join("\n")
     }
+}
+
+fn database_row(database: &DatabaseUse) -> String {
+    let DatabaseUse { statements_per_request, round_trips_per_request, retried_transactions, connections } =
+        database;
+    format!(
+        "    database: {statements_per_request:.2} statements and {round_trips_per_request:.2} round trips \
+         per request, {retried_transactions} retried transactions, {connections} connections"
+    )
 }
 
 /// A row for each attack, and below it what the attacker was answered.
@@ -340,6 +363,7 @@ fn row(figures: &Figures) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::bench::database_use::Counters;
 
     #[test]
     fn a_goal_is_met_within_its_bound() {
@@ -349,20 +373,26 @@ mod tests {
 
     #[test]
     fn the_table_shows_every_limit_and_every_goal() {
-        let node = Watched::begin(u32::MAX);
-        let figures = Figures::counted("keys", "closed".to_owned(), 500.0, node)
+        let nodes = Watched::begin(vec![u32::MAX]);
+        let figures = Figures::counted("keys", "closed".to_owned(), 500.0, &nodes)
             .limit("one at a time", 100.0)
             .goal(Goal::at_least("times one at a time", 5.0, 5.0));
+        let database = Counters::default().since(&Counters::default(), 1);
+        let figures = Figures { database: Some(database), ..figures };
         let report = Report {
             version: "1",
             debug_build: true,
             machine_cores: 2,
+            engine: "SQLite",
+            nodes: 1,
             users: 1,
+            active: 1,
             scenarios: vec![figures],
             sweeps: Vec::new(),
             growth: Vec::new(),
         };
         let table = report.table();
+        assert!(table.contains("0.00 round trips per request"), "{table}");
         assert!(table.contains("one at a time") && table.contains("reached: 5.00") && table.contains("met"));
     }
 }

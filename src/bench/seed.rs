@@ -1,5 +1,5 @@
-//! Writing accounts into a database by the thousand in one transaction, through the same functions that the node
-//! writes them with. Everything here is made up, and the same in each run: no secret of anybody.
+//! Writes accounts into a database, thousands in one transaction, with the node's own functions on
+//! either engine. Names, addresses and keys are made up and the same in each run.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -21,13 +21,13 @@ use vellum_store::{
 
 /// Accounts in one transaction.
 const AT_ONCE: usize = 2_000;
-/// What a piece of ciphertext is as text: 1 KiB.
+/// Length of a piece of ciphertext as text: 1 KiB.
 const CIPHERTEXT: usize = 1024;
-/// How many of each a furnished account has.
+/// Blobs of a seeded account.
 pub const BLOBS: usize = 3;
-/// Collections of a furnished account.
+/// Collections of a seeded account.
 pub const COLLECTIONS: usize = 5;
-/// Slots of a furnished account, each with its passkey.
+/// Slots of a seeded account, each with its passkey.
 pub const SLOTS: usize = 3;
 /// How long the sessions last: longer than any run.
 const SESSION_MILLIS: i64 = 30 * 24 * 3_600_000;
@@ -47,7 +47,7 @@ pub struct Account {
     pub session: Option<SessionId>,
     /// The version of its keys that the node has named last.
     pub version: Arc<AtomicI64>,
-    /// Its collections, if it is furnished.
+    /// Its collections, if it is seeded.
     pub collections: Vec<CollectionId>,
 }
 
@@ -59,8 +59,8 @@ impl Account {
     }
 }
 
-/// The secret behind the signing key that accounts have at this version. Two take turns, so that a change of keys
-/// is one.
+/// The secret of the signing key that accounts have at this version. Two alternate, so that every
+/// change of keys changes them.
 #[must_use]
 pub fn signing_secret(version: i64) -> SigningSecret {
     SigningSecret::from_seed(if version % 2 == 0 { [2; 32] } else { [1; 32] })
@@ -74,7 +74,7 @@ pub fn keys(version: i64) -> anyhow::Result<Keys> {
     Ok(Keys { signing: signing_secret(version).public(), encryption: EncryptionKey::from_bytes(&[9; 32])? })
 }
 
-/// A text of the length that a piece of ciphertext has, different each time.
+/// A random text as long as a piece of ciphertext.
 #[must_use]
 pub fn ciphertext() -> String {
     let mut bytes = [0_u8; CIPHERTEXT / 4 * 3];
@@ -82,8 +82,8 @@ pub fn ciphertext() -> String {
     vellum_protocol::base64::encode(&bytes)
 }
 
-/// Writes so many accounts, the first `sessions` of which (spread over all) have a session; the first `furnished`
-/// of those have something sealed.
+/// Writes so many accounts. `sessions` of them, spread over all, have a session and are returned; the
+/// first `seeded` of these have sealed data.
 ///
 /// # Errors
 /// What the database says.
@@ -91,16 +91,16 @@ pub async fn accounts(
     store: &Store,
     users: usize,
     sessions: usize,
-    furnished: usize,
+    seeded: usize,
 ) -> anyhow::Result<Vec<Account>> {
     let mut made = Vec::with_capacity(sessions);
-    // So that the accounts that are asked for lie all over the database.
+    // Requests are then for accounts all over the database.
     let stride = users.div_ceil(sessions.max(1)).max(1);
     let keys = keys(1)?;
     for first in (0..users).step_by(AT_ONCE) {
         let last = (first + AT_ONCE).min(users);
         let with_session: Vec<Option<bool>> = (first..last)
-            .map(|number| number.is_multiple_of(stride).then_some(number / stride < furnished))
+            .map(|number| number.is_multiple_of(stride).then_some(number / stride < seeded))
             .collect();
         let now = Clock::system().now();
         let group: anyhow::Result<Vec<Account>, vellum_store::StoreError> = store
@@ -109,8 +109,8 @@ pub async fn accounts(
                     let mut made = Vec::new();
                     for (number, kind) in (first..).zip(with_session) {
                         let account = account(tx, number, &keys, now).await?;
-                        if let Some(furnished) = kind {
-                            made.push(signed_in(tx, account, furnished, now).await?);
+                        if let Some(seeded) = kind {
+                            made.push(signed_in(tx, account, seeded, now).await?);
                         }
                     }
                     Ok(made)
@@ -147,11 +147,11 @@ async fn account(
     Ok(Account { id, alias, email, bearer: String::new(), session: None, version, collections: Vec::new() })
 }
 
-/// Opens a session for an account, and fills it if it is to be furnished.
+/// Opens a session for an account, and gives it sealed data if it is `seeded`.
 async fn signed_in(
     tx: &mut Tx,
     mut account: Account,
-    furnished: bool,
+    seeded: bool,
     now: UnixMillis,
 ) -> Result<Account, vellum_store::StoreError> {
     let token: String = rand::rng().random::<[u8; 32]>().iter().map(|byte| format!("{byte:02x}")).collect();
@@ -168,25 +168,25 @@ async fn signed_in(
     sessions::insert(tx, &session, &Sha256::digest(token.as_bytes()).into()).await?;
     account.bearer = format!("Bearer {token}");
     account.session = Some(session.id);
-    if furnished {
-        furnish(tx, &mut account, now).await?;
+    if seeded {
+        seal(tx, &mut account, now).await?;
     }
     Ok(account)
 }
 
-/// The name of a blob of a furnished account.
+/// The name of a blob of a seeded account.
 #[must_use]
 pub fn blob_type(number: usize) -> String {
     format!("blob-{number}")
 }
 
-/// The credential of a slot of a furnished account.
+/// The credential of a slot of a seeded account.
 #[must_use]
 pub fn credential(account: &Account, number: usize) -> String {
     format!("{}-key-{number}", account.alias)
 }
 
-/// A slot of a furnished account, filled.
+/// A slot of a seeded account, filled.
 #[must_use]
 pub fn slot(account: &Account, number: usize) -> Wrapped {
     Wrapped {
@@ -197,11 +197,7 @@ pub fn slot(account: &Account, number: usize) -> Wrapped {
     }
 }
 
-async fn furnish(
-    tx: &mut Tx,
-    account: &mut Account,
-    now: UnixMillis,
-) -> Result<(), vellum_store::StoreError> {
+async fn seal(tx: &mut Tx, account: &mut Account, now: UnixMillis) -> Result<(), vellum_store::StoreError> {
     let version = KmVersion::FIRST;
     for number in 0..BLOBS {
         blobs::put(tx, &account.id, &blob_type(number), &ciphertext(), "", version, now).await?;
@@ -244,7 +240,7 @@ async fn furnish(
     Ok(())
 }
 
-/// Compares the versions of keys in the database with those that the accounts' last answers named.
+/// Checks that every account has the version of its keys that the last answer named.
 ///
 /// # Errors
 /// The first account that has another.

@@ -10,16 +10,16 @@ use super::serve::install_tls;
 use super::{Context, block_on, print};
 use crate::bench::{self, Options, Scenario};
 
-/// Measures a node of this binary, on throw-away data, beside what the machine could do at most.
+/// Measures nodes of this binary, on throw-away data, beside what the machine can do at most.
 ///
-/// Every answer is checked, and the first wrong one ends the run. The driver and the node share the machine, so
-/// nothing else should run on it. Figures of a debug build mean nothing. Without --rate the loop is closed: each
-/// connection sends the next request when it has the last answer. With it requests are due at their moments, and
-/// their times count from then on.
+/// Every answer is checked, and the first wrong one ends the run. The driver and the nodes share the
+/// machine, so nothing else should run on it. Figures of a debug build mean nothing. Without --rate
+/// the loop is closed: each connection sends the next request when it has the last answer. With it
+/// requests are due at fixed moments, and their times count from then on.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// What to measure: identity, resolve, keys, commit, commit-hot, signin, inbox, flush, drain,
-    /// mixed, attack, idle, or all.
+    /// What to measure: identity, resolve, keys, commit, rotation, commit-hot, signin, inbox, flush,
+    /// drain, mixed, attack, idle; core (identity, resolve, keys, rotation, inbox, drain); or all.
     #[arg(default_value = "all")]
     scenarios: Vec<String>,
     /// Connections of the driver.
@@ -31,9 +31,19 @@ pub struct Bench {
     /// Requests a second, over all connections: an open loop.
     #[arg(long, value_name = "R")]
     rate: Option<f64>,
+    /// Measures on PostgreSQL: creates a database on the server of this one, and drops it afterwards.
+    /// Left out: SQLite.
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// Nodes on the database, each a process. The driver's connections go to them in turn.
+    #[arg(long, default_value_t = 1, value_name = "N")]
+    nodes: usize,
     /// Accounts in the database.
     #[arg(long, default_value_t = 10_000, value_name = "N")]
     users: usize,
+    /// Accounts with a session, which requests are made for; at most --users.
+    #[arg(long, default_value_t = 20_000, value_name = "N")]
+    active: usize,
     /// Other nodes that send to the inbox.
     #[arg(long, default_value_t = 100, value_name = "N")]
     peers: usize,
@@ -76,7 +86,14 @@ pub fn run(context: &Context, bench: Bench) -> anyhow::Result<()> {
         warn_of_debug_build();
     }
     let file = bench.json_file.clone();
-    let report = block_on(bench::run(bench.options()?))?;
+    let options = bench.options()?;
+    let report = block_on(async {
+        tokio::select! {
+            report = bench::run(options) => report,
+            // What the run has made is removed with it.
+            _ = tokio::signal::ctrl_c() => bail!("interrupted"),
+        }
+    })?;
     let json = serde_json::to_string_pretty(&report)?;
     match file {
         Some(file) => {
@@ -96,10 +113,18 @@ fn warn_of_debug_build() {
 
 impl Bench {
     fn options(self) -> anyhow::Result<Options> {
-        if self.connections == 0 || self.users < 4 || self.peers == 0 || self.drain_peers < 2 {
-            bail!("there have to be connections, at least four users, a peer, and two peers of drain");
+        if self.connections == 0 || self.users.min(self.active) < 4 || self.peers == 0 || self.drain_peers < 2
+        {
+            bail!("there have to be connections, four active users, a peer, and two peers of drain");
         }
-        // Written so that what is no number is refused, too.
+        let is_postgres = |url: &String| url.starts_with("postgres://") || url.starts_with("postgresql://");
+        if self.database.as_ref().is_some_and(|url| !is_postgres(url)) {
+            bail!("--database takes postgres://…; SQLite is measured without it");
+        }
+        if self.nodes == 0 || (self.nodes > 1 && self.database.is_none()) {
+            bail!("--nodes has to be 1 or more; several nodes need --database");
+        }
+        // Written so that NaN is refused, too.
         if !(self.seconds > 0.0 && self.seconds < 1e6 && self.rate.is_none_or(|rate| rate > 0.0)) {
             bail!("seconds and rate have to be more than 0");
         }
@@ -112,7 +137,10 @@ impl Bench {
             connections: self.connections,
             duration: Duration::from_secs_f64(self.seconds),
             rate: self.rate,
+            database: self.database,
+            nodes: self.nodes,
             users: self.users,
+            active: self.active,
             peers: self.peers,
             drain_peers: self.drain_peers,
             rows: self.rows,
@@ -125,13 +153,18 @@ impl Bench {
     }
 }
 
-/// Reads the names; `all` stands for every one.
+/// Reads the names; `all` and `core` stand for several.
 fn scenarios(names: &[String]) -> anyhow::Result<Vec<Scenario>> {
     if names.iter().any(|name| name == "all") {
         return Ok(Scenario::value_variants().to_vec());
     }
-    let read = |name: &String| {
-        Scenario::from_str(name, false).map_err(|_| anyhow::anyhow!("there is no scenario {name}"))
-    };
-    names.iter().map(read).collect()
+    let mut scenarios = Vec::new();
+    for name in names {
+        match Scenario::from_str(name, false) {
+            Ok(scenario) => scenarios.push(scenario),
+            Err(_) if name == "core" => scenarios.extend(Scenario::CORE),
+            Err(_) => bail!("there is no scenario {name}"),
+        }
+    }
+    Ok(scenarios)
 }

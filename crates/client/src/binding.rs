@@ -1,7 +1,7 @@
 //! What a piece of sealed data is bound to, and how that is written as bytes (wire protocol, section 8,
 //! additional data). Bindings of the seed itself and of what friends share are made where they are used.
 
-use crate::sealing::SealError;
+use crate::seal_error::SealError;
 
 /// Label of the key of personal blobs, and the context of what it seals.
 pub const PERSONAL_CONTEXT: &str = "parchment-personal-v1";

@@ -29,6 +29,7 @@ pub mod encryption_secret;
 pub mod friend_share;
 pub mod http;
 pub mod safety;
+mod seal_error;
 pub mod sealing;
 pub mod seed;
 mod signed_text;

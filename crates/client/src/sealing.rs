@@ -14,6 +14,7 @@ use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 use crate::binding::Binding;
 use crate::derivation::derive;
+pub use crate::seal_error::SealError;
 
 const VERSION: u8 = 2;
 const AES_256_GCM: u8 = 1;
@@ -21,22 +22,6 @@ const HEADER_LENGTH: usize = 2;
 const NONCE_LENGTH: usize = 12;
 const TAG_LENGTH: usize = 16;
 const SHORTEST: usize = HEADER_LENGTH + NONCE_LENGTH + TAG_LENGTH;
-
-/// Why something could not be sealed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum SealError {
-    /// A field of the [`Binding`] is too long for its length to be written in 16 bits.
-    #[error("{field} has {length} bytes; at most 65535 can be bound")]
-    FieldTooLong {
-        /// Which field.
-        field: &'static str,
-        /// How many bytes of UTF-8 it has.
-        length: usize,
-    },
-    /// The plaintext is longer than AES-GCM allows under one nonce (64 GiB).
-    #[error("the plaintext is too long to be sealed in one piece")]
-    PlaintextTooLong,
-}
 
 /// Why sealed data did not open. Nothing of the plaintext is given away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]

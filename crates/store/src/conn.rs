@@ -12,7 +12,7 @@ use sqlx::{Connection as _, PgConnection, SqlSafeStr, SqlStr};
 use crate::pool::Lent;
 use crate::row::{Columns, FromRow, Row};
 use crate::statement::Statement;
-use crate::{StoreError, WriteFault};
+use crate::{StoreError, WriteFault, counters};
 
 /// A connection that queries run on, whatever the engine.
 #[derive(Debug)]
@@ -49,6 +49,7 @@ impl PgConn {
     }
 
     async fn rows(&mut self, statement: &Statement) -> Result<Vec<PgRow>, StoreError> {
+        counters::round_trip();
         self.lent.under_way = true;
         let mut asked = statement.postgres().fetch_all(&mut *self.lent).await;
         if let (Err(sqlx::Error::Io(_)), Some(options)) = (&asked, self.reconnect.take()) {
@@ -62,6 +63,7 @@ impl PgConn {
     }
 
     pub async fn change(&mut self, statement: &Statement) -> Result<u64, StoreError> {
+        counters::round_trip();
         self.lent.under_way = true;
         let done = statement.postgres().execute(&mut *self.lent).await;
         self.lent.under_way = false;
@@ -70,6 +72,7 @@ impl PgConn {
 
     /// Runs statements without parameters, in one round trip.
     pub async fn run(&mut self, statements: SqlStr) -> Result<(), sqlx::Error> {
+        counters::round_trip();
         self.lent.under_way = true;
         let done = sqlx::raw_sql(statements).execute(&mut *self.lent).await;
         self.lent.under_way = false;
@@ -124,6 +127,7 @@ impl Conn {
     }
 
     fn route(&mut self) -> Result<Route<'_>, StoreError> {
+        counters::statement();
         Ok(match &mut self.engine {
             EngineConn::SqliteReader(connection) => Route::Sqlite(connection),
             // After some failures, such as a full disk, SQLite has rolled the whole transaction back by

@@ -9,6 +9,7 @@
 //! holds. A [`Tx`] exists only inside [`Store::write`].
 
 mod conn;
+mod counters;
 mod defects;
 mod error;
 mod ids;
@@ -49,6 +50,7 @@ pub mod relations;
 pub mod roles;
 pub mod runs;
 pub mod schema;
+pub mod scratch;
 pub mod sessions;
 pub mod shares;
 pub mod sign_in_codes;

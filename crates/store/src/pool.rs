@@ -60,6 +60,14 @@ impl<C> Pool<C> {
         Ok(Lent { connection: Some(connection), is_new, under_way: false, free, _place: place })
     }
 
+    /// How many connections are open, lent ones included.
+    pub fn open_connections(&self) -> u32 {
+        let free = u32::try_from(lock(&self.free).len()).unwrap_or(u32::MAX);
+        let lent =
+            self.size - u32::try_from(self.places.available_permits()).unwrap_or(u32::MAX).min(self.size);
+        free + lent
+    }
+
     /// Whether every connection is in use.
     pub fn is_exhausted(&self) -> bool {
         self.places.available_permits() == 0

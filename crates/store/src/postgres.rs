@@ -39,7 +39,7 @@ use crate::error::{TxError, WriteFault};
 use crate::pool::{ACQUIRE, Lent, Pool};
 use crate::statement::Statement;
 use crate::write_status::WriteStatus;
-use crate::{StoreError, TxFuture, pooling, postgres_checks};
+use crate::{StoreError, TxFuture, counters, pooling, postgres_checks};
 
 /// Connections of a node. Its two kinds of threads keep no more busy at once.
 const CONNECTIONS: u32 = 24;
@@ -96,6 +96,11 @@ impl Postgres {
         pooling::refuse_transaction_pooling(&options).await?;
         let (pool, options) = (Pool::new(CONNECTIONS), Arc::new(options));
         Ok(Self { pool, options, status: WriteStatus::new("PostgreSQL".to_owned()) })
+    }
+
+    /// Open connections; the one that listens for signals is not counted.
+    pub fn connections(&self) -> u32 {
+        self.pool.open_connections()
     }
 
     pub async fn read(&self) -> Result<Reader, StoreError> {
@@ -194,6 +199,7 @@ impl Postgres {
             let lent = self.check_out().await?;
             let is_new = lent.is_new;
             let mut connection = PgConn::of_transaction(lent);
+            counters::statement();
             match connection.run("begin isolation level serializable".into_sql_str()).await {
                 Ok(()) => return Ok(Tx::new(EngineConn::Postgres(connection))),
                 Err(sqlx::Error::Io(_)) if !is_new => {
@@ -318,6 +324,8 @@ fn insert_mark(mark: Uuid) -> String {
 async fn commit_with_mark(tx: &mut Tx, mark: Uuid) -> Result<(), StoreError> {
     if let EngineConn::Postgres(connection) = &mut tx.conn.engine {
         let commit = format!("{}; commit", insert_mark(mark));
+        counters::statement();
+        counters::statement();
         connection.run(AssertSqlSafe(commit).into_sql_str()).await?;
     }
     Ok(())

@@ -75,6 +75,11 @@ impl Sqlite {
         self.writer.write(work).await
     }
 
+    /// Open connections: the writer's and the readers'.
+    pub fn connections(&self) -> u32 {
+        1 + self.readers.open_connections()
+    }
+
     pub async fn close(&self) {
         let writer = self.writer.close().await;
         self.readers.close().await;

@@ -188,6 +188,15 @@ impl Store {
         }
     }
 
+    /// How many connections to the database are open.
+    #[must_use]
+    pub fn connections(&self) -> u32 {
+        match &self.engine {
+            Engine::Sqlite(database) => database.connections(),
+            Engine::Postgres(database) => database.connections(),
+        }
+    }
+
     fn write_status(&self) -> &WriteStatus {
         match &self.engine {
             Engine::Sqlite(database) => &database.status,

@@ -12,7 +12,7 @@ use vellum_client::Signer;
 use vellum_protocol::{Alias, Domain, Handle, JsonObject, MessageType};
 
 use crate::bench::connection::{Connection, write_request};
-use crate::bench::ground::Ground;
+use crate::bench::env::BenchEnv;
 use crate::bench::histogram::Histogram;
 use crate::bench::seed;
 use crate::bench::sinks::{Sink, signed_request};
@@ -40,7 +40,7 @@ pub struct Seen {
 
 /// Honest people.
 pub struct Honest<'a> {
-    ground: &'a Ground,
+    env: &'a BenchEnv,
     peers: &'a [Sink],
     recipients: Vec<Handle>,
     node: Domain,
@@ -53,11 +53,11 @@ impl<'a> Honest<'a> {
     ///
     /// # Errors
     /// When there are none.
-    pub fn new(ground: &'a Ground, peers: &'a [Sink]) -> anyhow::Result<Self> {
-        let handles = ground.plain().iter().map(|account| Ok(Handle::parse(&ground.handle(account))?));
+    pub fn new(env: &'a BenchEnv, peers: &'a [Sink]) -> anyhow::Result<Self> {
+        let handles = env.plain().iter().map(|account| Ok(Handle::parse(&env.handle(account))?));
         let recipients: Vec<Handle> = handles.collect::<anyhow::Result<_>>()?;
         ensure!(!recipients.is_empty() && !peers.is_empty(), "somebody has to send, and to be sent to");
-        Ok(Self { ground, peers, recipients, node: Domain::parse(&ground.node.domain())?, senders: 0 })
+        Ok(Self { env, peers, recipients, node: Domain::parse(&env.domain())?, senders: 0 })
     }
 
     /// Reads identities and sends messages for so long. Returns what came of the one and of the
@@ -66,7 +66,7 @@ impl<'a> Honest<'a> {
     /// # Errors
     /// When a request cannot be made.
     pub async fn go_on_for(&mut self, duration: Duration) -> anyhow::Result<(Seen, Seen)> {
-        let (begin, address) = (Instant::now(), self.ground.address());
+        let (begin, address) = (Instant::now(), self.env.address());
         let (mut readings, mut messages) = (JoinSet::new(), JoinSet::new());
         let (mut reading, mut message) = (begin, begin);
         while reading < begin + duration {
@@ -83,11 +83,11 @@ impl<'a> Honest<'a> {
     }
 
     fn reading(&self, number: usize) -> (Vec<u8>, String) {
-        let account = &self.ground.accounts[number % self.ground.accounts.len()];
+        let account = &self.env.accounts[number % self.env.accounts.len()];
         let mut request = Vec::new();
         let headers = [("authorization", account.bearer.as_str()), ("x-forwarded-for", "192.0.2.7")];
         write_request(&mut request, "GET /users/me/identity", &headers, b"");
-        (request, format!(r#""handle":"{}""#, self.ground.handle(account)))
+        (request, format!(r#""handle":"{}""#, self.env.handle(account)))
     }
 
     /// A revocation by somebody who has never sent anything, on one of the peers in turn.

@@ -6,10 +6,10 @@ use std::time::Duration;
 
 use super::{Bench, Figures, Goal, Scenario, inbox};
 use crate::bench::attack::{Attack, Honest, Running, Target};
-use crate::bench::ground::Ground;
+use crate::bench::env::BenchEnv;
 use crate::bench::report::Beside;
-use crate::bench::say;
 use crate::bench::sinks::Sinks;
+use crate::bench::{Options, say};
 use vellum_protocol::Handle;
 
 /// Accounts of the node that is attacked, and other nodes with honest people, at most.
@@ -30,19 +30,20 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Figures> {
         SETTINGS.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     settings.extend_from_slice(&options.settings);
     let users = options.users.min(MOST_USERS);
-    let mut ground = Ground::prepare(&bench.binary, &options.folder, users, &settings).await?;
+    let options = &Options { settings, users, nodes: 1, ..options.clone() };
+    let mut env = BenchEnv::prepare(&bench.binary, options).await?;
     let sinks = Sinks::start(options.peers.min(MOST_PEERS), 0, Duration::ZERO).await?;
-    inbox::meet(&ground, &sinks).await?;
-    let node = ground.watch();
+    inbox::meet(&env, &sinks).await?;
+    let nodes = env.watch();
     let mut beside = Vec::with_capacity(Attack::ALL.len());
     for attack in Attack::ALL {
         say(&format!("attack: {}", attack.name()));
         // Killed, so that nothing of the attack before goes on, and memory is counted anew.
-        ground.node.kill().await?;
-        ground.node.start().await?;
-        beside.push(one(attack, &ground, &sinks, options.load().duration, options.load().warm_up).await?);
+        env.nodes[0].kill().await?;
+        env.start().await?;
+        beside.push(one(attack, &env, &sinks, options.load().duration, options.load().warm_up).await?);
     }
-    let mut figures = Figures::counted(Scenario::Attack.name(), "open".to_owned(), 0.0, node);
+    let mut figures = Figures::counted(Scenario::Attack.name(), "open".to_owned(), 0.0, &nodes);
     figures.times = beside.first().map(|none| none.identity);
     for row in &beside {
         let share = |part: u64, all: u64| part as f64 / (all as f64).max(1.0);
@@ -69,21 +70,21 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Figures> {
 
 async fn one(
     attack: Attack,
-    ground: &Ground,
+    env: &BenchEnv,
     sinks: &Sinks,
     duration: Duration,
     warm_up: Duration,
 ) -> anyhow::Result<Beside> {
-    let node = ground.watch();
+    let node = env.watch();
     // The victim and the attacker are users like any others.
-    let (victim, attacker) = (&ground.plain()[0], &ground.accounts[0]);
+    let (victim, attacker) = (&env.plain()[0], &env.accounts[0]);
     let target = Target {
-        address: ground.address(),
-        victim: Handle::parse(&ground.handle(victim))?,
+        address: env.address(),
+        victim: Handle::parse(&env.handle(victim))?,
         email: victim.email.clone(),
         bearer: attacker.bearer.clone(),
     };
-    let mut honest = Honest::new(ground, &sinks.alive)?;
+    let mut honest = Honest::new(env, &sinks.alive)?;
     let running = Running::begin(attack, target)?;
     tokio::time::sleep(warm_up).await;
     let (identity, messages) = honest.go_on_for(duration).await?;

@@ -1,4 +1,4 @@
-//! `idle`: how soon a node answers after its start, and what it costs while nobody asks it anything.
+//! `idle`: how soon a node answers after its start, and what it costs without requests.
 
 use std::time::{Duration, Instant};
 
@@ -22,19 +22,19 @@ pub(super) async fn measure(bench: &mut Bench) -> anyhow::Result<Figures> {
     write_request(&mut request, "GET /health/live", &[], b"");
     let mut starts = Vec::with_capacity(STARTS);
     for _ in 0..STARTS {
-        let ground = &mut bench.ground;
-        ground.node.stop().await?;
+        let env = &mut bench.env;
+        env.nodes[0].stop().await?;
         let started = Instant::now();
-        ground.node.start().await?;
-        let mut connection = Connection::open(ground.address()).await?;
+        env.nodes[0].start().await?;
+        let mut connection = Connection::open(env.address()).await?;
         connection.exchange(&request).await?.expect(200, "ok").map_err(|reason| anyhow!(reason))?;
         starts.push(started.elapsed());
     }
     starts.sort();
     let start = starts[STARTS / 2].as_secs_f64() * 1000.0;
-    let node = bench.ground.watch();
+    let nodes = bench.env.watch();
     tokio::time::sleep(WATCHED).await;
-    let mut figures = Figures::counted(Scenario::Idle.name(), "none".to_owned(), 0.0, node)
+    let mut figures = Figures::counted(Scenario::Idle.name(), "none".to_owned(), 0.0, &nodes)
         .goal(Goal::at_most("ms from the start to the first answer", WANTED_START_MS, start));
     if let Some(resident) = figures.resident_mb {
         figures = figures.goal(Goal::at_most("MB resident", WANTED_MB, resident));

@@ -28,14 +28,12 @@ const LOOKS: u32 = 20;
 
 /// A script a connection, of the kinds in turn. Those that change keys share no account.
 pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<Prepared> {
-    let (ground, connections) = (&bench.ground, bench.options.connections);
+    let (env, connections) = (&bench.env, bench.options.connections);
     let sinks = inbox::senders(bench).await?;
-    let furnished = ground.furnished();
-    ensure!(furnished.len() >= connections, "{connections} connections need as many users with data");
-    let mut reading = (
-        reading::identity(ground, connections).into_iter(),
-        reading::resolve(ground, connections).into_iter(),
-    );
+    let seeded = env.seeded();
+    ensure!(seeded.len() >= connections, "{connections} connections need as many users with data");
+    let mut reading =
+        (reading::identity(env, connections).into_iter(), reading::resolve(env, connections).into_iter());
     let mut scripts: Vec<Box<dyn Script>> = Vec::with_capacity(connections);
     for connection in 0..connections {
         let kind = KINDS[connection % KINDS.len()];
@@ -43,11 +41,11 @@ pub(super) async fn prepare(bench: &Bench) -> anyhow::Result<Prepared> {
             Scenario::Identity => reading.0.next(),
             Scenario::Resolve => reading.1.next(),
             Scenario::Inbox => Some(inbox::signing(bench, &sinks, connection, connections)?),
-            kind => Some(writing::changing(kind, share_of(furnished, connection, connections))?),
+            kind => Some(writing::changing(kind, share_of(seeded, connection, connections))?),
         };
         scripts.extend(script);
     }
-    Ok(Prepared { scripts, changed: furnished.to_vec(), _sinks: Some(sinks) })
+    Ok(Prepared { scripts, changed: seeded.to_vec(), _sinks: Some(sinks) })
 }
 
 /// Runs it, and looks at the memory meanwhile.
@@ -55,7 +53,7 @@ pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Figures> {
     let looks = Arc::new(Mutex::new(Vec::new()));
     let duration = bench.options.load().duration;
     let every = duration / LOOKS;
-    let looking = tokio::spawn(look(bench.ground.watch(), every, Arc::clone(&looks)));
+    let looking = tokio::spawn(look(bench.env.watch(), every, Arc::clone(&looks)));
     let done = driven(Scenario::Mixed, bench).await;
     looking.abort();
     let (mut figures, _) = done?;

@@ -1,5 +1,5 @@
-//! The scenarios: what is asked of the node, what is a right answer, and beside which limit the rate stands. A file a
-//! kind. How requests are timed is in [`super::load`], how figures are told in [`super::report`].
+//! The scenarios, a file for each kind: their requests, the right answers, and the limit of each.
+//! Timing is in [`super::load`], output in [`super::report`].
 
 mod attack;
 mod idle;
@@ -16,11 +16,14 @@ pub(super) use inbox::rate as inbox_rate;
 pub(super) use outbox::drained;
 
 use super::Bench;
-use super::ground::Ground;
-use super::load::{Load, Measured, Pace, Script, drive};
+use super::env::BenchEnv;
+use super::load::{Load, Measured, Pace, Script};
 use super::report::{Figures, Goal};
 use super::seed::Account;
 use super::sinks::Sinks;
+
+/// Connections of [`Scenario::Rotation`].
+const ROTATING: usize = 16;
 
 /// What is measured.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,6 +36,8 @@ pub enum Scenario {
     Keys,
     /// Users rotate: three blobs, five collections, three slots of 1 KiB each.
     Commit,
+    /// The same on 16 connections.
+    Rotation,
     /// Every connection rotates the keys of one and the same user.
     CommitHot,
     /// Users sign in with a code.
@@ -47,11 +52,15 @@ pub enum Scenario {
     Mixed,
     /// What honest people notice of attacks: identity and messages beside each.
     Attack,
-    /// Nothing: the start, and a node that nobody asks anything.
+    /// The start, and a node without requests.
     Idle,
 }
 
 impl Scenario {
+    /// The scenarios that the core of a node is judged by.
+    pub const CORE: [Self; 6] =
+        [Self::Identity, Self::Resolve, Self::Keys, Self::Rotation, Self::Inbox, Self::Drain];
+
     /// Its name on the command line.
     #[must_use]
     pub fn name(self) -> &'static str {
@@ -60,6 +69,7 @@ impl Scenario {
             Self::Resolve => "resolve",
             Self::Keys => "keys",
             Self::Commit => "commit",
+            Self::Rotation => "rotation",
             Self::CommitHot => "commit-hot",
             Self::Signin => "signin",
             Self::Inbox => "inbox",
@@ -77,14 +87,44 @@ impl Scenario {
         !matches!(self, Self::Drain | Self::Attack | Self::Idle)
     }
 
+    /// How many connections it has.
+    fn connections(self, bench: &Bench) -> usize {
+        if self == Self::Rotation { ROTATING } else { bench.options.connections }
+    }
+
     /// Measures it, with its limits.
     ///
     /// # Errors
-    /// The first wrong answer, and whatever keeps it from being measured.
+    /// The first wrong answer, or why it could not be measured.
     pub(super) async fn measure(self, bench: &mut Bench) -> anyhow::Result<Figures> {
+        let mut figures = self.measure_beside_limits(bench).await?;
+        if bench.options.database.is_some() {
+            // The shares of the limits are goals for SQLite.
+            figures.goals = self.trips_goal(&figures).into_iter().collect();
+        }
+        Ok(figures)
+    }
+
+    /// How many round trips a request may take on PostgreSQL. Retries and what nodes do by themselves
+    /// add to the count, so it is rounded to one decimal.
+    fn trips_goal(self, figures: &Figures) -> Option<Goal> {
+        let wanted = match self {
+            Self::Identity | Self::Resolve => 1.0,
+            Self::Keys => 3.0,
+            Self::Commit | Self::Rotation => 5.0,
+            Self::Inbox => 6.0,
+            _ => return None,
+        };
+        let trips = figures.database?.round_trips_per_request;
+        Some(Goal::at_most("round trips per request", wanted, (trips * 10.0).round() / 10.0))
+    }
+
+    async fn measure_beside_limits(self, bench: &mut Bench) -> anyhow::Result<Figures> {
         match self {
             Self::Identity | Self::Resolve => reading::measure(self, bench).await,
-            Self::Keys | Self::Commit | Self::CommitHot => writing::measure(self, bench).await,
+            Self::Keys | Self::Commit | Self::Rotation | Self::CommitHot => {
+                writing::measure(self, bench).await
+            }
             Self::Signin => sign_in::measure(bench).await,
             Self::Inbox => inbox::measure(bench).await,
             Self::Flush => outbox::flush(bench).await,
@@ -95,26 +135,26 @@ impl Scenario {
         }
     }
 
-    /// Puts the node under this load once, and makes sure of what was answered.
+    /// Puts the nodes under this load once, and checks the database afterwards.
     ///
     /// # Errors
     /// As [`Self::measure`].
     pub(super) async fn load(self, bench: &Bench, load: Load) -> anyhow::Result<Measured> {
         let prepared = self.prepare(bench, load).await?;
-        let measured = drive(bench.ground.address(), prepared.scripts, load).await?;
-        bench.ground.compare_versions(&prepared.changed).await?;
+        let measured = bench.env.drive(prepared.scripts, load).await?;
+        bench.env.compare_versions(&prepared.changed).await?;
         Ok(measured)
     }
 
     async fn prepare(self, bench: &Bench, load: Load) -> anyhow::Result<Prepared> {
-        let (ground, connections) = (&bench.ground, bench.options.connections);
+        let (env, connections) = (&bench.env, self.connections(bench));
         let unchanged = |scripts| Prepared { scripts, changed: Vec::new(), _sinks: None };
         Ok(match self {
-            Self::Identity => unchanged(reading::identity(ground, connections)),
-            Self::Resolve => unchanged(reading::resolve(ground, connections)),
-            Self::Keys | Self::Commit => writing::prepare(self, ground, connections)?,
-            Self::CommitHot => writing::prepare_hot(ground, connections)?,
-            Self::Signin => unchanged(sign_in::prepare(ground, connections).await?),
+            Self::Identity => unchanged(reading::identity(env, connections)),
+            Self::Resolve => unchanged(reading::resolve(env, connections)),
+            Self::Keys | Self::Commit | Self::Rotation => writing::prepare(self, env, connections)?,
+            Self::CommitHot => writing::prepare_hot(env, connections)?,
+            Self::Signin => unchanged(sign_in::prepare(env, connections).await?),
             Self::Inbox => inbox::prepare(bench, load).await?,
             Self::Mixed => mixed::prepare(bench).await?,
             Self::Flush => outbox::prepare_flush(bench).await?,
@@ -123,28 +163,28 @@ impl Scenario {
     }
 }
 
-/// What the connections of a scenario ask.
+/// The requests of a scenario.
 struct Prepared {
-    /// A script a connection.
+    /// One script per connection.
     scripts: Vec<Box<dyn Script>>,
-    /// Accounts whose version of keys in the database has to be the one answered last.
+    /// Accounts whose version in the database has to be the one answered last.
     changed: Vec<Account>,
-    /// Other nodes that have to be there as long as it runs: they end with the value.
+    /// The other nodes, which end with the value.
     _sinks: Option<Sinks>,
 }
 
-/// Every `connections`th account, from this connection's on.
+/// Every `connections`th account, beginning with the one of this connection.
 fn share_of(accounts: &[Account], connection: usize, connections: usize) -> Vec<Account> {
     // With fewer accounts than connections, some have the same.
     let first = connection % accounts.len().max(1);
     accounts.iter().skip(first).step_by(connections).cloned().collect()
 }
 
-/// Loads the node as the options say, and gives the figures without limits.
+/// Puts the nodes under the load of the options. Returns the figures without limits.
 async fn driven(scenario: Scenario, bench: &Bench) -> anyhow::Result<(Figures, Measured)> {
     let load = bench.options.load();
-    let node = bench.ground.watch();
+    let nodes = bench.env.watch();
     let measured = scenario.load(bench, load).await?;
-    let told = format!("{}, {} conn.", load.pace, bench.options.connections);
-    Ok((Figures::driven(scenario.name(), told, &measured, node), measured))
+    let told = format!("{}, {} conn.", load.pace, scenario.connections(bench));
+    Ok((Figures::driven(scenario.name(), told, &measured, &nodes), measured))
 }

@@ -10,8 +10,9 @@ use vellum_client::Signer;
 use vellum_protocol::{Alias, Domain, Envelope, Handle, JsonObject, MessageType, UnixMillis};
 use vellum_store::{StoreError, UserId, outbox};
 
-use super::{Bench, Figures, Goal, Load, Pace, Prepared, Scenario, Script, drive};
+use super::{Bench, Figures, Goal, Load, Pace, Prepared, Scenario, Script};
 use crate::bench::connection::{Answer, write_request};
+use crate::bench::database_use::Counters;
 use crate::bench::seed::{self, Account};
 use crate::bench::sinks::{Sinks, send_bare};
 
@@ -23,8 +24,11 @@ const FLUSH_DELAY: Duration = Duration::from_millis(50);
 const MOST_FLUSHES: usize = 50;
 /// What the node sends to one peer at a time, by default.
 const IN_FLIGHT: usize = 4;
-/// The share of bare sending that a drain has to reach.
-const WANTED: f64 = 0.3;
+/// The share of bare sending to reach: by a flush, and by a drain.
+const WANTED_FLUSH: f64 = 0.75;
+const WANTED_DRAIN: f64 = 0.3;
+/// The most memory that a drain may need, in MB.
+const WANTED_MB: f64 = 200.0;
 /// The share of that rate which has to remain when half of the peers are away: all of it, but for what two runs differ.
 const NO_SLOWER: f64 = 0.95;
 /// Rows written in one transaction.
@@ -41,7 +45,7 @@ fn revocation(signer: &Signer, to: &Handle, at: UnixMillis) -> Envelope {
 }
 
 fn signer_of(bench: &Bench, account: &Account) -> anyhow::Result<Signer> {
-    Ok(Signer::new(Handle::parse(&bench.ground.handle(account))?, seed::signing_secret(1)))
+    Ok(Signer::new(Handle::parse(&bench.env.handle(account))?, seed::signing_secret(1)))
 }
 
 /// The people on a peer for whom there are revocations.
@@ -59,7 +63,7 @@ async fn in_groups<T: Clone + Send + 'static>(
     + Sync
     + 'static,
 ) -> anyhow::Result<()> {
-    let store = bench.ground.store().await?;
+    let store = bench.env.store().await?;
     for group in items.chunks(AT_ONCE) {
         let (group, write) = (group.to_vec(), write.clone());
         let written: Result<(), StoreError> = store
@@ -128,7 +132,7 @@ async fn flushing(bench: &Bench, sinks: &Sinks) -> anyhow::Result<Box<dyn Script
     let domains = sinks.alive.iter().map(|sink| &sink.domain);
     let peers: Vec<Handle> =
         domains.flat_map(|domain| people(domain, FLUSH_EACH)).collect::<anyhow::Result<_>>()?;
-    let accounts: Vec<&Account> = bench.ground.plain().iter().take(MOST_FLUSHES).collect();
+    let accounts: Vec<&Account> = bench.env.plain().iter().take(MOST_FLUSHES).collect();
     let now = Clock::system().now();
     let rows: Vec<(UserId, Handle)> = accounts
         .iter()
@@ -144,24 +148,26 @@ async fn flushing(bench: &Bench, sinks: &Sinks) -> anyhow::Result<Box<dyn Script
 
 /// Measures flushes, one after the other, beside sending the same without a node.
 pub(super) async fn flush(bench: &Bench) -> anyhow::Result<Figures> {
-    let (options, ground) = (&bench.options, &bench.ground);
+    let (options, env) = (&bench.options, &bench.env);
     let sinks = Sinks::start(FLUSH_PEERS, 0, FLUSH_DELAY).await?;
     let script = flushing(bench, &sinks).await?;
-    let account = ground.plain().first().context("an account")?;
+    let account = env.plain().first().context("an account")?;
     let to = people(&sinks.alive[0].domain, 1).next().context("somebody")??;
     let envelope = revocation(&signer_of(bench, account)?, &to, Clock::system().now());
     let (_, bare) = send_bare(&sinks, &envelope, FLUSH_EACH, IN_FLIGHT).await?;
-    let (node, before) = (ground.watch(), sinks.arrived());
+    let (nodes, before) = (env.watch(), sinks.arrived());
     let load = Load { pace: Pace::Closed, warm_up: Duration::ZERO, ..options.load() };
-    let measured = drive(ground.address(), vec![script], load).await?;
+    let measured = env.drive(vec![script], load).await?;
     let (arrived, answered) = (sinks.arrived() - before, measured.times.total());
     ensure!(
         u64::try_from(arrived)? == answered * u64::try_from(FLUSH_PEERS * FLUSH_EACH)?,
         "{arrived} revocations have arrived, of {answered} flushes"
     );
-    let figures = Figures::driven(Scenario::Flush.name(), "closed, 1 conn.".to_owned(), &measured, node);
+    let figures = Figures::driven(Scenario::Flush.name(), "closed, 1 conn.".to_owned(), &measured, &nodes);
+    let limit = 1.0 / bare.as_secs_f64();
     Ok(figures
-        .limit("bare sending of the same, 4 at a time to a peer", 1.0 / bare.as_secs_f64())
+        .limit("bare sending of the same, 4 at a time to a peer", limit)
+        .goal(Goal::at_least("share of bare sending", WANTED_FLUSH, measured.rate() / limit))
         .note(format!("{FLUSH_PEERS} peers, {FLUSH_EACH} rows each, {FLUSH_DELAY:?} an answer")))
 }
 
@@ -175,17 +181,18 @@ pub(in crate::bench) async fn drained(
     sinks: &Sinks,
     rows: usize,
 ) -> anyhow::Result<Figures> {
-    let account = bench.ground.plain().first().context("an account")?.clone();
+    let account = bench.env.plain().first().context("an account")?.clone();
     let each = (rows / (sinks.alive.len() + sinks.dead.len())).max(1);
-    bench.ground.node.stop().await?;
+    bench.env.stop().await?;
     // Flushes that were prepared and not made have left some that wait for a signature.
     let others = pending(bench, &account).await?;
     fill(bench, &account, sinks, each).await?;
     let (before, expected) = (sinks.arrived(), sinks.alive.len() * each);
-    bench.ground.node.start().await?;
-    let node = bench.ground.watch();
-    let took = sinks.wait_for(before + expected, PATIENCE).await?;
-    let figures = Figures::counted(
+    let started = bench.env.start().await?;
+    let nodes = bench.env.watch();
+    sinks.wait_for(before + expected, PATIENCE).await?;
+    let took = started.elapsed();
+    let mut figures = Figures::counted(
         Scenario::Drain.name(),
         format!(
             "{} rows, {} peers",
@@ -193,8 +200,11 @@ pub(in crate::bench) async fn drained(
             sinks.alive.len() + sinks.dead.len()
         ),
         rate(expected, took),
-        node,
+        &nodes,
     );
+    // The nodes have counted from their start, a moment ago.
+    let counters = bench.env.counters().await?;
+    figures.database = Some(counters.since(&Counters::default(), u64::try_from(expected)?));
     settle(bench, &account, others + u64::try_from(sinks.dead.len() * each)?).await?;
     ensure!(sinks.arrived() == before + expected, "something arrived twice");
     forget_dead(bench, &account, sinks, each).await?;
@@ -225,7 +235,7 @@ async fn fill(bench: &Bench, account: &Account, sinks: &Sinks, each: usize) -> a
 
 /// How many of the account's rows are in the queue.
 async fn pending(bench: &Bench, account: &Account) -> anyhow::Result<u64> {
-    let store = bench.ground.store().await?;
+    let store = bench.env.store().await?;
     let counted = outbox::count_pending(&mut *store.read().await?, &account.id).await;
     store.close().await;
     Ok(counted?)
@@ -250,7 +260,7 @@ async fn forget_dead(bench: &mut Bench, account: &Account, sinks: &Sinks, each: 
     if sinks.dead.is_empty() {
         return Ok(());
     }
-    bench.ground.node.stop().await?;
+    bench.env.stop().await?;
     let handles: Vec<Handle> =
         sinks.dead.iter().flat_map(|domain| people(domain, each)).collect::<Result<_, _>>()?;
     let user = account.id.clone();
@@ -259,14 +269,14 @@ async fn forget_dead(bench: &mut Bench, account: &Account, sinks: &Sinks, each: 
         async move { outbox::discard(tx, &user, &peer).await.map(drop) }.boxed()
     })
     .await?;
-    bench.ground.node.start().await
+    bench.env.start().await.map(drop)
 }
 
 /// Measures bare sending, a queue for peers that are all well, and one for peers half of which are away.
 pub(super) async fn drain(bench: &mut Bench) -> anyhow::Result<Figures> {
     let (peers, rows) = (bench.options.drain_peers, bench.options.rows);
     let well = Sinks::start(peers, 0, Duration::ZERO).await?;
-    let account = bench.ground.plain().first().context("an account")?;
+    let account = bench.env.plain().first().context("an account")?;
     let to = people(&well.alive[0].domain, 1).next().context("somebody")??;
     let envelope = revocation(&signer_of(bench, account)?, &to, Clock::system().now());
     let (sent, took) = send_bare(&well, &envelope, (rows / peers).max(1), 1).await?;
@@ -276,9 +286,12 @@ pub(super) async fn drain(bench: &mut Bench) -> anyhow::Result<Figures> {
     let half_away = Sinks::start(peers.div_ceil(2), peers / 2, Duration::ZERO).await?;
     let half = drained(bench, &half_away, rows).await?.rate;
     let (share, left) = (all.rate / bare, half / all.rate);
-    Ok(all
+    let memory = all.most_resident_mb.map(|most| Goal::at_most("MB resident at most", WANTED_MB, most));
+    let mut all = all
         .limit("bare signing and sending", bare)
-        .goal(Goal::at_least("share of bare signing and sending", WANTED, share))
+        .goal(Goal::at_least("share of bare signing and sending", WANTED_DRAIN, share))
         .goal(Goal::at_least("share that is left with half of the peers away", NO_SLOWER, left))
-        .note(format!("with half of the peers away: {half:.0} deliveries a second to the others")))
+        .note(format!("with half of the peers away: {half:.0} deliveries a second to the others"));
+    all.goals.extend(memory);
+    Ok(all)
 }

@@ -9,7 +9,7 @@ use vellum_actors::sign_in::{CODE_MILLIS, CodeBounds, SignInSettings, code_hash}
 use vellum_store::StoreError;
 use vellum_store::sign_in_codes::{self, CodeHashes};
 
-use super::{Bench, Figures, Ground, Scenario, Script, driven, share_of};
+use super::{Bench, BenchEnv, Figures, Scenario, Script, driven, share_of};
 use crate::bench::connection::{Answer, write_request};
 use crate::bench::limits::Statements;
 use crate::data_dir::code_key;
@@ -34,13 +34,13 @@ impl Script for SigningIn {
     }
 }
 
-/// Writes a code for every account, and makes a script a connection.
-pub(super) async fn prepare(ground: &Ground, connections: usize) -> anyhow::Result<Vec<Box<dyn Script>>> {
-    let key: SecretBox<[u8; 32]> = code_key(&ground.identity()?);
+/// Writes a code for every account, and makes scripts, one per connection.
+pub(super) async fn prepare(env: &BenchEnv, connections: usize) -> anyhow::Result<Vec<Box<dyn Script>>> {
+    let key: SecretBox<[u8; 32]> = code_key(&BenchEnv::identity());
     let settings =
         SignInSettings { open_registration: false, code_key: Arc::new(key), bounds: CodeBounds::default() };
     let code = SecretString::from(CODE);
-    let hashes: Vec<_> = ground
+    let hashes: Vec<_> = env
         .accounts
         .iter()
         .map(|account| {
@@ -48,7 +48,7 @@ pub(super) async fn prepare(ground: &Ground, connections: usize) -> anyhow::Resu
             (account.email.clone(), CodeHashes { digits, letters: [0; 32] })
         })
         .collect();
-    let (store, now) = (ground.store().await?, Clock::system().now());
+    let (store, now) = (env.store().await?, Clock::system().now());
     let written: Result<(), StoreError> = store
         .write(move |tx| {
             async move {
@@ -63,19 +63,19 @@ pub(super) async fn prepare(ground: &Ground, connections: usize) -> anyhow::Resu
     written?;
     store.close().await;
     let script = |connection| -> Box<dyn Script> {
-        let emails = share_of(&ground.accounts, connection, connections);
+        let emails = share_of(&env.accounts, connection, connections);
         Box::new(SigningIn { emails: emails.into_iter().map(|account| account.email).collect() })
     };
     // No two with the same code.
-    Ok((0..connections.min(ground.accounts.len())).map(script).collect())
+    Ok((0..connections.min(env.accounts.len())).map(script).collect())
 }
 
-/// Measures the disk first, then the node.
+/// Measures the store first, then the nodes.
 pub(super) async fn measure(bench: &Bench) -> anyhow::Result<Figures> {
-    let bare = super::writing::disk(bench, Statements::Keys).await?;
+    let bare = super::writing::store_limits(bench, Statements::Keys).await?;
     let (mut figures, _) = driven(Scenario::Signin, bench).await?;
-    for (group, rate) in bare {
-        figures = figures.limit(&format!("bare commits of {group} each, statements of keys"), rate);
+    for (name, rate) in bare {
+        figures = figures.limit(&format!("{name} as keys"), rate);
     }
     Ok(figures)
 }
