@@ -186,7 +186,7 @@ async fn a_scrape_is_answered_without_the_database() {
 
     let is = async |up: f64| {
         let what = format!("vellum_database_up is {up}");
-        wait_for(&what, || scrape(&node), |text| value(&text, "vellum_database_up") == Some(up)).await
+        wait_for(&what, || scrape(&node), |text| value(text, "vellum_database_up") == Some(up)).await
     };
     proxy.set(Fault::Hang).await;
     let silent = is(0.0).await;
