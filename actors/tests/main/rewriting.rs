@@ -284,8 +284,8 @@ async fn a_trail_has_pages_and_counts_its_owners_changes_only() {
             .await;
         done.unwrap();
     }
-    let mut conn = alice.node.store.read().await.unwrap();
-    let mut page = async |limit, offset| {
+    let page = async |limit, offset| {
+        let mut conn = alice.node.store.read().await.unwrap();
         let entries = audit::page(&mut conn, &alice.id, limit, offset).await.unwrap();
         entries.into_iter().map(|entry| entry.event).collect::<Vec<_>>()
     };
