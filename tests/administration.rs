@@ -51,6 +51,14 @@ async fn an_administrator_lists_and_makes_users_and_nobody_else_does() {
         (found["data"].as_array().unwrap().len(), &found["data"][0]["email"]),
         (1, &json!("Ben@people.example"))
     );
+    assert_eq!(found["total"], 1, "found of all four: {found}");
+    let (_, all) = admin.ask(Method::GET, "/users/", Value::Null).await;
+    let listed = all["data"].as_array().unwrap().iter().map(|user| user["email"].as_str().unwrap());
+    let oldest_first =
+        [FIRST_ADMINISTRATOR, "ann@people.example", "Ben@people.example", "carl@people.example"];
+    assert_eq!(listed.collect::<Vec<_>>(), oldest_first);
+    let (_, found) = admin.ask(Method::GET, "/users/?q=a_n", Value::Null).await;
+    assert_eq!(found["total"], 0, "an underscore is an underscore: {found}");
     let (_, found) = admin.ask(Method::GET, "/users/?q=%25", Value::Null).await;
     assert_eq!(found["total"], 0, "a percent sign is a percent sign");
     let (_, found) = admin.ask(Method::GET, "/users/?q=ann", Value::Null).await;
@@ -115,14 +123,14 @@ async fn sessions_are_listed_and_ended_one_the_others_or_all() {
     assert_eq!(list.len(), 4);
     assert!(list.iter().all(|session| session.get("token").is_none() && session["userId"].is_string()));
     assert_eq!(list.iter().filter(|session| session["current"] == true).count(), 1);
-    assert_eq!(ann.ask(Method::DELETE, "/auth/sessions/others", json!({ "deviceId": "x" })).await.0, 204);
+    ann.ask_for(204, Method::DELETE, "/auth/sessions/others", json!({ "deviceId": "x" })).await;
     assert!(ann.client.current_session().await.unwrap().is_some());
     for other in &others {
         assert!(other.client.current_session().await.unwrap().is_none());
     }
     let path = "/users/me/devices/device-1/wrap-secret";
     let before = ann.ask(Method::GET, path, Value::Null).await.1;
-    assert_eq!(ann.ask(Method::DELETE, "/auth/sessions/all", Value::Null).await.0, 204);
+    ann.ask_for(204, Method::DELETE, "/auth/sessions/all", Value::Null).await;
     assert!(ann.client.current_session().await.unwrap().is_none());
     let mut client = node.client();
     client.set_token(Some(node.token("ann@people.example").await));
@@ -164,10 +172,8 @@ async fn a_device_gets_the_same_secret_on_every_and_every_racing_call() {
     assert_eq!(rotated, (200, json!({ "success": true, "ok": true, "rotated": 1 })));
     assert_ne!(ann.ask(Method::GET, path, Value::Null).await.1["secret"], secret.as_str());
     for n in 1..100 {
-        assert_eq!(
-            ben.ask(Method::GET, &format!("/users/me/devices/device-x{n}/wrap-secret"), Value::Null).await.0,
-            200
-        );
+        ben.ask_for(200, Method::GET, &format!("/users/me/devices/device-x{n}/wrap-secret"), Value::Null)
+            .await;
     }
     let one_more = code(&ben, Method::GET, "/users/me/devices/device-more/wrap-secret", Value::Null).await;
     assert_eq!(one_more, (409, "too_many_devices".into()));

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use vellum::node::FIRST_ADMINISTRATOR;
 use vellum_client::http::{ClientError, Method, PendingRevocation};
 
-use crate::support::{Mood, Peer, Steered, eventually, now};
+use crate::support::{Mood, Peer, Steered, now, wait_for, wait_for_up_to};
 
 const DAY_MILLIS: i64 = 86_400_000;
 const TWO_DAYS: i64 = 2 * DAY_MILLIS;
@@ -21,19 +21,8 @@ pub async fn durable_peer() -> Peer {
     Peer::start_with(manifest).await
 }
 
-/// Like [`eventually`], for what may take a while: an idle node looks at its queue every 30 s.
-pub async fn in_the_end<T, F: Future<Output = Option<T>>>(what: &str, condition: impl Fn() -> F) -> T {
-    let waiting = async {
-        loop {
-            if let Some(value) = condition().await {
-                return value;
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-    };
-    let patience = Duration::from_secs(120);
-    tokio::time::timeout(patience, waiting).await.unwrap_or_else(|_| panic!("it never happened that {what}"))
-}
+/// Time for what an idle node does when it looks at its queue, every 30 s.
+pub const AT_THE_NEXT_LOOK: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_clock_two_days_ahead_has_put_off_is_sent_soon_after_it_is_right_again() {
@@ -50,16 +39,17 @@ async fn what_a_clock_two_days_ahead_has_put_off_is_sent_soon_after_it_is_right_
     let is_put_off = |row: &PendingRevocation| {
         row.next_attempt_at.as_ref().is_some_and(|at| at.instant().since(now()) > DAY_MILLIS)
     };
-    eventually("both are put off by the wrong clock", || async {
-        let pending = ann.pending().await;
-        (pending.len() == 2 && pending.iter().all(is_put_off)).then_some(())
-    })
+    wait_for(
+        "both are put off by the wrong clock",
+        || ann.pending(),
+        |pending| pending.len() == 2 && pending.iter().all(is_put_off),
+    )
     .await;
 
     away.set_mood(Mood::Well);
     refusing.set_mood(Mood::Well);
     steered.set_ahead(0);
-    in_the_end("both are delivered", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    wait_for_up_to(AT_THE_NEXT_LOOK, "both are delivered", || ann.pending(), |seen| seen.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -74,14 +64,11 @@ async fn a_peer_that_failed_by_a_clock_that_was_ahead_is_no_less_waited_for_afte
     steered.set_ahead(50_000);
     ann.client.remove_friend(&bob.handle, Some(&ann.revocation(&bob.handle))).await.unwrap();
     let attempts = || async { ann.pending().await[0].attempts };
-    eventually("it has failed", || async { (attempts().await > 0).then_some(()) }).await;
+    wait_for("it has failed", || async { attempts().await }, |seen| *seen > 0).await;
     steered.set_ahead(0);
     steered.node.process.run(&["queue", "retry"]).await.unwrap();
-    let before = eventually("it has failed again", || async {
-        let attempts = attempts().await;
-        (attempts > 1).then_some(attempts)
-    })
-    .await;
+    let before =
+        wait_for("it has failed again", || async { attempts().await }, |attempts| *attempts > 1).await;
     tokio::time::sleep(Duration::from_secs(4)).await;
     let since = attempts().await - before;
     assert!(since <= 2, "each failure is counted and makes the pause longer: {since} more attempts in 4 s");
@@ -110,12 +97,14 @@ async fn codes_and_transfers_of_a_clock_that_was_ahead_are_over_and_in_the_way_o
     client.request_code(FIRST_ADMINISTRATOR).await.unwrap();
     // Letters are named by when they were written, so the old one may seem to be the newest.
     let is_code = |line: &&str| line.len() == 8 && line.bytes().all(|byte| byte.is_ascii_digit());
-    let new = eventually("a new letter comes", || async {
+    let codes = || async {
         let letters =
             node.process.letters().into_iter().map(|letter| std::fs::read_to_string(letter).unwrap());
-        letters.filter_map(|text| text.lines().find(is_code).map(str::to_owned)).find(|code| *code != old)
-    })
-    .await;
+        letters.filter_map(|text| text.lines().find(is_code).map(str::to_owned)).collect::<Vec<_>>()
+    };
+    let is_new = |code: &String| *code != old;
+    let codes = wait_for("a letter with a new code comes", codes, |codes| codes.iter().any(is_new)).await;
+    let new = codes.into_iter().find(is_new).unwrap();
     client.sign_in_with_code(FIRST_ADMINISTRATOR, &new).await.unwrap();
     for transfer in transfers {
         let (status, problem) =

@@ -8,11 +8,10 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use tokio::time::Instant;
 use vellum_client::http::Method;
 use vellum_test_database::{Engine, PostgresServer, engine, shared_server};
 
-use crate::support::{Database, Person, TestNode, eventually, plain_http};
+use crate::support::{Database, Person, TestNode, plain_http, wait_for, wait_for_up_to};
 use storage::{IO_ERROR, NO_SPACE, READ_ONLY, SmallDisk};
 
 /// What an answer says: status, code, `Retry-After` in seconds, and the sentence.
@@ -90,13 +89,13 @@ async fn while_nothing_can_be_written_answers_are_503_and_reading_goes_on() {
         // The next request would prolong the session, which nothing may fail for.
         Database::of(&node).await.age_sessions(&ann).await;
         storage.fail(errno).await;
-        let failed = eventually("a write has failed for this reason", || async {
-            let told = put_blob(&node, &ann, 100).await;
+        let has_failed = |told: &Told| {
             assert_eq!(told.status, 503, "{told:?}");
             // A connection that was ended says so first.
-            (told.code == "storage_unavailable").then_some(told)
-        })
-        .await;
+            told.code == "storage_unavailable"
+        };
+        let failed =
+            wait_for("a write has failed for this reason", || put_blob(&node, &ann, 100), has_failed).await;
         assert_not_stored(&failed, since);
         for _ in 0..3 {
             assert_not_stored(&put_blob(&node, &ann, 100).await, since);
@@ -117,10 +116,7 @@ async fn while_nothing_can_be_written_answers_are_503_and_reading_goes_on() {
         assert_eq!(lines.len(), expected, "the log says it once for each time: {lines:#?}");
 
         storage.mend().await;
-        eventually("a write succeeds", || async {
-            (put_blob(&node, &ann, 100).await.status == 200).then_some(())
-        })
-        .await;
+        wait_for("a write succeeds", || put_blob(&node, &ann, 100), |seen| seen.status == 200).await;
         assert_eq!(ready(&node).await.status, 200, "the last write was a success");
         let said = count(&log(&node), "database writable again");
         match engine() {
@@ -137,28 +133,16 @@ async fn readiness_notices_without_a_write_that_nothing_can_be_written_and_that_
     let Some((node, mut storage, _folder)) = storage::node(&[]).await else { return };
     assert_eq!(ready(&node).await.status, 200);
     storage.fail(NO_SPACE).await;
-    let told = until("it is not ready", async || {
-        let told = ready(&node).await;
-        (told.code == "storage_unavailable").then_some(told)
-    })
-    .await;
+    let is_unavailable = |told: &Told| told.code == "storage_unavailable";
+    let told = wait_for_up_to(AT_THE_NEXT_LOOK, "it is not ready", || ready(&node), is_unavailable).await;
     assert!(told.status == 503 && told.retry_after.is_some(), "{told:?}");
     assert!(!told.detail.contains('/') && !told.detail.contains("127.0.0.1"), "no inner address: {told:?}");
     storage.mend().await;
-    until("it is ready again", async || (ready(&node).await.status == 200).then_some(())).await;
+    wait_for_up_to(AT_THE_NEXT_LOOK, "it is ready again", || ready(&node), |seen| seen.status == 200).await;
 }
 
-/// As `eventually`, for what the node looks at every 30 seconds.
-async fn until<T>(what: &str, mut condition: impl AsyncFnMut() -> Option<T>) -> T {
-    let end = Instant::now() + Duration::from_secs(120);
-    while Instant::now() < end {
-        if let Some(value) = condition().await {
-            return value;
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
-    panic!("it never happened that {what}");
-}
+/// Time for what the node looks at every 30 seconds.
+const AT_THE_NEXT_LOOK: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_on_a_full_disk_goes_on_when_there_is_room() {
@@ -180,12 +164,15 @@ async fn a_node_on_a_full_disk_goes_on_when_there_is_room() {
         assert!(stored < 100, "6 MiB are never full");
     };
     assert_not_stored(&full, "the disk is full");
-    let told = eventually("readiness follows the failed write", || async {
-        // A small write of the node's own may find room in between.
-        assert_not_stored(&put_blob_named(&node, &ann, "one-more", 400_000).await, "the disk is full");
-        let told = ready(&node).await;
-        (told.status == 503).then_some(told)
-    })
+    let told = wait_for(
+        "readiness follows the failed write",
+        || async {
+            // A small write of the node's own may find room in between.
+            assert_not_stored(&put_blob_named(&node, &ann, "one-more", 400_000).await, "the disk is full");
+            ready(&node).await
+        },
+        |told| told.status == 503,
+    )
     .await;
     assert_not_stored(&told, "the disk is full");
     let (status, listed) = ann.ask(Method::GET, "/me/blobs", Value::Null).await;
@@ -206,21 +193,17 @@ async fn a_demoted_postgresql_is_read_and_not_written_until_it_is_promoted() {
     let ann = node.person("ann").await;
     assert_eq!(put_blob(&node, &ann, 100).await.status, 200);
     server.demote();
-    let refused = eventually("a write meets the standby", || async {
-        let told = put_blob(&node, &ann, 100).await;
+    let meets_it = |told: &Told| {
         assert_eq!(told.status, 503, "{told:?}");
-        (told.code == "storage_unavailable").then_some(told)
-    })
-    .await;
+        told.code == "storage_unavailable"
+    };
+    let refused = wait_for("a write meets the standby", || put_blob(&node, &ann, 100), meets_it).await;
     assert_not_stored(&refused, "the database is read-only");
     assert_not_stored(&ready(&node).await, "the database is read-only");
     assert_eq!(ann.ask(Method::GET, "/me/blobs/note", Value::Null).await.0, 200, "reading goes on");
     assert!(log(&node).contains("hot standby"), "the log has the server's words");
     server.promote();
-    eventually("a write succeeds", || async {
-        (put_blob(&node, &ann, 100).await.status == 200).then_some(())
-    })
-    .await;
+    wait_for("a write succeeds", || put_blob(&node, &ann, 100), |seen| seen.status == 200).await;
     assert_eq!(ready(&node).await.status, 200);
 }
 
@@ -242,10 +225,7 @@ async fn a_postgresql_that_is_down_cannot_be_reached_and_is_not_busy() {
     assert!(health.contains("The database cannot be reached"), "the reason, and in time: {health}");
     assert_eq!(count(&log(&node), "database failure"), 1, "{}", log(&node));
     server.restart();
-    eventually("a write succeeds", || async {
-        (put_blob(&node, &ann, 100).await.status == 200).then_some(())
-    })
-    .await;
+    wait_for("a write succeeds", || put_blob(&node, &ann, 100), |seen| seen.status == 200).await;
     assert_eq!(ready(&node).await.status, 200);
     assert_eq!(count(&log(&node), "database writable again"), 1, "{}", log(&node));
 }
@@ -302,12 +282,12 @@ async fn a_missing_right_is_named_at_the_start_and_in_the_log() {
     sql(&database, &format!("revoke insert on blobs from {role}")).await;
     let told = put_blob(&node, &ann, 100).await;
     assert_eq!((told.status, told.code.as_str()), (500, "internal"), "no waiting helps: {told:?}");
-    eventually("readiness follows the failed write", || async {
+    let fail = || async {
         // Another table's write may succeed in between.
-        assert_eq!(put_blob(&node, &ann, 100).await.status, 500);
-        (ready(&node).await.status == 503).then_some(())
-    })
-    .await;
+        assert_eq!(put_blob(&node, &ann, 100).await.status, 500, "no right to write blobs");
+        ready(&node).await
+    };
+    wait_for("readiness follows the failed write", fail, |seen| seen.status == 503).await;
     assert!(log(&node).contains("permission denied for table blobs"), "{}", log(&node));
     sql(&database, &all).await;
     assert_eq!(put_blob(&node, &ann, 100).await.status, 200);

@@ -29,9 +29,9 @@ async fn a_seed_goes_in_once_and_out_once() {
     );
 
     let put = format!("{path}/upload");
-    assert_eq!(ann.ask(Method::POST, &put, json!({})).await.0, 422);
-    assert_eq!(ann.ask(Method::POST, &put, upload()).await.0, 200);
-    assert_eq!(ann.ask(Method::POST, &put, upload()).await.0, 409);
+    ann.ask_for(422, Method::POST, &put, json!({})).await;
+    ann.ask_for(200, Method::POST, &put, upload()).await;
+    ann.ask_for(409, Method::POST, &put, upload()).await;
     let (status, got) = ann.ask(Method::GET, &path, Value::Null).await;
     assert_eq!(status, 200);
     assert_eq!(
@@ -43,8 +43,8 @@ async fn a_seed_goes_in_once_and_out_once() {
         ),
         (&json!("receiver"), &json!("sender"), &json!("sealed"), &json!("signed"))
     );
-    assert_eq!(ann.ask(Method::GET, &path, Value::Null).await.0, 410);
-    assert_eq!(ann.ask(Method::POST, &put, upload()).await.0, 410);
+    ann.ask_for(410, Method::GET, &path, Value::Null).await;
+    ann.ask_for(410, Method::POST, &put, upload()).await;
 }
 
 #[tokio::test]
@@ -52,13 +52,13 @@ async fn a_transfer_is_its_users_alone_and_three_an_hour() {
     let node = TestNode::start().await;
     let (ann, bob) = (node.person("ann").await, node.person("bob").await);
     let path = begin(&ann).await;
-    assert_eq!(bob.ask(Method::GET, &path, Value::Null).await.0, 403);
-    assert_eq!(bob.ask(Method::POST, &format!("{path}/upload"), upload()).await.0, 403);
+    bob.ask_for(403, Method::GET, &path, Value::Null).await;
+    bob.ask_for(403, Method::POST, &format!("{path}/upload"), upload()).await;
     assert_eq!(bob.ask(Method::DELETE, &path, Value::Null).await.0, 200, "nothing of bob's was there");
-    assert_eq!(ann.ask(Method::POST, &format!("{path}/upload"), upload()).await.0, 200);
-    assert_eq!(ann.ask(Method::DELETE, &path, Value::Null).await.0, 200);
-    assert_eq!(ann.ask(Method::GET, &path, Value::Null).await.0, 410);
-    assert_eq!(ann.ask(Method::GET, "/device-transfer/unknown", Value::Null).await.0, 404);
+    ann.ask_for(200, Method::POST, &format!("{path}/upload"), upload()).await;
+    ann.ask_for(200, Method::DELETE, &path, Value::Null).await;
+    ann.ask_for(410, Method::GET, &path, Value::Null).await;
+    ann.ask_for(404, Method::GET, "/device-transfer/unknown", Value::Null).await;
 
     begin(&ann).await;
     begin(&ann).await;

@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use vellum_client::http::RevocationState;
 use vellum_protocol::{Handle, Json, MessageType};
 
-use crate::support::{Database, Mood, Peer, Person, TestNode, eventually};
+use crate::support::{Database, Mood, Peer, Person, TestNode, wait_for};
 
 /// Somebody whom so many people on each of the peers have invited, and who starts anew: a revocation for
 /// each of them waits for its signature.
@@ -152,7 +152,7 @@ async fn ten_thousand_rows_for_one_dead_node_cost_it_a_probe_an_interval() {
     Database::of(&node).await.add_messages(&ann, &domain, 10_000).await;
     node.process.run(&["queue", "retry"]).await.unwrap();
     let probes = || connections.load(Ordering::SeqCst);
-    eventually("it is tried", || async { (probes() > 0).then_some(()) }).await;
+    wait_for("it is tried", || async { probes() }, |seen| *seen > 0).await;
     tokio::time::sleep(Duration::from_secs(6)).await;
     // Intervals of a quarter of a second at least, then of half of one; a broken connection may be tried twice.
     let so_far = probes();
@@ -205,7 +205,7 @@ async fn a_node_that_is_killed_a_hundred_times_loses_nothing_and_sends_nothing_t
     for peer in &peers {
         peer.set_mood(Mood::Well);
     }
-    eventually("everything has arrived", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    wait_for("everything has arrived", || ann.pending(), |seen| seen.is_empty()).await;
 
     assert_each_arrived_once(&peers, &handles, &dropped);
 }

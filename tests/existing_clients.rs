@@ -10,7 +10,7 @@ use vellum_client::signer::{ShareRole, SharedResource};
 use vellum_protocol::MessageType;
 
 use crate::sharing::signed_share;
-use crate::support::{Peer, Person, TestNode, eventually, now, plain_http};
+use crate::support::{Peer, Person, TestNode, eventually, now, plain_http, wait_for};
 
 const MIB: usize = 1024 * 1024;
 
@@ -292,9 +292,11 @@ async fn a_share_with_a_friend_elsewhere_is_changed_here_where_there_is_no_signa
     let newest = resource("c1", "bmV3ZXN0", ShareRole::Editor);
     let told = ok(&ann, Method::PUT, "/sharing/envelope", signed_share(&ann, &ben.handle(), &newest)).await;
     assert_eq!(told.get("delivery"), None, "{told}");
-    eventually("ben has the newest", || async {
-        (shares(&ben, "incoming").await[0]["encryptedData"] == "bmV3ZXN0").then_some(())
-    })
+    wait_for(
+        "ben has the newest",
+        || shares(&ben, "incoming"),
+        |seen| seen[0]["encryptedData"] == "bmV3ZXN0",
+    )
     .await;
 }
 
@@ -414,6 +416,22 @@ async fn a_collection_is_read_by_whom_its_owner_has_shared_it_with() {
     ok(&ann, Method::DELETE, &format!("/sharing/{}", share["id"].as_str().unwrap()), Value::Null).await;
     assert_eq!(refused(&ben, Method::GET, &path, Value::Null).await.0, 404, "no longer shared");
     assert_eq!(ok(&ben, Method::GET, list, Value::Null).await, json!([]));
+}
+
+#[tokio::test]
+async fn a_share_of_another_kind_opens_no_collection_of_the_same_id() {
+    let node = TestNode::start().await;
+    let (ann, ben) = (node.person("ann").await, node.person("ben").await);
+    ann.befriend(&ben).await;
+    let new = json!({ "metadataEncrypted": "c2VhbGVk" });
+    let id = ok(&ann, Method::POST, "/library/collections", new).await["id"].clone();
+    let share = json!({ "recipientHandle": ben.handle(), "resourceType": "map", "resourceId": id });
+    ok(&ann, Method::POST, "/sharing", share).await;
+    let path = format!("/library/collections/{}", id.as_str().unwrap());
+    let read = refused(&ben, Method::GET, &path, Value::Null).await;
+    assert_eq!(read.0, 404, "a map was shared, and no collection: {read:?}");
+    let listed = ok(&ben, Method::GET, "/library/collections/shared-with-me", Value::Null).await;
+    assert_eq!(listed, json!([]), "shared collections");
 }
 
 #[tokio::test]

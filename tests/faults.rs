@@ -11,7 +11,7 @@ use tokio_rustls::TlsAcceptor;
 use vellum_client::http::{PendingRevocation, RevocationState};
 
 use crate::metrics::{scrape, value};
-use crate::support::{Database, Fault, FaultProxy, Person, TestNode, eventually, now};
+use crate::support::{Database, Fault, FaultProxy, Person, TestNode, now, wait_for};
 
 /// A first pause of half a second, and never more than two: the tests wait for retries.
 const IMPATIENT: [(&str, &str); 3] = [
@@ -55,11 +55,10 @@ impl Scene {
         let (ann, bob) = (&self.ann, self.bob.handle());
         let taken = self.taken().await;
         ann.client.remove_friend(&bob, Some(&ann.revocation(&bob))).await.unwrap();
-        let row = eventually("an attempt has failed and the next is due", || async {
-            let failed = |row: &PendingRevocation| row.attempts > 0 && row.state == RevocationState::Queued;
-            ann.pending().await.into_iter().find(failed)
-        })
-        .await;
+        let failed = |row: &PendingRevocation| row.attempts > 0 && row.state == RevocationState::Queued;
+        let what = "an attempt has failed and the next is due";
+        let rows = wait_for(what, || ann.pending(), |rows| rows.iter().any(failed)).await;
+        let row = rows.into_iter().find(failed).unwrap();
         assert_eq!(row.peer_handle, bob);
         let (last, next) = (
             row.last_attempt_at.as_ref().unwrap().instant(),
@@ -79,10 +78,9 @@ impl Scene {
 
     /// The fault is over: the revocation arrives, once.
     async fn arrives(&self) {
-        let before = self.taken().await;
-        eventually("it is gone here", || async { self.ann.pending().await.is_empty().then_some(()) }).await;
+        wait_for("it is gone here", || self.ann.pending(), |seen| seen.is_empty()).await;
         assert!(self.bob.friends().await.is_empty(), "and has arrived there");
-        assert_eq!(self.taken().await, before + 1, "once");
+        assert_eq!(self.taken().await, 2, "envelopes taken: the invitation, and the revocation once");
     }
 
     /// A fault, what the row says of it, and what comes of it.
@@ -175,10 +173,9 @@ async fn a_node_with_a_certificate_that_nobody_vouches_for_is_sent_nothing() {
     let ann = node.person("ann").await;
     Database::of(&node).await.add_messages(&ann, &domain, 1).await;
     node.process.run(&["queue", "retry"]).await.unwrap();
-    let row = eventually("two attempts have failed", || async {
-        ann.pending().await.into_iter().find(|row| row.attempts >= 2 && row.state == RevocationState::Queued)
-    })
-    .await;
+    let failed = |row: &PendingRevocation| row.attempts >= 2 && row.state == RevocationState::Queued;
+    let rows = wait_for("two attempts have failed", || ann.pending(), |rows| rows.iter().any(failed)).await;
+    let row = rows.into_iter().find(failed).unwrap();
     assert!(row.last_error.as_ref().unwrap().contains("TLS failed"), "{row:?}");
     is_soon(&row, 3_100);
     assert_eq!(sent.load(Ordering::SeqCst), 0, "no handshake has come to its end");

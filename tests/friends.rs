@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use vellum_client::http::{Delivery, Direction, Method};
 use vellum_protocol::{Alias, Handle, MessageType};
 
-use crate::support::{Mood, Peer, Person, TestNode, eventually, fields, now};
+use crate::support::{Mood, Peer, Person, TestNode, fields, now, wait_for};
 
 /// The code of a refusal.
 async fn code(person: &Person, method: Method, path: &str, body: Value) -> (u16, String) {
@@ -45,14 +45,14 @@ async fn what_existing_clients_send_works_between_users_of_one_node() {
     let (ann, ben) = (node.person("ann").await, node.person("ben").await);
     let bare =
         json!({ "handle": ben.handle(), "signature": "a signature over a time that is not transmitted" });
-    assert_eq!(ann.ask(Method::POST, "/friends/invite", bare.clone()).await.0, 200);
+    ann.ask_for(200, Method::POST, "/friends/invite", bare.clone()).await;
     let id = ben.invitation_from(&ann.handle()).await.id;
-    assert_eq!(ben.ask(Method::POST, &format!("/friends/invitations/{id}/reject"), Value::Null).await.0, 200);
+    ben.ask_for(200, Method::POST, &format!("/friends/invitations/{id}/reject"), Value::Null).await;
     assert!(ann.client.invitations(Direction::Outgoing).await.unwrap().is_empty(), "rejected on both sides");
-    assert_eq!(ann.ask(Method::POST, "/friends/invite", bare).await.0, 200);
+    ann.ask_for(200, Method::POST, "/friends/invite", bare).await;
     let id = ben.invitation_from(&ann.handle()).await.id;
     let accept = json!({ "signature": "bare" });
-    assert_eq!(ben.ask(Method::POST, &format!("/friends/invitations/{id}/accept"), accept).await.0, 200);
+    ben.ask_for(200, Method::POST, &format!("/friends/invitations/{id}/accept"), accept).await;
     assert_eq!(ann.friends().await, [ben.handle()]);
 }
 
@@ -128,9 +128,11 @@ async fn a_rejection_reaches_the_inviter_on_another_node() {
     let signed = ben.signer().reject(&ann.handle(), now(), &mut rand::rng());
     ben.client.reject_invitation(&invitation.id, &signed).await.unwrap();
     assert!(ben.client.invitations(Direction::Incoming).await.unwrap().is_empty());
-    eventually("ann's invitation goes", || async {
-        ann.client.invitations(Direction::Outgoing).await.unwrap().is_empty().then_some(())
-    })
+    wait_for(
+        "ann's invitation goes",
+        || async { ann.client.invitations(Direction::Outgoing).await.unwrap() },
+        |seen| seen.is_empty(),
+    )
     .await;
 }
 
@@ -162,9 +164,11 @@ async fn an_accept_is_kept_until_the_inviters_node_takes_it() {
     assert!(ben.client.invitations(Direction::Incoming).await.unwrap().is_empty());
     peer.set_mood(Mood::Well);
     let refused = peer.received_of(MessageType::FriendAccept).len();
-    eventually("the accept is sent again", || async {
-        (peer.received_of(MessageType::FriendAccept).len() > refused).then_some(())
-    })
+    wait_for(
+        "the accept is sent again",
+        || async { peer.received_of(MessageType::FriendAccept).len() },
+        |seen| *seen > refused,
+    )
     .await;
     let accepts = peer.received_of(MessageType::FriendAccept);
     assert!(accepts.iter().all(|accept| *accept == accepts[0]), "the envelope is never touched");

@@ -7,7 +7,7 @@ use vellum_protocol::{
     Domain, Envelope, Json, JsonObject, MessageType, SigningSecret, UnixMillis, legacy_signable,
 };
 
-use crate::support::{Peer, PeerUser, Person, Request, TestNode, eventually, now};
+use crate::support::{Peer, PeerUser, Person, Request, TestNode, now, wait_for};
 
 struct Scene {
     node: TestNode,
@@ -334,7 +334,7 @@ async fn a_sender_whose_keys_changed_a_moment_ago_is_believed() {
     }
     .signed_with(signature);
     assert_eq!(scene.peer.send(&envelope).await.0, 202, "the keys kept from before are fetched anew once");
-    eventually("the friendship ends", || async { scene.ann.friends().await.is_empty().then_some(()) }).await;
+    wait_for("the friendship ends", || scene.ann.friends(), |seen| seen.is_empty()).await;
 }
 
 #[tokio::test]

@@ -88,13 +88,13 @@ async fn scene() -> Scene {
     }
     for name in ["one", "two", "three"] {
         let device = format!("/users/me/devices/device-{name}/wrap-secret");
-        assert_eq!(ann.ask(Method::GET, &device, Value::Null).await.0, 200);
+        ann.ask_for(200, Method::GET, &device, Value::Null).await;
         let blob = json!({ "encryptedBlob": "v7B/", "nonce": "" });
-        assert_eq!(ann.ask(Method::PUT, &format!("/me/blobs/{name}"), blob).await.0, 200);
+        ann.ask_for(200, Method::PUT, &format!("/me/blobs/{name}"), blob).await;
         let credential = format!("credential-{name}");
         Database::of(&node).await.add_passkey(&ann, &credential).await;
         let slot = json!({ "credentialId": credential, "wrappedKm": "v7B/", "slotSignature": "v7B/" });
-        assert_eq!(ann.ask(Method::POST, "/users/me/wrapped-keys", slot).await.0, 201);
+        ann.ask_for(201, Method::POST, "/users/me/wrapped-keys", slot).await;
     }
     for _ in 0..2 {
         let made = ann.ask(Method::POST, "/library/collections", json!({ "metadataEncrypted": "" })).await;
@@ -117,7 +117,7 @@ async fn fill_shares(ann: &Person, local: &[&Person], peer: &Peer, bob: &crate::
     };
     let bare = |to: &Value| json!({ "recipientHandle": to, "resourceType": "map", "resourceId": "m" });
     for person in local {
-        assert_eq!(ann.ask(Method::POST, "/sharing", bare(&json!(person.handle()))).await.0, 200);
+        ann.ask_for(200, Method::POST, "/sharing", bare(&json!(person.handle()))).await;
     }
     let signed = ann.signer().share(&bob.handle, &shared("m"), crate::support::now(), &mut rand::rng());
     let mut body = bare(&json!(bob.handle));
@@ -127,8 +127,8 @@ async fn fill_shares(ann: &Person, local: &[&Person], peer: &Peer, bob: &crate::
     body["federationSignature"] = json!(signed.signature);
     body["federationNonce"] = json!(signed.nonce);
     body["federationTimestamp"] = json!(signed.timestamp);
-    assert_eq!(ann.ask(Method::POST, "/sharing", body).await.0, 200);
-    assert_eq!(local[0].ask(Method::POST, "/sharing", bare(&json!(ann.handle()))).await.0, 200);
+    ann.ask_for(200, Method::POST, "/sharing", body).await;
+    local[0].ask_for(200, Method::POST, "/sharing", bare(&json!(ann.handle()))).await;
     for id in ["x", "y"] {
         let kind = MessageType::ResourceShare;
         let payload = shared(id).payload();

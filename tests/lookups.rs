@@ -6,7 +6,7 @@ use vellum_protocol::{JsonObject, MessageType};
 
 #[cfg(debug_assertions)]
 use crate::support::Steered;
-use crate::support::{Documents, Peer, PeerUser, Person, TestNode, eventually, fields, now, plain_http};
+use crate::support::{Documents, Peer, PeerUser, Person, TestNode, fields, now, plain_http, wait_for};
 
 const LIMITED: (&str, &str) = ("VELLUM_LIMITS__ENABLED", "true");
 
@@ -94,11 +94,14 @@ async fn the_rest_of_many_friends_keys_is_compared_later_and_goes_on_by_itself()
     assert_eq!((updated, later), (4, 2), "{synced:?}");
     assert_eq!(peer.documents_asked(), asked + 4);
     ahead.after(61_000);
-    eventually("the keys of all are compared", || async {
-        let (_, list) = ann.ask(Method::GET, "/friends", Value::Null).await;
-        let friends = list["friends"].as_array().unwrap().clone();
-        friends.iter().all(|friend| friend["keysChangedAt"].is_string()).then_some(())
-    })
+    wait_for(
+        "the keys of all are compared",
+        || async {
+            let (_, list) = ann.ask(Method::GET, "/friends", Value::Null).await;
+            list["friends"].as_array().unwrap().clone()
+        },
+        |friends| friends.iter().all(|friend| friend["keysChangedAt"].is_string()),
+    )
     .await;
     assert_eq!(peer.documents_asked(), asked + 6, "each was asked for once");
 }

@@ -11,7 +11,9 @@ use vellum_test_database::shared_server;
 use crate::metrics::{scrape, value};
 #[cfg(debug_assertions)]
 use crate::support::Steered;
-use crate::support::{Database, Manners, NO_ANSWER, PostOffice, Replicas, TestNode, eventually};
+use crate::support::{
+    Database, Manners, NO_ANSWER, PostOffice, Replicas, TestNode, wait_for, wait_for_up_to,
+};
 
 const ANN: &str = "ann@people.example";
 
@@ -32,7 +34,8 @@ async fn node_with(office: &PostOffice, settings: &[(&str, &str)]) -> TestNode {
 }
 
 async fn letter(office: &PostOffice, number: usize) -> String {
-    eventually("the email arrives", || async { office.letters().get(number).cloned() }).await
+    let what = format!("email number {} arrives", number + 1);
+    wait_for(&what, || async { office.letters() }, |letters| letters.len() > number).await.remove(number)
 }
 
 fn code_in(letter: &str) -> String {
@@ -60,8 +63,8 @@ async fn doctor(node: &TestNode) -> String {
 
 /// Waits until so many attempts have failed, and has the next one be due.
 async fn hasten(database: &Database, attempts: i64) {
-    let hastened = || async { (database.hasten_emails(attempts).await > 0).then_some(()) };
-    eventually("an attempt fails", hastened).await;
+    let what = format!("an email waits after {attempts} failed attempts");
+    wait_for(&what, || database.hasten_emails(attempts), |emails| *emails > 0).await;
 }
 
 #[tokio::test]
@@ -79,7 +82,7 @@ async fn a_passing_refusal_is_tried_again_and_is_no_new_email() {
         assert!(attempt == 4 || office.letters().is_empty(), "attempt {attempt} was refused");
     }
     let code = code_in(&letter(&office, 0).await);
-    eventually("nothing waits", || async { (database.count_emails().await == 0).then_some(()) }).await;
+    wait_for("nothing waits", || database.count_emails(), |seen| *seen == 0).await;
     // The allowance was one, and all the attempts were one email.
     ask(&node, ANN).await;
     assert_eq!(database.count_emails().await, 0, "the allowance is used up");
@@ -100,12 +103,12 @@ async fn an_email_that_a_mail_server_may_have_taken_is_not_sent_again() {
     let office = PostOffice::open().await;
     let mut node = node_with(&office, &[("VELLUM_AUTH__EMAILS_AT_ONCE", "3")]).await;
     let database = Database::of(&node).await;
-    let gone = || async { (database.count_emails().await == 0).then_some(()) };
+    let emails = || async { database.count_emails().await };
 
     office.answer(".", NO_ANSWER);
     ask(&node, ANN).await;
     let code = code_in(&letter(&office, 0).await);
-    eventually("nothing waits", gone).await;
+    wait_for("nothing waits", emails, |emails| *emails == 0).await;
     assert!(log(&node).contains("email may have been sent: no answer"), "{}", log(&node));
     assert!(node.client().sign_in_with_code(ANN, &code).await.is_ok(), "its code works");
 
@@ -115,12 +118,12 @@ async fn an_email_that_a_mail_server_may_have_taken_is_not_sent_again() {
     node.process.set("VELLUM_MAIL__SMTP_URL", &slow.url());
     node.process.start().await.unwrap();
     ask(&node, ANN).await;
-    eventually("the server has the letter", || async { (slow.count(".") == 1).then_some(()) }).await;
+    wait_for("the server has the letter", || async { slow.count(".") }, |seen| *seen == 1).await;
     node.process.kill().await.unwrap();
     slow.open_up();
     let code = code_in(&letter(&slow, 0).await);
     node.process.start().await.unwrap();
-    eventually("nothing waits", gone).await;
+    wait_for("nothing waits", emails, |emails| *emails == 0).await;
     assert_eq!((office.letters().len(), slow.letters().len()), (1, 1), "each went once");
     assert!(node.client().sign_in_with_code(ANN, &code).await.is_ok(), "its code works");
     let failed = value(&scrape(&node).await, "vellum_mail_failed_total");
@@ -149,7 +152,7 @@ async fn an_email_to_localhost_is_no_failure_of_the_mail_server() {
     let node = node_with(&office, &[]).await;
     let database = Database::of(&node).await;
     ask(&node, FIRST_ADMINISTRATOR).await;
-    eventually("it is given up", || async { (database.count_emails().await == 0).then_some(()) }).await;
+    wait_for("it is given up", || database.count_emails(), |seen| *seen == 0).await;
     let log = log(&node);
     let line = log.lines().find(|line| line.contains("email not sent")).expect("a line in the log");
     assert!(line.contains("\"level\":\"INFO\"") && line.contains("localhost"), "{line}");
@@ -164,16 +167,12 @@ async fn the_node_tries_again_by_itself() {
     let node = node_with(&office, &[]).await;
     office.answer("RCPT", "450 4.2.0 later");
     ask(&node, ANN).await;
-    eventually("it is refused", || async { log(&node).contains("email not sent").then_some(()) }).await;
+    wait_for("it is refused", || async { log(&node) }, |seen| seen.contains("email not sent")).await;
     assert!(office.letters().is_empty());
     // The first pause is ten seconds, moved by chance.
-    for _ in 0..600 {
-        if !office.letters().is_empty() {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    assert_eq!((office.letters().len(), office.count("RCPT")), (1, 2), "within a minute");
+    let minute = Duration::from_secs(60);
+    wait_for_up_to(minute, "the email goes", || async { office.letters() }, |seen| !seen.is_empty()).await;
+    assert_eq!((office.letters().len(), office.count("RCPT")), (1, 2), "emails sent, and attempts");
 }
 
 #[tokio::test]
@@ -185,11 +184,8 @@ async fn a_final_refusal_is_told_to_the_operator_and_not_tried_again() {
     assert_eq!(value(&before, "vellum_mail_failed_total").unwrap_or(0.0), 0.0);
     office.answer("RCPT", "550 5.1.1 <Ann@People.Example>: user ann is unknown");
     ask(&node, ANN).await;
-    eventually("it is given up", || async {
-        let given_up = log(&node).contains("email not sent");
-        (given_up && database.count_emails().await == 0).then_some(())
-    })
-    .await;
+    let probe = || async { (log(&node), database.count_emails().await) };
+    wait_for("it is given up", probe, |(log, emails)| log.contains("email not sent") && *emails == 0).await;
     assert!(office.letters().is_empty() && office.count("DATA") == 0);
     let after = scrape(&node).await;
     assert_eq!(value(&after, "vellum_mail_failed_total"), Some(1.0));
@@ -204,10 +200,8 @@ async fn a_final_refusal_is_told_to_the_operator_and_not_tried_again() {
     // The next email goes.
     ask(&node, ANN).await;
     letter(&office, 0).await;
-    eventually("it is counted", || async {
-        (value(&scrape(&node).await, "vellum_mail_sent_total") == Some(1.0)).then_some(())
-    })
-    .await;
+    let probe = || async { value(&scrape(&node).await, "vellum_mail_sent_total") };
+    wait_for("it is counted", probe, |emails| *emails == Some(1.0)).await;
 }
 
 #[tokio::test]
@@ -215,14 +209,13 @@ async fn an_email_outlives_a_killed_node_and_goes_once() {
     let office = PostOffice::with(Manners { waits_at: Some("RCPT"), ..Manners::default() }).await;
     let mut node = node_with(&office, &[]).await;
     ask(&node, ANN).await;
-    eventually("the node is at the mail server", || async { (office.count("RCPT") == 1).then_some(()) })
-        .await;
+    wait_for("the node is at the mail server", || async { office.count("RCPT") }, |seen| *seen == 1).await;
     node.process.kill().await.unwrap();
     office.open_up();
     node.process.start().await.unwrap();
     let code = code_in(&letter(&office, 0).await);
     let database = Database::of(&node).await;
-    eventually("nothing waits", || async { (database.count_emails().await == 0).then_some(()) }).await;
+    wait_for("nothing waits", || database.count_emails(), |seen| *seen == 0).await;
     node.process.stop().await.unwrap();
     node.process.start().await.unwrap();
     assert!(node.client().sign_in_with_code(ANN, &code).await.is_ok());
@@ -259,15 +252,16 @@ async fn after_an_hour_an_email_is_given_up() {
     let node = &steered.node;
     node.user("ann").await;
     ask(node, ANN).await;
+    let text = || async { log(node) };
     // Nothing is under way after this: the next attempt is seconds away.
-    eventually("an attempt fails", || async { log(node).contains("retry_in_ms").then_some(()) }).await;
+    wait_for("an attempt fails", text, |log| log.contains("retry_in_ms")).await;
     let database = Database::of(node).await;
-    eventually("its outcome is noted", || async { database.has_idle_emails(1).await.then_some(()) }).await;
+    wait_for("its outcome is noted", || database.has_idle_emails(1), |noted| *noted).await;
     steered.after(3_700_000);
-    eventually("it is given up", || async { (database.count_emails().await == 0).then_some(()) }).await;
+    wait_for("it is given up", || database.count_emails(), |seen| *seen == 0).await;
     // The row goes a moment before the log tells.
     let is_told = |line: &str| line.contains("an hour is over") && line.contains("refused");
-    eventually("it is told", || async { log(node).lines().any(is_told).then_some(()) }).await;
+    wait_for("it is told", text, |log| log.lines().any(is_told)).await;
 }
 
 #[tokio::test]
@@ -276,8 +270,7 @@ async fn the_queue_has_address_and_purpose_and_the_code_is_made_at_the_mail_serv
     let node = node_with(&office, &[]).await;
     let database = Database::of(&node).await;
     ask(&node, ANN).await;
-    eventually("the node is at the mail server", || async { (office.count("RCPT") == 1).then_some(()) })
-        .await;
+    wait_for("the node is at the mail server", || async { office.count("RCPT") }, |seen| *seen == 1).await;
     let queued = database.rows_of("mail_queue").await;
     assert!(queued.len() == 1 && queued[0].contains(ANN) && queued[0].contains("sign_in_code"), "{queued:?}");
     let before = database.rows_of("sign_in_codes").await;
@@ -297,10 +290,10 @@ async fn a_new_request_takes_the_place_of_an_email_that_waits_for_a_retry() {
     let database = Database::of(&node).await;
     office.answer("RCPT", "450 4.2.0 later");
     ask(&node, ANN).await;
-    eventually("it is refused", || async { log(&node).contains("email not sent").then_some(()) }).await;
+    wait_for("it is refused", || async { log(&node) }, |seen| seen.contains("email not sent")).await;
     ask(&node, ANN).await;
     letter(&office, 0).await;
-    eventually("nothing waits", || async { (database.count_emails().await == 0).then_some(()) }).await;
+    wait_for("nothing waits", || database.count_emails(), |seen| *seen == 0).await;
     assert_eq!(office.letters().len(), 1);
 }
 
@@ -316,18 +309,18 @@ async fn of_several_nodes_one_sends_each_email_and_another_takes_over_from_a_dea
     for _ in 0..4 {
         ask(&replicas.nodes[0], ANN).await;
     }
-    eventually("all are at the mail server", || async { (office.count("RCPT") == 4).then_some(()) }).await;
+    wait_for("all are at the mail server", || async { office.count("RCPT") }, |seen| *seen == 4).await;
     replicas.nodes[0].process.kill().await.unwrap();
     // Nobody else sends them before the leases of the dead node are over.
     database.end_email_leases().await;
     office.open_up();
-    let gone = || async { (database.count_emails().await == 0).then_some(()) };
-    eventually("the others send them", gone).await;
+    let emails = || async { database.count_emails().await };
+    wait_for("the others send them", emails, |emails| *emails == 0).await;
     assert_eq!(office.letters().len(), 4, "each went once");
     for n in 0..12 {
         ask(&replicas.nodes[1 + n % 2], ANN).await;
     }
-    eventually("nothing waits", gone).await;
+    wait_for("nothing waits", emails, |emails| *emails == 0).await;
     assert_eq!(office.letters().len(), 16, "each went once");
 }
 

@@ -7,7 +7,7 @@ use std::process::Output;
 use serde_json::{Value, json};
 use vellum_client::http::Method;
 
-use crate::support::{Database, Manners, PostOffice, TestNode, eventually, told};
+use crate::support::{Database, Manners, PostOffice, TestNode, told, wait_for};
 
 const ANN: &str = "ann@people.example";
 const STARTTLS: Manners = Manners { starttls: true, implicit_tls: false, auth: false, waits_at: None };
@@ -119,10 +119,11 @@ async fn a_node_keeps_its_password_and_says_why_no_email_goes() {
     let node = TestNode::start_with(&[("VELLUM_MAIL__SMTP_URL", &office.url())]).await;
     node.user("ann").await;
     node.client().request_code(ANN).await.unwrap();
-    let log = eventually("the log says so", || async {
-        let log = std::fs::read_to_string(node.process.log_path()).unwrap();
-        log.contains("email not sent").then_some(log)
-    })
+    let log = wait_for(
+        "the log says so",
+        || async { std::fs::read_to_string(node.process.log_path()).unwrap() },
+        |log| log.contains("email not sent"),
+    )
     .await;
     assert!(log.contains("user and password are not sent in the clear") && !log.contains("hunter2"), "{log}");
     let doctor = node.process.run(&["doctor"]).await.unwrap_err().to_string();
@@ -191,7 +192,8 @@ async fn an_internationalized_domain_goes_out_in_ascii() {
     let create = ["user", "create", "--email", email, "--first-name", "Kim", "--last-name", "Test"];
     node.process.run(&create).await.unwrap();
     node.client().request_code(email).await.unwrap();
-    let letter = eventually("the email arrives", || async { office.letters().pop() }).await;
+    let arrived = wait_for("the email arrives", || async { office.letters() }, |seen| !seen.is_empty());
+    let letter = arrived.await.remove(0);
     assert!(letter.contains("To: kim@xn--bcher-kva.example"), "{letter}");
     assert_eq!(office.count("RCPT TO:<kim@xn--bcher-kva.example>"), 1, "{:?}", office.commands());
 }

@@ -6,7 +6,7 @@ use reqwest::header::AUTHORIZATION;
 use vellum::node::FIRST_ADMINISTRATOR;
 use vellum_test_database::shared_server;
 
-use crate::support::{Fault, FaultProxy, Peer, TestNode, eventually, now, plain_http, run_tool};
+use crate::support::{Fault, FaultProxy, Peer, TestNode, now, plain_http, run_tool, wait_for};
 
 pub async fn scrape(node: &TestNode) -> String {
     let answer = plain_http().get(format!("{}/metrics", node.process.origin())).send().await.unwrap();
@@ -27,19 +27,16 @@ async fn busy_node() -> TestNode {
     let bob = peer.user("bob");
     peer.invite(&bob, &ann.handle()).await;
     ann.accept(&bob.handle).await;
-    eventually("the accept has arrived", || async { peer.received().len().checked_sub(1) }).await;
+    wait_for("the accept has arrived", || async { peer.received() }, |seen| !seen.is_empty()).await;
     node
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn deliveries_envelopes_and_requests_are_counted() {
     let node = busy_node().await;
-    let text = eventually("the delivery is counted", || async {
-        let text = scrape(&node).await;
-        let delivered = value(&text, "vellum_delivery_attempts_total{outcome=\"delivered\"}");
-        (delivered > Some(0.0)).then_some(text)
-    })
-    .await;
+    let is_counted =
+        |text: &String| value(text, "vellum_delivery_attempts_total{outcome=\"delivered\"}") > Some(0.0);
+    let text = wait_for("the delivery is counted", || scrape(&node), is_counted).await;
     assert_eq!(value(&text, "vellum_delivery_attempts_total{outcome=\"delivered\"}"), Some(1.0));
     assert_eq!(value(&text, "vellum_inbox_envelopes_total{result=\"accepted\"}"), Some(1.0));
     assert_eq!(value(&text, "vellum_queue_rows{state=\"queued\"}"), Some(0.0));
@@ -189,11 +186,7 @@ async fn a_scrape_is_answered_without_the_database() {
 
     let is = async |up: f64| {
         let what = format!("vellum_database_up is {up}");
-        eventually(&what, || async {
-            let text = scrape(&node).await;
-            (value(&text, "vellum_database_up") == Some(up)).then_some(text)
-        })
-        .await
+        wait_for(&what, || scrape(&node), |text| value(text, "vellum_database_up") == Some(up)).await
     };
     proxy.set(Fault::Hang).await;
     let silent = is(0.0).await;

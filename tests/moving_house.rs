@@ -1,5 +1,7 @@
 //! From one database to another, and back from a backup.
 
+mod every_table;
+
 use std::path::Path;
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -10,7 +12,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use vellum_client::http::Method;
 use vellum_test_database::{Engine, engine, shared_server};
 
-use crate::support::{Peer, TestNode, command, eventually, told};
+use crate::support::{Peer, TestNode, command, told, wait_for};
 
 fn vellum(data: &Path, arguments: &[&str]) -> Output {
     command(data, arguments).output().unwrap()
@@ -79,12 +81,13 @@ async fn copy_with_kills(folder: &Path, from: &str, to: &str, rows: usize) -> Va
     for quarter in 1..4 {
         let mut child = command(folder, &copy).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         while arrived(to).await < rows * quarter / 4 {
-            assert_eq!(child.try_wait().unwrap(), None, "it is not through by then");
+            assert_eq!(child.try_wait().unwrap(), None, "the copy ended before {quarter} quarters were seen");
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert!(arrived(to).await < rows, "it was killed in the middle");
+        let arrived = arrived(to).await;
+        assert!(arrived < rows, "it was to be killed before all {rows} rows had arrived: {arrived} have");
     }
     copied(&vellum(folder, &copy))
 }
@@ -156,7 +159,7 @@ async fn no_node_works_on_half_a_copy_nor_beside_one() {
     let mut child = command(folder, &copy).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let started =
         || told(&command(folder, &["user", "list"]).env("VELLUM_DATABASE__URL", &to).output().unwrap());
-    eventually("the copy has begun", || async { started().contains("not finished").then_some(()) }).await;
+    wait_for("the copy has begun", || async { started() }, |seen| seen.contains("not finished")).await;
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(started().contains("not finished"), "{}", started());
@@ -167,6 +170,173 @@ async fn no_node_works_on_half_a_copy_nor_beside_one() {
     let busy = node.process.setting("VELLUM_DATABASE__URL").unwrap();
     let refused = vellum(folder, &["db", "copy", "--from", &from, "--to", busy]);
     assert!(told(&refused).contains("a node is at work"), "{}", told(&refused));
+}
+
+/// Begins a copy and kills it before it has ended.
+async fn leave_unfinished(folder: &Path, from: &str, to: &str, rows: usize) {
+    let copy = ["db", "copy", "--from", from, "--to", to];
+    let mut child = command(folder, &copy).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    while arrived(to).await == 0 {
+        assert_eq!(child.try_wait().unwrap(), None, "the copy ended before any row was seen");
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    child.kill().unwrap();
+    child.wait().unwrap();
+    let arrived = arrived(to).await;
+    assert!(arrived < rows, "it was to be killed before all {rows} rows had arrived: {arrived} have");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unfinished_copy_is_continued_from_its_own_source_only() {
+    const ROWS: usize = 60_000;
+    let Some(server) = shared_server() else { return };
+    let (one, other) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    let (file, other_file) = (with_rows(one.path(), ROWS).await, with_rows(other.path(), 5).await);
+    let (database, other_database) = (server.new_database(), server.new_database());
+    copied(&vellum(other.path(), &["--json", "db", "copy", "--from", &other_file, "--to", &other_database]));
+    let folder = one.path();
+    let back = format!("sqlite://{}", folder.join("back.db").display());
+    for (own, to, strangers) in [
+        (&file, &database, [&other_file, &other_database]),
+        (&database, &back, [&other_database, &other_file]),
+    ] {
+        leave_unfinished(folder, own, to, ROWS).await;
+        let before = arrived(to).await;
+        for stranger in strangers {
+            let refused = vellum(folder, &["db", "copy", "--from", stranger, "--to", to]);
+            assert!(
+                !refused.status.success() && told(&refused).contains("an unfinished copy from elsewhere"),
+                "a copy from {stranger} onto half a copy from {own} must be refused: {}",
+                told(&refused)
+            );
+            assert_eq!(arrived(to).await, before, "rows in the target, which was not to be touched");
+        }
+        copied(&vellum(folder, &["--json", "db", "copy", "--from", own, "--to", to]));
+        assert_eq!(arrived(to).await, ROWS, "rows in the target after its own copy has ended");
+    }
+}
+
+/// A copy that is suspended in its middle.
+struct Suspended(std::process::Child);
+
+impl Suspended {
+    async fn begin(folder: &Path, from: &str, to: &str) -> Self {
+        let copy = ["--json", "db", "copy", "--from", from, "--to", to];
+        let child = command(folder, &copy).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+        let mut suspended = Self(child);
+        while arrived(to).await == 0 {
+            assert_eq!(suspended.0.try_wait().unwrap(), None, "the copy ended before any row was seen");
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+        suspended.signal("-STOP");
+        suspended
+    }
+
+    fn signal(&self, name: &str) {
+        let sent =
+            std::process::Command::new("kill").args([name, &self.0.id().to_string()]).status().unwrap();
+        assert!(sent.success(), "kill {name} failed: {sent}");
+    }
+
+    /// Has it go on to its end.
+    fn finish(self) -> Output {
+        self.signal("-CONT");
+        self.0.wait_with_output().unwrap()
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_copies_do_not_go_to_one_target_at_once() {
+    const ROWS: usize = 60_000;
+    let Some(server) = shared_server() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    // A SQLite file keeps others out by itself.
+    let (file, from, to) = (with_rows(folder, ROWS).await, server.new_database(), server.new_database());
+    copied(&vellum(folder, &["--json", "db", "copy", "--from", &file, "--to", &from]));
+    let first = Suspended::begin(folder, &from, &to).await;
+    let second = vellum(folder, &["db", "copy", "--from", &from, "--to", &to]);
+    assert!(!second.status.success() && told(&second).contains("another copy"), "{}", told(&second));
+    copied(&first.finish());
+    assert_eq!(arrived(&to).await, ROWS, "rows in the target");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_a_node_works_on_before_or_during_a_copy_makes_no_finished_copy() {
+    const ROWS: usize = 60_000;
+    let Some(server) = shared_server() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (file, source) = (with_rows(folder, ROWS).await, server.new_database());
+    copied(&vellum(folder, &["--json", "db", "copy", "--from", &file, "--to", &source]));
+    let to = |name: &str| format!("sqlite://{}", folder.join(name).display());
+    let copy = Suspended::begin(folder, &source, &to("during.db")).await;
+    let mut node = TestNode::prepared(&[("VELLUM_DATABASE__URL", &source)]);
+    node.process.start().await.unwrap();
+    let during = copy.finish();
+    let before = vellum(folder, &["db", "copy", "--from", &source, "--to", &to("before.db")]);
+    for refused in [&during, &before] {
+        let told = told(refused);
+        assert!(!refused.status.success() && told.contains("a node is at work"), "{told}");
+    }
+    let unfinished = command(folder, &["user", "list"]).env("VELLUM_DATABASE__URL", to("during.db")).output();
+    let told = told(&unfinished.unwrap());
+    assert!(told.contains("not finished"), "what was copied is not whole: {told}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_target_that_differs_in_the_end_or_is_not_empty_is_refused() {
+    const ROWS: usize = 60_000;
+    let Some(server) = shared_server() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let folder = folder.path();
+    let (from, to) = (with_rows(folder, ROWS).await, server.new_database());
+    leave_unfinished(folder, &from, &to, ROWS).await;
+    let mut target = PgConnection::connect(&to).await.unwrap();
+    let change = "update audit set event = 'another' where id = (select min(id) from audit)";
+    sqlx::query(change).execute(&mut target).await.unwrap();
+    let refused = vellum(folder, &["db", "copy", "--from", &from, "--to", &to]);
+    assert!(
+        !refused.status.success() && told(&refused).contains("the table audit differs"),
+        "a row was changed: {}",
+        told(&refused)
+    );
+
+    // Not only accounts count.
+    let used = server.new_database();
+    let migrated = command(folder, &["db", "migrate"]).env("VELLUM_DATABASE__URL", &used).output().unwrap();
+    assert!(migrated.status.success(), "{}", told(&migrated));
+    let mut target = PgConnection::connect(&used).await.unwrap();
+    sqlx::query("insert into wrong_codes values ('a', '', 0, 1)").execute(&mut target).await.unwrap();
+    let refused = vellum(folder, &["db", "copy", "--from", &from, "--to", &used]);
+    assert!(
+        !refused.status.success() && told(&refused).contains("there are rows in wrong_codes"),
+        "{}",
+        told(&refused)
+    );
+}
+
+#[tokio::test]
+async fn a_source_of_another_version_is_not_copied() {
+    let Some(server) = shared_server() else { return };
+    for change in [
+        "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)",
+        "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+         values (9999, 'of tomorrow', 1, x'00', 0)",
+    ] {
+        let folder = tempfile::tempdir().unwrap();
+        let folder = folder.path();
+        let from = with_rows(folder, 3).await;
+        let mut source = SqliteConnection::connect(&from).await.unwrap();
+        sqlx::query(change).execute(&mut source).await.unwrap();
+        source.close().await.unwrap();
+        let refused = vellum(folder, &["db", "copy", "--from", &from, "--to", &server.new_database()]);
+        assert!(
+            !refused.status.success() && told(&refused).contains("does not have this version's schema"),
+            "after {change}: {}",
+            told(&refused)
+        );
+    }
 }
 
 #[tokio::test]
@@ -274,7 +444,7 @@ async fn a_node_put_back_from_a_backup_sends_nothing_blindly_and_shows_nobody_ol
         "expectedCurrent": 1, "signingKey": seed.signing_secret().public(), "encryptionKey": seed.encryption_key(),
         "blobs": [{ "blobType": "t", "encryptedBlob": "sealed anew" }], "collections": [], "slots": [],
     });
-    assert_eq!(ann.ask(Method::POST, "/users/me/km-version/commit", commit.clone()).await.0, 200);
+    ann.ask_for(200, Method::POST, "/users/me/km-version/commit", commit.clone()).await;
     node.process.stop().await.unwrap();
     node.process.start().await.unwrap();
     let queue = node.process.run(&["--json", "queue", "list"]).await.unwrap();
@@ -320,7 +490,7 @@ async fn a_node_put_back_from_a_backup_sends_nothing_blindly_and_shows_nobody_ol
     let flushed = ann.flush(std::slice::from_ref(&bob.handle)).await.remove(0);
     assert!(!flushed.delivered, "{flushed:?}");
     node.process.run(&["queue", "resume"]).await.unwrap();
-    eventually("it is delivered", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    wait_for("it is delivered", || ann.pending(), |seen| seen.is_empty()).await;
 }
 
 #[tokio::test]

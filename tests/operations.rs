@@ -10,7 +10,7 @@ use vellum_client::http::{Delivery, Method};
 use vellum_protocol::MessageType;
 use vellum_test_database::{Engine, engine};
 
-use crate::support::{Mood, Peer, TestNode, eventually};
+use crate::support::{Mood, Peer, TestNode, wait_for};
 
 fn vellum(arguments: &[&str], environment: &[(&str, &str)]) -> std::process::Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vellum"));
@@ -81,9 +81,11 @@ async fn a_stopping_node_ends_in_time_and_takes_up_its_deliveries_when_it_starts
     let (client, signed) = (ann.client.clone(), ann.revocation(&bob.handle));
     let handle = bob.handle.clone();
     let waiting = tokio::spawn(async move { client.remove_friend(&handle, Some(&signed)).await });
-    eventually("the revocation is under way", || async {
-        (!peer.received_of(MessageType::RelationshipRevoke).is_empty()).then_some(())
-    })
+    wait_for(
+        "the revocation is under way",
+        || async { peer.received_of(MessageType::RelationshipRevoke) },
+        |seen| !seen.is_empty(),
+    )
     .await;
 
     let began = Instant::now();
@@ -93,7 +95,7 @@ async fn a_stopping_node_ends_in_time_and_takes_up_its_deliveries_when_it_starts
     assert_eq!(answer, Delivery::Queued, "a request that waited is told so rather than cut off");
     peer.set_mood(Mood::Well);
     node.process.start().await.unwrap();
-    eventually("it is delivered", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    wait_for("it is delivered", || ann.pending(), |seen| seen.is_empty()).await;
     assert_eq!(peer.received_of(MessageType::RelationshipRevoke).len(), 2);
 }
 

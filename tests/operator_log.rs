@@ -243,9 +243,11 @@ async fn a_refused_message_is_logged_with_its_reason_and_its_peer() {
     let domain = peer.domain().folded();
     node.process.run(&["peer", "block", &domain]).await.unwrap();
     // A running node notices within a second or two what an operator decides.
-    crate::support::eventually("the peer is blocked", || async {
-        (request().post().await.0 == 401).then_some(())
-    })
+    crate::support::wait_for(
+        "the peer is blocked",
+        || async { request().post().await },
+        |seen| seen.0 == 401,
+    )
     .await;
 
     let refused = |peer: &str, reason: &str| {
@@ -326,7 +328,7 @@ async fn whom_a_limit_refuses_is_logged_once_a_minute_for_each_source_and_limit(
         ann.ask(Method::POST, "/device-transfer", transfer.clone()).await;
     }
     for _ in 0..2 {
-        assert_eq!(ann.ask(Method::POST, "/device-transfer", transfer.clone()).await.0, 429);
+        ann.ask_for(429, Method::POST, "/device-transfer", transfer.clone()).await;
     }
     let peer = Peer::start().await;
     let bob = peer.user("bob");

@@ -1,6 +1,6 @@
 //! What operators see and decide, by the command line beside a running node: it does as told.
 
-use crate::support::{Mood, Peer, TestNode, eventually};
+use crate::support::{Mood, Peer, TestNode, wait_for};
 use serde_json::Value;
 use vellum_client::http::{Method, RevocationState};
 
@@ -26,7 +26,7 @@ async fn a_paused_queue_waits_and_goes_on_when_it_is_told() {
     assert_eq!(ann.pending().await[0].state, RevocationState::Queued);
 
     run(&node, &["queue", "resume"]).await;
-    eventually("the revocation leaves", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    wait_for("the revocation leaves", || ann.pending(), |seen| seen.is_empty()).await;
     assert!(node.process.run(&["queue", "show", row]).await.is_err(), "it is gone");
 }
 
@@ -38,13 +38,11 @@ async fn a_row_is_tried_at_once_and_dropped() {
     node.process.run(&["queue", "watch"]).await.unwrap();
     peer.set_mood(Mood::Answers(400, r#"{"message":"not today"}"#.to_owned()));
     ann.client.remove_friend(&bob.handle, Some(&ann.revocation(&bob.handle))).await.unwrap();
-    let failed = eventually("an attempt fails", || async {
-        let row = ann.pending().await.pop()?;
-        (row.attempts == 1).then_some(row)
-    })
-    .await;
+    let rows =
+        wait_for("an attempt fails", || ann.pending(), |rows| rows.iter().any(|row| row.attempts == 1));
+    let failed = rows.await.remove(0);
     run(&node, &["queue", "retry", &failed.id]).await;
-    eventually("it is tried again", || async { (ann.pending().await[0].attempts == 2).then_some(()) }).await;
+    wait_for("it is tried again", || ann.pending(), |seen| seen[0].attempts == 2).await;
 
     run(&node, &["queue", "drop", &failed.id]).await;
     assert!(ann.pending().await.is_empty());
@@ -65,12 +63,9 @@ async fn a_peer_with_another_key_is_left_alone_until_an_operator_has_compared_it
     tokio::time::sleep(std::time::Duration::from_millis(1500)).await;
     ann.client.remove_friend(&bob.handle, Some(&ann.revocation(&bob.handle))).await.unwrap();
     let domain = peer.domain().to_string();
-    let offered = eventually("the other key is noted", || async {
-        let peer = run(&node, &["peer", "show", &domain]).await;
-        peer["offeredKey"].as_str().map(str::to_owned)
-    })
-    .await;
-    assert_eq!(offered, shown);
+    let probe = || async { run(&node, &["peer", "show", &domain]).await };
+    let noted = wait_for("the other key is noted", probe, |peer| peer["offeredKey"].is_string()).await;
+    assert_eq!(noted["offeredKey"], shown.as_str(), "{noted}");
     let reason = ann.pending().await[0].last_error.clone().unwrap();
     assert!(reason.contains("the key of"), "{reason}");
     let taken = peer.received().len();
@@ -82,13 +77,14 @@ async fn a_peer_with_another_key_is_left_alone_until_an_operator_has_compared_it
     assert!(node.process.run(&["peer", "repin", &domain, "--key", &of_neither]).await.is_err());
     let pinned = run(&node, &["peer", "show", &domain]).await["publicKey"].as_str().unwrap().to_owned();
     run(&node, &["peer", "repin", &domain, "--key", &pinned]).await;
-    eventually("it is asked once more, and still shows the other one", || async {
-        let peer = run(&node, &["peer", "show", &domain]).await;
-        (peer["offeredKey"] == shown.as_str() && peer["publicKey"] == pinned.as_str()).then_some(())
-    })
+    wait_for(
+        "it is asked once more, and still shows the other one",
+        || async { run(&node, &["peer", "show", &domain]).await },
+        |peer| peer["offeredKey"] == shown.as_str() && peer["publicKey"] == pinned.as_str(),
+    )
     .await;
     run(&node, &["peer", "repin", &domain, "--key", &shown]).await;
-    eventually("the revocation leaves", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    wait_for("the revocation leaves", || ann.pending(), |seen| seen.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -99,19 +95,14 @@ async fn nothing_is_exchanged_with_a_blocked_node() {
     let domain = peer.domain().to_string();
     run(&node, &["peer", "block", &domain]).await;
     let resolve = format!("/friends/resolve/{}", bob.handle);
-    let refused = eventually("the decision is known", || async {
-        let (status, answer) = ann.ask(Method::GET, &resolve, Value::Null).await;
-        (status == 403).then_some(answer)
-    })
-    .await;
+    let probe = || async { ann.ask(Method::GET, &resolve, Value::Null).await };
+    let (_, refused) = wait_for("the decision is known", probe, |(status, _)| *status == 403).await;
     assert_eq!(refused["code"], "peer_not_admitted");
     let (status, answer) = peer.try_invite(&bob, &ann.handle()).await;
     assert!(status == 401 && answer["message"].as_str().unwrap().contains("does not federate"), "{answer}");
     run(&node, &["peer", "allow", &domain]).await;
-    eventually("they are taken", || async {
-        (peer.try_invite(&bob, &ann.handle()).await.0 == 202).then_some(())
-    })
-    .await;
+    wait_for("they are taken", || async { peer.try_invite(&bob, &ann.handle()).await }, |seen| seen.0 == 202)
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -121,10 +112,8 @@ async fn an_allow_list_admits_nobody_else() {
     let bob = peer.user("bob");
     assert_eq!(peer.try_invite(&bob, &ann.handle()).await.0, 401);
     run(&node, &["peer", "allow", &peer.domain().to_string()]).await;
-    eventually("it is admitted", || async {
-        (peer.try_invite(&bob, &ann.handle()).await.0 == 202).then_some(())
-    })
-    .await;
+    wait_for("it is admitted", || async { peer.try_invite(&bob, &ann.handle()).await }, |seen| seen.0 == 202)
+        .await;
     let listed = run(&node, &["peer", "list"]).await;
     assert_eq!((&listed[0]["standing"], &listed[0]["breaker"]), (&"allowed".into(), &"closed".into()));
 }

@@ -254,7 +254,7 @@ async fn a_passkey_opens_a_slot_which_goes_with_it() {
     let id = device.credential_id();
     let none = browser.post("/auth/passkeys/prf-assert/options", &json!({})).await;
     assert_eq!((none.status, &none.body["code"]), (404, &json!("passkey_not_found")), "no slot yet");
-    assert_eq!(ann.ask(Method::POST, "/users/me/wrapped-keys", slot(&device)).await.0, 201);
+    ann.ask_for(201, Method::POST, "/users/me/wrapped-keys", slot(&device)).await;
     for path in
         ["/auth/passkeys/prf-assert/options".to_owned(), format!("/auth/passkeys/{id}/prf-enroll/options")]
     {
@@ -269,13 +269,13 @@ async fn a_passkey_opens_a_slot_which_goes_with_it() {
     let path = format!("/auth/passkeys/{id}");
     let renamed = ann.ask(Method::PATCH, &path, json!({ "name": "desk" })).await;
     assert_eq!((renamed.0, &renamed.1["name"]), (200, &json!("desk")));
-    assert_eq!(ann.ask(Method::PATCH, &path, json!({})).await.0, 422);
+    ann.ask_for(422, Method::PATCH, &path, json!({})).await;
     let bob = node.person("bob").await;
-    assert_eq!(bob.ask(Method::PATCH, &path, json!({ "name": "mine" })).await.0, 404);
-    assert_eq!(bob.ask(Method::DELETE, &path, Value::Null).await.0, 404);
+    bob.ask_for(404, Method::PATCH, &path, json!({ "name": "mine" })).await;
+    bob.ask_for(404, Method::DELETE, &path, Value::Null).await;
 
-    assert_eq!(ann.ask(Method::DELETE, &path, Value::Null).await.0, 200);
-    assert_eq!(ann.ask(Method::DELETE, &path, Value::Null).await.0, 404);
+    ann.ask_for(200, Method::DELETE, &path, Value::Null).await;
+    ann.ask_for(404, Method::DELETE, &path, Value::Null).await;
     let slots = ann.ask(Method::GET, "/users/me/wrapped-keys", Value::Null).await.1;
     assert_eq!(slots, json!({ "slots": [], "total": 0 }));
     let audit = ann.ask(Method::GET, "/users/me/audit", Value::Null).await.1.to_string();
@@ -289,7 +289,7 @@ async fn passkeys_outlive_a_reset() {
     let node = node().await;
     let (ann, _, mut device) = with_passkey(&node).await;
     let confirm = json!({ "confirm": "erase-all-my-data" });
-    assert_eq!(ann.ask(Method::POST, "/users/me/identity/reset", confirm).await.0, 200);
+    ann.ask_for(200, Method::POST, "/users/me/identity/reset", confirm).await;
     assert_eq!(Browser::at(&node, None).await.sign_in(&mut device).await.status, 201);
 }
 

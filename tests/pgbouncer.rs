@@ -11,7 +11,7 @@ use sqlx::{Connection, PgConnection};
 use tempfile::TempDir;
 use vellum_test_database::{PostgresServer, shared_server};
 
-use crate::support::{Replicas, TestNode, eventually, installed};
+use crate::support::{Replicas, TestNode, installed, wait_for};
 
 /// PgBouncer at work. It ends with the value.
 struct PgBouncer {
@@ -61,10 +61,8 @@ impl PgBouncer {
         command.arg(folder.path().join("pgbouncer.ini")).stdin(Stdio::null());
         let child = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let pooler = Self { child, port, _folder: folder };
-        eventually("PgBouncer takes connections", || async {
-            TcpStream::connect(("127.0.0.1", port)).is_ok().then_some(())
-        })
-        .await;
+        let probe = || async { TcpStream::connect(("127.0.0.1", port)) };
+        wait_for("PgBouncer takes connections", probe, Result::is_ok).await.unwrap();
         pooler
     }
 
@@ -104,10 +102,7 @@ async fn two_nodes_share_a_database_through_pgbouncer_in_session_mode() {
     assert_eq!(through_other.friends().await, [bob.handle()]);
     let revocation = ann.revocation(&bob.handle());
     through_other.client.remove_friend(&bob.handle(), Some(&revocation)).await.unwrap();
-    eventually("bob's node has heard that it is over", || async {
-        bob.friends().await.is_empty().then_some(())
-    })
-    .await;
+    wait_for("bob's node has heard that it is over", || bob.friends(), |seen| seen.is_empty()).await;
     let heard = tokio::time::timeout(Duration::from_secs(20), listener.recv()).await;
     let heard = heard.expect("nodes tell each other of outcomes").unwrap();
     assert!(heard.payload().starts_with("outcome "), "{heard:?}");

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 use tempfile::TempDir;
 use vellum::node::FIRST_ADMINISTRATOR;
 
-use crate::support::{TestNode, eventually, installed, plain_http};
+use crate::support::{TestNode, installed, plain_http, wait_for};
 
 /// The node's public name, in the files as in its certificate.
 const NAME: &str = "node.example";
@@ -82,10 +82,8 @@ async fn start(node: &TestNode, prepare: impl FnOnce(&Files) -> Command) -> Prox
         _folder: folder,
     };
     let client = proxy.client(|builder| builder);
-    eventually("the proxy answers", || async {
-        proxy.request(&client, Method::GET, "/health/live").send().await.ok()
-    })
-    .await;
+    let probe = || async { proxy.request(&client, Method::GET, "/health/live").send().await };
+    wait_for("the proxy answers", probe, Result::is_ok).await.unwrap();
     proxy
 }
 
@@ -265,10 +263,11 @@ async fn events_come_at_once_and_end(ask: &impl Fn(Method, &'static str) -> Requ
     for _ in 0..2 {
         let mut streams = Vec::new();
         for _ in 0..5 {
-            let answer = eventually("the streams of before have ended", || async {
-                let answer = ask(Method::GET, "/users/me/revocations/events").send().await.unwrap();
-                (answer.status() == 200).then_some(answer)
-            })
+            let answer = wait_for(
+                "the streams of before have ended",
+                || async { ask(Method::GET, "/users/me/revocations/events").send().await.unwrap() },
+                |answer| answer.status() == 200,
+            )
             .await;
             streams.push(answer);
         }
@@ -280,10 +279,11 @@ async fn events_come_at_once_and_end(ask: &impl Fn(Method, &'static str) -> Requ
         }
     }
     let quiet = ask(Method::GET, "/users/me/revocations/events");
-    let answer = eventually("there is place for one more", || async {
-        let answer = quiet.try_clone().unwrap().send().await.unwrap();
-        (answer.status() == 200).then_some(answer)
-    })
+    let answer = wait_for(
+        "there is place for one more",
+        || async { quiet.try_clone().unwrap().send().await.unwrap() },
+        |answer| answer.status() == 200,
+    )
     .await;
     let mut bytes = answer.bytes_stream();
     let mut text = String::new();

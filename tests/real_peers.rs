@@ -8,7 +8,7 @@ use vellum_protocol::{Handle, MessageType};
 
 use crate::drain::{MANY_INVITATIONS, with_pending};
 use crate::metrics::{scrape, value};
-use crate::support::{Documents, Mood, Peer, Person, TestNode, eventually, fields, now, plain_http};
+use crate::support::{Documents, Mood, Peer, Person, TestNode, fields, now, plain_http, wait_for};
 
 /// A first pause of an hour, as after many failures.
 const LONG_PAUSES: [(&str, &str); 3] = [
@@ -25,10 +25,11 @@ fn away() -> Mood {
 
 /// The pause before the next attempt with somebody's only pending revocation.
 async fn pause(person: &Person) -> i64 {
-    let row = eventually("an attempt has failed", || async {
-        let row = person.pending().await.remove(0);
-        (row.attempts > 0 && row.next_attempt_at.is_some()).then_some(row)
-    })
+    let row = wait_for(
+        "an attempt has failed",
+        || async { person.pending().await.remove(0) },
+        |row| row.attempts > 0 && row.next_attempt_at.is_some(),
+    )
     .await;
     row.next_attempt_at.unwrap().instant().since(row.last_attempt_at.unwrap().instant())
 }
@@ -70,30 +71,25 @@ async fn what_is_signed_while_a_probe_is_under_way_has_one_soon_after_that_has_f
     // One that has failed gets one probe at a time.
     peer.set_mood(away());
     ann.flush(std::slice::from_ref(&bob.handle)).await;
-    eventually("an attempt has failed", || async { (of(&bob.handle).await.attempts == 1).then_some(()) })
-        .await;
+    wait_for("an attempt has failed", || of(&bob.handle), |seen| seen.attempts == 1).await;
     peer.set_mood(Mood::Hangs);
     ann.flush(std::slice::from_ref(&bob.handle)).await;
     let state = || async { of(&bob.handle).await.state };
-    eventually("a probe is under way", || async {
-        (state().await == RevocationState::Delivering).then_some(())
-    })
-    .await;
+    wait_for("a probe is under way", || async { state().await }, |seen| *seen == RevocationState::Delivering)
+        .await;
     ann.flush(std::slice::from_ref(&carl.handle)).await;
     peer.set_mood(Mood::Well);
-    let failed = eventually("the probe has failed", || async {
-        let row = of(&bob.handle).await;
-        (row.attempts == 1).then_some(row)
-    })
-    .await;
+    let failed = wait_for("the probe has failed", || of(&bob.handle), |row| row.attempts == 1).await;
     if let Some(carls) = ann.pending().await.into_iter().find(|row| row.peer_handle == carl.handle) {
         let failed_at = failed.last_attempt_at.unwrap().instant();
         let waits = carls.next_attempt_at.map(|at| at.instant().since(failed_at));
         assert!(waits.is_none_or(|waits| waits <= 10_000), "it waits for {waits:?} ms");
     }
-    eventually("it is delivered", || async {
-        ann.pending().await.iter().all(|row| row.peer_handle != carl.handle).then_some(())
-    })
+    wait_for(
+        "it is delivered",
+        || ann.pending(),
+        |seen| seen.iter().all(|row| row.peer_handle != carl.handle),
+    )
     .await;
 }
 
@@ -116,8 +112,8 @@ async fn what_is_known_of_an_earlier_signature_is_not_the_answer_to_a_fresh_one(
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn no_pause_outlasts_the_window_of_what_waits() {
-    use crate::clocks::in_the_end;
-    use crate::support::Steered;
+    use crate::clocks::AT_THE_NEXT_LOOK;
+    use crate::support::{Steered, wait_for_up_to};
     let steered = Steered::start(&LONG_PAUSES).await;
     let (ann, peer) = (steered.node.person("ann").await, Peer::start().await);
     let bob = peer.friend_of(&ann, "bob").await;
@@ -127,10 +123,8 @@ async fn no_pause_outlasts_the_window_of_what_waits() {
     assert!((1..=LONGEST_PAUSE_MILLIS).contains(&longest), "{longest} ms");
     peer.set_mood(Mood::Well);
     steered.after(LONGEST_PAUSE_MILLIS + 1000);
-    in_the_end("it is delivered without a new signature", || async {
-        ann.pending().await.is_empty().then_some(())
-    })
-    .await;
+    let what = "it is delivered without a new signature";
+    wait_for_up_to(AT_THE_NEXT_LOOK, what, || ann.pending(), |seen| seen.is_empty()).await;
     let sent = peer.received_of(MessageType::RelationshipRevoke);
     assert_eq!(sent.first(), sent.last(), "the same envelope");
 }
@@ -138,8 +132,8 @@ async fn no_pause_outlasts_the_window_of_what_waits() {
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn a_pause_takes_no_more_than_half_of_what_is_left_of_the_window() {
-    use crate::clocks::in_the_end;
-    use crate::support::Steered;
+    use crate::clocks::AT_THE_NEXT_LOOK;
+    use crate::support::{Steered, wait_for_up_to};
     let steered = Steered::start(&LONG_PAUSES).await;
     let (ann, peer) = (steered.node.person("ann").await, Peer::start().await);
     let bob = peer.friend_of(&ann, "bob").await;
@@ -148,11 +142,11 @@ async fn a_pause_takes_no_more_than_half_of_what_is_left_of_the_window() {
     pause(&ann).await;
     // Of its 290 s less than 90 are left.
     steered.after(200_000);
-    let row = in_the_end("it is tried again", || async {
-        let row = ann.pending().await.remove(0);
-        (row.attempts == 2 && row.next_attempt_at.is_some()).then_some(row)
-    })
-    .await;
+    let tried_again = |rows: &Vec<vellum_client::http::PendingRevocation>| {
+        rows[0].attempts == 2 && rows[0].next_attempt_at.is_some()
+    };
+    let rows = wait_for_up_to(AT_THE_NEXT_LOOK, "it is tried again", || ann.pending(), tried_again).await;
+    let row = rows.into_iter().next().unwrap();
     let (last, next) = (row.last_attempt_at.unwrap().instant(), row.next_attempt_at.unwrap().instant());
     let left = row.expires_at.unwrap().instant().since(last);
     assert!((0..90_000).contains(&left), "{left} ms were left");
@@ -162,8 +156,8 @@ async fn a_pause_takes_no_more_than_half_of_what_is_left_of_the_window() {
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn at_a_peer_with_the_capability_its_longer_window_counts_for_revocations_alone() {
-    use crate::clocks::{durable_peer, in_the_end};
-    use crate::support::Steered;
+    use crate::clocks::{AT_THE_NEXT_LOOK, durable_peer};
+    use crate::support::{Steered, wait_for_up_to};
     let steered = Steered::start(&LONG_PAUSES).await;
     let (ann, peer) = (steered.node.person("ann").await, durable_peer().await);
     let (bob, carl) = (peer.friend_of(&ann, "bob").await, peer.user("carl"));
@@ -174,10 +168,9 @@ async fn at_a_peer_with_the_capability_its_longer_window_counts_for_revocations_
     assert_eq!(invitation.delivery, Some(InvitationDelivery::Queued), "{invitation:?}");
     peer.set_mood(Mood::Well);
     steered.after(LONGEST_PAUSE_MILLIS + 1000);
-    in_the_end("the invitation is delivered: the peer was not left alone for an hour", || async {
-        (only_invitation(&ann).await.delivery == Some(InvitationDelivery::Delivered)).then_some(())
-    })
-    .await;
+    let what = "the invitation is delivered: the peer was not left alone for an hour";
+    let delivered = |seen: &Invitation| seen.delivery == Some(InvitationDelivery::Delivered);
+    wait_for_up_to(AT_THE_NEXT_LOOK, what, || only_invitation(&ann), delivered).await;
 }
 
 /// A node with its limits, and without those on what users here do.
@@ -221,7 +214,7 @@ async fn of_330_invitations_to_a_peer_that_fetches_three_documents_for_each_none
         let is_not = |invitation: &&Invitation| invitation.delivery != Some(InvitationDelivery::Delivered);
         open.iter().filter(is_not).count()
     };
-    eventually("all are delivered", || async { (undelivered().await == 0).then_some(()) }).await;
+    wait_for("all are delivered", || async { undelivered().await }, |seen| *seen == 0).await;
     assert_eq!(peer.refused_without_documents(), 0);
 }
 
@@ -287,17 +280,19 @@ async fn a_node_that_is_told_to_come_again_comes_again() {
         peer.set_mood(Mood::Answers(status, later.to_string()));
         let bob = peer.user("bob");
         ann.invite(&bob.handle).await;
-        let waits = eventually("the reason is shown", || async {
-            let invitation = only_invitation(&ann).await;
-            invitation.delivery_error.is_some().then_some(invitation)
-        })
+        let waits = wait_for(
+            "the reason is shown",
+            || only_invitation(&ann),
+            |invitation| invitation.delivery_error.is_some(),
+        )
         .await;
         assert_eq!(waits.delivery, Some(InvitationDelivery::Queued), "{status}: {waits:?}");
         peer.set_mood(Mood::Well);
-        eventually("it is delivered", || async {
-            let delivery = only_invitation(&ann).await.delivery;
-            (delivery == Some(InvitationDelivery::Delivered)).then_some(())
-        })
+        wait_for(
+            "it is delivered",
+            || async { only_invitation(&ann).await.delivery },
+            |delivery| *delivery == Some(InvitationDelivery::Delivered),
+        )
         .await;
     }
 }
@@ -312,8 +307,8 @@ async fn only_invitation(person: &Person) -> Invitation {
 #[cfg(debug_assertions)]
 #[tokio::test(flavor = "multi_thread")]
 async fn an_invitation_that_could_not_be_delivered_stays_visible_with_its_reason() {
-    use crate::clocks::in_the_end;
-    use crate::support::Steered;
+    use crate::clocks::AT_THE_NEXT_LOOK;
+    use crate::support::{Steered, wait_for_up_to};
     let steered = Steered::start(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "300")]).await;
     let strict = TestNode::start_with(&[("VELLUM_INVITATIONS__PER_SERVER", "1")]).await;
     let (ann, amy) = (steered.node.person("ann").await, steered.node.person("amy").await);
@@ -321,21 +316,19 @@ async fn an_invitation_that_could_not_be_delivered_stays_visible_with_its_reason
     amy.invite(&ben.handle()).await;
     ben.invitation_from(&amy.handle()).await;
     ann.invite(&ben.handle()).await;
-    let waits = eventually("the bound is told", || async {
-        let invitation = only_invitation(&ann).await;
-        invitation.delivery_error.is_some().then_some(invitation)
-    })
+    let waits = wait_for(
+        "the bound is told",
+        || only_invitation(&ann),
+        |invitation| invitation.delivery_error.is_some(),
+    )
     .await;
     assert_eq!(waits.delivery_error.as_deref(), Some("refused (400): Too many invitations"));
     assert_eq!(waits.delivery, Some(InvitationDelivery::Queued));
 
     // Its window closes.
     steered.after(300_000);
-    let failed = in_the_end("it is given up", || async {
-        let invitation = only_invitation(&ann).await;
-        (invitation.delivery == Some(InvitationDelivery::Failed)).then_some(invitation)
-    })
-    .await;
+    let given_up = |seen: &Invitation| seen.delivery == Some(InvitationDelivery::Failed);
+    let failed = wait_for_up_to(AT_THE_NEXT_LOOK, "it is given up", || only_invitation(&ann), given_up).await;
     assert!(failed.delivery_error.is_some_and(|reason| reason.contains("Too many invitations")));
     steered.after(0);
 
@@ -348,9 +341,11 @@ async fn an_invitation_that_could_not_be_delivered_stays_visible_with_its_reason
     ben.ask(Method::DELETE, &format!("/friends/invitations/{id}"), Value::Null).await;
     ann.invite(&ben.handle()).await;
     ben.invitation_from(&ann.handle()).await;
-    eventually("it is delivered", || async {
-        (only_invitation(&ann).await.delivery == Some(InvitationDelivery::Delivered)).then_some(())
-    })
+    wait_for(
+        "it is delivered",
+        || only_invitation(&ann),
+        |seen| seen.delivery == Some(InvitationDelivery::Delivered),
+    )
     .await;
 }
 
@@ -362,10 +357,11 @@ async fn an_invitation_that_is_refused_when_nobody_waits_any_more_stays_and_is_n
     peer.set_mood(away());
     ann.invite(&bob.handle).await;
     peer.set_mood(Mood::Answers(400, json!({ "message": "Recipient not found" }).to_string()));
-    let failed = eventually("it is refused", || async {
-        let invitation = only_invitation(&ann).await;
-        (invitation.delivery == Some(InvitationDelivery::Failed)).then_some(invitation)
-    })
+    let failed = wait_for(
+        "it is refused",
+        || only_invitation(&ann),
+        |invitation| invitation.delivery == Some(InvitationDelivery::Failed),
+    )
     .await;
     assert_eq!(failed.delivery_error.as_deref(), Some("refused (400): Recipient not found"));
     // Told at once, it needs no note.

@@ -15,7 +15,7 @@ use vellum_test_database::{PostgresServer, shared_server};
 
 use crate::drain::{MANY_INVITATIONS, arrivals, assert_each_arrived_once, peers, slow_down, with_pending};
 use crate::events::Events;
-use crate::support::{Database, Mood, Peer, Person, Replicas, TestNode, eventually, plain_http};
+use crate::support::{Database, Mood, Peer, Person, Replicas, TestNode, eventually, plain_http, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_session_ended_on_one_node_is_refused_on_every_other_at_once() {
@@ -24,7 +24,7 @@ async fn a_session_ended_on_one_node_is_refused_on_every_other_at_once() {
     let ann = replicas.nodes[0].person("ann").await;
     for node in 0..3 {
         let seen = replicas.through(node, &ann);
-        assert_eq!(seen.ask(Method::GET, "/users/me/identity", Value::Null).await.0, 200);
+        seen.ask_for(200, Method::GET, "/users/me/identity", Value::Null).await;
     }
     assert_eq!(replicas.through(1, &ann).ask(Method::DELETE, "/auth/sessions", Value::Null).await.0, 204);
     for node in 0..3 {
@@ -138,15 +138,15 @@ async fn a_node_that_was_suspended_does_not_send_what_another_has_sent_meanwhile
     // takes the row.
     std::fs::write(&clock, "120000 120000").unwrap();
     signal(&replicas.nodes[0], "CONT").await;
-    assert_eq!(ann.ask(Method::PATCH, "/users/me/profile", json!({ "firstName": "Ann" })).await.0, 200);
-    eventually("the first node sends it", || async { (sent() == 1).then_some(()) }).await;
+    ann.ask_for(200, Method::PATCH, "/users/me/profile", json!({ "firstName": "Ann" })).await;
+    wait_for("the first node sends it", || async { sent() }, |seen| *seen == 1).await;
     // The second gets the manifest that it has waited for.
     let log = || std::fs::read_to_string(replicas.nodes[1].process.log_path()).unwrap();
     let over =
         || async { (log().contains("the attempt took longer than it may") || sent() > 1).then_some(()) };
     eventually("its attempt is over", over).await;
     assert_eq!(sent(), 1, "both have sent it");
-    eventually("it is delivered", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    wait_for("it is delivered", || ann.pending(), |seen| seen.is_empty()).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -158,13 +158,15 @@ async fn deliveries_of_a_node_that_stays_dead_are_taken_over_when_its_leases_end
     let (first, others) = handles[0].split_at(1);
     // Only whoever has taken something is sent more than one row at a time.
     ann.flush(first).await;
-    eventually("the first has arrived", || async { (ann.pending().await.len() == 3).then_some(()) }).await;
+    wait_for("the first has arrived", || ann.pending(), |seen| seen.len() == 3).await;
     peers[0].set_mood(Mood::Hangs);
     replicas.nodes[1].process.kill().await.unwrap();
     ann.flush(others).await;
-    eventually("all are being sent", || async {
-        ann.pending().await.iter().all(|row| row.state == RevocationState::Delivering).then_some(())
-    })
+    wait_for(
+        "all are being sent",
+        || ann.pending(),
+        |seen| seen.iter().all(|row| row.state == RevocationState::Delivering),
+    )
     .await;
     replicas.nodes[1].process.start().await.unwrap();
     replicas.nodes[0].process.kill().await.unwrap();
@@ -174,8 +176,8 @@ async fn deliveries_of_a_node_that_stays_dead_are_taken_over_when_its_leases_end
     assert_eq!(ann.pending().await.len(), 3, "leases that may be somebody's are left alone");
     // A minute goes by, and the other node has a reason to look.
     Database::of(&replicas.nodes[1]).await.age_leases().await;
-    assert_eq!(ann.ask(Method::PATCH, "/users/me/profile", json!({ "firstName": "Ann" })).await.0, 200);
-    eventually("the other node delivers", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    ann.ask_for(200, Method::PATCH, "/users/me/profile", json!({ "firstName": "Ann" })).await;
+    wait_for("the other node delivers", || ann.pending(), |seen| seen.is_empty()).await;
     let arrived = peers[0].received_of(MessageType::RelationshipRevoke);
     assert!(handles[0].iter().all(|handle| !arrivals(&peers, handle).is_empty()), "{arrived:?}");
 }
@@ -193,7 +195,7 @@ async fn a_database_that_was_put_back_on_the_server_is_recognised_and_shows_nobo
     let commit = json!({
         "expectedCurrent": 1, "signingKey": seed.signing_secret().public(), "encryptionKey": seed.encryption_key(),
     });
-    assert_eq!(ann.ask(Method::POST, "/users/me/km-version/commit", commit).await.0, 200);
+    ann.ask_for(200, Method::POST, "/users/me/km-version/commit", commit).await;
     let mut ann = ann;
     ann.client.set_known_version(KmVersion::new(2));
     for path in ["/users/me/identity", "/users/me/km-version", "/auth/sessions/current"] {
@@ -212,7 +214,7 @@ async fn a_database_that_was_put_back_on_the_server_is_recognised_and_shows_nobo
     }
     assert!(ann.client.identity().await.unwrap_err().is_rolled_back());
     ann.client.set_known_version(None);
-    assert_eq!(ann.ask(Method::GET, "/users/me/identity", Value::Null).await.0, 200);
+    ann.ask_for(200, Method::GET, "/users/me/identity", Value::Null).await;
 }
 
 #[tokio::test]
@@ -289,7 +291,7 @@ async fn a_thousand_envelopes_drain_while_nodes_are_killed_and_started_and_none_
         peer.set_mood(Mood::Well);
     }
     let ann = replicas.through(0, &ann);
-    eventually("everything has arrived", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    wait_for("everything has arrived", || ann.pending(), |seen| seen.is_empty()).await;
     assert_each_arrived_once(&peers, &handles, &dropped);
 }
 
@@ -526,7 +528,7 @@ async fn nodes_share_the_bounds_on_codes() {
     let emails = || replicas.nodes.iter().map(|node| node.process.letters().len()).sum::<usize>();
     for n in 0..2 {
         assert_eq!(post(n, "/auth/verify", "").await, 201);
-        eventually("the email comes", || async { (emails() == n + 1).then_some(()) }).await;
+        wait_for("the email comes", || async { emails() }, |seen| *seen == n + 1).await;
     }
     let code = replicas.nodes[1].process.newest_code(0).await.unwrap();
     for n in 0..2 {

@@ -1,10 +1,10 @@
 //! Pending revocations, flushing them, and what becomes of them when peers misbehave.
 
 use serde_json::{Value, json};
-use vellum_client::http::{Delivery, Method, RevocationState};
-use vellum_protocol::{Handle, MessageType};
+use vellum_client::http::{Delivery, Method, PendingRevocation, RevocationState};
+use vellum_protocol::{Handle, Json, MessageType};
 
-use crate::support::{Mood, Peer, PeerUser, Person, TestNode, eventually, fields, now};
+use crate::support::{Mood, Peer, PeerUser, Person, TestNode, fields, now, wait_for};
 
 /// A user of the node who is a friend of somebody at the peer, and has reset.
 async fn reset_with_friend(node: &TestNode, peer: &Peer) -> (Person, PeerUser) {
@@ -136,13 +136,12 @@ async fn only_a_confirmed_delivery_is_one_and_everything_else_is_tried_again() {
     assert!(result.next_attempt_at.is_some());
 
     peer.set_mood(Mood::Answers(401, json!({ "message": "Federation auth failed: your clock" }).to_string()));
-    eventually("the peer's words are shown to the owner", || async {
-        let row = ann.pending().await.pop()?;
-        row.last_error.filter(|error| error.contains("your clock"))
-    })
-    .await;
+    let has_its_words =
+        |row: &PendingRevocation| row.last_error.as_deref().is_some_and(|error| error.contains("your clock"));
+    let what = "the peer's words are shown to the owner";
+    wait_for(what, || ann.pending(), |rows| rows.iter().any(has_its_words)).await;
     peer.set_mood(Mood::Well);
-    eventually("it is delivered", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    wait_for("it is delivered", || ann.pending(), |seen| seen.is_empty()).await;
     let received = peer.received_of(MessageType::RelationshipRevoke);
     assert!(
         received.len() >= 3 && received.iter().all(|message| *message == received[0]),
@@ -176,7 +175,7 @@ async fn a_discarded_revocation_is_gone_and_its_attempt_is_stopped() {
     let sent = peer.received_of(MessageType::RelationshipRevoke).len();
     let again = ann.client.discard_revocation(&bob.handle).await.unwrap_err();
     assert_eq!(again.code(), Some("not_pending"));
-    assert_eq!(ann.ask(Method::DELETE, "/users/me/revocations/pending/nonsense", Value::Null).await.0, 404);
+    ann.ask_for(404, Method::DELETE, "/users/me/revocations/pending/nonsense", Value::Null).await;
     // Anything else the node sends to this peer goes after whatever it might still have sent.
     befriend(&ann, &peer, &peer.user("carol")).await;
     assert_eq!(peer.received_of(MessageType::RelationshipRevoke).len(), sent);
@@ -251,10 +250,10 @@ async fn a_newer_signature_is_not_lost_behind_an_older_one_that_is_under_way() {
     let newer = ann.revocation(&bob.handle);
     assert_eq!(ann.client.remove_friend(&bob.handle, Some(&newer)).await.unwrap(), Delivery::Queued);
     peer.set_mood(Mood::Well);
-    eventually("the newer one arrives", || async {
-        let last = peer.received_of(MessageType::RelationshipRevoke).pop()?;
-        (last.get("nonce")?.as_str() == Some(newer.nonce.as_str())).then_some(())
-    })
-    .await;
-    eventually("nothing is pending", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    let nonce = || async {
+        let last = peer.received_of(MessageType::RelationshipRevoke).pop();
+        last.and_then(|last| last.get("nonce").and_then(Json::as_str).map(str::to_owned))
+    };
+    wait_for("the newer one arrives", nonce, |nonce| nonce.as_ref() == Some(&newer.nonce)).await;
+    wait_for("nothing is pending", || ann.pending(), |seen| seen.is_empty()).await;
 }

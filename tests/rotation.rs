@@ -6,9 +6,10 @@ use std::time::Instant;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use vellum_client::MasterSeed;
-use vellum_client::http::Method;
+use vellum_client::http::{Direction, FlushItem, Method, RevocationState};
+use vellum_protocol::{Json, MessageType};
 
-use crate::support::{Database, Person, Replicas, TestNode};
+use crate::support::{Database, Mood, Peer, Person, Replicas, TestNode, wait_for};
 
 const COMMIT: &str = "/users/me/km-version/commit";
 
@@ -224,21 +225,113 @@ async fn a_commit_is_refused_for_its_keys_its_shape_and_what_a_strict_one_leaves
     assert_eq!(left["kmVersion"], 1, "what was left out keeps its tag");
 }
 
-#[tokio::test]
-async fn keys_cannot_be_replaced_past_sealed_data_by_a_device_that_does_not_know_the_version() {
+/// Something that is sealed under somebody's keys, put there by them.
+async fn seal(node: &TestNode, person: &Person, what: &str) {
+    let (method, path, body) = match what {
+        "a blob" => (Method::PUT, "/me/blobs/t0".to_owned(), json!({ "encryptedBlob": "old" })),
+        "a slot" => {
+            Database::of(node).await.add_passkey(person, "cm90YXRpb24").await;
+            let slot = json!({ "credentialId": "cm90YXRpb24", "wrappedKm": "old", "slotSignature": "old" });
+            (Method::POST, "/users/me/wrapped-keys".to_owned(), slot)
+        }
+        "a collection" => {
+            let path = format!("/library/collections/{}", collection_of(person).await);
+            (Method::PUT, path, json!({ "metadataEncrypted": "old" }))
+        }
+        _ => unreachable!("{what}"),
+    };
+    let (status, answer) = person.ask(method, &path, body).await;
+    assert!(status < 300, "{what}: {status} {answer}");
+}
+
+/// Whoever does not know the version cannot replace the keys once nothing but this is sealed.
+async fn keys_are_bound_by(what: &str) {
     let node = TestNode::start().await;
     let ann = node.person("ann").await;
-    ann.ask(Method::PUT, "/me/blobs/t0", json!({ "encryptedBlob": "old" })).await;
-    let (status, problem) = ann.ask(Method::PUT, "/users/me/keys", keys(9)).await;
-    assert_eq!((status, problem["code"].as_str()), (409, Some("rotation_required")));
-    let mut informed = keys(9);
-    informed["expectedKmVersion"] = json!(1);
+    let put_keys = async |number: u64, expected: Option<i64>| {
+        let mut body = keys(number);
+        if let Some(expected) = expected {
+            body["expectedKmVersion"] = json!(expected);
+        }
+        let (status, answer) = ann.ask(Method::PUT, "/users/me/keys", body).await;
+        (status, answer["code"].as_str().unwrap_or_default().to_owned(), answer["kmVersion"].as_i64())
+    };
+    let replaced = put_keys(8, None).await;
+    assert_eq!(replaced, (200, String::new(), Some(1)), "keys are free while nothing is sealed");
+    seal(&node, &ann, what).await;
+    let blind = put_keys(9, None).await;
+    assert_eq!((blind.0, blind.1.as_str()), (409, "rotation_required"), "{what} is sealed under the keys");
+    let kept = read(&ann, "/users/me/identity").await;
+    assert_eq!(kept["signingKey"], keys(8)["signingKey"], "the keys that {what} is sealed under stay");
+    let informed = put_keys(9, Some(1)).await;
+    assert_eq!(informed, (200, String::new(), Some(2)), "{what}, and the version is known");
+    let stale = put_keys(10, Some(1)).await;
+    assert_eq!((stale.0, stale.1.as_str()), (409, "rotation_conflict"), "{what}, and the version is old");
+}
+
+#[tokio::test]
+async fn keys_cannot_be_replaced_past_a_blob_by_a_device_that_does_not_know_the_version() {
+    keys_are_bound_by("a blob").await;
+}
+
+#[tokio::test]
+async fn keys_cannot_be_replaced_past_a_slot_by_a_device_that_does_not_know_the_version() {
+    keys_are_bound_by("a slot").await;
+}
+
+#[tokio::test]
+async fn keys_cannot_be_replaced_past_a_collections_metadata_by_a_device_that_does_not_know_the_version() {
+    keys_are_bound_by("a collection").await;
+}
+
+/// A node that gives up waiting for outcomes soon, and a peer that takes nothing.
+async fn with_a_peer_that_is_out_of_order() -> (TestNode, Person, Peer) {
+    let node = TestNode::start_with(&[("VELLUM_FEDERATION__FLUSH_WAIT_MS", "300")]).await;
+    let (ann, peer) = (node.person("ann").await, Peer::start().await);
+    (node, ann, peer)
+}
+
+#[tokio::test]
+async fn a_rotation_withdraws_revocations_that_were_signed_with_the_old_key() {
+    let (node, mut ann, peer) = with_a_peer_that_is_out_of_order().await;
+    let bob = peer.friend_of(&ann, "bob").await;
+    peer.set_mood(Mood::Answers(503, String::new()));
+    ann.client.remove_friend(&bob.handle, Some(&ann.revocation(&bob.handle))).await.unwrap();
+    let queued = ann.pending().await;
+    assert_eq!(queued.len(), 1, "one is to be delivered: {queued:?}");
+    assert_ne!(queued[0].state, RevocationState::AwaitingSignature, "it is signed: {queued:?}");
+
+    ann.rotate(1).await;
+    let withdrawn = ann.pending().await;
     assert_eq!(
-        ann.ask(Method::PUT, "/users/me/keys", informed.clone()).await,
-        (200, json!({ "success": true, "kmVersion": 2 }))
+        withdrawn.iter().map(|row| row.state).collect::<Vec<_>>(),
+        [RevocationState::AwaitingSignature],
+        "what the old key signed verifies nowhere any more: {withdrawn:?}"
     );
-    let mut stale = keys(10);
-    stale["expectedKmVersion"] = json!(1);
-    let (status, problem) = ann.ask(Method::PUT, "/users/me/keys", stale).await;
-    assert_eq!((status, problem["code"].as_str()), (409, Some("rotation_conflict")));
+    let attempts = peer.received_of(MessageType::RelationshipRevoke).len();
+    peer.set_mood(Mood::Well);
+    node.process.run(&["queue", "retry"]).await.unwrap();
+    let signed = ann.revocation(&bob.handle);
+    let items = [FlushItem { peer_handle: bob.handle.clone(), signed: signed.clone() }];
+    ann.client.flush_revocations(&items).await.unwrap();
+    wait_for("the new signature is delivered", || ann.pending(), |pending| pending.is_empty()).await;
+    for late in &peer.received_of(MessageType::RelationshipRevoke)[attempts..] {
+        let nonce = late.get("nonce").and_then(Json::as_str);
+        assert_eq!(nonce, Some(signed.nonce.as_str()), "sent after the rotation: {}", late.canonical());
+    }
+}
+
+#[tokio::test]
+async fn a_rotation_undoes_an_invitation_that_never_arrived_so_that_it_can_be_made_again() {
+    let (_node, mut ann, peer) = with_a_peer_that_is_out_of_order().await;
+    let bob = peer.user("bob");
+    peer.set_mood(Mood::Answers(503, String::new()));
+    ann.invite(&bob.handle).await;
+    ann.rotate(1).await;
+    let left = ann.client.invitations(Direction::Outgoing).await.unwrap();
+    assert!(left.is_empty(), "the old key signed it, and bob never had it: {left:?}");
+    peer.set_mood(Mood::Well);
+    ann.invite(&bob.handle).await;
+    let again = ann.client.invitations(Direction::Outgoing).await.unwrap();
+    assert_eq!(again.len(), 1, "made again: {again:?}");
 }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use vellum_client::http::Method;
 
-use crate::support::{TestNode, eventually, plain_http};
+use crate::support::{TestNode, plain_http, wait_for};
 
 fn vellum(arguments: &[&str], environment: &[(&str, &str)]) -> Output {
     // A node that starts, against expectation, is ended.
@@ -220,10 +220,11 @@ async fn sighup_does_not_end_the_node() {
     let pid = node.process.pid().unwrap().to_string();
     for times in 1..=2 {
         assert!(Command::new("kill").args(["-HUP", &pid]).status().unwrap().success());
-        eventually("the log says so", || async {
-            let log = std::fs::read_to_string(node.process.log_path()).unwrap();
-            (log.matches("SIGHUP ignored").count() == times).then_some(())
-        })
+        wait_for(
+            "the log says so",
+            || async { std::fs::read_to_string(node.process.log_path()).unwrap() },
+            |log| log.matches("SIGHUP ignored").count() == times,
+        )
         .await;
         let answer = node.client().request_json(Method::GET, "/health/live", None).await.unwrap();
         assert_eq!(answer.0, 200);

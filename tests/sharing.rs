@@ -6,7 +6,7 @@ use vellum_client::http::Method;
 use vellum_client::signer::{ShareRole, SharedResource};
 use vellum_protocol::{Handle, Json, JsonObject, MessageType};
 
-use crate::support::{Peer, Person, TestNode, eventually, now};
+use crate::support::{Peer, Person, TestNode, now, wait_for};
 
 fn resource(id: &str, data: &str) -> SharedResource {
     let ciphertext = SharedCiphertext { encrypted_data: data.into(), nonce: "WoyOsQE8QeFAtxhm".into() };
@@ -60,16 +60,16 @@ async fn a_share_on_one_node_is_on_both_sides_at_once_and_ends_on_both() {
     let mut replaced = bare.clone();
     replaced["encryptedData"] = json!("new");
     replaced["nonce"] = json!("n");
-    assert_eq!(ann.ask(Method::PUT, "/sharing/envelope", replaced).await.0, 200);
+    ann.ask_for(200, Method::PUT, "/sharing/envelope", replaced).await;
     assert_eq!(shares(&ben, "incoming").await[0]["encryptedData"], "new");
     assert_eq!(shares(&ann, "outgoing/collection/c1").await.len(), 1);
     assert!(shares(&ann, "outgoing/collection/other").await.is_empty());
 
     let (status, _) = ben.ask(Method::DELETE, &path, Value::Null).await;
     assert_eq!(status, 404, "not ben's to end");
-    assert_eq!(ann.ask(Method::POST, &format!("{path}/revoke"), Value::Null).await.0, 200);
+    ann.ask_for(200, Method::POST, &format!("{path}/revoke"), Value::Null).await;
     assert!(shares(&ann, "outgoing").await.is_empty() && shares(&ben, "incoming").await.is_empty());
-    assert_eq!(ann.ask(Method::DELETE, &path, Value::Null).await.0, 404);
+    ann.ask_for(404, Method::DELETE, &path, Value::Null).await;
 }
 
 #[tokio::test]
@@ -103,7 +103,7 @@ async fn a_share_reaches_a_friend_on_another_node_as_signed_and_ends_with_the_fr
 
     // Again, with something new in it: the same row, and nobody is asked again.
     let renewed = resource("c1", "bmV3");
-    assert_eq!(ann.ask(Method::POST, "/sharing", signed_share(&ann, &ben.handle(), &renewed)).await.0, 200);
+    ann.ask_for(200, Method::POST, "/sharing", signed_share(&ann, &ben.handle(), &renewed)).await;
     let incoming = shares(&ben, "incoming").await;
     assert_eq!(
         (incoming.len(), &incoming[0]["encryptedData"], &incoming[0]["status"]),
@@ -112,7 +112,7 @@ async fn a_share_reaches_a_friend_on_another_node_as_signed_and_ends_with_the_fr
 
     let signed = ann.revocation(&ben.handle());
     ann.client.remove_friend(&ben.handle(), Some(&signed)).await.unwrap();
-    eventually("ben's side ends", || async { shares(&ben, "incoming").await.is_empty().then_some(()) }).await;
+    wait_for("ben's side ends", || shares(&ben, "incoming"), |seen| seen.is_empty()).await;
     assert!(shares(&ann, "outgoing").await.is_empty());
 }
 
@@ -160,7 +160,7 @@ async fn shares_from_peers_are_refused_with_the_protocols_words() {
     assert_eq!(send(odd_role).await.0, 202);
     assert_eq!(shares(&ann, "incoming").await[0]["role"], "viewer", "editor only for exactly that word");
     let id = shares(&ann, "incoming").await[0]["id"].as_str().unwrap().to_owned();
-    assert_eq!(ann.ask(Method::POST, &format!("/sharing/incoming/{id}/reject"), Value::Null).await.0, 200);
+    ann.ask_for(200, Method::POST, &format!("/sharing/incoming/{id}/reject"), Value::Null).await;
     assert!(shares(&ann, "incoming").await.is_empty());
 }
 
@@ -184,6 +184,6 @@ async fn a_share_that_no_other_node_would_take_is_refused_before_it_leaves() {
     assert!(shares(&ann, "outgoing").await.is_empty());
 
     let long_id = resource(&"ü".repeat(200), "v7B/");
-    assert_eq!(ann.ask(Method::POST, "/sharing", signed_share(&ann, &ben.handle(), &long_id)).await.0, 200);
+    ann.ask_for(200, Method::POST, "/sharing", signed_share(&ann, &ben.handle(), &long_id)).await;
     assert_eq!(shares(&ben, "incoming").await.len(), 1, "both nodes count characters");
 }

@@ -4,8 +4,12 @@ use reqwest::header::{COOKIE, ORIGIN, SET_COOKIE};
 use serde_json::{Value, json};
 use vellum::node::FIRST_ADMINISTRATOR;
 use vellum_client::http::Method;
+#[cfg(debug_assertions)]
+use vellum_protocol::Timestamp;
 
-use crate::support::{PostOffice, TestNode, eventually};
+#[cfg(debug_assertions)]
+use crate::support::{Person, Steered};
+use crate::support::{PostOffice, TestNode, wait_for};
 
 async fn code_for(node: &TestNode, email: &str) -> String {
     let known = node.process.letters().len();
@@ -103,7 +107,7 @@ async fn an_ended_session_is_over_and_only_ones_own_can_be_ended() {
     assert!(ann.client.current_session().await.unwrap().is_some());
     ann.client.end_session(&session.id).await.unwrap();
     assert!(ann.client.current_session().await.unwrap().is_none(), "204 when nobody is signed in");
-    assert_eq!(ann.ask(Method::GET, "/users/me/identity", Value::Null).await.0, 401);
+    ann.ask_for(401, Method::GET, "/users/me/identity", Value::Null).await;
 }
 
 #[tokio::test]
@@ -148,8 +152,8 @@ async fn letters_go_by_smtp_where_it_is_set_up_in_the_readers_language() {
         assert_eq!(preferred.0, 200);
         let known = office.letters().len();
         node.client().request_code(email).await.unwrap();
-        let letter =
-            eventually("the letter arrives", || async { office.letters().get(known).cloned() }).await;
+        let letters = wait_for("the letter arrives", || async { office.letters() }, |all| all.len() > known);
+        let letter = letters.await.remove(known);
         assert!(letter.contains(word) && letter.contains("To: ann@people.example"), "{letter}");
         assert!(letter.contains("text/plain") && letter.contains("text/html"));
         let code = letter
@@ -190,11 +194,8 @@ async fn no_answer_waits_for_the_mail_server_and_a_full_post_refuses_everybody_a
     assert_eq!((refusal.0, refusal.1["code"].as_str()), (503, Some("unavailable")));
     assert_eq!(asked(&node, "nobody@people.example").await, refusal);
     office.open_up();
-    eventually("letters go again", || async { (office.letters().len() > 100).then_some(()) }).await;
-    eventually("codes are sent again", || async {
-        (asked(&node, "nobody@people.example").await.0 == 201).then_some(())
-    })
-    .await;
+    wait_for("letters go again", || async { office.letters().len() }, |seen| *seen > 100).await;
+    wait_for("codes are sent again", || asked(&node, "nobody@people.example"), |seen| seen.0 == 201).await;
 }
 
 #[tokio::test]
@@ -208,14 +209,49 @@ async fn a_stopping_node_still_hands_over_the_letters_that_it_has_taken() {
     let address = node.process.origin().replace("http://localhost", "127.0.0.1");
     let stop = node.process.stop();
     let open = async {
-        eventually("the node takes no more requests", || async {
-            tokio::net::TcpStream::connect(&address).await.is_err().then_some(())
-        })
-        .await;
+        wait_for(
+            "the node takes no more requests",
+            || async { tokio::net::TcpStream::connect(&address).await },
+            |seen| seen.is_err(),
+        )
+        .await
+        .unwrap_err();
         assert!(office.letters().is_empty());
         office.open_up();
     };
     let (stopped, ()) = tokio::join!(stop, open);
     stopped.unwrap();
     assert_eq!(office.letters().len(), 6);
+}
+
+#[cfg(debug_assertions)]
+#[tokio::test]
+async fn a_session_in_use_lasts_and_one_that_nobody_uses_ends_after_thirty_days() {
+    const DAY: i64 = 86_400_000;
+    /// The time after which a session that nobody uses is over.
+    const SESSION_DAYS: i64 = 30;
+    let steered = Steered::start(&[]).await;
+    let used = steered.node.user("ann").await;
+    let mut other = steered.node.client();
+    other.set_token(Some(steered.node.token("ann@people.example").await));
+    let unused = Person::new(other);
+    let identity = async |person: &Person| person.ask(Method::GET, "/users/me/identity", Value::Null).await.0;
+    // Each time in the session's second half.
+    for day in [16, 32, 48, 64] {
+        steered.after(day * DAY);
+        assert_eq!(identity(&used).await, 200, "on day {day}, 16 days after its last use");
+    }
+    let sessions = used.ask(Method::GET, "/auth/sessions", Value::Null).await.1;
+    let listed = sessions.as_array().unwrap();
+    assert_eq!(listed.len(), 1, "the one in use: {sessions}");
+    let [begun, end] = ["createdAt", "expiresAt"].map(|name| {
+        let text = listed[0][name].as_str().unwrap_or_else(|| panic!("no {name} in {sessions}"));
+        Timestamp::parse(text).unwrap().instant()
+    });
+    // The node has needed some seconds for its answers.
+    let days = (end.since(begun) + DAY / 2) / DAY;
+    assert_eq!(days, 64 + SESSION_DAYS, "days from sign-in to the end, last used on day 64: {sessions}");
+    assert_eq!(identity(&unused).await, 401, "nobody used it for 64 days");
+    steered.after((64 + SESSION_DAYS + 1) * DAY);
+    assert_eq!(identity(&used).await, 401, "nobody used it for more than {SESSION_DAYS} days");
 }

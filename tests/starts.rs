@@ -14,7 +14,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection, SqliteConnection};
 use vellum_client::http::Method;
 use vellum_test_database::shared_server;
 
-use crate::support::{Person, TestNode, command, eventually, told};
+use crate::support::{Person, TestNode, command, told, wait_for};
 
 const URL: &str = "VELLUM_DATABASE__URL";
 const IMPATIENT: [(&str, &str); 2] =
@@ -262,8 +262,8 @@ async fn a_node_whose_database_is_gone_refuses_to_start_and_no_revocation_is_los
         put_back(&mut node);
         node.process.start().await.unwrap();
         let ann = again(&node, &ann);
-        eventually("the revocation arrives", || async { ann.friends().await.is_empty().then_some(()) }).await;
-        eventually("it is confirmed", || async { bob.pending().await.is_empty().then_some(()) }).await;
+        wait_for("the revocation arrives", || ann.friends(), |seen| seen.is_empty()).await;
+        wait_for("it is confirmed", || bob.pending(), |seen| seen.is_empty()).await;
         assert!(!is_paused(&node).await, "{engine:?}: the same database is no restored one");
     }
 }

@@ -172,6 +172,11 @@ mod tests {
             "::ffff:10.0.0.1",
             "::ffff:127.0.0.1",
             "64:ff9b::a00:1",
+            "64:ff9b::127.0.0.1",
+            "64:ff9b::169.254.169.254",
+            "64:ff9b::203.0.113.9",
+            "64:ff9b:1::1.1.1.1",
+            "64:ff9b::1:1.1.1.1",
             "2002:7f00:1::",
             "::7f00:1",
             "fd00:ec2::254",
@@ -180,6 +185,21 @@ mod tests {
         }
         for allowed in ["1.1.1.1", "93.184.216.34", "172.32.0.1", "2606:4700::1111", "::ffff:1.1.1.1"] {
             assert!(guard.allows(allowed.parse().unwrap()), "{allowed}");
+        }
+    }
+
+    #[test]
+    fn public_hosts_are_dialled_through_nat64_where_there_is_no_ipv4() {
+        let guard = Guard { allow_private: false };
+        for public in ["64:ff9b::1.1.1.1", "64:ff9b::93.184.216.34", "64:ff9b::ac20:1"] {
+            assert!(guard.allows(public.parse().unwrap()), "{public} is the address of a public host");
+            let url = Url::parse(&format!("https://[{public}]/")).unwrap();
+            assert_eq!(guard.check_literal(&url), Ok(()), "{url}");
+        }
+        for private in ["64:ff9b::10.0.0.1", "64:ff9b::192.168.1.1", "64:ff9b::100.64.0.1"] {
+            assert!(!guard.allows(private.parse().unwrap()), "{private} is the address of a private host");
+            let url = Url::parse(&format!("https://[{private}]/")).unwrap();
+            assert!(guard.check_literal(&url).is_err(), "{url} is the address of a private host");
         }
     }
 

@@ -9,7 +9,7 @@ use serde_json::Value;
 use vellum_client::http::Method;
 use vellum_protocol::{JsonObject, MessageType};
 
-use crate::support::{Peer, TestNode, eventually, now};
+use crate::support::{Peer, TestNode, now, wait_for};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn another_key_is_not_believed_and_nothing_is_sent_to_it_and_the_old_one_works_again() {
@@ -31,17 +31,16 @@ async fn another_key_is_not_believed_and_nothing_is_sent_to_it_and_the_old_one_w
     let (status, answer) = revoke().await;
     assert_eq!(status, 401, "signed with a key that this node has not seen: {answer}");
     read_anew().await;
-    eventually("the other key is seen and refused as such", || async {
-        let (status, answer) = revoke().await;
-        assert_eq!(status, 401, "{answer}");
-        answer["message"].as_str().unwrap().ends_with("has changed").then_some(())
-    })
-    .await;
+    let refused = |(status, answer): &(u16, Value)| {
+        assert_eq!(*status, 401, "{answer}");
+        answer["message"].as_str().unwrap().ends_with("has changed")
+    };
+    wait_for("the other key is seen and refused as such", || async { revoke().await }, refused).await;
     // The attacker's users under the old names are nobody.
     let mallory = peer.user("mallory");
     assert_eq!(peer.try_invite(&mallory, &ann.handle()).await.0, 401);
     let resolve = format!("/friends/resolve/{}", mallory.handle);
-    assert_eq!(ann.ask(Method::GET, &resolve, Value::Null).await.0, 502);
+    ann.ask_for(502, Method::GET, &resolve, Value::Null).await;
     assert_eq!(ann.friends().await, std::slice::from_ref(&bob.handle), "what he sent has changed nothing");
 
     let received = peer.received().len();
@@ -57,7 +56,7 @@ async fn another_key_is_not_believed_and_nothing_is_sent_to_it_and_the_old_one_w
 
     peer.set_key(old);
     read_anew().await;
-    eventually("the owner is back and believed", || async { (revoke().await.0 == 202).then_some(()) }).await;
-    eventually("and is told", || async { ann.pending().await.is_empty().then_some(()) }).await;
+    wait_for("the owner is back and believed", || async { revoke().await }, |seen| seen.0 == 202).await;
+    wait_for("and is told", || ann.pending(), |seen| seen.is_empty()).await;
     assert_eq!(peer.received().len(), received + 1);
 }

@@ -7,7 +7,7 @@
 use reqwest::header::HeaderValue;
 use serde_json::{Value, json};
 
-use crate::support::{Person, TestNode, eventually, plain_http};
+use crate::support::{Person, TestNode, eventually, plain_http, wait_for};
 
 const FORWARDED_FOR: &str = "x-forwarded-for";
 
@@ -193,10 +193,11 @@ async fn headers_of_a_peer_that_is_no_trusted_proxy_are_ignored_logged_once_and_
         assert_eq!(audited(&node, &ann, header).await, "127.0.0.1", "{header:?}");
         assert_eq!(metrics(&node, header).await, 401, "{header:?}: somebody passed it on who is not known");
     }
-    let finding = eventually("the doctor says it", || async {
-        let finding = diagnosed(&node, "10.9.0.1/32");
-        (finding["severity"] == "doubtful").then_some(finding)
-    })
+    let finding = wait_for(
+        "the doctor says it",
+        || async { diagnosed(&node, "10.9.0.1/32") },
+        |finding| finding["severity"] == "doubtful",
+    )
     .await;
     assert!(finding["says"].as_str().unwrap().contains("127.0.0.1"), "{finding}");
     assert!(finding["advice"].as_str().unwrap().contains("http.trusted_proxies"), "{finding}");

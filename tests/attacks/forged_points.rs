@@ -41,7 +41,7 @@ async fn keys_that_anybody_can_sign_for_are_not_registered() {
     }
     let body =
         json!({ "signingKey": good.signing_secret().public(), "encryptionKey": good.encryption_key() });
-    assert_eq!(mallory.ask(Method::PUT, "/users/me/keys", body).await.0, 200);
+    mallory.ask_for(200, Method::PUT, "/users/me/keys", body).await;
 }
 
 /// The same signature with S + L instead of S: loose verifiers take it.

@@ -14,7 +14,7 @@ use vellum_client::signer::{ShareRole, SharedResource};
 use vellum_protocol::{Json, JsonObject, MessageType};
 use vellum_test_database::{Engine, engine, shared_server};
 
-use crate::support::{Database, Mood, Peer, PeerUser, Person, TestNode, now, plain_http};
+use crate::support::{Database, Mood, Peer, PeerUser, Person, TestNode, now, plain_http, wait_for};
 
 /// One of each kind: what PostgreSQL does not keep, what terminals obey, of C0 and C1.
 const HOSTILE: [&str; 4] = ["\0", "\u{1b}[2J", "\u{7f}", "\u{85}"];
@@ -112,10 +112,9 @@ async fn words_of_peers_are_short_and_clean() {
     let words = format!("No\0t \u{1b}no\u{202e}w{}", "x".repeat(20_000));
     peer.set_mood(Mood::Answers(400, json!({ "message": words }).to_string()));
     ann.client.remove_friend(&bob.handle, Some(&ann.revocation(&bob.handle))).await.unwrap();
-    let told = crate::support::eventually("the refusal is told", || async {
-        ann.pending().await.remove(0).last_error
-    })
-    .await;
+    let pending =
+        wait_for("the refusal is told", || ann.pending(), |pending| pending[0].last_error.is_some()).await;
+    let told = pending[0].last_error.clone().unwrap();
     assert!(told.contains("Not nowxxx"), "{told:?}");
     assert!(told.chars().count() < 400, "{} characters", told.chars().count());
 }

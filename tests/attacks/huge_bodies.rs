@@ -10,7 +10,7 @@ use tokio::net::TcpStream;
 use vellum_client::http::Method;
 
 use super::peak_memory;
-use crate::support::{Person, TestNode, eventually, plain_http};
+use crate::support::{Person, TestNode, plain_http, wait_for};
 
 const KIB: usize = 1024;
 
@@ -171,9 +171,11 @@ async fn one_users_dripping_bodies_take_that_users_places_and_nobody_elses() {
             assert_eq!(status, 200, "another user's bodies: {answer}");
         }
         drop(held);
-        eventually("a place is free again when the connection is gone", || async {
-            (put(&node, &ann, blob()).await.0 == 200).then_some(())
-        })
+        wait_for(
+            "a place is free again when the connection is gone",
+            || put(&node, &ann, blob()),
+            |seen| seen.0 == 200,
+        )
         .await;
     }
 }
@@ -194,8 +196,7 @@ async fn all_bodies_together_have_a_bound() {
     let small = json!({ "encryptedBlob": "AgE=" });
     assert_eq!(eve.ask(Method::PUT, "/me/blobs/t", small).await.0, 200, "there is room for a small one");
     drop(held);
-    eventually("there is room again", || async { (put(&node, &eve, blob()).await.0 == 200).then_some(()) })
-        .await;
+    wait_for("there is room again", || put(&node, &eve, blob()), |seen| seen.0 == 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -209,10 +210,13 @@ async fn strangers_of_one_address_have_a_bound_of_their_own() {
         assert_eq!(status, 200, "somebody with a session is not concerned: {answer}");
         drop(held);
         let email = json!({ "email": "ann@people.example" });
-        eventually("strangers are served again", || async {
-            (node.client().request_json(Method::POST, "/auth/verify", Some(&email)).await.unwrap().0 == 201)
-                .then_some(())
-        })
+        wait_for(
+            "strangers are served again",
+            || async {
+                node.client().request_json(Method::POST, "/auth/verify", Some(&email)).await.unwrap()
+            },
+            |seen| seen.0 == 201,
+        )
         .await;
     }
 }

@@ -69,7 +69,7 @@ async fn what_is_added_to_a_body_about_oneself_changes_nothing_of_who_one_is() {
     }
     let now = done(&mallory, Method::GET, "/users/me/identity", Value::Null).await;
     assert_eq!(now["alias"], "mallory", "the honest field counts");
-    assert_eq!(mallory.ask(Method::GET, "/users", Value::Null).await.0, 403);
+    mallory.ask_for(403, Method::GET, "/users", Value::Null).await;
     let kept = done(&mallory, Method::GET, "/users/me/preferences", Value::Null).await;
     assert_eq!(kept, json!({ "language": "en-US", "unitSystem": "imperial" }));
 }
@@ -106,7 +106,7 @@ async fn what_is_made_has_the_id_the_owner_and_the_state_that_the_node_gives_it(
     let path = format!("/library/collections/{}", collection["id"].as_str().unwrap());
     let updated = done(&mallory, Method::PUT, &path, overloaded(&honest)).await;
     assert_eq!((&updated["id"], &updated["kmVersion"]), (&collection["id"], &json!(1)));
-    assert_eq!(ann.ask(Method::GET, &path, Value::Null).await.0, 404);
+    ann.ask_for(404, Method::GET, &path, Value::Null).await;
 
     Database::of(&node).await.add_passkey(&mallory, "mallorys").await;
     let slot = json!({ "credentialId": "mallorys", "wrappedKm": "AgE=", "slotSignature": "c2ln" });

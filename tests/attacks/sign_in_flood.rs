@@ -11,7 +11,7 @@ use reqwest::header::{AUTHORIZATION, COOKIE, ORIGIN, SET_COOKIE};
 use serde_json::{Value, json};
 use vellum::node::FIRST_ADMINISTRATOR;
 
-use crate::support::{Authenticator, Database, PostOffice, TestNode, eventually, plain_http};
+use crate::support::{Authenticator, Database, PostOffice, TestNode, plain_http, wait_for};
 
 const ANN: &str = "ann@people.example";
 const APP: &str = "https://app.example";
@@ -82,11 +82,8 @@ fn codes(node: &TestNode, email: &str) -> Vec<Code> {
 async fn code_for(node: &TestNode) -> Code {
     let known = codes(node, ANN).len();
     assert_eq!(Client::at(node, HOME).ask_for_code(ANN).await.0, 201);
-    eventually("the email comes", || async {
-        let mut codes = codes(node, ANN);
-        (codes.len() > known).then(|| codes.pop().unwrap())
-    })
-    .await
+    let what = format!("email number {} comes", known + 1);
+    wait_for(&what, || async { codes(node, ANN) }, |codes| codes.len() > known).await.pop().unwrap()
 }
 
 /// Codes of eight digits that are none of these.
@@ -316,11 +313,11 @@ async fn after_two_emails_there_is_one_each_interval() {
     let node = TestNode::start_with(&[PROXY, ("VELLUM_AUTH__EMAIL_INTERVAL_SECONDS", "2")]).await;
     node.user("ann").await;
     let begun = std::time::Instant::now();
-    eventually("a fifth email comes", || async {
+    let ask = || async {
         Client::at(&node, HOME).ask_for_code(ANN).await;
-        (codes(&node, ANN).len() >= 5).then_some(())
-    })
-    .await;
+        codes(&node, ANN).len()
+    };
+    wait_for("a fifth email comes", ask, |emails| *emails >= 5).await;
     assert!(begun.elapsed().as_secs() >= 5, "three intervals after the first two: {:?}", begun.elapsed());
 }
 

@@ -113,6 +113,7 @@ impl Scene {
             (Method::PUT, "/me/blobs/more".into(), json!({ "encryptedBlob": text })),
             (Method::POST, COLLECTIONS.into(), json!({ "metadataEncrypted": "" })),
             (Method::PUT, self.collection(), json!({ "metadataEncrypted": text })),
+            (Method::PUT, self.collection(), json!({ "metadataKeyVersion": 2 })),
             (Method::POST, SLOTS.into(), slot(text)),
             (Method::DELETE, "/me/blobs/notes".into(), Value::Null),
             (Method::DELETE, self.collection(), Value::Null),
@@ -170,7 +171,7 @@ async fn a_device_that_missed_a_rotation_overwrites_nothing_until_it_has_read_ag
     assert_eq!(ok(&scene.b, Method::PUT, &scene.collection(), public).await["metadataEncrypted"], "YW5ldw==");
 
     assert_eq!(ok(&scene.b, Method::GET, IDENTITY, Value::Null).await["kmVersion"], 2);
-    for (method, path, body) in scene.writes("bmV3").into_iter().take(5) {
+    for (method, path, body) in scene.writes("bmV3").into_iter().take(6) {
         ok(&scene.b, method, &path, body).await;
     }
     let blobs = ok(&scene.a, Method::GET, "/me/blobs", Value::Null).await;
@@ -181,7 +182,7 @@ async fn a_device_that_missed_a_rotation_overwrites_nothing_until_it_has_read_ag
     assert_eq!((&collection["metadataEncrypted"], &collection["kmVersion"]), (&json!("bmV3"), &json!(2)));
     let slots = ok(&scene.a, Method::GET, SLOTS, Value::Null).await;
     assert_eq!(slots["slots"][0]["kmVersion"], 2);
-    for (method, path, body) in scene.writes("").into_iter().skip(5) {
+    for (method, path, body) in scene.writes("").into_iter().skip(6) {
         ok(&scene.b, method, &path, body).await;
     }
 }

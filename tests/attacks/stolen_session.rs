@@ -63,7 +63,7 @@ async fn a_stolen_token_is_worth_nothing_after_its_owner_has_signed_out() {
     let ann = node.user("ann").await;
     let thief = Thief::of(&node, &ann);
     assert_eq!(thief.tries().await, WORKS);
-    assert_eq!(ann.ask(Method::DELETE, "/auth/sessions", Value::Null).await.0, 204);
+    ann.ask_for(204, Method::DELETE, "/auth/sessions", Value::Null).await;
     assert_eq!(thief.tries().await, IS_OVER);
 }
 
@@ -74,13 +74,13 @@ async fn a_stolen_token_is_worth_nothing_after_it_was_ended_from_another_device(
     let thief = Thief::of(&node, &lost);
     assert_eq!(thief.tries().await, WORKS);
     let id = lost.client.current_session().await.unwrap().unwrap().session.id;
-    assert_eq!(desk.ask(Method::DELETE, &format!("/auth/sessions/{id}"), Value::Null).await.0, 204);
+    desk.ask_for(204, Method::DELETE, &format!("/auth/sessions/{id}"), Value::Null).await;
     assert_eq!(thief.tries().await, IS_OVER);
 
     let lost = another_device(&node).await;
     let thief = Thief::of(&node, &lost);
     assert_eq!(thief.tries().await, WORKS);
-    assert_eq!(desk.ask(Method::DELETE, "/auth/sessions/others", Value::Null).await.0, 204);
+    desk.ask_for(204, Method::DELETE, "/auth/sessions/others", Value::Null).await;
     assert_eq!(thief.tries().await, IS_OVER);
     assert_eq!(Thief::of(&node, &desk).tries().await, WORKS, "the session that ended the others goes on");
 }
@@ -98,7 +98,7 @@ async fn ending_all_sessions_needs_no_password_and_leaves_the_thief_neither_sess
     );
     let thief = Thief::of(&node, &ann);
     assert_eq!(thief.tries().await, WORKS);
-    assert_eq!(ann.ask(Method::DELETE, "/auth/sessions/all", Value::Null).await.0, 204);
+    ann.ask_for(204, Method::DELETE, "/auth/sessions/all", Value::Null).await;
     assert_eq!(thief.tries().await, IS_OVER);
     let ann = another_device(&node).await;
     let secret = ann.ask(Method::GET, secret_path, Value::Null).await.1["secret"].clone();
@@ -114,7 +114,7 @@ async fn a_stream_that_the_thief_has_open_ends_with_the_session() {
     let answer = request.header(AUTHORIZATION, format!("Bearer {}", thief.token)).send().await.unwrap();
     let mut events = answer.bytes_stream();
     assert!(events.next().await.unwrap().is_ok(), "it tells what there is");
-    assert_eq!(ann.ask(Method::DELETE, "/auth/sessions", Value::Null).await.0, 204);
+    ann.ask_for(204, Method::DELETE, "/auth/sessions", Value::Null).await;
     let ended = async { while events.next().await.is_some_and(|event| event.is_ok()) {} };
     tokio::time::timeout(std::time::Duration::from_secs(15), ended).await.expect("the stream ends");
 }

@@ -6,7 +6,7 @@
 use serde_json::{Value, json};
 use vellum_client::http::Method;
 
-use crate::support::{Person, TestNode};
+use crate::support::{Database, Person, TestNode};
 
 async fn set(person: &Person, alias: &str) -> (u16, String) {
     let (status, answer) = person.ask(Method::PATCH, "/users/me/alias", json!({ "alias": alias })).await;
@@ -57,4 +57,15 @@ async fn keys_that_come_after_the_alias_show_it_too_and_a_reset_does_not_free_it
     assert_eq!(set(&ben, "annie").await, taken(), "in use");
     assert_eq!(set(&ann, "anna").await, given());
     assert_eq!(set(&ben, "annie").await, given(), "never shown with a key: free again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_alias_that_an_earlier_version_has_shown_is_not_freed_by_a_reset() {
+    let node = TestNode::start().await;
+    let (ann, ben) = (node.person("ann").await, node.user("ben").await);
+    // That version did not note what it showed.
+    Database::of(&node).await.forget_shown_aliases().await;
+    ann.client.reset_identity().await.unwrap();
+    assert_eq!(set(&ann, "annie").await, given(), "without keys");
+    assert_eq!(set(&ben, "ann").await, taken(), "shown before the reset");
 }

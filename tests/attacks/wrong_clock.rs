@@ -7,7 +7,7 @@
 use vellum_client::http::Method;
 use vellum_protocol::{Domain, JsonObject, MessageType};
 
-use crate::support::{Peer, TestNode, eventually, now};
+use crate::support::{Peer, TestNode, now, wait_for};
 
 /// 40 days: longer than a session, and than any envelope is remembered.
 const AHEAD: &str = "3456000000";
@@ -44,7 +44,7 @@ async fn a_clock_that_was_ahead_has_forgotten_no_session_no_nonce_and_no_envelop
     let before = rounds(&node);
     std::fs::write(&clock, AHEAD).unwrap();
     node.process.start().await.unwrap();
-    eventually("a round of housekeeping ends", || async { (rounds(&node) > before).then_some(()) }).await;
+    wait_for("a round of housekeeping ends", || async { rounds(&node) }, |seen| *seen > before).await;
     let status = ann.ask(Method::GET, "/users/me/identity", serde_json::Value::Null).await.0;
     assert_eq!(status, 401, "by the wrong clock the session has ended");
     std::fs::write(&clock, "0").unwrap();

@@ -6,7 +6,7 @@ use vellum_protocol::Handle;
 
 use super::browser::{Browser, PAGE};
 use super::members::text;
-use crate::support::{Peer, TestNode, eventually};
+use crate::support::{Peer, TestNode, wait_for};
 
 /// Two nodes, and an existing server that is played.
 pub struct Scene {
@@ -41,9 +41,11 @@ impl Scene {
 
     /// The newest code that was sent from a node, which is newer than so many emails.
     pub async fn code(node: &TestNode, emails: usize) -> String {
-        eventually("an email with a code is there", || async {
-            (node.process.letters().len() > emails).then_some(())
-        })
+        wait_for(
+            "an email with a code is there",
+            || async { node.process.letters().len() },
+            |seen| *seen > emails,
+        )
         .await;
         node.process.newest_code(emails).await.unwrap()
     }

@@ -7,7 +7,7 @@ use vellum_protocol::{Handle, Json, JsonObject, MessageType};
 use super::client::{in_path, signed};
 use super::friends::{BARE, friends, invitations};
 use super::{Browser, Client, Scene, Walk, clients, expect, expect_members, text, wire};
-use crate::support::{PeerUser, eventually, now};
+use crate::support::{PeerUser, now, wait_for};
 
 pub async fn stage(walk: &Walk, scene: &Scene) {
     let mut olga = Scene::settle(&scene.one, "olga").await;
@@ -30,11 +30,11 @@ pub async fn invite(from: &mut Client, to: &Handle) -> Value {
 /// The incoming invitation from somebody, once it is there.
 pub async fn invitation_from(client: &mut Client, from: &Handle) -> Value {
     let browser = Mutex::new(&mut client.browser);
-    eventually("the invitation arrives", || async {
-        let all = invitations(&mut **browser.lock().await, "incoming").await;
-        all.into_iter().find(|one| one["fromHandle"] == json!(from))
-    })
-    .await
+    let is_theirs = |one: &Value| one["fromHandle"] == json!(from);
+    let probe = || async { invitations(&mut **browser.lock().await, "incoming").await };
+    let what = format!("an invitation by {from} arrives");
+    let all = wait_for(&what, probe, |all| all.iter().any(is_theirs)).await;
+    all.into_iter().find(is_theirs).unwrap()
 }
 
 /// Accepts somebody's invitation with a signature.
@@ -49,10 +49,11 @@ pub async fn accept(client: &mut Client, from: &Handle) {
 /// Waits until somebody is among the friends, or is not any more.
 pub async fn await_friend(browser: &mut Browser, handle: &Handle, there: bool) {
     let browser = Mutex::new(browser);
-    eventually(&format!("{handle} is a friend: {there}"), || async {
-        let all = friends(&mut **browser.lock().await).await;
-        (all.contains(&handle.to_string()) == there).then_some(())
-    })
+    wait_for(
+        &format!("{handle} is a friend: {there}"),
+        || async { friends(&mut **browser.lock().await).await },
+        |all| all.contains(&handle.to_string()) == there,
+    )
     .await;
 }
 
@@ -122,12 +123,11 @@ fn envelope(kind: MessageType, from: &Handle, to: &Handle, fields: &vellum_clien
 
 /// Waits until the peer has got one more message of a type to somebody there; gives the newest.
 pub async fn received(scene: &Scene, kind: MessageType, to: &Handle) -> Json {
-    eventually(&format!("a {} arrives at the peer", kind.as_str()), || async {
-        let mut all = scene.peer.received_of(kind);
-        all.retain(|message| message.get("to").and_then(Json::as_str) == Some(to.as_str()));
-        all.pop()
-    })
-    .await
+    let what = format!("a {} for {to} arrives at the peer", kind.as_str());
+    let is_theirs = |message: &Json| message.get("to").and_then(Json::as_str) == Some(to.as_str());
+    let all =
+        wait_for(&what, || async { scene.peer.received_of(kind) }, |all| all.iter().any(is_theirs)).await;
+    all.into_iter().rfind(is_theirs).unwrap()
 }
 
 /// Fails unless the peer got just what was signed.

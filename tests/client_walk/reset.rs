@@ -13,7 +13,7 @@ use super::{
     Client, Number, Scene, Text, TextOrNull, Time, TimeOrNull, Walk, clients, expect, expect_members, list,
     text, wire,
 };
-use crate::support::{PeerUser, eventually, now};
+use crate::support::{PeerUser, now, wait_for};
 
 const RESET: &str = "/users/me/identity/reset";
 const PENDING: &str = "/users/me/revocations/pending";
@@ -52,10 +52,8 @@ async fn befriend_peer(scene: &Scene, rosa: &mut Client, tess: &PeerUser) {
 /// Waits until somebody has so many incoming shares.
 async fn await_shares(client: &mut Client, count: usize) {
     let browser = Mutex::new(&mut client.browser);
-    eventually(&format!("there are {count} incoming shares"), || async {
-        (shares(&mut **browser.lock().await, "incoming").await.len() == count).then_some(())
-    })
-    .await;
+    let probe = || async { shares(&mut **browser.lock().await, "incoming").await };
+    wait_for(&format!("there are {count} incoming shares"), probe, |shares| shares.len() == count).await;
 }
 
 async fn pending(client: &mut Client) -> Vec<Value> {
@@ -197,10 +195,8 @@ async fn flushed(walk: &Walk, rosa: &mut Client, sven: &Handle, tess: &PeerUser)
              `\"success\": true`",
         ), async {
         let rosa = Mutex::new(&mut *rosa);
-        eventually("nothing is pending", || async {
-            pending(&mut **rosa.lock().await).await.is_empty().then_some(())
-        })
-        .await;
+        let probe = || async { pending(&mut **rosa.lock().await).await };
+        wait_for("nothing is pending", probe, |pending| pending.is_empty()).await;
     })
     .await;
     fields
@@ -261,10 +257,8 @@ async fn the_other_way(walk: &Walk, rosa: &mut Client, sven: &mut Client) {
             flush(sven, &[&rosa.handle()]).await;
             await_friend(&mut rosa.browser, &sven.handle(), false).await;
             let sven = Mutex::new(sven);
-            eventually("nothing is pending there", || async {
-                pending(&mut **sven.lock().await).await.is_empty().then_some(())
-            })
-            .await;
+            let probe = || async { pending(&mut **sven.lock().await).await };
+            wait_for("nothing is pending there", probe, |pending| pending.is_empty()).await;
         },
     )
     .await;

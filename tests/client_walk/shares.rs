@@ -11,7 +11,7 @@ use super::{
     Browser, Client, Scene, Text, TextOrNull, Time, TimeOrNull, Walk, clients, expect, expect_members, list,
     text, wire,
 };
-use crate::support::{eventually, now};
+use crate::support::{now, wait_for};
 
 const PLAINTEXT: &[u8] = br#"{"metadata":{"name":"Cafes"}}"#;
 
@@ -246,10 +246,9 @@ async fn shared_elsewhere(walk: &Walk, lea: &mut Client, nora: &mut Client, id: 
         wire("An incoming share, if the two are friends."),
         async {
             let browser = tokio::sync::Mutex::new(&mut nora.browser);
-            let pending = eventually("the share arrives", || async {
-                shares(&mut **browser.lock().await, "incoming/pending").await.pop()
-            })
-            .await;
+            let probe = || async { shares(&mut **browser.lock().await, "incoming/pending").await };
+            let mut pending = wait_for("the share arrives", probe, |shares| !shares.is_empty()).await;
+            let pending = pending.pop().unwrap();
             expect("resourceId", &pending["resourceId"], id);
             expect("role", &pending["role"], "viewer");
             expect_opens(&pending, lea, nora);

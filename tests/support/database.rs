@@ -8,7 +8,7 @@ use sqlx::postgres::{PgPool, PgPoolOptions};
 use sqlx::sqlite::{SqliteConnectOptions, SqlitePool, SqlitePoolOptions};
 use sqlx::{AssertSqlSafe, Row};
 
-use super::{Person, TestNode, now};
+use super::{Person, TestNode, now, wait_for};
 
 /// The database of a node.
 pub enum Database {
@@ -185,13 +185,7 @@ impl Database {
 
     /// Waits until no email waits any more: what the node goes on with after its answer is over.
     async fn settle(&self) {
-        for _ in 0..400 {
-            if self.count_emails().await == 0 {
-                return;
-            }
-            tokio::time::sleep(Duration::from_millis(25)).await;
-        }
-        panic!("emails still wait after 10 s");
+        wait_for("no email waits to be sent", || self.count_emails(), |emails| *emails == 0).await;
     }
 
     /// Has every lease be over.
@@ -222,6 +216,12 @@ impl Database {
     pub async fn age_devices(&self, millis: i64) {
         on!(self, pool => sqlx::query("update wrap_secrets set last_used_at = last_used_at - $1")
             .bind(millis).execute(pool).await.map(drop).unwrap());
+    }
+
+    /// Has no alias be known as one that was shown, as in the database of an earlier version.
+    pub async fn forget_shown_aliases(&self) {
+        on!(self, pool => sqlx::query("delete from published_aliases")
+            .execute(pool).await.map(drop).unwrap());
     }
 
     /// A node that was met once.

@@ -26,7 +26,8 @@ pub use replicas::Replicas;
 pub use steered::Steered;
 pub use tools::{installed, run_tool};
 
-use std::time::Duration;
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
 
 use vellum_protocol::UnixMillis;
 
@@ -42,13 +43,46 @@ pub fn plain_http() -> reqwest::Client {
     reqwest::Client::builder().no_proxy().tls_certs_only([]).build().unwrap()
 }
 
-/// Waits until `condition` gives something, and fails the test if it does not within 20 s.
+/// How long a test waits for what it waits for.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Probes until the result is what is waited for, and returns it. After 20 s it fails the test with
+/// what was expected and what was seen last.
+pub async fn wait_for<T: Debug, F: Future<Output = T>>(
+    what: &str,
+    probe: impl FnMut() -> F,
+    is_met: impl Fn(&T) -> bool,
+) -> T {
+    wait_for_up_to(PATIENCE, what, probe, is_met).await
+}
+
+/// Like [`wait_for`], with another time limit.
+pub async fn wait_for_up_to<T: Debug, F: Future<Output = T>>(
+    patience: Duration,
+    what: &str,
+    mut probe: impl FnMut() -> F,
+    is_met: impl Fn(&T) -> bool,
+) -> T {
+    let end = Instant::now() + patience;
+    loop {
+        let seen = probe().await;
+        if is_met(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < end, "waited {patience:?} for this: {what}. Seen last: {seen:#?}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Like [`wait_for`], for a condition that gives nothing until it is met: its failure cannot say
+/// what was seen.
 pub async fn eventually<T, F: Future<Output = Option<T>>>(what: &str, mut condition: impl FnMut() -> F) -> T {
-    for _ in 0..400 {
+    let end = Instant::now() + PATIENCE;
+    loop {
         if let Some(value) = condition().await {
             return value;
         }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} for this: {what}");
         tokio::time::sleep(Duration::from_millis(50)).await;
     }
-    panic!("it never happened that {what}");
 }

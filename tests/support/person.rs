@@ -5,7 +5,7 @@ use vellum_client::http::{Direction, FlushItem, FlushResult, Invitation, Method,
 use vellum_client::{MasterSeed, NodeClient, SignedFields, Signer};
 use vellum_protocol::{Handle, JsonObject, MessageType};
 
-use super::{eventually, now};
+use super::{now, wait_for};
 
 /// A person. Their client may be used directly for what has no method here.
 pub struct Person {
@@ -41,6 +41,22 @@ impl Person {
         self.seed = Some(seed);
     }
 
+    /// Rotates from this version to keys of a new seed; nothing is sealed anew.
+    pub async fn rotate(&mut self, from: i64) {
+        let seed = MasterSeed::generate(&mut rand::rng());
+        let commit = json!({
+            "expectedCurrent": from,
+            "signingKey": seed.signing_secret().public(),
+            "encryptionKey": seed.encryption_key(),
+            "blobs": [],
+            "collections": [],
+            "slots": [],
+        });
+        let (status, answer) = self.ask(Method::POST, "/users/me/km-version/commit", commit).await;
+        assert_eq!((status, answer["kmVersion"].as_i64()), (200, Some(from + 1)), "{answer}");
+        self.seed = Some(seed);
+    }
+
     pub fn handle(&self) -> Handle {
         self.handle.clone().unwrap()
     }
@@ -55,6 +71,13 @@ impl Person {
         self.client.request_json(method, path, body).await.unwrap()
     }
 
+    /// The same; the status must be this one. Gives the body.
+    pub async fn ask_for(&self, expected: u16, method: Method, path: &str, body: Value) -> Value {
+        let (status, answer) = self.ask(method.clone(), path, body).await;
+        assert_eq!(status, expected, "{method} {path} was answered with {answer}");
+        answer
+    }
+
     pub async fn invite(&self, other: &Handle) -> Invitation {
         let signed = self.signer().invite(other, now(), &mut rand::rng());
         self.client.invite(other, &signed).await.unwrap()
@@ -62,11 +85,11 @@ impl Person {
 
     /// The incoming invitation of somebody, once it has come.
     pub async fn invitation_from(&self, other: &Handle) -> Invitation {
-        eventually("the invitation arrives", || async {
-            let invitations = self.client.invitations(Direction::Incoming).await.unwrap();
-            invitations.into_iter().find(|invitation| invitation.from_handle == *other)
-        })
-        .await
+        let is_theirs = |invitation: &Invitation| invitation.from_handle == *other;
+        let probe = || async { self.client.invitations(Direction::Incoming).await.unwrap() };
+        let what = format!("an invitation by {other} arrives");
+        let all = wait_for(&what, probe, |all| all.iter().any(is_theirs)).await;
+        all.into_iter().find(is_theirs).unwrap()
     }
 
     pub async fn accept(&self, other: &Handle) {
@@ -92,10 +115,11 @@ impl Person {
 
     /// Waits until all of these are friends.
     pub async fn await_friends(&self, expected: &[&Handle]) {
-        eventually("they are friends", || async {
-            let friends = self.friends().await;
-            expected.iter().all(|handle| friends.contains(handle)).then_some(())
-        })
+        wait_for(
+            &format!("these are friends: {expected:?}"),
+            || self.friends(),
+            |friends| expected.iter().all(|handle| friends.contains(handle)),
+        )
         .await;
     }
 

@@ -98,3 +98,37 @@ pub(super) fn keyed_hash(settings: &SignInSettings, purpose: &str, parts: &[&str
     }
     hash.finalize().into()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use secrecy::SecretBox;
+
+    use super::super::CodeBounds;
+    use super::*;
+
+    #[test]
+    fn a_code_is_read_however_it_is_typed() {
+        let settings = SignInSettings {
+            open_registration: false,
+            code_key: Arc::new(SecretBox::new(Box::new([7; 32]))),
+            bounds: CodeBounds::default(),
+        };
+        let read = |typed: &str| {
+            let read = Presented::read(&settings, "a@example.org", &SecretString::from(typed.to_owned()));
+            (read.hash, read.is_letters)
+        };
+        let letters = read("ABCDEFGHIJKLMNOPQRST");
+        assert!(letters.1, "twenty letters are read as eight digits");
+        for typed in ["abcdefghijklmnopqrst", "abcde-fghij-KLMNO-pqrst", " ABCDE FGHIJ\u{a0}KLMNO\tPQRST\n"] {
+            assert_eq!(read(typed), letters, "{typed:?}");
+        }
+        let digits = read("12345678");
+        assert!(!digits.1, "eight digits are read as twenty letters");
+        assert_eq!(read("1234-5678 "), digits);
+        for other in ["ABCDEFGHIJKLMNOPQRS", "ABCDEFGHIJKLMNOPQRSTU", "ABCDEFGHIJKLMNOPQRS1"] {
+            assert!(!read(other).1, "{other} is no twenty letters");
+        }
+    }
+}

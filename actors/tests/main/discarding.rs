@@ -12,7 +12,7 @@ use vellum_store::StoreError;
 use vellum_store::outbox::{self, State, Wanted, overview};
 
 use crate::revocations::{after_a_reset, item, make_pending, queue, sent};
-use crate::support::{Hang, Mood, Person, World, in_time, until};
+use crate::support::{Hang, Mood, Person, World, in_time, wait_for};
 
 /// Keeps a user's actor from what comes after it.
 struct Dawdle;
@@ -48,11 +48,14 @@ async fn two_people_of_one_node_who_discard_what_they_have_for_each_other_do_not
         tokio::time::sleep(Duration::from_millis(100)).await;
         operators::pause(&node.store, Paused::Everything, false).await.unwrap();
         node.wake_delivery();
-        until("both are under way", || async {
-            let mut conn = node.store.read().await.unwrap();
-            let depths = overview::depths(&mut conn).await.unwrap();
-            depths.iter().any(|depth| depth.state == State::Delivering && depth.rows == 2)
-        })
+        wait_for(
+            "both are under way",
+            || async {
+                let mut conn = node.store.read().await.unwrap();
+                overview::depths(&mut conn).await.unwrap()
+            },
+            |depths| depths.iter().any(|depth| depth.state == State::Delivering && depth.rows == 2),
+        )
         .await;
     };
     let both =
@@ -84,7 +87,7 @@ async fn what_is_discarded_while_its_attempt_hangs_is_gone_at_once_and_not_sent_
     let hang = Hang::new();
     world.wire.set(&world.b.node, Mood::Hangs(hang.clone()));
     queue(&alice, &bob).await;
-    until("the attempt hangs", || async { sent(&world) == 1 }).await;
+    wait_for("the attempt hangs", || async { sent(&world) }, |seen| *seen == 1).await;
     discard(&alice, &bob).await;
     assert!(alice.pending().await.is_empty());
     hang.let_go();
@@ -104,7 +107,7 @@ async fn what_is_discarded_before_its_envelope_has_left_never_leaves() {
     let hang = Hang::new();
     world.wire.set(&world.b.node, Mood::Hangs(hang.clone()));
     queue(&alice, &bob).await;
-    until("the attempt hangs", || async { world.wire.asked(&world.b.node) > asked }).await;
+    wait_for("the attempt hangs", || async { world.wire.asked(&world.b.node) }, |seen| *seen > asked).await;
     discard(&alice, &bob).await;
     world.wire.set(&world.b.node, Mood::Up);
     hang.let_go();
@@ -120,7 +123,7 @@ async fn a_flush_that_is_discarded_under_way_is_answered_so() {
     world.wire.set(&world.b.node, Mood::Hangs(Hang::new()));
     let flush = alice.flush(vec![alice.revocation(&bob.handle)]);
     let discarding = async {
-        until("the attempt hangs", || async { sent(&world) == 1 }).await;
+        wait_for("the attempt hangs", || async { sent(&world) }, |seen| *seen == 1).await;
         discard(&alice, &bob).await;
     };
     let (flushed, ()) = in_time(Box::pin(async { tokio::join!(flush, discarding) })).await;
@@ -134,7 +137,7 @@ async fn a_reset_during_a_hanging_attempt_leaves_the_revocation_pending() {
     let hang = Hang::new();
     world.wire.set(&world.b.node, Mood::Hangs(hang.clone()));
     queue(&alice, &bob).await;
-    until("the attempt hangs", || async { sent(&world) == 1 }).await;
+    wait_for("the attempt hangs", || async { sent(&world) }, |seen| *seen == 1).await;
     assert_eq!(alice.reset().await, 1, "it is still to be told");
     alice.renew_keys().await;
     world.wire.set(&world.b.node, Mood::Up);
@@ -156,7 +159,7 @@ async fn stopping_hands_back_what_is_under_way_and_starts_nothing() {
     let (world, alice, bob) = after_a_reset().await;
     world.wire.set(&world.b.node, Mood::Hangs(Hang::new()));
     queue(&alice, &bob).await;
-    until("the attempt hangs", || async { sent(&world) == 1 }).await;
+    wait_for("the attempt hangs", || async { sent(&world) }, |seen| *seen == 1).await;
     in_time(world.a.node.stop_delivery()).await;
     assert_eq!(alice.pending().await[0].state, State::Queued, "as it was");
     world.wire.set(&world.b.node, Mood::Up);

@@ -8,7 +8,7 @@ use vellum_protocol::{Handle, JsonObject, MessageType};
 use vellum_store::friendships::Peer;
 use vellum_store::invitations::{Direction, Status};
 
-use crate::support::{Mood, Person, T0, World, fields, in_a_request, until};
+use crate::support::{Mood, Person, T0, World, fields, in_a_request, wait_for};
 
 /// Somebody as the other node shows them.
 pub(crate) fn as_peer(person: &Person) -> Peer {
@@ -82,7 +82,7 @@ async fn a_rejection_removes_the_invitation_of_that_person_and_no_other() {
     alice.invite(&bob).await.unwrap();
     alice.invite(&carl).await.unwrap();
     reject(&bob, &alice).await;
-    until("alice's node is told", || async { !alice.has_invited(&bob).await }).await;
+    wait_for("alice's node is told", || alice.has_invited(&bob), |seen| !*seen).await;
     world.settled().await;
     assert!(alice.has_invited(&carl).await);
     assert!(bob.invitation_of(&alice).await.is_none() && carl.invitation_of(&alice).await.is_some());
@@ -103,7 +103,7 @@ async fn a_friendship_accepted_while_the_inviters_node_is_down_holds_and_is_told
 
     world.wire.set(&world.a.node, Mood::Up);
     world.advance(20_000);
-    until("alice's node is told", || async { alice.has_friend(&bob).await }).await;
+    wait_for("alice's node is told", || alice.has_friend(&bob), |seen| *seen).await;
     world.settled().await;
     assert!(bob.has_friend(&alice).await && no_invitations([&alice, &bob]).await);
 }
@@ -116,13 +116,13 @@ async fn a_friendship_that_cannot_be_told_in_time_is_undone_and_can_be_accepted_
     world.wire.set(&world.a.node, Mood::Down);
     bob.accept_from(&alice).await.unwrap();
     world.advance(300_000);
-    until("the friendship is undone", || async { !bob.has_friend(&alice).await }).await;
+    wait_for("the friendship is undone", || bob.has_friend(&alice), |seen| !*seen).await;
     assert_eq!(bob.invitation_of(&alice).await, Some(before), "as it stood before");
     world.settled().await;
 
     world.wire.set(&world.a.node, Mood::Up);
     bob.accept_from(&alice).await.unwrap();
-    until("alice's node is told", || async { alice.has_friend(&bob).await }).await;
+    wait_for("alice's node is told", || alice.has_friend(&bob), |seen| *seen).await;
     world.settled().await;
     assert!(bob.has_friend(&alice).await && no_invitations([&alice, &bob]).await);
 }
@@ -134,7 +134,7 @@ async fn an_invitation_that_cannot_be_told_in_time_is_gone() {
     alice.invite(&bob).await.unwrap();
     assert!(alice.has_invited(&bob).await);
     world.advance(300_000);
-    until("it is gone", || async { !alice.has_invited(&bob).await }).await;
+    wait_for("it is gone", || alice.has_invited(&bob), |seen| !*seen).await;
     world.wire.set(&world.b.node, Mood::Up);
     alice.invite(&bob).await.expect("it can be made anew");
     assert!(bob.invitation_of(&alice).await.is_some());

@@ -8,14 +8,14 @@ use vellum_protocol::{JsonObject, MessageType};
 use vellum_store::{StoreError, friendships};
 
 use crate::friendship::{as_peer, invite_from};
-use crate::support::{Mood, World, fields, in_a_request, until};
+use crate::support::{Mood, World, fields, in_a_request, until, wait_for};
 
 #[actix::test]
 async fn an_invitation_from_before_does_not_date_back_what_the_peers_own_signature_has_dated() {
     let (world, alice, bob) = World::with_two_people().await;
     world.clock.advance(5_000);
     alice.invite(&bob).await.unwrap();
-    until("it has arrived", || async { bob.invitation_of(&alice).await.is_some() }).await;
+    wait_for("it has arrived", || bob.invitation_of(&alice), |seen| seen.is_some()).await;
     let invitation = bob.invitation_of(&alice).await.unwrap();
     let at = world.clock.now().plus_millis(-1_000);
     let signed = bob.signer.accept(&alice.handle, at, &mut rand::rng());
@@ -160,7 +160,7 @@ async fn a_new_invitation_that_overtakes_the_revocation_is_none_of_the_old_frien
 async fn accepting_what_a_revocation_is_about_to_end_is_not_taken_for_accepting_the_next_invitation() {
     let (world, mut alice, bob) = World::with_two_people().await;
     alice.invite(&bob).await.unwrap();
-    until("it has arrived", || async { bob.invitation_of(&alice).await.is_some() }).await;
+    wait_for("it has arrived", || bob.invitation_of(&alice), |seen| seen.is_some()).await;
     world.wire.set(&world.b.node, Mood::TakesNothing);
     world.clock.advance(1_000);
     alice.reset().await;
@@ -188,7 +188,7 @@ async fn accepting_what_a_revocation_is_about_to_end_is_not_taken_for_accepting_
 async fn a_revocation_takes_along_the_acceptance_of_what_it_ends() {
     let (world, mut alice, bob) = World::with_two_people().await;
     alice.invite(&bob).await.unwrap();
-    until("it has arrived", || async { bob.invitation_of(&alice).await.is_some() }).await;
+    wait_for("it has arrived", || bob.invitation_of(&alice), |seen| seen.is_some()).await;
     world.wire.set(&world.a.node, Mood::Down);
     bob.accept_from(&alice).await.unwrap();
     world.clock.advance(1_000);

@@ -12,7 +12,7 @@ use vellum_actors::user::{Scope, UserCommand};
 use vellum_actors::{Clock, Error, Node};
 use vellum_store::UserId;
 
-use crate::support::{Site, T0, Wire, in_time, until};
+use crate::support::{Site, T0, Wire, in_time, until, wait_for};
 
 async fn site() -> (Site, Clock) {
     let clock = Clock::steered(T0);
@@ -139,9 +139,11 @@ async fn a_full_mailbox_is_answered_busy_and_loses_nothing_that_it_took() {
     let held = Held::start(&site.node, &user).await;
     let answers = send_visits(&site.node, &user, 64 + 20, &room);
     // The held one has the first of 64 places.
-    until("the rest are refused", || async {
-        answers.iter().filter(|answer| answer.is_finished()).count() == 21
-    })
+    wait_for(
+        "the rest are refused",
+        || async { answers.iter().filter(|answer| answer.is_finished()).count() },
+        |seen| *seen == 21,
+    )
     .await;
     assert_eq!(room.visits.load(Ordering::SeqCst), 0);
     held.end(End::Well).await.unwrap();

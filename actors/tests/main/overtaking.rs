@@ -6,7 +6,7 @@ use vellum_actors::{Error, friends};
 use vellum_protocol::{MessageType, UnixMillis};
 
 use crate::friendship::{as_peer, invite_from};
-use crate::support::{Hang, Mood, Person, World, fields, in_time, until};
+use crate::support::{Hang, Mood, Person, World, fields, in_time, until, wait_for};
 
 /// Devices' clocks may be this far behind.
 const BEHIND: i64 = -100_000;
@@ -35,14 +35,19 @@ async fn with_an_acceptance_under_way(
 ) -> (World, Person, Person, Hang) {
     let (world, alice, bob) = World::with_two_people().await;
     alice.invite(&bob).await.unwrap();
-    until("it has arrived", || async { bob.invitation_of(&alice).await.is_some() }).await;
+    wait_for("it has arrived", || bob.invitation_of(&alice), |seen| seen.is_some()).await;
     // To a node that has taken nothing yet, only one message would be under way.
     world.b.person("carol").await.invite(&alice).await.unwrap();
     world.settled().await;
     let hang = Hang::new();
     world.wire.set(&world.a.node, Mood::Hangs(hang.clone()));
     accept_at(&bob, &alice, signed_at(world.clock.now())).await;
-    until("it hangs", || async { world.wire.count(&world.a.node, MessageType::FriendAccept) == 1 }).await;
+    wait_for(
+        "it hangs",
+        || async { world.wire.count(&world.a.node, MessageType::FriendAccept) },
+        |seen| *seen == 1,
+    )
+    .await;
     world.wire.set(&world.a.node, Mood::Up);
     (world, alice, bob, hang)
 }
@@ -51,7 +56,7 @@ async fn with_an_acceptance_under_way(
 async fn an_acceptance_that_the_end_of_the_friendship_has_overtaken_makes_no_friends() {
     let (world, alice, bob, hang) = with_an_acceptance_under_way(|now| now.plus_millis(BEHIND)).await;
     end_at(&bob, &alice, world.clock.now().plus_millis(BEHIND + 500)).await;
-    until("the revocation has arrived", || async { bob.pending().await.is_empty() }).await;
+    wait_for("the revocation has arrived", || bob.pending(), |seen| seen.is_empty()).await;
     hang.let_go();
     in_time(world.settled()).await;
     assert!(!alice.has_friend(&bob).await && !bob.has_friend(&alice).await);
@@ -81,10 +86,15 @@ async fn an_invitation_that_crosses_and_was_overtaken_makes_no_friends() {
 async fn an_acceptance_that_has_waited_does_not_leave_after_the_end_of_the_friendship() {
     let (world, alice, bob) = World::with_two_people().await;
     alice.invite(&bob).await.unwrap();
-    until("it has arrived", || async { bob.invitation_of(&alice).await.is_some() }).await;
+    wait_for("it has arrived", || bob.invitation_of(&alice), |seen| seen.is_some()).await;
     world.wire.set(&world.a.node, Mood::Down);
     accept_at(&bob, &alice, world.clock.now()).await;
-    until("it was tried", || async { world.wire.count(&world.a.node, MessageType::FriendAccept) == 1 }).await;
+    wait_for(
+        "it was tried",
+        || async { world.wire.count(&world.a.node, MessageType::FriendAccept) },
+        |seen| *seen == 1,
+    )
+    .await;
     world.advance(1);
     end_at(&bob, &alice, world.clock.now()).await;
     world.wire.set(&world.a.node, Mood::Up);
@@ -107,7 +117,7 @@ async fn an_acceptance_that_arrives_after_its_friendship_was_ended_is_to_be_take
     alice.invite(&bob).await.unwrap();
     hang.let_go();
     until("it is taken for the answer to this one", || alice.has_friend(&bob)).await;
-    until("he has been told to sign", || async { !bob.pending().await.is_empty() }).await;
+    wait_for("he has been told to sign", || bob.pending(), |seen| !seen.is_empty()).await;
     assert!(bob.flush(vec![bob.revocation(&alice.handle)]).await[0].delivered);
     assert!(!alice.has_friend(&bob).await);
 }
@@ -125,12 +135,17 @@ async fn an_answer_that_a_revocation_has_met_makes_no_friends_and_is_to_be_taken
     let now = world.clock.now();
     let signed = Some(fields(alice.signer.invite(&bob.handle, now, &mut rand::rng())));
     alice.node.ask(&alice.id, Invite { peer: as_peer(&bob), local: None, signed }).await.unwrap();
-    until("it hangs", || async { world.wire.count(&world.b.node, MessageType::FriendInvite) == 1 }).await;
+    wait_for(
+        "it hangs",
+        || async { world.wire.count(&world.b.node, MessageType::FriendInvite) },
+        |seen| *seen == 1,
+    )
+    .await;
     let revoked = from_bob(&bob, &alice, MessageType::RelationshipRevoke, now.plus_millis(BEHIND));
     assert!(!alice.node.ask(&alice.id, revoked).await.unwrap().applied);
     hang.let_go();
     until("they are friends on his side", || bob.has_friend(&alice)).await;
-    until("she has been told to sign", || async { !alice.pending().await.is_empty() }).await;
+    wait_for("she has been told to sign", || alice.pending(), |seen| !seen.is_empty()).await;
     assert!(!alice.has_friend(&bob).await && !alice.has_invited(&bob).await);
     world.wire.set(&world.b.node, Mood::Up);
     assert!(alice.flush(vec![alice.revocation_at(&bob.handle, 1)]).await[0].delivered);
@@ -159,7 +174,7 @@ async fn an_answer_that_makes_friends_by_an_invitation_from_before_a_reset_dates
     let signed_at = world.clock.now().plus_millis(BEHIND);
     let signed = Some(fields(bob.signer.invite(&alice.handle, signed_at, &mut rand::rng())));
     friends::invite(&bob.node, &bob.id, &alice.handle, signed).await.unwrap();
-    until("it has arrived", || async { alice.invitation_of(&bob).await.is_some() }).await;
+    wait_for("it has arrived", || alice.invitation_of(&bob), |seen| seen.is_some()).await;
     // His invitation stands on his side: she has told nobody.
     alice.reset().await;
     alice.renew_keys().await;

@@ -12,7 +12,7 @@ use vellum_store::invitations::Direction;
 use vellum_store::outbox::{self, State};
 use vellum_store::{OutboxId, StoreError, peers};
 
-use crate::support::{Mood, Person, World, fields, in_a_request, until};
+use crate::support::{Mood, Person, World, fields, in_a_request, wait_for};
 
 pub const REVOKE: MessageType = MessageType::RelationshipRevoke;
 
@@ -68,7 +68,7 @@ async fn a_revocation_waits_for_a_peer_that_is_down_and_arrives_when_it_is_up() 
 
     world.wire.set(&world.b.node, Mood::Up);
     world.advance(60_000);
-    until("it is delivered", || async { alice.pending().await.is_empty() }).await;
+    wait_for("it is delivered", || alice.pending(), |seen| seen.is_empty()).await;
     assert!(!bob.has_friend(&alice).await);
     assert!(bob.has_friend(&carl).await, "nothing else of bob's has changed");
 }
@@ -79,10 +79,10 @@ async fn a_peer_that_stays_down_is_tried_for_days_and_not_for_ever() {
     world.wire.set(&world.b.node, Mood::Down);
     alice.flush(vec![alice.revocation(&bob.handle)]).await;
     world.advance(6 * 24 * 3_600_000);
-    until("it is tried again", || async { alice.pending().await[0].attempts == 2 }).await;
+    wait_for("it is tried again", || alice.pending(), |seen| seen[0].attempts == 2).await;
     assert_eq!(alice.pending().await[0].state, State::Queued);
     world.advance(24 * 3_600_000);
-    until("the window closes", || async { alice.pending().await[0].state == State::AwaitingSignature }).await;
+    wait_for("the window closes", || alice.pending(), |seen| seen[0].state == State::AwaitingSignature).await;
     let row = alice.pending().await.remove(0);
     assert!(row.last_error.unwrap().contains("not reachable"), "with its history");
 
@@ -100,7 +100,7 @@ async fn a_peer_that_was_down_for_two_days_is_told_when_it_returns() {
     alice.flush(vec![alice.revocation(&bob.handle)]).await;
     for half_day in 1..=4 {
         world.advance(12 * 3_600_000);
-        until("it is tried", || async { alice.pending().await[0].attempts > half_day }).await;
+        wait_for("it is tried", || alice.pending(), |seen| seen[0].attempts > half_day).await;
     }
     assert!(bob.has_friend(&alice).await);
     world.wire.set(&world.b.node, Mood::Up);
@@ -120,11 +120,13 @@ async fn a_peer_that_takes_fresh_envelopes_only_gets_none_that_is_not() {
     world.wire.set(&world.b.node, Mood::Down);
     alice.flush(vec![alice.revocation(&bob.handle)]).await;
     world.advance(280_000);
-    until("it is tried while it is fresh", || async { alice.pending().await[0].attempts == 2 }).await;
+    wait_for("it is tried while it is fresh", || alice.pending(), |seen| seen[0].attempts == 2).await;
     world.advance(11_000);
-    until("it waits for a signature", || async {
-        alice.pending().await[0].state == State::AwaitingSignature
-    })
+    wait_for(
+        "it waits for a signature",
+        || alice.pending(),
+        |seen| seen[0].state == State::AwaitingSignature,
+    )
     .await;
     world.wire.set(&world.b.node, Mood::WithoutCapabilities);
     world.advance(2 * 3_600_000);
@@ -194,7 +196,7 @@ async fn a_revocation_whose_answer_was_lost_is_sent_again_and_carried_out_once()
     assert!(!bob.has_friend(&alice).await, "it has arrived");
     world.wire.set(&world.b.node, Mood::Up);
     world.advance(60_000);
-    until("it is confirmed", || async { alice.pending().await.is_empty() }).await;
+    wait_for("it is confirmed", || alice.pending(), |seen| seen.is_empty()).await;
     let envelopes = world.wire.posted_to(&world.b.node);
     let [.., first, second] = envelopes.as_slice() else { panic!("two attempts") };
     assert_eq!(first, second, "the user's envelope is never touched");
@@ -216,16 +218,17 @@ async fn only_a_peer_that_confirms_has_taken_it() {
         } else {
             world.advance(7_200_000);
         }
-        until("it is tried", || async {
-            let row = alice.pending().await.remove(0);
-            (row.state, row.attempts) == (State::Queued, attempts)
-        })
+        wait_for(
+            "it is tried",
+            || async { alice.pending().await.remove(0) },
+            |row| (row.state, row.attempts) == (State::Queued, attempts),
+        )
         .await;
     }
     assert!(bob.has_friend(&alice).await);
     world.wire.set(&world.b.node, Mood::Up);
     world.advance(7_200_000);
-    until("it is delivered", || async { alice.pending().await.is_empty() }).await;
+    wait_for("it is delivered", || alice.pending(), |seen| seen.is_empty()).await;
     assert!(!bob.has_friend(&alice).await);
 }
 
@@ -259,10 +262,11 @@ async fn a_sign_of_life_is_answered_with_what_waits_even_if_it_is_a_single_revoc
     queue(&alice, &bob).await;
     // Its outcome is recorded by then: the clock must not move between an attempt and its record.
     let tried = async |times: u32| {
-        until("it was tried and waits", || async {
-            let row = alice.pending().await.remove(0);
-            row.attempts >= times && row.state == State::Queued
-        })
+        wait_for(
+            "it was tried and waits",
+            || async { alice.pending().await.remove(0) },
+            |row| row.attempts >= times && row.state == State::Queued,
+        )
         .await;
     };
     for times in 1..=8 {
@@ -277,7 +281,7 @@ async fn a_sign_of_life_is_answered_with_what_waits_even_if_it_is_a_single_revoc
     make_pending(&bob, "alice@a.example").await;
     let flushed = bob.flush(vec![bob.revocation(&alice.handle)]).await;
     assert!(flushed[0].delivered, "{flushed:?}");
-    until("the sign of life is answered", || async { alice.pending().await.is_empty() }).await;
+    wait_for("the sign of life is answered", || alice.pending(), |seen| seen.is_empty()).await;
     assert!(waits_until > world.clock.now(), "long before its time");
 }
 
@@ -286,15 +290,15 @@ async fn nobody_is_asked_to_sign_against_somebody_who_is_a_friend_again() {
     let (world, alice, bob) = after_a_reset().await;
     world.wire.set(&world.b.node, Mood::Answers(500, "{}"));
     queue(&alice, &bob).await;
-    until("an attempt is over", || async { alice.pending().await[0].attempts > 0 }).await;
+    wait_for("an attempt is over", || alice.pending(), |seen| seen[0].attempts > 0).await;
     world.wire.set(&world.b.node, Mood::Up);
     world.clock.advance(10);
     alice.invite(&bob).await.unwrap();
     bob.accept_from(&alice).await.unwrap();
-    until("they are friends again", || async { alice.has_friend(&bob).await }).await;
+    wait_for("they are friends again", || alice.has_friend(&bob), |seen| *seen).await;
     world.wire.set(&world.b.node, Mood::Down);
     world.advance(8 * 24 * 3_600_000);
-    until("the window has closed", || async { alice.pending().await.is_empty() }).await;
+    wait_for("the window has closed", || alice.pending(), |seen| seen.is_empty()).await;
     assert!(alice.has_friend(&bob).await && bob.has_friend(&alice).await);
 }
 
@@ -310,7 +314,7 @@ async fn a_peer_that_shows_the_pinned_key_again_is_noticed_within_the_hour() {
         let mut conn = alice.node.store.read().await.unwrap();
         peers::find(&mut conn, &bob.handle.domain().folded()).await.unwrap().unwrap().offered_key
     };
-    until("the other key is noted", || async { offered().await == Some(other) }).await;
+    wait_for("the other key is noted", || async { offered().await }, |seen| *seen == Some(other)).await;
     let asked = world.wire.asked(&world.b.node);
     world.advance(1_800_000);
     housekeeping::sweep(&alice.node).await.unwrap();
@@ -319,7 +323,7 @@ async fn a_peer_that_shows_the_pinned_key_again_is_noticed_within_the_hour() {
     world.wire.set(&world.b.node, Mood::Up);
     world.advance(1_800_001);
     housekeeping::sweep(&alice.node).await.unwrap();
-    until("the pinned key is seen", || async { offered().await.is_none() }).await;
+    wait_for("the pinned key is seen", || async { offered().await }, |seen| seen.is_none()).await;
     world.settled().await;
     assert!(alice.pending().await.is_empty(), "delivered without an operator");
 }
@@ -333,7 +337,7 @@ async fn an_accept_that_is_undone_leaves_the_revocation_that_it_had_made_void() 
     for round in ["first", "second"] {
         world.wire.set(&world.a.node, Mood::Down);
         world.advance(300_000);
-        until("the accept is undone", || async { !bob.has_friend(&alice).await }).await;
+        wait_for("the accept is undone", || bob.has_friend(&alice), |seen| !*seen).await;
         assert!(alice.has_friend(&bob).await, "hers has arrived");
         assert_eq!(bob.pending().await.len(), 1, "after the {round} time it is still to be told");
         if round == "first" {

@@ -6,7 +6,7 @@ use vellum_protocol::Handle;
 use vellum_store::peers;
 
 use crate::revocations::{after_a_reset, make_pending, queue, sent};
-use crate::support::{Hang, Mood, Person, until};
+use crate::support::{Hang, Mood, Person, wait_for};
 
 /// More than two looks take.
 const PEERS: usize = 150;
@@ -25,10 +25,11 @@ async fn a_round_goes_through_more_peers_than_one_look_takes() {
     let queued = alice.node.ask(&alice.id, Flush { items }).await.unwrap();
     assert!(queued.iter().all(Result::is_ok));
     alice.node.wake_delivery();
-    until("every peer has been tried", || async {
-        let pending = alice.pending().await;
-        pending.len() == PEERS && pending.iter().all(|row| row.attempts > 0)
-    })
+    wait_for(
+        "every peer has been tried",
+        || alice.pending(),
+        |pending| pending.len() == PEERS && pending.iter().all(|row| row.attempts > 0),
+    )
     .await;
     assert_eq!(sent(&world), 1, "and who is there has it, once");
 }
@@ -46,13 +47,13 @@ async fn a_delivery_that_began_before_a_failure_and_ends_after_it_clears_the_pee
     let hang = Hang::new();
     world.wire.set(&world.b.node, Mood::Hangs(hang.clone()));
     queue(&alice, &bob).await;
-    until("the first is on its way", || async { sent(&world) == 1 }).await;
+    wait_for("the first is on its way", || async { sent(&world) }, |seen| *seen == 1).await;
     assert_eq!(failures(&alice, &bob).await, 0);
     world.wire.set(&world.b.node, Mood::Down);
     assert!(!alice.flush(vec![alice.revocation(&carl.handle)]).await[0].delivered);
     assert_eq!(failures(&alice, &bob).await, 1);
     world.wire.set(&world.b.node, Mood::Up);
     hang.let_go();
-    until("the first has arrived", || async { alice.pending().await.len() == 1 }).await;
+    wait_for("the first has arrived", || alice.pending(), |seen| seen.len() == 1).await;
     assert_eq!(failures(&alice, &bob).await, 0);
 }

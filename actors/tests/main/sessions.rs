@@ -1,6 +1,7 @@
 //! Ending sessions: which one, and what is written of it.
 
 use futures_util::FutureExt;
+use vellum_actors::sign_in::{self, Device};
 use vellum_actors::user::{EndAllSessions, EndOtherSessions, EndSession};
 use vellum_actors::{Asker, Error, Origin};
 use vellum_store::sessions::{self, Session};
@@ -74,4 +75,39 @@ async fn all_other_sessions_end_but_the_one_that_asks_and_all_end_with_it() {
     alice.node.ask(&asker, EndAllSessions).await.unwrap();
     assert!(sessions_of(&alice).await.is_empty());
     assert_eq!(sessions_of(&amy).await, [hers]);
+}
+
+#[actix::test]
+async fn a_session_is_prolonged_in_its_second_half_and_only_then() {
+    const DAY: i64 = 24 * 3_600_000;
+    let world = World::new().await;
+    let alice = world.a.person("alice").await;
+    let (node, clock) = (&alice.node, &world.clock);
+    let device = Device { user_agent: Some("agent ".repeat(100)), ..Device::default() };
+    let opened = sign_in::open_session_for(&node.store, clock, "alice@mail.example", device).await.unwrap();
+    assert_eq!(opened.session.user_agent.as_ref().unwrap().chars().count(), 300, "characters that are kept");
+    let begun = opened.session.created_at;
+    let use_it = async || {
+        let known = sign_in::authenticate(node, &opened.token).await.unwrap();
+        let known = known.unwrap_or_else(|| panic!("the session is over at {:?}", clock.now()));
+        let prolonged = sign_in::prolong(node, &known).await.unwrap();
+        let mut conn = node.store.read().await.unwrap();
+        let stored = sessions::of_user(&mut conn, &alice.id, clock.now()).await.unwrap().remove(0);
+        (prolonged.map(|known| known.session.clone()), stored)
+    };
+    clock.advance(15 * DAY);
+    let (prolonged, stored) = use_it().await;
+    assert_eq!(prolonged, None, "half of it is left");
+    assert_eq!((stored.last_used_at, stored.expires_at), (begun, begun.plus_millis(30 * DAY)));
+    clock.advance(1);
+    let (prolonged, stored) = use_it().await;
+    let now = clock.now();
+    assert_eq!((stored.last_used_at, stored.expires_at), (now, now.plus_millis(30 * DAY)));
+    assert_eq!(prolonged, Some(stored), "what is told is what is stored");
+    // Beyond its first end.
+    clock.advance(30 * DAY - 1);
+    assert_eq!(use_it().await.1.expires_at, clock.now().plus_millis(30 * DAY));
+    clock.advance(30 * DAY);
+    let over = sign_in::authenticate(node, &opened.token).await.unwrap();
+    assert!(over.is_none(), "nobody used it for 30 days: {over:?}");
 }

@@ -15,7 +15,7 @@ use vellum_store::shares::{self, Resource, Role, Share as StoredShare};
 
 use crate::friendship::{as_peer, invite_from};
 use crate::revocations::REVOKE;
-use crate::support::{Mood, Person, T0, World, fields, until};
+use crate::support::{Mood, Person, T0, World, fields, until, wait_for};
 
 async fn ask<C: UserCommand>(person: &Person, command: C) -> Result<C::Output, Error> {
     person.node.ask(&person.id, command).await
@@ -249,9 +249,11 @@ async fn a_share_that_is_ended_before_it_has_left_never_arrives_and_what_has_arr
     let first = made_by(&alice).await.remove(0);
     world.wire.set(&world.b.node, Mood::Answers(503, "{}"));
     let second = ask(&alice, share_of(&alice, &bob, "late")).await.unwrap();
-    until("it was tried in vain", || async {
-        world.wire.count(&world.b.node, MessageType::ResourceShare) == 2
-    })
+    wait_for(
+        "it was tried in vain",
+        || async { world.wire.count(&world.b.node, MessageType::ResourceShare) },
+        |seen| *seen == 2,
+    )
     .await;
     for id in [first.id.clone(), second.share.id] {
         ask(&alice, EndShare { id }).await.unwrap();

@@ -161,3 +161,27 @@ async fn every_wrong_code_is_one_write_whether_a_code_is_live_or_not() {
     clock.advance(sign_in::CODE_MILLIS);
     assert_eq!(writes(alice, alice).await, (1, 2), "it is over");
 }
+
+#[actix::test]
+async fn who_mistypes_at_home_still_signs_in_elsewhere_with_the_same_browser() {
+    let (site, _) = site().await;
+    site.account("alice").await;
+    let email = "alice@mail.example";
+    let try_code = async |ip: &str, has_cookie: bool, code: &str| {
+        let cookie = has_cookie.then(|| SecretString::from("her browser"));
+        let device = Device { ip: Some(ip.to_owned()), cookie, ..Device::default() };
+        let code = SecretString::from(code.to_owned());
+        sign_in::sign_in_with_code(&site.node, email, &code, device).await.map(drop)
+    };
+    let (home, elsewhere) = ("192.0.2.1", "198.51.100.1");
+    let code = code_by_letter(&site, email).await;
+    try_code(home, true, &code).await.expect("both are known from now on");
+    let code = code_by_letter(&site, email).await;
+    for _ in 0..200 {
+        assert!(try_code(elsewhere, false, &wrong(&code)).await.is_err(), "strangers use up the day's tries");
+    }
+    for _ in 0..5 {
+        assert!(try_code(home, true, &wrong(&code)).await.is_err(), "she uses up those of her network");
+    }
+    try_code(elsewhere, true, &code).await.expect("those of her browser are left");
+}

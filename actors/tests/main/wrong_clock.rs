@@ -11,7 +11,7 @@ use vellum_store::{SessionId, StoreError, applied_envelopes};
 
 use crate::friendship::invite_from;
 use crate::revocations::{REVOKE, after_a_reset};
-use crate::support::{Hang, Mood, Person, T0, World, until};
+use crate::support::{Hang, Mood, Person, T0, World, until, wait_for};
 
 const HOUR: i64 = 3_600_000;
 const DAY: i64 = 24 * HOUR;
@@ -123,7 +123,8 @@ async fn what_is_sent_late_waits_for_a_new_lease() {
     let items = vec![alice.revocation(&bob.handle)];
     let (node, id) = (alice.node.clone(), alice.id.clone());
     let flushed = actix::spawn(async move { node.ask(&id, Flush { items }).await.is_ok() });
-    until("the manifest is asked for", || async { world.wire.asked(&bob.node) > asked }).await;
+    wait_for("the manifest is asked for", || async { world.wire.asked(&bob.node) }, |seen| *seen > asked)
+        .await;
     assert!(flushed.await.unwrap());
     // The machine is suspended for two minutes.
     world.clock.advance(120_000);
@@ -133,6 +134,6 @@ async fn what_is_sent_late_waits_for_a_new_lease() {
     assert_eq!(sent(), 0, "nothing is sent on a lease that is over");
     world.wire.set(&bob.node, Mood::Up);
     world.advance(HOUR);
-    until("the next attempt delivers it", || async { alice.pending().await.is_empty() }).await;
+    wait_for("the next attempt delivers it", || alice.pending(), |seen| seen.is_empty()).await;
     assert_eq!(sent(), 1);
 }

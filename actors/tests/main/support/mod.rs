@@ -3,6 +3,7 @@
 mod person;
 mod wire;
 
+use std::fmt::Debug;
 use std::future::Future;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
@@ -86,14 +87,14 @@ impl World {
     /// clock was moved may have missed its time by that, and be due again a little later.
     pub async fn settled(&self) {
         let mut polls = 0;
-        until("nothing is on its way", || {
+        let probe = || {
             polls += 1;
             if polls % 200 == 0 {
                 self.advance(1_000);
             }
-            async { next_due(&self.a).await.is_none() && next_due(&self.b).await.is_none() }
-        })
-        .await;
+            async { [next_due(&self.a).await, next_due(&self.b).await] }
+        };
+        wait_for("nothing is due on either node", probe, |due| due.iter().all(Option::is_none)).await;
     }
 
     /// Moves the clock and wakes both deliveries.
@@ -198,13 +199,27 @@ impl MailSession for Letters {
     }
 }
 
-/// Waits for a condition, and fails when it does not come true in good time.
-pub async fn until<F: Future<Output = bool>>(what: &str, mut condition: impl FnMut() -> F) {
+/// Probes until the result is what is waited for, and returns it. After [`PATIENCE`] it fails the
+/// test with what was expected and what was seen last.
+pub async fn wait_for<T: Debug, F: Future<Output = T>>(
+    what: &str,
+    mut probe: impl FnMut() -> F,
+    is_met: impl Fn(&T) -> bool,
+) -> T {
     let end = Instant::now() + PATIENCE;
-    while !condition().await {
-        assert!(Instant::now() < end, "waited in vain: {what}");
+    loop {
+        let seen = probe().await;
+        if is_met(&seen) {
+            return seen;
+        }
+        assert!(Instant::now() < end, "waited {PATIENCE:?} for this: {what}. Seen last: {seen:#?}");
         tokio::time::sleep(Duration::from_millis(5)).await;
     }
+}
+
+/// Like [`wait_for`], for a condition that is true or false.
+pub async fn until<F: Future<Output = bool>>(what: &str, condition: impl FnMut() -> F) {
+    wait_for(what, condition, |is_met| *is_met).await;
 }
 
 /// The answer of something that must not hang.

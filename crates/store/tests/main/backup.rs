@@ -1,6 +1,7 @@
 //! Backups of either engine: whatever is changed in one is found, and said where.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
 use sqlx::sqlite::SqliteConnectOptions;
@@ -8,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
 use tempfile::TempDir;
 use vellum_store::backup::{self, TableDigest};
 use vellum_store::{Store, copy};
-use vellum_test_database::{Engine, engine};
+use vellum_test_database::{Engine, engine, shared_server};
 
 /// A column of a table.
 struct Column {
@@ -208,7 +209,11 @@ async fn a_backup_goes_back_to_either_engine_with_every_row_that_it_had() {
     assert_eq!(made, put_back);
     let again = backup::restore(&target, &first).await.unwrap_err().to_string();
     assert!(again.contains("is there already") || again.contains("not empty"), "{again}");
+    let mode = fs::metadata(&first).unwrap().permissions().mode() & 0o777;
+    assert_eq!(format!("{mode:o}"), "600", "who may read a backup");
     if engine() == Engine::Sqlite {
+        let left = columns(&other.join("vellum.db")).await;
+        assert!(left.iter().all(|column| column.table != "backup_digests"), "digests are left in it");
         assert_eq!(fs::read(other.join("vellum.db")).unwrap().len() % 4096, 0, "no digests are left in it");
     }
     let once_more = backup::create(&target, &second).await.unwrap();
@@ -233,4 +238,52 @@ async fn a_backup_of_an_earlier_version_is_not_called_whole() {
     assert_eq!(contents.tables, None, "it has no digests, and none are made up");
     let target = format!("sqlite://{}", folder.path().join("back.db").display());
     assert_eq!(backup::restore(&target, &file).await.unwrap(), contents);
+}
+
+/// An empty database as a backup of an earlier version, after this change.
+async fn earlier_with(folder: &TempDir, change: &str) -> PathBuf {
+    let (live, file) = (folder.path().join("live.db"), folder.path().join("changed.db"));
+    Store::open(&format!("sqlite://{}", live.display())).await.unwrap().close().await;
+    run(&live, change).await;
+    run(&live, &format!("vacuum into '{}'", file.display())).await;
+    file
+}
+
+/// Why a backup is not put back, with everything that is wrong with it.
+async fn refusal(target: &str, file: &Path) -> String {
+    match backup::restore(target, file).await {
+        Ok(contents) => panic!("{} was put back: {contents:?}", file.display()),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_with_rows_that_refer_to_nothing_is_not_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let stray = "insert into preferences values ('nobody', 'en', 'metric')";
+    let file = earlier_with(&folder, stray).await;
+    let target = format!("sqlite://{}", folder.path().join("back.db").display());
+    let said = refusal(&target, &file).await;
+    assert!(said.contains("1 rows refer to nothing"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_a_newer_version_is_not_put_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let newer = "insert into _sqlx_migrations (version, description, success, checksum, execution_time)
+                 values (9999, 'of tomorrow', 1, x'00', 0)";
+    let file = earlier_with(&folder, newer).await;
+    let target = format!("sqlite://{}", folder.path().join("back.db").display());
+    let said = refusal(&target, &file).await;
+    assert!(said.contains("step 9999, which a newer version made"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backup_of_an_earlier_schema_is_not_put_into_postgresql() {
+    let Some(server) = shared_server() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let last = "delete from _sqlx_migrations where version = (select max(version) from _sqlx_migrations)";
+    let file = earlier_with(&folder, last).await;
+    let said = refusal(&server.new_database(), &file).await;
+    assert!(said.contains("an earlier version made it"), "{said}");
 }

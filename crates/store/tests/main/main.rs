@@ -2,6 +2,14 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on has failed")]
 
+/// Like the standard library's; without a message it shows the two expressions beside their values.
+macro_rules! assert_eq {
+    ($left:expr, $right:expr $(,)?) => {
+        ::std::assert_eq!($left, $right, "{} == {}", stringify!($left), stringify!($right))
+    };
+    ($($all:tt)+) => { ::std::assert_eq!($($all)+) };
+}
+
 mod backup;
 mod database;
 mod fresh_reads;

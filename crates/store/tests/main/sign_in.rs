@@ -243,6 +243,34 @@ async fn a_session_is_ended_by_its_own_user_only() {
     assert_eq!(holder(&db, 1, 0).await, None);
 }
 
+#[tokio::test]
+async fn sessions_that_have_ended_are_neither_listed_nor_counted_and_go_when_they_are_purged() {
+    let db = Db::new().await;
+    let (alice, bob) = (db.user("alice@example.org").await, db.user("bob@example.org").await);
+    let mut opened = Vec::new();
+    for (token, user) in [(1, &alice), (2, &bob), (3, &alice), (4, &alice)] {
+        let mut session = open(&db, user, token).await;
+        let (id, owner, end) = (session.id.clone(), user.clone(), 1000 * i64::from(token));
+        db.write(move |tx| {
+            async move { sessions::prolong(tx, &owner, &id, t(i64::from(token)), t(end)).await }.boxed()
+        })
+        .await;
+        (session.last_used_at, session.expires_at) = (t(i64::from(token)), t(end));
+        opened.push(session);
+    }
+    let list = async |user: &UserId, now| {
+        sessions::of_user(&mut db.store.read().await.unwrap(), user, t(now)).await.unwrap()
+    };
+    let count = async |now| sessions::count(&mut db.store.read().await.unwrap(), t(now)).await.unwrap();
+    let newest_first = [opened[3].clone(), opened[2].clone(), opened[0].clone()];
+    assert_eq!((list(&alice, 999).await, count(999).await), (newest_first.to_vec(), 4));
+    assert_eq!((list(&alice, 1000).await, count(1000).await), (newest_first[..2].to_vec(), 3));
+    let purge =
+        async |now| db.write(move |tx| async move { sessions::purge(tx, t(now)).await }.boxed()).await;
+    assert_eq!((purge(999).await, purge(2000).await, purge(2000).await), (0, 2, 0), "sessions purged");
+    assert_eq!((list(&alice, 0).await, list(&bob, 0).await), (newest_first[..2].to_vec(), vec![]));
+}
+
 async fn end(db: &Db, user: UserId, id: &SessionId) -> bool {
     let id = id.clone();
     db.write(move |tx| async move { sessions::delete(tx, &user, &id).await }.boxed()).await
