@@ -112,3 +112,16 @@ async fn a_discard_stops_the_attempt_whose_signature_a_reset_has_taken_back() {
     scene.ann.new_keys().await;
     scene.discards().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_discard_stops_the_attempt_whose_signature_ending_the_next_friendship_has_taken_back() {
+    let Some(scene) = Scene::set().await else { return };
+    let Scene { replicas, peer, ann, bob, .. } = &scene;
+    // The second node would have to ask for the manifest first.
+    let port = replicas.take_out(1);
+    peer.invite(bob, &ann.handle()).await;
+    ann.accept(&bob.handle).await;
+    ann.client.remove_friend(&bob.handle, None).await.unwrap();
+    replicas.put_back(1, port);
+    scene.discards().await;
+}

@@ -53,3 +53,4 @@ mod sign_in;
 mod starts;
 mod story;
 mod traces;
+mod undone;

@@ -65,7 +65,7 @@ struct State {
     shown: Mutex<HashMap<String, Value>>,
     mood: Mutex<Mood>,
     inbox: Mutex<Vec<Json>>,
-    manifest_extra: Value,
+    manifest_extra: Mutex<Value>,
     manifest_delay: Mutex<Duration>,
     /// How many requests for the manifest are over.
     manifests_over: AtomicUsize,
@@ -123,7 +123,7 @@ impl Peer {
             shown: Mutex::default(),
             mood: Mutex::new(Mood::Well),
             inbox: Mutex::default(),
-            manifest_extra,
+            manifest_extra: Mutex::new(manifest_extra),
             manifest_delay: Mutex::default(),
             manifests_over: AtomicUsize::new(0),
             documents: Mutex::new(Documents::Shown),
@@ -192,6 +192,11 @@ impl Peer {
     /// Takes so long to show its manifest from now on.
     pub fn delay_manifest(&self, delay: Duration) {
         *self.state.manifest_delay.lock().unwrap() = delay;
+    }
+
+    /// Shows these members more in its manifest from now on.
+    pub fn set_manifest(&self, manifest_extra: Value) {
+        *self.state.manifest_extra.lock().unwrap() = manifest_extra;
     }
 
     /// How many requests for the manifest are over, answered or given up.
@@ -349,7 +354,7 @@ async fn manifest(state: web::Data<State>) -> HttpResponse {
         "capabilities": ["signed-server-messages", "something-nobody-knows"],
     });
     let members = manifest.as_object_mut().unwrap();
-    members.extend(state.manifest_extra.as_object().unwrap().clone());
+    members.extend(state.manifest_extra.lock().unwrap().as_object().unwrap().clone());
     HttpResponse::Ok().json(manifest)
 }
 
