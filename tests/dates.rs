@@ -20,7 +20,7 @@ fn resource(id: &str) -> SharedResource {
     }
 }
 
-/// Ann on the node under test, and bob at the peer, whose messages have the times that the test gives them.
+/// Ann on the node under test, and bob at the peer, whose messages have the times of the test.
 struct Scene {
     _node: TestNode,
     peer: Peer,
@@ -165,7 +165,7 @@ async fn what_is_shared_anew_outlives_the_end_of_what_was_before() {
     scene.befriend(at(0)).await;
     scene.share("again", at(10)).await;
     scene.share("once", at(10)).await;
-    // Bob ends it, they begin anew, and he shares one of the two again. Only then his revocation arrives.
+    // Bob ends it, they begin anew, and he shares one of the two again. His revocation comes last.
     scene.befriend(at(30)).await;
     scene.share("again", at(40)).await;
     assert!(scene.revokes(at(20)).await);

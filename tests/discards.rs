@@ -1,5 +1,5 @@
-//! A discard on one node, while another node on the same database waits to send what has lost its row since. Nothing is
-//! sent once the discard is answered.
+//! A discard on one node, while another node on the same database waits to send an envelope that
+//! has lost its row since. Nothing is sent once the discard is answered.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use vellum_test_database::shared_server;
 
 use crate::support::{Database, Mood, Peer, PeerUser, Person, Replicas, TestNode, eventually};
 
-/// Two nodes. The second has a revocation in hand, and waits for the peer's manifest before it sends it; the first
-/// has met the peer.
+/// Two nodes. The second has a revocation in hand, and waits for the peer's manifest before it
+/// sends it; the first has met the peer.
 struct Scene {
     replicas: Replicas,
     peer: Peer,

@@ -1,4 +1,4 @@
-//! What the outcome of an attempt leaves behind: at the message's row, and in the record of the peer.
+//! What the outcome of an attempt leaves behind: at the message's row, and in the peer's record.
 
 use std::sync::Arc;
 

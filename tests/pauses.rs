@@ -1,4 +1,4 @@
-//! `Retry-After`: how long a peer that asks for a pause is left alone, and what is left alone with it.
+//! `Retry-After`: how long a peer that asks for a pause is left alone, and which messages wait.
 
 use serde_json::json;
 use vellum_client::http::PendingRevocation;
@@ -122,7 +122,7 @@ async fn a_pause_is_shortened_for_a_message_whose_window_it_would_outlast() {
     ann.client.remove_friend(&bob, Some(&ann.revocation(&bob))).await.unwrap();
     let pause = first_pause(&ann, &bob).await;
     assert!((2_990_000..=3_000_100).contains(&pause), "expected what it asked for, seen {pause} ms");
-    // An invitation is sent for 290 s. What is signed anew says how long the peer is still left alone.
+    // An invitation is sent for 290 s. What is signed anew shows how long the pause still lasts.
     ann.invite(&peer.user("carl").handle).await;
     let invited_at = now();
     ann.flush(std::slice::from_ref(&bob)).await;

@@ -1,5 +1,5 @@
-//! What becomes of friendships, invitations and shares that rest on a message, once it has arrived, is refused for good, or
-//! was not taken in time.
+//! What becomes of friendships, invitations and shares that rest on a message, once it has arrived,
+//! is refused for good, or was not taken in time.
 
 use std::sync::Arc;
 
