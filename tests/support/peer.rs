@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer, web};
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 use vellum_client::{MasterSeed, Signer};
 use vellum_protocol::server_request::{
     HEADER_NONCE, HEADER_PROTOCOL_VERSION, HEADER_SERVER_ID, HEADER_SIGNATURE, HEADER_TIMESTAMP, INBOX_PATH,
@@ -27,6 +28,10 @@ pub enum Mood {
     Well,
     /// With this status and body.
     Answers(u16, String),
+    /// With this status, body, and `Retry-After` in seconds.
+    AsksForPause(u16, String, u32),
+    /// With this status and body, once the test has added a permit for the request.
+    Held(Arc<Semaphore>, u16, String),
     /// As it should, after a while that is at most this long.
     Dawdles(Duration),
     /// As it should, after just this long.
@@ -60,8 +65,10 @@ struct State {
     shown: Mutex<HashMap<String, Value>>,
     mood: Mutex<Mood>,
     inbox: Mutex<Vec<Json>>,
-    manifest_extra: Value,
+    manifest_extra: Mutex<Value>,
     manifest_delay: Mutex<Duration>,
+    /// How many requests for the manifest are over.
+    manifests_over: AtomicUsize,
     documents: Mutex<Documents>,
     documents_asked: AtomicUsize,
     /// What it has refused because it got no document.
@@ -116,8 +123,9 @@ impl Peer {
             shown: Mutex::default(),
             mood: Mutex::new(Mood::Well),
             inbox: Mutex::default(),
-            manifest_extra,
+            manifest_extra: Mutex::new(manifest_extra),
             manifest_delay: Mutex::default(),
+            manifests_over: AtomicUsize::new(0),
             documents: Mutex::new(Documents::Shown),
             documents_asked: AtomicUsize::new(0),
             without_documents: AtomicUsize::new(0),
@@ -184,6 +192,16 @@ impl Peer {
     /// Takes so long to show its manifest from now on.
     pub fn delay_manifest(&self, delay: Duration) {
         *self.state.manifest_delay.lock().unwrap() = delay;
+    }
+
+    /// Shows these members more in its manifest from now on.
+    pub fn set_manifest(&self, manifest_extra: Value) {
+        *self.state.manifest_extra.lock().unwrap() = manifest_extra;
+    }
+
+    /// How many requests for the manifest are over, answered or given up.
+    pub fn manifests_over(&self) -> usize {
+        self.state.manifests_over.load(Ordering::SeqCst)
     }
 
     /// Shows another server key from now on. Returns the one that it had.
@@ -316,7 +334,17 @@ impl Request {
     }
 }
 
+/// Counts when it is dropped: an answer that nobody waits for any more is never finished.
+struct CountsAtEnd<'a>(&'a AtomicUsize);
+
+impl Drop for CountsAtEnd<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 async fn manifest(state: web::Data<State>) -> HttpResponse {
+    let _counts = CountsAtEnd(&state.manifests_over);
     let delay = *state.manifest_delay.lock().unwrap();
     tokio::time::sleep(delay).await;
     let mut manifest = json!({
@@ -326,7 +354,7 @@ async fn manifest(state: web::Data<State>) -> HttpResponse {
         "capabilities": ["signed-server-messages", "something-nobody-knows"],
     });
     let members = manifest.as_object_mut().unwrap();
-    members.extend(state.manifest_extra.as_object().unwrap().clone());
+    members.extend(state.manifest_extra.lock().unwrap().as_object().unwrap().clone());
     HttpResponse::Ok().json(manifest)
 }
 
@@ -385,6 +413,15 @@ async fn inbox(state: web::Data<State>, request: HttpRequest, body: web::Bytes) 
             HttpResponse::GatewayTimeout().finish()
         }
         Mood::Answers(status, body) => {
+            HttpResponse::build(actix_web::http::StatusCode::from_u16(status).unwrap()).body(body)
+        }
+        Mood::AsksForPause(status, body, seconds) => {
+            HttpResponse::build(actix_web::http::StatusCode::from_u16(status).unwrap())
+                .insert_header(("retry-after", seconds.to_string()))
+                .body(body)
+        }
+        Mood::Held(permits, status, body) => {
+            permits.acquire().await.unwrap().forget();
             HttpResponse::build(actix_web::http::StatusCode::from_u16(status).unwrap()).body(body)
         }
         Mood::Dawdles(longest) => {
