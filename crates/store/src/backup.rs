@@ -12,16 +12,14 @@ use std::io::Read;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode};
-use sqlx::{AssertSqlSafe, Connection, SqliteConnection};
+use rusqlite::{Connection, OpenFlags};
 use tempfile::{TempDir, TempPath};
 
-use crate::{StoreError, copy, runs, sqlite};
+use crate::connect::{self, blocking, is_postgres};
+use crate::sqlite::{self, BUSY_TIMEOUT, MIGRATIONS};
+use crate::{StoreError, copy, runs};
 
 pub use digests::TableDigest;
-
-/// Rows that may be read ahead: a single one may have many megabytes.
-const ROWS_IN_MEMORY: usize = 1;
 
 /// What a backup holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,31 +45,35 @@ fn trouble(path: &Path) -> impl Fn(std::io::Error) -> StoreError {
 /// # Errors
 /// [`StoreError::Backup`] when the file is there already or cannot be written.
 pub async fn create(url: &str, path: &Path) -> Result<Contents, StoreError> {
-    let path = &absolute(path)?;
-    if is_there(path)? {
-        return Err(StoreError::Backup(format!("{} is there already", path.display())));
-    }
-    let draft = Draft::beside(path)?;
-    if is_sqlite(url) {
-        let options = sqlite::options(url)?;
-        let opened = SqliteConnection::connect_with(&options).await;
-        let mut source = opened.map_err(StoreError::opening(options.get_filename()))?;
-        let target = draft.path.to_string_lossy().replace('\'', "''");
-        let vacuum = format!("vacuum into '{target}'");
-        let written = sqlx::query(AssertSqlSafe(vacuum)).execute(&mut source).await;
-        written.map_err(StoreError::opening(path))?;
-        source.close().await?;
-    } else {
-        copy::snapshot(url, &url_of(&draft.path)).await?;
-    }
-    let mut copy = SqliteConnection::connect_with(&single_file(&draft.path)).await?;
-    sqlx::query("update epochs set epoch = $1").bind(runs::BACKUP).execute(&mut copy).await?;
-    digests::write(&mut copy).await?;
-    copy.close().await?;
-    digests::append_last_line(&draft.path).map_err(trouble(&draft.path))?;
-    let contents = verify(&draft.path).await?;
-    draft.publish(path)?;
-    Ok(contents)
+    let (url, path) = (url.to_owned(), absolute(path)?);
+    blocking(move || async move {
+        if is_there(&path)? {
+            return Err(StoreError::Backup(format!("{} is there already", path.display())));
+        }
+        let draft = Draft::beside(&path)?;
+        if let Some(source) = connect::file(&url)? {
+            vacuum(&source, &draft.path, &path)?;
+        } else {
+            copy::snapshot(&url, &url_of(&draft.path)).await?;
+        }
+        let copy = open(&draft.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+        copy.execute("update epochs set epoch = ?1", [runs::BACKUP])?;
+        digests::write(&copy)?;
+        drop(copy);
+        digests::append_last_line(&draft.path).map_err(trouble(&draft.path))?;
+        let contents = verify_file(&draft.path)?;
+        draft.publish(&path)?;
+        Ok(contents)
+    })
+    .await
+}
+
+/// Copies a database to the draft of `path`.
+fn vacuum(source: &Path, draft: &Path, path: &Path) -> Result<(), StoreError> {
+    let opened = sqlite::open_to_change(source);
+    let source = opened.map_err(StoreError::opening(source))?;
+    let written = source.execute("vacuum into ?1", [draft.to_string_lossy()]);
+    written.map(drop).map_err(StoreError::opening(path))
 }
 
 /// Reads a backup from beginning to end.
@@ -79,13 +81,17 @@ pub async fn create(url: &str, path: &Path) -> Result<Contents, StoreError> {
 /// # Errors
 /// [`StoreError::Backup`] with what is wrong with it.
 pub async fn verify(path: &Path) -> Result<Contents, StoreError> {
+    let path = path.to_owned();
+    blocking(move || async move { verify_file(&path) }).await
+}
+
+fn verify_file(path: &Path) -> Result<Contents, StoreError> {
     let bytes = fs::metadata(path).map_err(trouble(path))?.len();
     let is_as_written = digests::is_as_written(path).map_err(trouble(path))?;
-    let unreadable = |error: sqlx::Error| StoreError::Backup(format!("{}: {error}", path.display()));
-    let mut copy =
-        SqliteConnection::connect_with(&single_file(path).read_only(true)).await.map_err(unreadable)?;
-    let mut faults = faults_of(&mut copy).await.unwrap_or_else(|error| vec![error.to_string()]);
-    let tables = differences(&mut copy, &mut faults).await.unwrap_or_else(|error| {
+    let unreadable = |error: rusqlite::Error| StoreError::Backup(format!("{}: {error}", path.display()));
+    let copy = open(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
+    let mut faults = faults_of(&copy).unwrap_or_else(|error| vec![error.to_string()]);
+    let tables = differences(&copy, &mut faults).unwrap_or_else(|error| {
         faults.push(error.to_string());
         None
     });
@@ -101,26 +107,21 @@ pub async fn verify(path: &Path) -> Result<Contents, StoreError> {
     if !faults.is_empty() {
         return Err(StoreError::Backup(format!("{}: {}", path.display(), faults.join("; "))));
     }
-    let (users, outbox, schema): (i64, i64, i64) = sqlx::query_as(
-        "select (select count(*) from users), (select count(*) from outbox),
-             (select max(version) from _sqlx_migrations)",
-    )
-    .fetch_one(&mut copy)
-    .await
-    .map_err(unreadable)?;
-    copy.close().await?;
-    if !sqlite::MIGRATIONS.version_exists(schema) {
+    let count = |query| copy.query_row(query, [], |row| row.get::<_, i64>(0)).map_err(unreadable);
+    let schema = count("select max(version) from _sqlx_migrations")?;
+    if !MIGRATIONS.version_exists(schema) {
         return Err(StoreError::Schema(format!("the backup has step {schema}, which a newer version made")));
     }
-    let count = |count| u64::try_from(count).unwrap_or(0);
-    Ok(Contents { users: count(users), outbox: count(outbox), schema, bytes, tables })
+    let users = u64::try_from(count("select count(*) from users")?).unwrap_or(0);
+    let outbox = u64::try_from(count("select count(*) from outbox")?).unwrap_or(0);
+    Ok(Contents { users, outbox, schema, bytes, tables })
 }
 
 /// What SQLite itself finds wrong.
-async fn faults_of(copy: &mut SqliteConnection) -> Result<Vec<String>, sqlx::Error> {
-    let found: Vec<String> = sqlx::query_scalar("pragma integrity_check(10)").fetch_all(&mut *copy).await?;
-    let mut faults: Vec<String> = found.into_iter().filter(|fault| fault != "ok").collect();
-    let strays = sqlx::query("pragma foreign_key_check").fetch_all(&mut *copy).await?.len();
+fn faults_of(copy: &Connection) -> rusqlite::Result<Vec<String>> {
+    let mut faults = digests::texts(copy, "pragma integrity_check(10)", [])?;
+    faults.retain(|fault| fault != "ok");
+    let strays = digests::texts(copy, "select \"table\" from pragma_foreign_key_check", [])?.len();
     if strays > 0 {
         faults.push(format!("{strays} rows refer to nothing"));
     }
@@ -128,12 +129,9 @@ async fn faults_of(copy: &mut SqliteConnection) -> Result<Vec<String>, sqlx::Err
 }
 
 /// Compares each table with its digest, and gives the digests; `None` where none were written.
-async fn differences(
-    copy: &mut SqliteConnection,
-    faults: &mut Vec<String>,
-) -> Result<Option<Vec<TableDigest>>, sqlx::Error> {
-    let Some(written) = digests::written(copy).await? else { return Ok(None) };
-    let found = digests::of_tables(copy).await?;
+fn differences(copy: &Connection, faults: &mut Vec<String>) -> rusqlite::Result<Option<Vec<TableDigest>>> {
+    let Some(written) = digests::written(copy)? else { return Ok(None) };
+    let found = digests::of_tables(copy)?;
     faults.extend(digests::differences(&written, &found));
     Ok(Some(found))
 }
@@ -143,11 +141,16 @@ async fn differences(
 /// # Errors
 /// [`StoreError::Backup`] when something is there, or the backup is not whole. Nothing is changed then.
 pub async fn restore(url: &str, path: &Path) -> Result<Contents, StoreError> {
-    if is_sqlite(url) { restore_file(url, path).await } else { restore_rows(url, path).await }
+    let (url, path) = (url.to_owned(), path.to_owned());
+    if is_postgres(&url) {
+        restore_rows(&url, &path).await
+    } else {
+        blocking(move || async move { restore_file(&url, &path) }).await
+    }
 }
 
-async fn restore_file(url: &str, path: &Path) -> Result<Contents, StoreError> {
-    let target = absolute(sqlite::options(url)?.get_filename())?;
+fn restore_file(url: &str, path: &Path) -> Result<Contents, StoreError> {
+    let target = absolute(&sqlite::file(url)?)?;
     for ending in ["", "-wal", "-shm"] {
         let mut name = target.clone().into_os_string();
         name.push(ending);
@@ -157,23 +160,23 @@ async fn restore_file(url: &str, path: &Path) -> Result<Contents, StoreError> {
             return Err(StoreError::Backup(format!("{} {reason}", place.display())));
         }
     }
-    let contents = verify(path).await?;
+    let contents = verify_file(path)?;
     let last_line = if contents.tables.is_some() { digests::LAST_LINE } else { 0 };
     let draft = Draft::beside(&target)?;
     let mut from = File::open(path).map_err(trouble(path))?.take(contents.bytes - last_line);
     let mut to = OpenOptions::new().write(true).open(&draft.path).map_err(trouble(&draft.path))?;
     std::io::copy(&mut from, &mut to).map_err(trouble(&draft.path))?;
     drop(to);
-    let mut database = SqliteConnection::connect_with(&single_file(&draft.path)).await?;
-    sqlx::query("drop table if exists backup_digests").execute(&mut database).await?;
-    database.close().await?;
+    let database = open(&draft.path, OpenFlags::SQLITE_OPEN_READ_WRITE)?;
+    database.execute_batch("drop table if exists backup_digests")?;
+    drop(database);
     draft.publish(&target)?;
     Ok(contents)
 }
 
 async fn restore_rows(url: &str, path: &Path) -> Result<Contents, StoreError> {
     let contents = verify(path).await?;
-    if sqlite::MIGRATIONS.iter().any(|step| step.version > contents.schema) {
+    if MIGRATIONS.iter().any(|step| step.version > contents.schema) {
         let reason = "an earlier version made it: put it back as a SQLite database, bring that to this \
                       version with vellum db migrate, and copy it with vellum db copy";
         return Err(StoreError::Backup(format!("{}: {reason}", path.display())));
@@ -182,20 +185,19 @@ async fn restore_rows(url: &str, path: &Path) -> Result<Contents, StoreError> {
     Ok(contents)
 }
 
-fn is_sqlite(url: &str) -> bool {
-    url.starts_with("sqlite:")
-}
-
 /// The address of a SQLite file, whatever is in its name.
 fn url_of(path: &Path) -> String {
     let path = path.to_string_lossy().replace('%', "%25").replace('?', "%3F").replace('#', "%23");
     format!("sqlite://{path}")
 }
 
-/// A backup is one file: no log lies beside it.
-fn single_file(path: &Path) -> SqliteConnectOptions {
-    let options = SqliteConnectOptions::new().filename(path).row_buffer_size(ROWS_IN_MEMORY);
-    options.journal_mode(SqliteJournalMode::Delete)
+/// Opens a backup, which is one file: no log lies beside it.
+fn open(path: &Path, flags: OpenFlags) -> Result<Connection, StoreError> {
+    let opened = sqlite::open(path, flags, BUSY_TIMEOUT).and_then(|backup| {
+        backup.execute_batch("pragma journal_mode = delete")?;
+        Ok(backup)
+    });
+    opened.map_err(|error| StoreError::Backup(format!("{}: {error}", path.display())))
 }
 
 fn absolute(path: &Path) -> Result<PathBuf, StoreError> {

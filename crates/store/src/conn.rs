@@ -23,7 +23,8 @@ pub struct Conn {
 /// The connection of the engine in use.
 #[derive(Debug)]
 pub(crate) enum EngineConn {
-    SqliteReader(Lent<rusqlite::Connection>),
+    Sqlite(Lent<rusqlite::Connection>),
+    /// The one in the writer's thread, which changes nothing outside of a transaction.
     SqliteWriter(rusqlite::Connection),
     Postgres(PgConn),
 }
@@ -83,10 +84,7 @@ impl PgConn {
 /// The text of a query in the few places where the engines need one of their own.
 macro_rules! per_engine {
     ($conn:expr, sqlite: $sqlite:expr, postgres: $postgres:expr) => {
-        match &$conn.engine {
-            $crate::conn::EngineConn::Postgres(_) => $postgres,
-            _ => $sqlite,
-        }
+        if $conn.is_sqlite() { $sqlite } else { $postgres }
     };
 }
 pub(crate) use per_engine;
@@ -107,11 +105,20 @@ impl Conn {
 
     /// Runs a statement that changes no row, and returns its rows.
     pub(crate) async fn all<T: FromRow>(&mut self, statement: Statement) -> Result<Vec<T>, StoreError> {
+        self.all_by(statement, T::from_row).await
+    }
+
+    /// The same, with each row read by `read`.
+    pub(crate) async fn all_by<T>(
+        &mut self,
+        statement: Statement,
+        mut read: impl FnMut(&mut Columns<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
         match self.route()? {
-            Route::Sqlite(connection) => statement.rows_on_sqlite(connection),
+            Route::Sqlite(connection) => statement.rows_on_sqlite(connection, read),
             Route::Postgres(connection) => {
                 let rows = connection.rows(&statement).await?;
-                rows.iter().map(|row| T::from_row(&mut Columns::of(Row::Postgres(row)))).collect()
+                rows.iter().map(|row| read(&mut Columns::of(Row::Postgres(row)))).collect()
             }
         }
     }
@@ -129,7 +136,7 @@ impl Conn {
     fn route(&mut self) -> Result<Route<'_>, StoreError> {
         counters::statement();
         Ok(match &mut self.engine {
-            EngineConn::SqliteReader(connection) => Route::Sqlite(connection),
+            EngineConn::Sqlite(connection) => Route::Sqlite(connection),
             // After some failures, such as a full disk, SQLite has rolled the whole transaction back by
             // itself, and would make durable whatever comes next.
             EngineConn::SqliteWriter(connection) if connection.is_autocommit() => {
@@ -176,7 +183,7 @@ impl Reader {
     /// A reader on SQLite, for the calling thread.
     pub(crate) fn sqlite(connection: Lent<rusqlite::Connection>) -> Self {
         Self {
-            conn: Conn::new(EngineConn::SqliteReader(connection)),
+            conn: Conn::new(EngineConn::Sqlite(connection)),
             #[cfg(debug_assertions)]
             _held: Some(held::Mark::new()),
         }

@@ -4,13 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Deserialize;
-use sqlx::{Connection, PgConnection, SqliteConnection};
 use vellum_protocol::Handle;
 
-use crate::copy::{self, MARK};
 use crate::node_facts::DOMAIN;
 use crate::schema::{self, Step};
-use crate::{StoreError, postgres, runs, sqlite};
+use crate::statement::Statement;
+use crate::{Conn, StoreError, connect, runs, tables};
 
 /// What was read.
 #[derive(Debug, Clone, Default)]
@@ -47,48 +46,6 @@ impl Inspection {
     }
 }
 
-enum Connected {
-    Sqlite(SqliteConnection),
-    Postgres(PgConnection),
-}
-
-impl Connected {
-    async fn to(url: &str) -> Result<Self, StoreError> {
-        Ok(if url.starts_with("sqlite:") {
-            Self::Sqlite(SqliteConnection::connect_with(&sqlite::reading(url)?).await?)
-        } else {
-            // By another name than a node at work has.
-            let options = postgres::options(url)?.application_name("vellum-inspection");
-            Self::Postgres(PgConnection::connect_with(&options).await?)
-        })
-    }
-
-    async fn pairs(&mut self, query: &'static str) -> Result<Vec<(String, String)>, StoreError> {
-        Ok(match self {
-            Self::Sqlite(connection) => sqlx::query_as(query).fetch_all(connection).await?,
-            Self::Postgres(connection) => sqlx::query_as(query).fetch_all(connection).await?,
-        })
-    }
-
-    async fn tables(&mut self) -> Result<BTreeSet<String>, StoreError> {
-        let query = match self {
-            Self::Sqlite(_) => "select name, '' from sqlite_schema where type = 'table'",
-            Self::Postgres(_) => {
-                "select tablename::text, '' from pg_tables where schemaname = current_schema()"
-            }
-        };
-        Ok(self.pairs(query).await?.into_iter().map(|(name, _)| name).collect())
-    }
-
-    async fn close(self) -> Result<(), StoreError> {
-        match self {
-            Self::Sqlite(connection) => connection.close().await?,
-            Self::Postgres(connection) => connection.close().await?,
-        }
-        Ok(())
-    }
-}
-
 /// Reads the database at `url`; `None` where there is no node's database.
 ///
 /// # Errors
@@ -103,64 +60,64 @@ pub async fn inspect(url: &str) -> Result<Option<Inspection>, StoreError> {
         let reason = format!("a newer version made it (step {version} of its history is not known here)");
         return Err(StoreError::Schema(reason));
     }
-    let mut database = Connected::to(url).await?;
-    let read = read(&mut database).await;
-    database.close().await?;
-    read.map(Some)
-}
-
-async fn read(database: &mut Connected) -> Result<Inspection, StoreError> {
-    let tables = database.tables().await?;
-    if tables.contains(MARK) {
-        return Err(copy::unfinished());
-    }
+    let Some(mut conn) = connect::to_read(url).await? else { return Ok(None) };
+    let conn = &mut conn;
+    let tables = tables::present(conn).await?;
+    tables::refuse_unfinished_copy(&tables)?;
     let mut seen = Inspection::default();
     // An earlier version's database does not have all of them.
-    if tables.contains("epochs") {
-        seen.runs = database.pairs("select folder, epoch from epochs").await?.into_iter().collect();
+    let has = |table| tables.contains(table);
+    if has("epochs") {
+        let runs: Vec<(String, String)> =
+            conn.all(Statement::new("select folder, epoch from epochs")).await?;
+        seen.runs = runs.into_iter().collect();
     }
-    if tables.contains("node_facts") {
-        seen.facts = database.pairs("select name, value from node_facts").await?.into_iter().collect();
+    if has("node_facts") {
+        let facts: Vec<(String, String)> =
+            conn.all(Statement::new("select name, value from node_facts")).await?;
+        seen.facts = facts.into_iter().collect();
     }
-    if tables.contains("users") {
-        let shown = "select id, '' from users
-                     where alias is not null and signing_key is not null limit 1";
-        seen.has_published_aliases = !database.pairs(shown).await?.is_empty();
+    if has("users") {
+        let shown = "select id from users where alias is not null and signing_key is not null limit 1";
+        seen.has_published_aliases = !texts(conn, Statement::new(shown)).await?.is_empty();
     }
-    if tables.contains("published_aliases") {
-        let published = "select alias_folded, '' from published_aliases limit 1";
-        seen.has_published_aliases |= !database.pairs(published).await?.is_empty();
+    if has("published_aliases") {
+        let published = Statement::new("select alias_folded from published_aliases limit 1");
+        seen.has_published_aliases |= !texts(conn, published).await?.is_empty();
     }
     if !seen.facts.contains_key(DOMAIN) {
-        seen.own_domains = own_domains(database, &tables).await?;
+        seen.own_domains = own_domains(conn, &tables).await?;
     }
-    if tables.contains("wrap_secrets") {
-        let keys = database.pairs("select distinct key_id, '' from wrap_secrets").await?;
-        seen.wrapping_keys_in_use = keys.into_iter().map(|(id, _)| id).collect();
+    if has("wrap_secrets") {
+        let keys = texts(conn, Statement::new("select distinct key_id from wrap_secrets")).await?;
+        seen.wrapping_keys_in_use = keys.into_iter().collect();
     }
-    Ok(seen)
+    Ok(Some(seen))
+}
+
+/// Reads rows of one text.
+async fn texts(conn: &mut Conn, select: Statement) -> Result<Vec<String>, StoreError> {
+    let rows: Vec<(String,)> = conn.all(select).await?;
+    Ok(rows.into_iter().map(|(text,)| text).collect())
 }
 
 /// Reads the domain of the database's own users off what they have sent and received.
-async fn own_domains(
-    database: &mut Connected,
-    tables: &BTreeSet<String>,
-) -> Result<BTreeSet<String>, StoreError> {
+async fn own_domains(conn: &mut Conn, tables: &BTreeSet<String>) -> Result<BTreeSet<String>, StoreError> {
     let mut handles = Vec::new();
     if tables.contains("invitations") {
-        let select = "select distinct
-                case direction when 'outgoing' then from_handle else to_handle end, '' from invitations";
-        handles.extend(database.pairs(select).await?);
+        let select = "select distinct case direction when 'outgoing' then from_handle else to_handle end
+                      from invitations";
+        handles.extend(texts(conn, Statement::new(select)).await?);
     }
     if tables.contains("applied_envelopes") {
-        let select = "select distinct recipient_handle, '' from applied_envelopes";
-        handles.extend(database.pairs(select).await?);
+        let select = Statement::new("select distinct recipient_handle from applied_envelopes");
+        handles.extend(texts(conn, select).await?);
     }
-    let mut handles: Vec<Handle> = handles.iter().filter_map(|(text, _)| Handle::parse(text).ok()).collect();
+    let mut handles: Vec<Handle> = handles.iter().filter_map(|text| Handle::parse(text).ok()).collect();
     if tables.contains("outbox") {
-        let select = "select envelope, '' from outbox where envelope is not null limit 1000";
-        let sent = database.pairs(select).await?.into_iter();
-        handles.extend(sent.filter_map(|(text, _)| serde_json::from_str::<Sent>(&text).ok()?.from));
+        let select = Statement::new("select envelope from outbox where envelope is not null limit 1000");
+        let sent = texts(conn, select).await?;
+        handles.extend(sent.iter().filter_map(|text| serde_json::from_str::<Sent>(text).ok()?.from));
     }
     Ok(handles.iter().map(|handle| handle.domain().folded()).collect())
 }

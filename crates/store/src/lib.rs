@@ -9,6 +9,7 @@
 //! holds. A [`Tx`] exists only inside [`Store::write`].
 
 mod conn;
+mod connect;
 mod counters;
 mod defects;
 mod error;
@@ -21,6 +22,7 @@ mod row;
 mod sqlite;
 mod statement;
 mod store;
+mod tables;
 mod write_status;
 mod writer;
 

@@ -4,7 +4,8 @@
 use sqlx::PgConnection;
 use sqlx::migrate::Migrator;
 
-use crate::{StoreError, copy};
+use crate::StoreError;
+use crate::tables::TABLES;
 
 /// Tables that only PostgreSQL has.
 const OWN_TABLES: [&str; 2] = ["commit_marks", "displaced_leases"];
@@ -70,7 +71,7 @@ pub(crate) fn no_schema(role: &str) -> StoreError {
 
 /// Refuses a role that lacks a right on a table; names every such right.
 pub(crate) async fn rights(connection: &mut PgConnection) -> Result<(), StoreError> {
-    let tables: Vec<&str> = copy::tables().chain(OWN_TABLES).collect();
+    let tables: Vec<&str> = TABLES.iter().map(|table| table.name).chain(OWN_TABLES).collect();
     let missing: Vec<(String, String, String, String)> = sqlx::query_as(
         "select current_user::text, current_schema()::text, name,
              string_agg(upper(needed), ', ' order by place)

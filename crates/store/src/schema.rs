@@ -1,9 +1,10 @@
 //! The schema's history: what of it a database has, and what this version knows.
 
 use sqlx::migrate::Migrator;
-use sqlx::sqlite::SqliteConnectOptions;
-use sqlx::{Connection, PgConnection, SqliteConnection};
 
+use crate::conn::per_engine;
+use crate::connect::{self, is_postgres};
+use crate::statement::Statement;
 use crate::{StoreError, pooling, postgres, postgres_checks, sqlite};
 
 /// A step of the history.
@@ -24,11 +25,12 @@ pub struct Step {
 /// # Errors
 /// [`StoreError::Address`] for another scheme, otherwise what the database says.
 pub async fn history(url: &str) -> Result<Vec<Step>, StoreError> {
-    Ok(if url.starts_with("sqlite:") {
-        compare(&sqlite::MIGRATIONS, &applied_on_sqlite(url).await?)
-    } else {
-        compare(&postgres::history(), &applied_on_postgres(url).await?)
-    })
+    if is_postgres(url) {
+        return Ok(compare(&postgres::history(), &applied_steps(url).await?));
+    }
+    let path = sqlite::file(url)?;
+    let applied = applied_steps(url).await.map_err(StoreError::opening(&path))?;
+    Ok(compare(&sqlite::MIGRATIONS, &applied))
 }
 
 /// Whether a node's database is at `url`, of whichever version. Nothing is made.
@@ -39,43 +41,25 @@ pub async fn is_there(url: &str) -> Result<bool, StoreError> {
     Ok(history(url).await?.iter().any(|step| step.applied))
 }
 
-const APPLIED: &str = "select version, description from _sqlx_migrations order by version";
-
-async fn applied_on_sqlite(url: &str) -> Result<Vec<(i64, String)>, StoreError> {
-    let options = sqlite::reading(url)?;
-    if !options.get_filename().exists() {
-        return Ok(Vec::new());
+async fn applied_steps(url: &str) -> Result<Vec<(i64, String)>, StoreError> {
+    if is_postgres(url) {
+        pooling::refuse_transaction_pooling(&postgres::options(url)?).await?;
     }
-    read_applied(&options).await.map_err(StoreError::opening(options.get_filename()))
-}
-
-async fn read_applied(options: &SqliteConnectOptions) -> Result<Vec<(i64, String)>, sqlx::Error> {
-    let mut connection = SqliteConnection::connect_with(options).await?;
-    let (tables,): (i64,) =
-        sqlx::query_as("select count(*) from sqlite_schema where name = '_sqlx_migrations'")
-            .fetch_one(&mut connection)
-            .await?;
-    let applied =
-        if tables == 0 { Vec::new() } else { sqlx::query_as(APPLIED).fetch_all(&mut connection).await? };
-    connection.close().await?;
-    Ok(applied)
-}
-
-async fn applied_on_postgres(url: &str) -> Result<Vec<(i64, String)>, StoreError> {
-    let options = postgres::options(url)?;
-    pooling::refuse_transaction_pooling(&options).await?;
-    let mut connection = PgConnection::connect_with(&options).await?;
-    let (there, schema, role): (bool, Option<String>, String) = sqlx::query_as(
-        "select to_regclass('_sqlx_migrations') is not null, current_schema()::text, current_user::text",
-    )
-    .fetch_one(&mut connection)
-    .await?;
-    if !there && schema.is_none() {
-        return Err(postgres_checks::no_schema(&role));
+    let Some(mut conn) = connect::to_read(url).await? else { return Ok(Vec::new()) };
+    let select = per_engine!(conn,
+        sqlite: "select count(*) > 0, 'main', '' from sqlite_schema where name = '_sqlx_migrations'",
+        postgres: "select to_regclass('_sqlx_migrations') is not null, current_schema()::text,
+                          current_user::text"
+    );
+    let (is_there, schema, role): (bool, Option<String>, String) = conn.row(Statement::new(select)).await?;
+    match (is_there, schema) {
+        (true, _) => {
+            let select = "select version, description from _sqlx_migrations order by version";
+            conn.all(Statement::new(select)).await
+        }
+        (false, Some(_)) => Ok(Vec::new()),
+        (false, None) => Err(postgres_checks::no_schema(&role)),
     }
-    let applied = if there { sqlx::query_as(APPLIED).fetch_all(&mut connection).await? } else { Vec::new() };
-    connection.close().await?;
-    Ok(applied)
 }
 
 fn compare(migrator: &Migrator, applied: &[(i64, String)]) -> Vec<Step> {

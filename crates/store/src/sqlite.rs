@@ -19,7 +19,7 @@ use crate::writer::Writer;
 use crate::{StoreError, TxFuture};
 
 /// How long the writer waits for another process (a command beside the running node) to let go.
-const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 /// The same for a reader, which keeps the thread of an HTTP worker busy meanwhile.
 const READER_BUSY_TIMEOUT: Duration = Duration::from_millis(50);
 /// Readers. Each is used by one thread at a time, for microseconds where it is no long list.
@@ -113,7 +113,7 @@ pub(crate) fn open(path: &Path, flags: OpenFlags, busy: Duration) -> Result<Conn
 }
 
 fn open_writer(path: &Path) -> Result<Connection, StoreError> {
-    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, BUSY_TIMEOUT)?;
+    let connection = open_to_change(path)?;
     connection.pragma_update(None, "cache_size", WRITER_PAGES)?;
     Ok(connection)
 }
@@ -122,20 +122,16 @@ fn open_reader(path: &Path) -> Result<Connection, StoreError> {
     open(path, OpenFlags::SQLITE_OPEN_READ_ONLY, READER_BUSY_TIMEOUT)
 }
 
+pub(crate) fn open_to_change(path: &Path) -> Result<Connection, StoreError> {
+    open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, BUSY_TIMEOUT)
+}
+
 /// Opens a database that nobody may change, whether a node works on it or not. (Opened read-only,
 /// SQLite could not make the shared memory that its log needs.)
 pub(crate) fn open_unchanged(path: &Path) -> Result<Connection, StoreError> {
-    let connection = open(path, OpenFlags::SQLITE_OPEN_READ_WRITE, BUSY_TIMEOUT)?;
+    let connection = open_to_change(path)?;
     connection.execute_batch("pragma query_only = on")?;
     Ok(connection)
-}
-
-pub(crate) fn options(url: &str) -> Result<SqliteConnectOptions, StoreError> {
-    Ok(parse(url)?.journal_mode(SqliteJournalMode::Wal).foreign_keys(true).busy_timeout(BUSY_TIMEOUT))
-}
-
-pub(crate) fn reading(url: &str) -> Result<SqliteConnectOptions, StoreError> {
-    Ok(parse(url)?.busy_timeout(BUSY_TIMEOUT).pragma("query_only", "on"))
 }
 
 /// The file that an address names.

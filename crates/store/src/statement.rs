@@ -1,7 +1,6 @@
 //! A statement with its parameters: the one way in which a query is written.
 
 use std::borrow::Cow;
-use std::sync::Arc;
 
 use rusqlite::types::{ToSql, ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Connection};
@@ -10,8 +9,7 @@ use sqlx::postgres::{PgArguments, Postgres};
 use sqlx::query::Query;
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
-use crate::row::{Columns, FromRow, Row};
-use crate::users::KeyGeneration;
+use crate::row::{Columns, Row};
 use crate::{
     AuditId, CollectionId, FriendshipId, InvitationId, OutboxId, SessionId, ShareId, StoreError, TransferId,
     UserId,
@@ -20,9 +18,9 @@ use crate::{
 /// A parameter.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum Value {
-    Text(Option<Arc<str>>),
+    Text(Option<String>),
     Integer(Option<i64>),
-    Bytes(Vec<u8>),
+    Bytes(Option<Vec<u8>>),
 }
 
 /// The text of one SQL statement and the values of `$1`, `$2` and so on, each of which stands in it.
@@ -38,9 +36,9 @@ impl Statement {
     }
 
     /// A statement about several rows, each in brackets between `before` and `after`.
-    pub fn with_rows<const N: usize>(
+    pub fn with_rows<R: IntoIterator<Item = Value>>(
         before: &str,
-        rows: impl Iterator<Item = [Value; N]>,
+        rows: impl Iterator<Item = R>,
         after: &str,
     ) -> Self {
         let (mut sql, mut values) = (before.to_owned(), Vec::new());
@@ -63,24 +61,28 @@ impl Statement {
     }
 
     /// The query for PostgreSQL.
-    pub fn postgres(&self) -> Query<'static, Postgres, PgArguments> {
+    pub fn postgres(&self) -> Query<'_, Postgres, PgArguments> {
         // Every text here is the store's own; what comes from outside is bound.
         let query = sqlx::query(AssertSqlSafe(self.sql.clone()));
         self.values.iter().fold(query, |query, value| match value {
-            Value::Text(text) => query.bind(text.clone()),
+            Value::Text(text) => query.bind(text.as_deref()),
             Value::Integer(number) => query.bind(*number),
-            Value::Bytes(bytes) => query.bind(bytes.clone()),
+            Value::Bytes(bytes) => query.bind(bytes.as_deref()),
         })
     }
 
     /// Runs it on SQLite and reads its rows.
-    pub fn rows_on_sqlite<T: FromRow>(self, connection: &Connection) -> Result<Vec<T>, StoreError> {
+    pub fn rows_on_sqlite<T>(
+        self,
+        connection: &Connection,
+        mut read: impl FnMut(&mut Columns<'_>) -> Result<T, StoreError>,
+    ) -> Result<Vec<T>, StoreError> {
         let mut prepared = self.prepare(connection)?;
-        let (mut rows, mut read) = (prepared.raw_query(), Vec::new());
+        let (mut rows, mut all) = (prepared.raw_query(), Vec::new());
         while let Some(row) = rows.next()? {
-            read.push(T::from_row(&mut Columns::of(Row::Sqlite(row)))?);
+            all.push(read(&mut Columns::of(Row::Sqlite(row)))?);
         }
-        Ok(read)
+        Ok(all)
     }
 
     /// Runs it on SQLite. Returns how many rows it has changed.
@@ -102,24 +104,22 @@ impl Statement {
 impl ToSql for Value {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
-            Self::Text(text) => {
-                text.as_deref().map_or(ValueRef::Null, |text| ValueRef::Text(text.as_bytes()))
-            }
+            Self::Text(text) => text.as_deref().into(),
             Self::Integer(number) => number.map_or(ValueRef::Null, ValueRef::Integer),
-            Self::Bytes(bytes) => ValueRef::Blob(bytes),
+            Self::Bytes(bytes) => bytes.as_deref().into(),
         }))
     }
 }
 
 impl From<&str> for Value {
     fn from(text: &str) -> Self {
-        Self::Text(Some(text.into()))
+        Self::Text(Some(text.to_owned()))
     }
 }
 
 impl From<String> for Value {
     fn from(text: String) -> Self {
-        Self::Text(Some(text.into()))
+        Self::Text(Some(text))
     }
 }
 
@@ -131,13 +131,13 @@ impl From<&String> for Value {
 
 impl From<Option<&str>> for Value {
     fn from(text: Option<&str>) -> Self {
-        Self::Text(text.map(Into::into))
+        Self::Text(text.map(str::to_owned))
     }
 }
 
 impl From<Option<String>> for Value {
     fn from(text: Option<String>) -> Self {
-        text.as_deref().into()
+        Self::Text(text)
     }
 }
 
@@ -173,7 +173,7 @@ impl From<bool> for Value {
 
 impl From<&[u8]> for Value {
     fn from(bytes: &[u8]) -> Self {
-        Self::Bytes(bytes.to_vec())
+        Self::Bytes(Some(bytes.to_vec()))
     }
 }
 
@@ -185,7 +185,7 @@ impl From<i64> for Value {
 
 impl From<&[u8; 32]> for Value {
     fn from(hash: &[u8; 32]) -> Self {
-        Self::Bytes(hash.to_vec())
+        Self::Bytes(Some(hash.to_vec()))
     }
 }
 
@@ -198,12 +198,6 @@ impl From<UnixMillis> for Value {
 impl From<KmVersion> for Value {
     fn from(version: KmVersion) -> Self {
         version.get().into()
-    }
-}
-
-impl From<KeyGeneration> for Value {
-    fn from(generation: KeyGeneration) -> Self {
-        generation.0.into()
     }
 }
 

@@ -7,18 +7,17 @@ use futures_util::FutureExt;
 use tokio::time::timeout;
 use vellum_protocol::{Alias, UnixMillis};
 
-use crate::conn::{Conn, EngineConn, Reader, Tx};
-use crate::copy;
+use crate::conn::{Conn, EngineConn, Reader, Tx, per_engine};
 use crate::error::TxError;
 use crate::node_state;
-use crate::postgres::{self, Postgres};
+use crate::postgres::Postgres;
 use crate::sessions::{self, Known, TokenHash};
 use crate::signals::Signals;
-use crate::sqlite::{self, Sqlite};
+use crate::sqlite::Sqlite;
 use crate::statement::Statement;
 use crate::users::{self, User};
 use crate::write_status::WriteStatus;
-use crate::{StoreError, TxFuture, UserId};
+use crate::{StoreError, TxFuture, UserId, connect, tables};
 
 /// How long the database may take to answer where somebody asks whether it does.
 const ANSWER: Duration = Duration::from_secs(2);
@@ -41,11 +40,6 @@ impl std::fmt::Debug for Store {
     }
 }
 
-/// Whether an address is one of PostgreSQL.
-fn is_postgres(url: &str) -> bool {
-    url.starts_with("postgres://") || url.starts_with("postgresql://")
-}
-
 impl Store {
     /// Opens the database at `url` (`sqlite://PATH` or `postgres://…`) and brings its schema up to date. A
     /// SQLite file is made if it is not there. What is committed is on the disk.
@@ -54,17 +48,16 @@ impl Store {
     /// [`StoreError::Address`] for another scheme, [`StoreError::Schema`] for a database of a newer
     /// version, otherwise what the database says.
     pub async fn open(url: &str) -> Result<Self, StoreError> {
-        let engine = if is_postgres(url) {
+        let engine = if connect::is_postgres(url) {
             Engine::Postgres(Postgres::open(url).await?)
-        } else if url.starts_with("sqlite:") {
-            Engine::Sqlite(Sqlite::open(url).await?)
         } else {
-            return Err(StoreError::Address("it must be sqlite://PATH or postgres://…".into()));
+            Engine::Sqlite(Sqlite::open(url).await?)
         };
         let store = Self { engine };
-        if copy::is_unfinished(&mut *store.read().await?).await? {
+        let present = tables::present(&mut *store.read().await?).await?;
+        if let Err(error) = tables::refuse_unfinished_copy(&present) {
             store.close().await;
-            return Err(copy::unfinished());
+            return Err(error);
         }
         Ok(store)
     }
@@ -74,20 +67,14 @@ impl Store {
     /// # Errors
     /// [`StoreError::Address`] for an address that [`Store::open`] would refuse.
     pub fn file(url: &str) -> Result<Option<PathBuf>, StoreError> {
-        if is_postgres(url) { Ok(None) } else { sqlite::file(url).map(Some) }
+        connect::file(url)
     }
 
     /// Names the database at `url` for people: the file, or the server's database without user and
     /// password.
     #[must_use]
     pub fn place(url: &str) -> String {
-        if is_postgres(url) {
-            return postgres::place(url);
-        }
-        let file = sqlite::file(url).and_then(|file| {
-            std::path::absolute(file).map_err(|error| StoreError::Address(error.to_string()))
-        });
-        file.map_or_else(|error| error.to_string(), |file| file.display().to_string())
+        connect::place(url)
     }
 
     /// Whether other nodes may be at work on this database.
@@ -122,7 +109,7 @@ impl Store {
             Engine::Sqlite(database) => {
                 let reader = database.check_out().await?;
                 let run = move || {
-                    let mut conn = Conn::new(EngineConn::SqliteReader(reader));
+                    let mut conn = Conn::new(EngineConn::Sqlite(reader));
                     read(&mut conn).now_or_never().unwrap_or_else(|| Err(StoreError::Waited.into()))
                 };
                 let ended = tokio::task::spawn_blocking(run).await;
@@ -249,12 +236,10 @@ impl Store {
     /// # Errors
     /// When it cannot even be read.
     pub async fn integrity(&self) -> Result<Vec<String>, StoreError> {
-        if self.is_shared() {
-            return Ok(Vec::new());
-        }
         let rows: Result<Vec<(String,)>, StoreError> = self
             .read_blocking(|conn| {
-                async move { conn.all(Statement::new("pragma integrity_check")).await }.boxed()
+                let check = per_engine!(conn, sqlite: "pragma integrity_check", postgres: "select 'ok'");
+                async move { conn.all(Statement::new(check)).await }.boxed()
             })
             .await;
         Ok(rows?.into_iter().map(|(text,)| text).filter(|text| text != "ok").collect())

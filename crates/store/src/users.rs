@@ -4,7 +4,7 @@ use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
 
 use crate::defects::{Defect, planted};
 use crate::row::{columns, encryption_key, km_version, read_optional, signing_key};
-use crate::statement::Statement;
+use crate::statement::{Statement, Value};
 use crate::{Conn, StoreError, Tx, UserId};
 
 /// A user's two public keys. They are registered together and cleared together.
@@ -20,6 +20,12 @@ pub struct Keys {
 /// that clients see, which a reset sets to the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyGeneration(pub(crate) i64);
+
+impl From<KeyGeneration> for Value {
+    fn from(generation: KeyGeneration) -> Self {
+        generation.0.into()
+    }
+}
 
 impl KeyGeneration {
     /// Earlier than every other.

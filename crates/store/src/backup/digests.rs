@@ -6,9 +6,8 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
-use futures_util::TryStreamExt;
+use rusqlite::{Connection, Params};
 use sha2::{Digest, Sha256};
-use sqlx::{AssertSqlSafe, Row, SqliteConnection};
 
 /// The length of the last line: a newline, `sha256`, a blank, 64 digits and a newline.
 pub(super) const LAST_LINE: u64 = 73;
@@ -61,39 +60,40 @@ fn sha256(file: &mut File, length: u64) -> io::Result<String> {
 }
 
 /// Writes the digests of a database into it.
-pub(super) async fn write(database: &mut SqliteConnection) -> Result<(), sqlx::Error> {
+pub(super) fn write(database: &Connection) -> rusqlite::Result<()> {
     // One may be there already: an earlier version puts back a backup with all that is in it.
-    sqlx::raw_sql(
+    database.execute_batch(
         "drop table if exists backup_digests;
          create table backup_digests
              (name text not null primary key, row_count integer not null, sha256 text not null) strict",
-    )
-    .execute(&mut *database)
-    .await?;
-    for TableDigest { table, rows, sha256 } in of_tables(database).await? {
-        sqlx::query("insert into backup_digests (name, row_count, sha256) values ($1, $2, $3)")
-            .bind(table)
-            .bind(i64::try_from(rows).unwrap_or(i64::MAX))
-            .bind(sha256)
-            .execute(&mut *database)
-            .await?;
+    )?;
+    for TableDigest { table, rows, sha256 } in of_tables(database)? {
+        let insert = "insert into backup_digests (name, row_count, sha256) values (?1, ?2, ?3)";
+        database.execute(insert, (table, i64::try_from(rows).unwrap_or(i64::MAX), sha256))?;
     }
     Ok(())
 }
 
 /// The digests that were written into a database; `None` where none were.
-pub(super) async fn written(
-    database: &mut SqliteConnection,
-) -> Result<Option<Vec<TableDigest>>, sqlx::Error> {
-    let tables = "select count(*) from sqlite_schema where type = 'table' and name = 'backup_digests'";
-    if sqlx::query_scalar::<_, i64>(tables).fetch_one(&mut *database).await? == 0 {
+pub(super) fn written(database: &Connection) -> rusqlite::Result<Option<Vec<TableDigest>>> {
+    if !database.table_exists(None, "backup_digests")? {
         return Ok(None);
     }
-    let rows: Vec<(String, i64, String)> =
-        sqlx::query_as("select name, row_count, sha256 from backup_digests").fetch_all(database).await?;
-    let digest =
-        |(table, rows, sha256)| TableDigest { table, rows: u64::try_from(rows).unwrap_or(0), sha256 };
-    Ok(Some(rows.into_iter().map(digest).collect()))
+    let mut select = database.prepare("select name, row_count, sha256 from backup_digests")?;
+    let rows = select.query_map([], |row| {
+        let rows = u64::try_from(row.get::<_, i64>(1)?).unwrap_or(0);
+        Ok(TableDigest { table: row.get(0)?, rows, sha256: row.get(2)? })
+    })?;
+    rows.collect::<rusqlite::Result<_>>().map(Some)
+}
+
+/// The texts that a query of one column gives.
+pub(super) fn texts(
+    database: &Connection,
+    query: &str,
+    values: impl Params,
+) -> rusqlite::Result<Vec<String>> {
+    database.prepare(query)?.query_map(values, |row| row.get(0))?.collect()
 }
 
 /// Names the tables that differ, and how.
@@ -119,38 +119,30 @@ pub(super) fn differences(written: &[TableDigest], found: &[TableDigest]) -> Vec
 }
 
 /// Digests every table, and the schema as one more (`sqlite_schema`).
-pub(super) async fn of_tables(database: &mut SqliteConnection) -> Result<Vec<TableDigest>, sqlx::Error> {
-    let names: Vec<String> = sqlx::query_scalar(
-        "select name from sqlite_schema where type = 'table' and name <> 'backup_digests' order by name",
-    )
-    .fetch_all(&mut *database)
-    .await?;
+pub(super) fn of_tables(database: &Connection) -> rusqlite::Result<Vec<TableDigest>> {
+    let tables =
+        "select name from sqlite_schema where type = 'table' and name <> 'backup_digests' order by name";
     let schema = ["type", "name", "tbl_name", "sql"].map(str::to_owned);
-    let mut digests = vec![of_table(database, "sqlite_schema", &schema, "type, name").await?];
-    for name in names {
-        let columns: Vec<(String, i64)> =
-            sqlx::query_as("select name, pk from pragma_table_info($1) order by cid")
-                .bind(&name)
-                .fetch_all(&mut *database)
-                .await?;
-        let mut key: Vec<&(String, i64)> = columns.iter().filter(|(_, pk)| *pk > 0).collect();
-        key.sort_by_key(|(_, pk)| *pk);
-        let key: Vec<String> = key.iter().map(|(column, _)| quoted(column)).collect();
+    let mut digests = vec![of_table(database, "sqlite_schema", &schema, "type, name")?];
+    for table in texts(database, tables, [])? {
+        let columns = "select name from pragma_table_info(?1) order by cid";
+        let columns = texts(database, columns, [&table])?;
+        let key = "select name from pragma_table_info(?1) where pk > 0 order by pk";
+        let key: Vec<String> = texts(database, key, [&table])?.iter().map(quoted).collect();
         let order = if key.is_empty() { "rowid".to_owned() } else { key.join(", ") };
-        let columns: Vec<String> = columns.into_iter().map(|(column, _)| column).collect();
-        digests.push(of_table(database, &name, &columns, &order).await?);
+        digests.push(of_table(database, &table, &columns, &order)?);
     }
     Ok(digests)
 }
 
 /// Digests one table: the names of its columns, then each value with its type and length, row by row
 /// in the order of the primary key. No two tables that differ give the same bytes.
-async fn of_table(
-    database: &mut SqliteConnection,
+fn of_table(
+    database: &Connection,
     table: &str,
     columns: &[String],
     order: &str,
-) -> Result<TableDigest, sqlx::Error> {
+) -> rusqlite::Result<TableDigest> {
     let mut hash = Sha256::new();
     let mut update = |kind: &str, bytes: &[u8]| {
         hash.update(kind.as_bytes());
@@ -167,19 +159,16 @@ async fn of_table(
         .map(quoted)
         .map(|column| format!("typeof({column}), cast({column} as blob)"))
         .collect();
-    let name = quoted(table);
-    let query = format!("select {} from {name} order by {order}", values.join(", "));
-    let mut rows = sqlx::query(AssertSqlSafe(query)).fetch(database);
-    let mut count = 0;
-    while let Some(row) = rows.try_next().await? {
+    let query = format!("select {} from {} order by {order}", values.join(", "), quoted(table));
+    let mut select = database.prepare(&query)?;
+    let (mut rows, mut count) = (select.query([])?, 0);
+    while let Some(row) = rows.next()? {
         count += 1;
         for at in 0..columns.len() {
-            let kind: &str = row.try_get(2 * at)?;
-            let bytes: Option<&[u8]> = row.try_get(2 * at + 1)?;
-            update(kind, bytes.unwrap_or_default());
+            let bytes = row.get_ref(2 * at + 1)?.as_bytes_or_null()?;
+            update(row.get_ref(2 * at)?.as_str()?, bytes.unwrap_or_default());
         }
     }
-    drop(rows);
     Ok(TableDigest { table: table.to_owned(), rows: count, sha256: hex(&hash.finalize()) })
 }
 
