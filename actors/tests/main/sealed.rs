@@ -193,7 +193,7 @@ async fn a_rotation_that_must_be_complete_says_what_it_leaves_out_and_changes_no
         panic!("a collection is left out")
     };
     assert_eq!((&missing.blobs, &missing.collections), (&vec![], &vec![left_out.id.to_string()]));
-    let present = users::by_id(&mut *alice.node.store.read().await.unwrap(), &alice.id).await.unwrap();
+    let present = users::by_id(&mut alice.node.store.read().await.unwrap(), &alice.id).await.unwrap();
     assert_eq!(present.unwrap().identity.km_version, version(1));
     assert_eq!(rotation(&alice, 1, false).await.unwrap(), version(2));
     let stale = rotation(&alice, 1, false).await;

@@ -50,7 +50,7 @@ async fn read(db: &Db, user: &UserId) -> (User, Option<Vec<String>>) {
         assert_eq!(db.store.user_by_alias(alias).await.unwrap().as_ref(), Some(&by_id));
     }
     let known = db.store.session(&TOKEN, T0).await.unwrap();
-    (by_id, known.map(|known| known.permissions.clone()))
+    (by_id, known.map(|known| known.permissions))
 }
 
 /// The next read after a change shows it.
