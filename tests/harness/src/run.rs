@@ -210,7 +210,7 @@ async fn drain(world: &World) -> anyhow::Result<bool> {
         world.ledger.count("time", "made to pass, since a queue was not empty");
         world.skip(SKIP_MILLIS).await?;
         for node in &world.nodes {
-            node.read().await.wake().await?;
+            node.read().await.resume().await?;
         }
     }
     Ok(true)

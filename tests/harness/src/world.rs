@@ -276,21 +276,12 @@ impl Node {
         self.administer(Method::GET, "/admin/queue?limit=100", None).await
     }
 
-    /// Lets deliveries go on after a database was put back.
+    /// Lets deliveries go on, and so has the node look at its whole queue within a second or two.
     ///
     /// # Errors
     /// When the node does not answer as it should.
     pub async fn resume(&self) -> anyhow::Result<()> {
         self.administer(Method::POST, "/admin/queue/resume", Some(json!({}))).await.map(drop)
-    }
-
-    /// Has the node look at its queue now: any change does.
-    ///
-    /// # Errors
-    /// When the node does not answer as it should.
-    pub async fn wake(&self) -> anyhow::Result<()> {
-        let body = json!({ "language": "en-US" });
-        self.administer(Method::PUT, "/users/me/preferences", Some(body)).await.map(drop)
     }
 
     async fn administer(&self, method: Method, path: &str, body: Option<Value>) -> anyhow::Result<Value> {
