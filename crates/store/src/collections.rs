@@ -201,7 +201,7 @@ pub async fn shared_with(
 ) -> Result<Vec<SharedCollection>, StoreError> {
     let select = Statement::new(
         "select c.id, c.user_id, c.is_public, c.is_sensitive, c.scheme, c.resharing_policy, c.public_token,
-             c.public_role, case when $2 is null then null else c.metadata_encrypted end as metadata_encrypted,
+             c.public_role, case when cast($2 as text) is null then null else c.metadata_encrypted end as metadata_encrypted,
              c.metadata_key_version, c.km_version, c.created_at,
              c.updated_at, s.peer_handle, s.role, s.encrypted_data, s.nonce, s.unverified_key
          from shares s join collections c on c.id = s.resource_id and c.user_id = s.peer_user_id

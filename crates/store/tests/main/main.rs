@@ -23,6 +23,7 @@ mod passkeys;
 mod peers;
 mod relationships;
 mod sign_in;
+mod statements;
 mod support;
 mod transactions;
 mod usage;
