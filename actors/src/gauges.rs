@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use metrics::gauge;
+use vellum_protocol::UnixMillis;
 use vellum_store::outbox::{State, overview};
-use vellum_store::{StoreError, node_state, peers, sessions, users};
+use vellum_store::{Conn, StoreError, node_state, peers, sessions, users};
 
 use crate::measure::{number, seconds};
 use crate::node::Node;
@@ -37,11 +39,14 @@ fn refresh_from_memory(node: &Node) {
 
 async fn refresh_from_database(node: &Node, is_up: &mut bool) -> Result<(), StoreError> {
     let now = node.clock.now();
-    let mut conn = node.store.read().await?;
-    let paused = node_state::deliveries_paused(&mut conn).await?;
+    let paused = node_state::deliveries_paused(&mut *node.store.read().await?).await?;
     gauge!("vellum_queue_paused").set(f64::from(u8::from(paused)));
     *is_up = true;
-    let depths = overview::depths(&mut conn).await?;
+    node.store.read_blocking(move |conn| count(conn, now).boxed()).await
+}
+
+async fn count(conn: &mut Conn, now: UnixMillis) -> Result<(), StoreError> {
+    let depths = overview::depths(conn).await?;
     for state in [State::AwaitingSignature, State::Queued, State::Delivering, State::Rejected] {
         let depth = depths.iter().find(|depth| depth.state == state);
         let age = depth.map_or(0, |depth| now.since(depth.oldest));
@@ -49,14 +54,14 @@ async fn refresh_from_database(node: &Node, is_up: &mut bool) -> Result<(), Stor
         gauge!("vellum_queue_rows", "state" => state.as_str()).set(number(rows));
         gauge!("vellum_queue_oldest_seconds", "state" => state.as_str()).set(seconds(age));
     }
-    let census = peers::census(&mut conn).await?;
+    let census = peers::census(conn).await?;
     for (breaker, peers) in
         [("closed", census.closed), ("half_open", census.half_open), ("open", census.open)]
     {
         gauge!("vellum_peers", "breaker" => breaker).set(number(peers));
     }
     gauge!("vellum_peers_with_changed_key").set(number(census.changed_key));
-    gauge!("vellum_users").set(number(users::count(&mut conn).await?));
-    gauge!("vellum_sessions").set(number(sessions::count(&mut conn, now).await?));
+    gauge!("vellum_users").set(number(users::count(conn).await?));
+    gauge!("vellum_sessions").set(number(sessions::count(conn, now).await?));
     Ok(())
 }

@@ -2,9 +2,11 @@
 
 use actix_web::HttpResponse;
 use actix_web::web;
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use vellum_actors::{Error, operators};
 use vellum_protocol::{Domain, SigningKey};
+use vellum_store::StoreError;
 use vellum_store::peers::{self, Standing};
 
 use super::App;
@@ -34,9 +36,15 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 async fn list(app: web::Data<App>, caller: Caller, page: Paging) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
-    let mut conn = app.node.store.read().await?;
-    let found = peers::list(&mut conn, page.limit, page.offset()).await?;
-    let total = peers::count(&mut conn).await?;
+    let (limit, offset) = (page.limit, page.offset());
+    let read: Result<_, StoreError> = app
+        .node
+        .store
+        .read_blocking(move |conn| {
+            async move { Ok((peers::list(conn, limit, offset).await?, peers::count(conn).await?)) }.boxed()
+        })
+        .await;
+    let (found, total) = read?;
     let found: Vec<Value> = found.iter().map(shown::peer).collect();
     Ok(super::private(&json!({
         "data": found, "total": total, "page": page.page, "limit": page.limit,

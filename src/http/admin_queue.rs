@@ -2,10 +2,12 @@
 
 use actix_web::HttpResponse;
 use actix_web::web;
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use vellum_actors::operators::{self, Paused};
 use vellum_actors::{Asker, Error};
 use vellum_protocol::Domain;
+use vellum_store::StoreError;
 use vellum_store::outbox::State;
 use vellum_store::outbox::overview::{self, Selection};
 use vellum_store::{OutboxId, node_state};
@@ -57,11 +59,21 @@ async fn list(
         })?),
     };
     let selection = Selection { id: None, peer_domain: peer.map(|peer| peer.to_ascii_lowercase()), state };
-    let mut conn = app.node.store.read().await?;
-    let rows = overview::rows(&mut conn, &selection, page.limit, page.offset()).await?;
-    let total = overview::count(&mut conn, &selection).await?;
-    let depths = overview::depths(&mut conn).await?;
-    let paused = node_state::deliveries_paused(&mut conn).await?;
+    let (limit, offset) = (page.limit, page.offset());
+    let read: Result<_, StoreError> = app
+        .node
+        .store
+        .read_blocking(move |conn| {
+            async move {
+                let rows = overview::rows(conn, &selection, limit, offset).await?;
+                let total = overview::count(conn, &selection).await?;
+                let depths = overview::depths(conn).await?;
+                Ok((rows, total, depths, node_state::deliveries_paused(conn).await?))
+            }
+            .boxed()
+        })
+        .await;
+    let (rows, total, depths, paused) = read?;
     let rows: Vec<Value> = rows.iter().map(shown::queue_row).collect();
     let depth = |depth: &overview::Depth| {
         let oldest = super::shown(depth.oldest);

@@ -3,6 +3,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::web;
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use vellum_actors::Error;
 use vellum_actors::user::{CollectionChange, CreateCollection, DeleteCollection, UpdateCollection};
@@ -44,15 +45,21 @@ pub fn endpoints() -> Vec<Endpoint> {
 
 async fn list(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
-    let mut conn = app.node.store.read().await?;
-    let found = collections::list(&mut conn, caller.user()).await?;
+    let user = caller.user().clone();
+    let read =
+        app.node.store.read_blocking(move |conn| async move { collections::list(conn, &user).await }.boxed());
+    let found = read.await?;
     Ok(slice.answer_bare(&found, collection_view))
 }
 
 async fn shared_with_me(app: web::Data<App>, caller: Caller, slice: Slice) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
-    let mut conn = app.node.store.read().await?;
-    let found = collections::shared_with(&mut conn, caller.user(), None).await?;
+    let user = caller.user().clone();
+    let read = app
+        .node
+        .store
+        .read_blocking(move |conn| async move { collections::shared_with(conn, &user, None).await }.boxed());
+    let found = read.await?;
     Ok(slice.answer_bare(&found, shared_view))
 }
 

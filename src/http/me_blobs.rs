@@ -9,6 +9,7 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{self, ETag, EntityTag, Header, IfMatch, IfNoneMatch};
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use vellum_actors::user::{DeleteBlob, Expectation, PutBlob};
 use vellum_store::blobs::{self, BlobInfo};
@@ -68,8 +69,12 @@ async fn read(
 ) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
     let blob_type = parse_type(blob_type.into_inner())?;
-    let mut conn = app.node.store.read().await?;
-    let found = blobs::find(&mut conn, caller.user(), &blob_type).await?;
+    let user = caller.user().clone();
+    let read = app
+        .node
+        .store
+        .read_blocking(move |conn| async move { blobs::find(conn, &user, &blob_type).await }.boxed());
+    let found = read.await?;
     let Some(blob) = found else { return Ok(HttpResponse::NoContent().finish()) };
     let mut answer = HttpResponse::Ok();
     answer.insert_header((header::CACHE_CONTROL, "no-store")).insert_header(tag(blob.info.revision));

@@ -3,6 +3,7 @@
 
 use actix_web::HttpResponse;
 use actix_web::web;
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use vellum_actors::user::{
     AcceptShare, DropShare, EndShare, Keeps, LONGEST_RESOURCE_ID, RESOURCE_TYPES, Share, SignedFields,
@@ -175,8 +176,12 @@ async fn list(
     wanted: impl Fn(&StoredShare) -> bool,
 ) -> Result<HttpResponse, Problem> {
     caller.require(READ)?;
-    let mut conn = app.node.store.read().await?;
-    let mut found = shares::of_user(&mut conn, caller.user(), direction).await?;
+    let user = caller.user().clone();
+    let read = app
+        .node
+        .store
+        .read_blocking(move |conn| async move { shares::of_user(conn, &user, direction).await }.boxed());
+    let mut found = read.await?;
     found.retain(wanted);
     Ok(slice.answer("shares", &found, share_view))
 }

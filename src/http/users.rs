@@ -2,9 +2,11 @@
 
 use actix_web::HttpResponse;
 use actix_web::web;
+use futures_util::FutureExt;
 use serde_json::{Value, json};
 use vellum_actors::accounts::{self, NewAccount};
 use vellum_protocol::Alias;
+use vellum_store::StoreError;
 use vellum_store::roles::{self, Role};
 use vellum_store::sessions;
 use vellum_store::users::{self, NewUser, User};
@@ -40,15 +42,26 @@ pub fn endpoints() -> Vec<Endpoint> {
 async fn list(app: web::Data<App>, caller: Caller, page: Paging) -> Result<HttpResponse, Problem> {
     caller.require("users:read")?;
     let now = app.node.clock.now();
-    let mut conn = app.node.store.read().await?;
-    let (found, total) = users::search(&mut conn, &page.query, page.limit, page.offset()).await?;
-    let mut data = Vec::with_capacity(found.len());
-    for user in &found {
-        let roles = roles::of_user(&mut conn, &user.id).await?;
-        let sessions = sessions::of_user(&mut conn, &user.id, now).await?;
-        data.push(listed_view(user, &roles, sessions.len()));
-    }
-    Ok(super::private(&json!({ "data": data, "total": total, "page": page.page, "limit": page.limit })))
+    let (limit, number, offset) = (page.limit, page.page, page.offset());
+    let read: Result<_, StoreError> = app
+        .node
+        .store
+        .read_blocking(move |conn| {
+            async move {
+                let (found, total) = users::search(conn, &page.query, limit, offset).await?;
+                let mut data = Vec::with_capacity(found.len());
+                for user in &found {
+                    let roles = roles::of_user(conn, &user.id).await?;
+                    let sessions = sessions::of_user(conn, &user.id, now).await?;
+                    data.push(listed_view(user, &roles, sessions.len()));
+                }
+                Ok((data, total))
+            }
+            .boxed()
+        })
+        .await;
+    let (data, total) = read?;
+    Ok(super::private(&json!({ "data": data, "total": total, "page": number, "limit": limit })))
 }
 
 async fn create(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpResponse, Problem> {
