@@ -88,11 +88,11 @@ pub async fn drop_row_here(node: &Arc<Node>, id: OutboxId) -> Result<(), Error> 
     let withdrawal = decide(&node.store, move |tx| {
         async move {
             let removed = overview::remove(tx, &id).await?.ok_or(Error::NotQueued)?;
-            Ok(here.withdrawal(tx, removed).await?)
+            Ok(here.replicas.withdrawal(tx, removed).await?)
         }
         .boxed()
     });
-    node.withdraw(withdrawal.await?).await;
+    node.replicas.withdraw(withdrawal.await?).await;
     Ok(())
 }
 
