@@ -2,7 +2,7 @@
 
 use vellum_protocol::{SigningKey, UnixMillis};
 
-use crate::row::{columns, read_optional, read_word};
+use crate::row::{columns, word};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
@@ -60,21 +60,9 @@ impl Standing {
     }
 }
 
-struct PeerRow {
-    domain: String,
-    public_key: Option<String>,
-    revocation_window_seconds: Option<i64>,
-    failures: i64,
-    retry_at: i64,
-    last_error: Option<String>,
-    last_failure_at: Option<i64>,
-    last_delivery_at: Option<i64>,
-    offered_key: Option<String>,
-    standing: String,
-    paused: i64,
-}
+word!(Standing);
 
-columns!(PeerRow {
+columns!("peers": PeerNode {
     domain,
     public_key,
     revocation_window_seconds,
@@ -87,27 +75,6 @@ columns!(PeerRow {
     standing,
     paused
 });
-
-impl TryFrom<PeerRow> for PeerNode {
-    type Error = StoreError;
-
-    fn try_from(row: PeerRow) -> Result<Self, StoreError> {
-        let key = |column, text: Option<String>| read_optional(column, text.as_deref(), SigningKey::parse);
-        Ok(Self {
-            domain: row.domain,
-            public_key: key("peers.public_key", row.public_key)?,
-            revocation_window_seconds: row.revocation_window_seconds,
-            failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
-            retry_at: UnixMillis(row.retry_at),
-            last_error: row.last_error,
-            last_failure_at: row.last_failure_at.map(UnixMillis),
-            last_delivery_at: row.last_delivery_at.map(UnixMillis),
-            offered_key: key("peers.offered_key", row.offered_key)?,
-            standing: read_word("peers.standing", &row.standing, Standing::parse)?,
-            paused: row.paused != 0,
-        })
-    }
-}
 
 macro_rules! select_peers {
     ($rest:literal) => {
@@ -122,21 +89,17 @@ macro_rules! select_peers {
 
 /// What is remembered of the node at this domain (lower case).
 pub async fn find(conn: &mut Conn, domain: &str) -> Result<Option<PeerNode>, StoreError> {
-    let row: Option<PeerRow> =
-        conn.one(Statement::new(select_peers!("where domain = $1")).bind(domain)).await?;
-    row.map(PeerNode::try_from).transpose()
+    conn.one(Statement::new(select_peers!("where domain = $1")).bind(domain)).await
 }
 
 /// The peers, by domain, `limit` of them from `offset` on.
 pub async fn list(conn: &mut Conn, limit: u32, offset: u32) -> Result<Vec<PeerNode>, StoreError> {
-    let rows: Vec<PeerRow> = conn
-        .all(
-            Statement::new(select_peers!("order by domain limit $1 offset $2"))
-                .bind(i64::from(limit))
-                .bind(i64::from(offset)),
-        )
-        .await?;
-    rows.into_iter().map(PeerNode::try_from).collect()
+    conn.all(
+        Statement::new(select_peers!("order by domain limit $1 offset $2"))
+            .bind(i64::from(limit))
+            .bind(i64::from(offset)),
+    )
+    .await
 }
 
 /// How many peers there are.
@@ -148,9 +111,7 @@ pub async fn count(conn: &mut Conn) -> Result<u64, StoreError> {
 
 /// The peers about which an operator has decided something.
 pub async fn with_standing(conn: &mut Conn) -> Result<Vec<PeerNode>, StoreError> {
-    let rows: Vec<PeerRow> =
-        conn.all(Statement::new(select_peers!("where standing <> 'neutral' order by domain"))).await?;
-    rows.into_iter().map(PeerNode::try_from).collect()
+    conn.all(Statement::new(select_peers!("where standing <> 'neutral' order by domain"))).await
 }
 
 /// Decides about a peer, met or not.
