@@ -58,32 +58,26 @@ impl Directory {
     /// # Errors
     /// What the command refuses with; [`Error::Busy`] when too many messages wait for this user.
     pub async fn ask<C: UserCommand>(&self, asker: impl Into<Asker>, command: C) -> Result<C::Output, Error> {
+        let Asker { user, origin } = asker.into();
         let (reply, answer) = oneshot::channel();
-        self.send(asker.into(), command, reply)?;
+        {
+            let mut shard = self.shard(&user);
+            let entry = shard.entry(user.clone()).or_insert_with(|| self.start(&user));
+            if !entry.addr.connected() {
+                // Its arbiter's thread has let it go; the messages it had were answered `Stopping`.
+                *entry = self.start(&user);
+            }
+            entry.last_used = self.context.clock.now();
+            let Some(ticket) = entry.pending.enter(MAILBOX) else {
+                return Err(Error::Busy { retry_after: Duration::from_secs(1) });
+            };
+            // The ticket is the bound, counted under this lock. The mailbox's own would count wrongly:
+            // until the actor's thread has started it, it has actix's default size, and a first burst
+            // would be refused.
+            entry.addr.do_send(Ask { command, origin, reply, ticket });
+        }
         // Without an answer the actor ended in the middle, which only a stopping node makes it do.
         answer.await.unwrap_or(Err(Error::Stopping))
-    }
-
-    fn send<C: UserCommand>(
-        &self,
-        Asker { user, origin }: Asker,
-        command: C,
-        reply: oneshot::Sender<Result<C::Output, Error>>,
-    ) -> Result<(), Error> {
-        let mut shard = self.shard(&user);
-        let entry = shard.entry(user.clone()).or_insert_with(|| self.start(&user));
-        if !entry.addr.connected() {
-            // Its arbiter's thread has let it go; the messages it had were answered `Stopping`.
-            *entry = self.start(&user);
-        }
-        entry.last_used = self.context.clock.now();
-        let Some(ticket) = entry.pending.enter(MAILBOX) else {
-            return Err(Error::Busy { retry_after: Duration::from_secs(1) });
-        };
-        // The ticket is the bound, counted under this lock. The mailbox's own would count wrongly: until the
-        // actor's thread has started it, it has actix's default size, and a first burst would be refused.
-        entry.addr.do_send(Ask { command, origin, reply, ticket });
-        Ok(())
     }
 
     /// Lets actors go that have had nothing to do for a while. Returns how many.
