@@ -5,7 +5,7 @@ use actix_web::web;
 use serde_json::{Value, json};
 use vellum_actors::{Error, operators};
 use vellum_protocol::{Domain, SigningKey};
-use vellum_store::peers::{self, Standing};
+use vellum_store::peers::{self, PeerPolicy};
 
 use super::App;
 use super::admin_queue::note;
@@ -72,7 +72,7 @@ async fn block(
     caller: Caller,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    decide(&app, &caller, &name, Standing::Blocked).await
+    decide(&app, &caller, &name, PeerPolicy::Blocked).await
 }
 
 async fn allow(
@@ -80,10 +80,15 @@ async fn allow(
     caller: Caller,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    decide(&app, &caller, &name, Standing::Allowed).await
+    decide(&app, &caller, &name, PeerPolicy::Allowed).await
 }
 
-async fn decide(app: &App, caller: &Caller, name: &str, standing: Standing) -> Result<HttpResponse, Problem> {
+async fn decide(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    standing: PeerPolicy,
+) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
     operators::set_standing(&app.node.store, domain_of(name)?, standing).await?;
     note(caller, "decides about a peer");

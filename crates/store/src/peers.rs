@@ -8,7 +8,7 @@ use crate::{Conn, StoreError, Tx};
 
 /// What the node remembers of a peer node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerNode {
+pub struct Peer {
     /// Its domain, in lower case.
     pub domain: String,
     /// The server key pinned at first contact.
@@ -28,14 +28,14 @@ pub struct PeerNode {
     /// Another key than the pinned one, which it shows now. Nothing is exchanged with it meanwhile.
     pub offered_key: Option<SigningKey>,
     /// What an operator has decided about it.
-    pub standing: Standing,
+    pub standing: PeerPolicy,
     /// Whether an operator lets its messages wait.
     pub paused: bool,
 }
 
 /// What an operator has decided about a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum PeerPolicy {
     /// Nothing.
     Neutral,
     /// Nothing is exchanged with it.
@@ -44,7 +44,7 @@ pub enum Standing {
     Allowed,
 }
 
-impl Standing {
+impl PeerPolicy {
     /// The word that the database and the API use.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -60,9 +60,9 @@ impl Standing {
     }
 }
 
-word!(Standing);
+word!(PeerPolicy);
 
-columns!("peers": PeerNode {
+columns!("peers": Peer {
     domain,
     public_key,
     revocation_window_seconds,
@@ -88,12 +88,12 @@ macro_rules! select_peers {
 }
 
 /// What is remembered of the node at this domain (lower case).
-pub async fn find(conn: &mut Conn, domain: &str) -> Result<Option<PeerNode>, StoreError> {
+pub async fn find(conn: &mut Conn, domain: &str) -> Result<Option<Peer>, StoreError> {
     conn.one(Statement::new(select_peers!("where domain = $1")).bind(domain)).await
 }
 
 /// The peers, by domain, `limit` of them from `offset` on.
-pub async fn list(conn: &mut Conn, limit: u32, offset: u32) -> Result<Vec<PeerNode>, StoreError> {
+pub async fn list(conn: &mut Conn, limit: u32, offset: u32) -> Result<Vec<Peer>, StoreError> {
     conn.all(
         Statement::new(select_peers!("order by domain limit $1 offset $2"))
             .bind(i64::from(limit))
@@ -110,12 +110,12 @@ pub async fn count(conn: &mut Conn) -> Result<u64, StoreError> {
 }
 
 /// The peers about which an operator has decided something.
-pub async fn with_standing(conn: &mut Conn) -> Result<Vec<PeerNode>, StoreError> {
+pub async fn with_standing(conn: &mut Conn) -> Result<Vec<Peer>, StoreError> {
     conn.all(Statement::new(select_peers!("where standing <> 'neutral' order by domain"))).await
 }
 
 /// Decides about a peer, met or not.
-pub async fn set_standing(tx: &mut Tx, domain: &str, standing: Standing) -> Result<(), StoreError> {
+pub async fn set_standing(tx: &mut Tx, domain: &str, standing: PeerPolicy) -> Result<(), StoreError> {
     tx.change(
         Statement::new(
             "insert into peers (domain, standing) values ($1, $2)
