@@ -20,7 +20,7 @@ use futures_util::future::BoxFuture;
 use lettre::message::Mailbox;
 use lettre::transport::smtp::client::AsyncSmtpConnection;
 use lettre::{Address, Message};
-use vellum_actors::mail_queue::{CodeEmail, MailError, MailErrorKind, MailSession, Mailer};
+use vellum_actors::mailer::{CodeEmail, MailError, MailErrorKind, MailSession, Mailer};
 use vellum_protocol::UnixMillis;
 
 use crate::config::{Mail, Origin};

@@ -11,7 +11,6 @@ use actix::Arbiter;
 use actix_web::dev::Server;
 use actix_web::{HttpServer, web};
 use anyhow::Context;
-use vellum_actors::directory::Directory;
 use vellum_actors::mail_queue::MailQueue;
 use vellum_actors::node::NodeParts;
 use vellum_actors::peer::PeerSettings;
@@ -122,7 +121,7 @@ impl Built {
                 },
                 invitations: settings.invitations,
             },
-            directory: Directory::new(handles.clone()),
+            arbiters: handles.clone(),
             peers: PeerSettings { arbiters: handles.clone(), lookups_per_minute: lookups },
             transport: Box::new(transport),
             mailer: Box::new(mailer),
@@ -167,7 +166,7 @@ impl Built {
         let keeper = actix_web::rt::spawn(keep_house(Arc::clone(&self.node), self.app.clone(), self.run));
         let summing = actix_web::rt::spawn(telemetry::sum_up());
         let follower = actix_web::rt::spawn(operators::follow(Arc::clone(&self.node)));
-        let listener = actix_web::rt::spawn(replicas::follow(Arc::clone(&self.node)));
+        let listener = actix_web::rt::spawn(replicas::follow(Arc::clone(&self.node.replicas)));
         let ended = tokio::select! {
             ended = &mut serving => Some(ended),
             () = stop => None,

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 use vellum_protocol::UnixMillis;
 use vellum_store::outbox::overview::QueueRow;
-use vellum_store::peers::PeerNode;
+use vellum_store::peers::Peer;
 
 /// Failures in a row from which on a peer counts as down and not as hiccuping.
 const OPEN_AFTER: u32 = 5;
@@ -28,7 +28,7 @@ pub fn queue_row(row: &QueueRow) -> Value {
 
 /// A peer node.
 #[must_use]
-pub fn peer(peer: &PeerNode) -> Value {
+pub fn peer(peer: &Peer) -> Value {
     json!({
         "domain": peer.domain,
         "publicKey": peer.public_key,
@@ -48,7 +48,7 @@ pub fn peer(peer: &PeerNode) -> Value {
 /// The peer's breaker. From the first failure on a peer gets one probe at a time; `open` says that it has
 /// failed for longer than a restart takes.
 #[must_use]
-pub fn breaker(peer: &PeerNode) -> &'static str {
+pub fn breaker(peer: &Peer) -> &'static str {
     match peer.failures {
         0 => "closed",
         failures if failures < OPEN_AFTER => "half_open",

@@ -14,9 +14,8 @@ use vellum_store::users::NewUser;
 use vellum_store::{Store, UserId};
 use zeroize::Zeroizing;
 
-use crate::directory::Directory;
 use crate::invitations::InvitationLimits;
-use crate::mail_queue::{MailError, MailSession, Mailer};
+use crate::mailer::{MailError, MailSession, Mailer};
 use crate::node::{Node, NodeParts, NodeSettings};
 use crate::peer::policy::Mode;
 use crate::peer::{Answer, PeerSettings, RetryPolicy, Transport, TransportError};
@@ -86,7 +85,7 @@ impl Alone {
                 sign_in: SignInSettings { open_registration: false, code_key, bounds: CodeBounds::default() },
                 invitations: InvitationLimits::default(),
             },
-            directory: Directory::new(handles.clone()),
+            arbiters: handles.clone(),
             peers: PeerSettings { arbiters: handles, lookups_per_minute: None },
             transport: Box::new(transport),
             mailer: Box::new(NoMail),

@@ -20,8 +20,7 @@ use vellum_protocol::UnixMillis;
 use vellum_store::UserId;
 
 use crate::clock::CLOCKS_DIFFER_MILLIS;
-use crate::node::Node;
-use crate::user::{Ask, Pending, UserActor, UserCommand};
+use crate::user::{Ask, NodeContext, Pending, UserActor, UserCommand};
 use crate::{Asker, Error};
 
 /// Messages that may wait for one user; one more is refused.
@@ -33,6 +32,7 @@ const SHARDS: usize = 16;
 
 /// The table of the users' actors.
 pub struct Directory {
+    context: Arc<NodeContext>,
     shards: [Mutex<HashMap<UserId, Entry>>; SHARDS],
     hasher: RandomState,
     arbiters: Vec<ArbiterHandle>,
@@ -47,48 +47,37 @@ struct Entry {
 impl Directory {
     /// A directory that starts its actors on `arbiters`, of which there must be at least one.
     #[must_use]
-    pub fn new(arbiters: Vec<ArbiterHandle>) -> Self {
+    pub fn new(context: Arc<NodeContext>, arbiters: Vec<ArbiterHandle>) -> Self {
         assert!(!arbiters.is_empty(), "a directory needs an arbiter to start actors on");
-        Self { shards: std::array::from_fn(|_| Mutex::default()), hasher: RandomState::new(), arbiters }
+        let shards = std::array::from_fn(|_| Mutex::default());
+        Self { context, shards, hasher: RandomState::new(), arbiters }
     }
 
     /// Has the user's actor carry `command` out and waits for its answer.
     ///
     /// # Errors
     /// What the command refuses with; [`Error::Busy`] when too many messages wait for this user.
-    pub async fn ask<C: UserCommand>(
-        &self,
-        node: &Arc<Node>,
-        asker: impl Into<Asker>,
-        command: C,
-    ) -> Result<C::Output, Error> {
+    pub async fn ask<C: UserCommand>(&self, asker: impl Into<Asker>, command: C) -> Result<C::Output, Error> {
+        let Asker { user, origin } = asker.into();
         let (reply, answer) = oneshot::channel();
-        self.send(node, asker.into(), command, reply)?;
+        {
+            let mut shard = self.shard(&user);
+            let entry = shard.entry(user.clone()).or_insert_with(|| self.start(&user));
+            if !entry.addr.connected() {
+                // Its arbiter's thread has let it go; the messages it had were answered `Stopping`.
+                *entry = self.start(&user);
+            }
+            entry.last_used = self.context.clock.now();
+            let Some(ticket) = entry.pending.enter(MAILBOX) else {
+                return Err(Error::Busy { retry_after: Duration::from_secs(1) });
+            };
+            // The ticket is the bound, counted under this lock. The mailbox's own would count wrongly:
+            // until the actor's thread has started it, it has actix's default size, and a first burst
+            // would be refused.
+            entry.addr.do_send(Ask { command, origin, reply, ticket });
+        }
         // Without an answer the actor ended in the middle, which only a stopping node makes it do.
         answer.await.unwrap_or(Err(Error::Stopping))
-    }
-
-    fn send<C: UserCommand>(
-        &self,
-        node: &Arc<Node>,
-        Asker { user, origin }: Asker,
-        command: C,
-        reply: oneshot::Sender<Result<C::Output, Error>>,
-    ) -> Result<(), Error> {
-        let mut shard = self.shard(&user);
-        let entry = shard.entry(user.clone()).or_insert_with(|| self.start(node, &user));
-        if !entry.addr.connected() {
-            // Its arbiter's thread has let it go; the messages it had were answered `Stopping`.
-            *entry = self.start(node, &user);
-        }
-        entry.last_used = node.clock.now();
-        let Some(ticket) = entry.pending.enter(MAILBOX) else {
-            return Err(Error::Busy { retry_after: Duration::from_secs(1) });
-        };
-        // The ticket is the bound, counted under this lock. The mailbox's own would count wrongly: until the
-        // actor's thread has started it, it has actix's default size, and a first burst would be refused.
-        entry.addr.do_send(Ask { command, origin, reply, ticket });
-        Ok(())
     }
 
     /// Lets actors go that have had nothing to do for a while. Returns how many.
@@ -130,11 +119,11 @@ impl Directory {
         self.len() == 0
     }
 
-    fn start(&self, node: &Arc<Node>, user: &UserId) -> Entry {
+    fn start(&self, user: &UserId) -> Entry {
         let arbiter = &self.arbiters[self.place(user, self.arbiters.len())];
-        let (actor_node, actor_user) = (Arc::clone(node), user.clone());
-        let addr = Supervisor::start_in_arbiter(arbiter, move |_| UserActor::new(actor_user, actor_node));
-        Entry { addr, pending: Pending::default(), last_used: node.clock.now() }
+        let (user, context) = (user.clone(), Arc::clone(&self.context));
+        let addr = Supervisor::start_in_arbiter(arbiter, move |_| UserActor::new(user, context));
+        Entry { addr, pending: Pending::default(), last_used: self.context.clock.now() }
     }
 
     fn shard(&self, user: &UserId) -> MutexGuard<'_, HashMap<UserId, Entry>> {

@@ -6,6 +6,23 @@ use std::time::Duration;
 use vellum_protocol::{Domain, HandleError, KeyError, KmVersion};
 use vellum_store::{StoreError, TxError};
 
+/// What a strict rotation has left out.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Missing {
+    /// Types of blobs.
+    pub blobs: Vec<String>,
+    /// Ids of collections.
+    pub collections: Vec<String>,
+    /// Credentials of slots.
+    pub slots: Vec<String>,
+}
+
+impl Missing {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blobs.is_empty() && self.collections.is_empty() && self.slots.is_empty()
+    }
+}
+
 /// What an actor answers when it does not do what was asked. Nothing was changed then.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum Error {
@@ -221,7 +238,7 @@ pub enum Error {
     },
     /// A strict rotation leaves something out.
     #[error("the rotation leaves out something that the account holds")]
-    IncompleteRotation(Box<crate::user::Missing>),
+    IncompleteRotation(Box<Missing>),
     /// The caller has as many devices as a user may have.
     #[error("a user has at most 100 devices")]
     TooManyDevices,

@@ -70,12 +70,12 @@ pub async fn resolve(node: &Arc<Node>, user: &UserId, handle: &Handle) -> Result
 }
 
 async fn look_up(node: &Arc<Node>, handle: &Handle, why: LookupFor) -> Result<Resolved, Error> {
-    let resolved = if node.is_local(handle) {
+    let resolved = if node.context.is_local(handle) {
         let user = node.user_by_alias(handle.alias()).await?.ok_or(Error::UserNotFound)?;
         if user.identity.keys.is_none() {
             return Err(Error::UserNotFound);
         }
-        Resolved { peer: node.as_peer(&user)?, local: Some(user.id.clone()) }
+        Resolved { peer: node.context.as_peer(&user)?, local: Some(user.id.clone()) }
     } else {
         let found = node.peers.resolve_user(handle, why).await;
         // A user is not told everything.
@@ -99,10 +99,10 @@ pub async fn invite(
     signed: Option<SignedFields>,
 ) -> Result<Invitation, Error> {
     let me = node.user(user).await?;
-    if node.handle_of_user(&me)? == *handle {
+    if node.context.handle_of_user(&me)? == *handle {
         return Err(Error::OwnHandle);
     }
-    if !node.is_local(handle) && signed.is_none() {
+    if !node.context.is_local(handle) && signed.is_none() {
         return Err(Error::EnvelopeRequired);
     }
     let Resolved { peer, local } = resolve(node, user, handle).await?;
@@ -140,7 +140,7 @@ pub async fn accept(
         })
         .ok_or(Error::InvitationNotFound)?;
     let mut peer = None;
-    if !node.is_local(&invitation.from) && signed.is_some() {
+    if !node.context.is_local(&invitation.from) && signed.is_some() {
         // What was known when the invitation came serves while the inviter's node cannot be asked.
         peer = match look_up(node, &invitation.from, LookupFor::Accept(user.clone())).await {
             Ok(resolved) => Some(resolved.peer),

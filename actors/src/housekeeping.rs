@@ -35,7 +35,7 @@ pub async fn sweep(node: &Arc<Node>) -> Result<(), StoreError> {
     let users = node.directory.sweep(now);
     let peers = node.peers.sweep(now);
     node.outcomes.sweep();
-    node.withdrawals.sweep();
+    node.replicas.sweep();
     let an_hour_ago = now.plus_millis(-HOUR_MILLIS);
     let changed_keys = node
         .store
@@ -97,7 +97,7 @@ fn look_at_changed_keys(node: &Arc<Node>, domains: Vec<String>) {
                 Ok(()) => tracing::info!(peer = %domain, "the peer shows the pinned key again"),
                 Err(error) => tracing::debug!(peer = %domain, %error, "the peer was looked at again"),
             }
-            node.wake_delivery_for([domain.folded()]);
+            node.context.wake_delivery_for([domain.folded()]);
         });
     }
 }

@@ -203,7 +203,7 @@ async fn check(
     let message = ReceivedMessage::from_body(body).map_err(|error| Refusal::Shape(error.to_string()))?;
     message.check_structure().map_err(Refusal::from)?;
     let (from, to) = (message.sender().map_err(Refusal::from)?, message.recipient().map_err(Refusal::from)?);
-    if !node.is_local(&to) {
+    if !node.context.is_local(&to) {
         return Err(Refusal::RecipientElsewhere.into());
     }
     if from.domain().folded() != server.folded() {
@@ -315,7 +315,7 @@ async fn remember_nonce(node: &Arc<Node>, nonce: TransportNonce, now: UnixMillis
     let remembered: Result<bool, Error> =
         node.store.write(move |tx| async move { remember(tx, &nonce, now).await }.boxed()).await;
     if remembered? {
-        node.wake_delivery_for([sender]);
+        node.context.wake_delivery_for([sender]);
     }
     Ok(())
 }

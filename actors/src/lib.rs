@@ -25,7 +25,7 @@
 //! - [`sign_in`]: one-time codes and sessions, which exist before it is known who the user is.
 //!
 //! Nothing here knows HTTP: requests to other nodes go through [`peer::Transport`], emails through
-//! [`mail_queue::Mailer`], both given from outside.
+//! [`mailer::Mailer`], both given from outside.
 
 pub mod accounts;
 #[cfg(test)]
@@ -43,6 +43,7 @@ pub mod invitations;
 mod key_checks;
 mod local_delivery;
 pub mod mail_queue;
+pub mod mailer;
 pub mod measure;
 pub mod node;
 pub mod operators;
@@ -61,6 +62,6 @@ pub mod wrapping;
 
 pub use asker::{Asker, Held, Origin};
 pub use clock::{BootTime, Clock};
-pub use error::Error;
+pub use error::{Error, Missing};
 pub use node::{Node, NodeParts, NodeSettings};
 pub use waiters::{OutcomeReceiver, OutcomeWaiters};

@@ -27,7 +27,7 @@ impl Node {
         });
         let (federation, peers) = (Arc::clone(&self.federation), Arc::clone(&self.peers));
         let addr = RevocationDelivery::start(arbiter, &self.name, federation, peers, deliver_here).await?;
-        if self.delivery.set(addr).is_err() {
+        if self.context.delivery.set(addr).is_err() {
             tracing::warn!("the delivery was started already");
         }
         Ok(())
@@ -36,7 +36,7 @@ impl Node {
     /// Stops the delivery: no attempt starts any more, those under way are stopped, leases are
     /// handed back.
     pub async fn stop_delivery(&self) {
-        if let Some(delivery) = self.delivery.get()
+        if let Some(delivery) = self.context.delivery.get()
             && delivery.send(Stop).await.is_err()
         {
             tracing::debug!("the delivery had stopped already");
@@ -60,7 +60,7 @@ async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> 
     let content = &leased.envelope.content;
     let recipient = node.user_by_alias(content.to.alias()).await?.ok_or(Error::UserNotFound)?;
     let sender = node.user(&leased.user_id).await?;
-    let sender = node.as_peer(&sender)?;
+    let sender = node.context.as_peer(&sender)?;
     leased.envelope.verify(&sender.signing_key).map_err(|_| Error::BadSignature)?;
     let receive = Receive {
         message_type: content.message_type,

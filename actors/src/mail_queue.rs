@@ -18,26 +18,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::BoxFuture;
 use rand::RngExt;
-use secrecy::SecretString;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
-use vellum_protocol::UnixMillis;
 use vellum_protocol::text::without_control_characters;
 use vellum_store::mail_queue::{self, ExpiredEmail, LeasedEmail};
 use vellum_store::{StoreError, node_facts};
 
+use crate::mailer::{MailError, MailErrorKind};
 use crate::node::Node;
 use crate::{measure, sign_in};
 
-/// Emails that may wait. Beyond that nobody gets a code until some have gone. Checked before the
-/// transaction that queues one, so requests of the same moment may exceed it by a few.
-pub(crate) const MOST_WAITING: u64 = 256;
-/// Emails to addresses without an account among them. Beyond that such an email is dropped, and
-/// the request is answered as ever: made-up addresses must not keep owners from their codes.
-pub(crate) const MOST_TO_STRANGERS: u64 = MOST_WAITING / 2;
 /// Emails sent at a time: one that hangs holds up no other.
 const AT_A_TIME: usize = 4;
 /// How many of these may be to addresses without an account.
@@ -56,77 +48,6 @@ const FIRST_PAUSE_MILLIS: i64 = 10_000;
 const LONGEST_PAUSE_MILLIS: i64 = 600_000;
 /// The longest reason that is kept, in characters.
 const LONGEST_REASON: usize = 300;
-
-/// Sends emails to people. Supplied from outside.
-pub trait Mailer: Send + Sync + 'static {
-    /// Goes as far as an email can without its text: by SMTP, up to the server's yes to the
-    /// recipient.
-    fn open<'a>(&'a self, to: &'a str) -> BoxFuture<'a, Result<Box<dyn MailSession>, MailError>>;
-}
-
-/// A mail server that waits for the text of one email.
-pub trait MailSession: Send {
-    /// Sends the email.
-    fn send(self: Box<Self>, email: CodeEmail) -> BoxFuture<'static, Result<(), MailError>>;
-}
-
-/// An email with a sign-in code.
-#[derive(Debug)]
-pub struct CodeEmail {
-    /// The address.
-    pub to: String,
-    /// The code: eight digits.
-    pub code: SecretString,
-    /// The same code as twenty letters.
-    pub long_code: SecretString,
-    /// The language that its reader prefers: a BCP 47 tag.
-    pub language: String,
-    /// When the code was made.
-    pub sent_at: UnixMillis,
-}
-
-/// Why an email was not sent.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{reason}")]
-pub struct MailError {
-    /// For people: the mail server's words, or what kept it from being asked.
-    pub reason: String,
-    /// What that means.
-    pub kind: MailErrorKind,
-}
-
-/// What a failure to send an email means.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum MailErrorKind {
-    /// Another attempt may succeed.
-    Passing,
-    /// Another attempt would fail in the same way.
-    Final,
-    /// The mail server has all of the email and did not answer: it may have been sent.
-    Unknown,
-    /// Nobody can receive mail at the address, which says nothing about the mail server.
-    Nobody,
-}
-
-impl MailError {
-    /// Another attempt may succeed.
-    #[must_use]
-    pub fn temporary(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), kind: MailErrorKind::Passing }
-    }
-
-    /// Another attempt would fail, too.
-    #[must_use]
-    pub fn refused(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), kind: MailErrorKind::Final }
-    }
-
-    /// The email may have been sent.
-    #[must_use]
-    pub fn unknown(reason: impl Into<String>) -> Self {
-        Self { reason: reason.into(), kind: MailErrorKind::Unknown }
-    }
-}
 
 /// The task that sends what waits.
 pub struct MailQueue {

@@ -1,29 +1,27 @@
 //! What every actor of a node has at hand: the store, the clock, the node's own identity, and the other
 //! actors. One value, made at start and shared.
 
-use std::collections::BTreeSet;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use actix::Addr;
+use actix::ArbiterHandle;
 use tokio::sync::Notify;
-use vellum_protocol::{Alias, Domain, Handle, SigningSecret};
-use vellum_store::friendships::Peer;
-use vellum_store::outbox::Outcome;
+use vellum_protocol::{Alias, Domain, SigningSecret};
 use vellum_store::usage::Usage;
 use vellum_store::users::User;
-use vellum_store::{OutboxId, Store, UserId};
+use vellum_store::{Store, UserId};
 
 use crate::clock::ClockWatch;
-use crate::delivery::{RevocationDelivery, Wake};
+use crate::delivery::Wake;
 use crate::directory::Directory;
 use crate::invitations::InvitationLimits;
 use crate::key_checks::KeyChecks;
-use crate::mail_queue::Mailer;
+use crate::mailer::Mailer;
 use crate::peer::policy::{Mode, Policy};
 use crate::peer::{Attempts, Bulkheads, Federation, PeerSettings, Peers, RetryPolicy, Transport};
+use crate::replicas::Replicas;
 use crate::sign_in::SignInSettings;
-use crate::user::UserCommand;
+use crate::user::{NodeContext, UserCommand};
 use crate::waiters::OutcomeWaiters;
 use crate::wrapping::WrappingKeys;
 use crate::{Asker, Clock, Error};
@@ -62,8 +60,8 @@ pub struct NodeParts {
     pub identity: SigningSecret,
     /// What it was told.
     pub settings: NodeSettings,
-    /// The users' actors.
-    pub directory: Directory,
+    /// Where the users' actors run, at least one.
+    pub arbiters: Vec<ArbiterHandle>,
     /// Where the peers' actors run, and their bounds.
     pub peers: PeerSettings,
     /// How other nodes are spoken to.
@@ -94,8 +92,6 @@ pub struct Node {
     pub peers: Arc<Peers>,
     /// How emails are sent.
     pub(crate) mailer: Box<dyn Mailer>,
-    /// What device wrap secrets are encrypted with.
-    pub wrapping: WrappingKeys,
     /// Names this node among those on one database, also when it has been started anew.
     pub(crate) name: String,
     /// Names this process among those on one database; the prefix of its lease tokens.
@@ -106,23 +102,23 @@ pub struct Node {
     pub policy: Arc<Policy>,
     /// Requests that wait for the outcome of an attempt.
     pub outcomes: Arc<OutcomeWaiters>,
-    /// Discards that wait for another node to stop an attempt with their row.
-    pub(crate) withdrawals: OutcomeWaiters<(OutboxId, String)>,
+    /// What the users' actors are given.
+    pub context: Arc<NodeContext>,
+    /// The other nodes on this database.
+    pub replicas: Arc<Replicas>,
     /// Friends whose keys are compared later.
     pub(crate) key_checks: KeyChecks,
     /// Whether the wall clock can be trusted with forgetting things.
     pub(crate) clock_watch: ClockWatch,
     /// Wakes the task that sends emails.
     pub(crate) mail_wake: Notify,
-    /// Set once, when the delivery has been started.
-    pub(crate) delivery: OnceLock<Addr<RevocationDelivery>>,
 }
 
 impl Node {
     /// Puts the parts together. Nothing is delivered until [`Node::start_delivery`].
     #[must_use]
     pub fn new(parts: NodeParts) -> Arc<Self> {
-        let NodeParts { store, clock, domain, identity, settings, directory, name, .. } = parts;
+        let NodeParts { store, clock, domain, identity, settings, name, .. } = parts;
         let instance = format!("{name}.{}", uuid::Uuid::new_v4());
         let policy = Arc::new(Policy::new(settings.federation_mode));
         let outcomes = Arc::<OutcomeWaiters>::default();
@@ -140,6 +136,25 @@ impl Node {
             attempts: Arc::<Attempts>::default(),
             bulkheads: Bulkheads::new(settings.in_flight_per_peer),
         });
+        let replicas = Arc::new(Replicas {
+            store: store.clone(),
+            clock: clock.clone(),
+            instance: instance.clone(),
+            outcomes: Arc::clone(&outcomes),
+            attempts: Arc::clone(&federation.attempts),
+            withdrawals: OutcomeWaiters::default(),
+        });
+        let context = Arc::new(NodeContext {
+            store: store.clone(),
+            clock: clock.clone(),
+            domain: domain.clone(),
+            invitations: settings.invitations,
+            quotas: settings.quotas,
+            wrapping: parts.wrapping,
+            outcomes: Arc::clone(&outcomes),
+            replicas: Arc::clone(&replicas),
+            delivery: OnceLock::new(),
+        });
         Arc::new(Self {
             clock_watch: ClockWatch::new(&clock),
             store,
@@ -147,19 +162,18 @@ impl Node {
             domain,
             identity,
             settings,
-            directory,
+            directory: Directory::new(Arc::clone(&context), parts.arbiters),
             peers: Arc::new(Peers::new(Arc::clone(&federation), parts.peers)),
             mailer: parts.mailer,
-            wrapping: parts.wrapping,
             name,
             instance,
             federation,
             policy,
             outcomes,
-            withdrawals: OutcomeWaiters::default(),
+            context,
+            replicas,
             key_checks: KeyChecks::default(),
             mail_wake: Notify::new(),
-            delivery: OnceLock::new(),
         })
     }
 
@@ -167,80 +181,20 @@ impl Node {
     ///
     /// # Errors
     /// What the command refuses with; [`Error::Busy`] when too many messages wait for this user.
-    pub async fn ask<C: UserCommand>(
-        self: &Arc<Self>,
-        asker: impl Into<Asker>,
-        command: C,
-    ) -> Result<C::Output, Error> {
-        self.directory.ask(self, asker, command).await
+    pub async fn ask<C: UserCommand>(&self, asker: impl Into<Asker>, command: C) -> Result<C::Output, Error> {
+        self.directory.ask(asker, command).await
     }
 
     /// Has the delivery look at the whole queue: something may be due for any peer.
     pub fn wake_delivery(&self) {
-        self.wake(None);
-    }
-
-    /// Tells the delivery that something may be due for these peers, by their domains in lower
-    /// case.
-    pub(crate) fn wake_delivery_for(&self, peers: impl IntoIterator<Item = String>) {
-        self.wake(Some(peers.into_iter().collect()));
-    }
-
-    fn wake(&self, peers: Option<BTreeSet<String>>) {
-        if let Some(delivery) = self.delivery.get() {
-            delivery.do_send(Wake(peers));
+        if let Some(delivery) = self.context.delivery.get() {
+            delivery.do_send(Wake(None));
         }
     }
 
     /// Tells the mail queue that something may be due.
     pub fn wake_mail(&self) {
         self.mail_wake.notify_one();
-    }
-
-    /// Stops this node's attempt with a row that has been removed, if one is under way. When this returns,
-    /// none is.
-    pub(crate) async fn withdraw_here(&self, row: &OutboxId) {
-        self.outcomes.publish(row, &Outcome::Withdrawn);
-        self.federation.attempts.stop(row).await;
-    }
-
-    /// The handle that an alias has here.
-    #[must_use]
-    pub fn handle_of(&self, alias: &Alias) -> Handle {
-        Handle::new(alias.clone(), self.domain.clone())
-    }
-
-    /// The user's own handle.
-    ///
-    /// # Errors
-    /// [`Error::IdentityIncomplete`] before alias and keys are set.
-    pub fn handle_of_user(&self, user: &User) -> Result<Handle, Error> {
-        match (&user.identity.alias, &user.identity.keys) {
-            (Some(alias), Some(_)) => Ok(self.handle_of(alias)),
-            _ => Err(Error::IdentityIncomplete),
-        }
-    }
-
-    /// A user of this node as others see them.
-    ///
-    /// # Errors
-    /// [`Error::IdentityIncomplete`] before alias and keys are set.
-    pub fn as_peer(&self, user: &User) -> Result<Peer, Error> {
-        let handle = self.handle_of_user(user)?;
-        let keys = user.identity.keys.ok_or(Error::IdentityIncomplete)?;
-        Ok(Peer {
-            handle,
-            signing_key: keys.signing,
-            encryption_key: Some(keys.encryption),
-            name: user.name(),
-            picture: user.picture.clone(),
-        })
-    }
-
-    /// Whether a handle belongs to this node.
-    #[must_use]
-    pub fn is_local(&self, handle: &Handle) -> bool {
-        handle.domain().folded() == self.domain.folded()
     }
 
     /// The user with this id.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use vellum_protocol::{Domain, SigningKey};
 use vellum_store::outbox::overview::{self, Selection};
-use vellum_store::peers::{self, Standing};
+use vellum_store::peers::{self, PeerPolicy};
 use vellum_store::{OutboxId, Store, StoreError, node_state};
 
 use crate::node::Node;
@@ -88,11 +88,11 @@ pub async fn drop_row_here(node: &Arc<Node>, id: OutboxId) -> Result<(), Error> 
     let withdrawal = decide(&node.store, move |tx| {
         async move {
             let removed = overview::remove(tx, &id).await?.ok_or(Error::NotQueued)?;
-            Ok(here.withdrawal(tx, removed).await?)
+            Ok(here.replicas.withdrawal(tx, removed).await?)
         }
         .boxed()
     });
-    node.withdraw(withdrawal.await?).await;
+    node.replicas.withdraw(withdrawal.await?).await;
     Ok(())
 }
 
@@ -100,7 +100,7 @@ pub async fn drop_row_here(node: &Arc<Node>, id: OutboxId) -> Result<(), Error> 
 ///
 /// # Errors
 /// Only what the database says.
-pub async fn set_standing(store: &Store, domain: Domain, standing: Standing) -> Result<(), Error> {
+pub async fn set_standing(store: &Store, domain: Domain, standing: PeerPolicy) -> Result<(), Error> {
     decide(store, move |tx| {
         async move { Ok(peers::set_standing(tx, &domain.folded(), standing).await?) }.boxed()
     })

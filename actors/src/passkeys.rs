@@ -23,6 +23,7 @@ mod relying_party;
 mod ticket;
 
 pub use relying_party::RelyingParty;
+use relying_party::internal;
 
 use futures_util::FutureExt;
 use serde_json::{Value, json};
@@ -423,10 +424,4 @@ fn to_json(value: &impl serde::Serialize) -> Result<Value, Error> {
 
 fn from_json<T: serde::de::DeserializeOwned>(text: &str) -> Result<T, Error> {
     serde_json::from_str(text).map_err(|error| internal(&error))
-}
-
-/// What cannot happen with rows that this module wrote.
-fn internal(error: &dyn std::fmt::Display) -> Error {
-    tracing::error!(%error, "a passkey ceremony could not be carried on");
-    Error::Internal
 }

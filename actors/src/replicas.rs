@@ -17,11 +17,11 @@ use futures_util::FutureExt;
 use vellum_protocol::UnixMillis;
 use vellum_store::outbox::{Lease, Outcome, Removed};
 use vellum_store::signals::{self, Signal, Signals};
-use vellum_store::{OutboxId, StoreError, Tx};
+use vellum_store::{OutboxId, Store, StoreError, Tx};
 
-use crate::node::Node;
-use crate::peer::LEASE_MILLIS;
-use crate::waiters::OutcomeReceiver;
+use crate::Clock;
+use crate::peer::{Attempts, LEASE_MILLIS};
+use crate::waiters::{OutcomeReceiver, OutcomeWaiters};
 
 /// The pause after the database could not be reached.
 const AFTER_FAILURE: Duration = Duration::from_secs(1);
@@ -35,9 +35,21 @@ pub(crate) struct Withdrawal {
     elsewhere: Vec<(OutcomeReceiver, UnixMillis)>,
 }
 
-impl Node {
-    /// Notes in the transaction that has removed a row who else has to know. [`Node::withdraw`] is called with
-    /// it once the transaction is committed.
+/// The other nodes on this database, of which there may be none.
+pub struct Replicas {
+    pub(crate) store: Store,
+    pub(crate) clock: Clock,
+    /// Names this process among them; the prefix of its lease tokens.
+    pub(crate) instance: String,
+    pub(crate) outcomes: Arc<OutcomeWaiters>,
+    pub(crate) attempts: Arc<Attempts>,
+    /// Discards that wait for another node to stop an attempt with their row.
+    pub(crate) withdrawals: OutcomeWaiters<(OutboxId, String)>,
+}
+
+impl Replicas {
+    /// Notes in the transaction that has removed a row who else has to know. [`Replicas::withdraw`] is
+    /// called with it once the transaction is committed.
     pub(crate) async fn withdrawal(&self, tx: &mut Tx, removed: Removed) -> Result<Withdrawal, StoreError> {
         let Removed { id, leases } = removed;
         let mut elsewhere = Vec::new();
@@ -68,35 +80,47 @@ impl Node {
             }
         }
     }
+
+    /// Stops this node's attempt with a row that has been removed, if one is under way. When this
+    /// returns, none is.
+    async fn withdraw_here(&self, row: &OutboxId) {
+        self.outcomes.publish(row, &Outcome::Withdrawn);
+        self.attempts.stop(row).await;
+    }
+
+    /// Forgets discards that nobody waits for any more.
+    pub(crate) fn sweep(&self) {
+        self.withdrawals.sweep();
+    }
 }
 
 /// Does as the other nodes tell, for as long as the node runs. Returns at once where there are none.
-pub async fn follow(node: Arc<Node>) {
+pub async fn follow(replicas: Arc<Replicas>) {
     loop {
-        match node.store.signals().await {
+        match replicas.store.signals().await {
             Ok(None) => return,
-            Ok(Some(signals)) => hear(&node, signals).await,
+            Ok(Some(signals)) => hear(&replicas, signals).await,
             Err(error) => tracing::warn!(%error, "signal channel not opened"),
         }
         tokio::time::sleep(AFTER_FAILURE).await;
     }
 }
 
-async fn hear(node: &Arc<Node>, mut signals: Signals) {
+async fn hear(replicas: &Arc<Replicas>, mut signals: Signals) {
     loop {
         match signals.next().await {
-            Ok(Signal::Withdraw { row, holder }) if holder == node.instance => {
+            Ok(Signal::Withdraw { row, holder }) if holder == replicas.instance => {
                 // In a task of its own: stopping an attempt takes a moment, in which more may be told.
-                actix::spawn(stop_and_tell(Arc::clone(node), row));
+                actix::spawn(stop_and_tell(Arc::clone(replicas), row));
             }
             // Waiting flushes of other nodes hear that their row is gone.
-            Ok(Signal::Withdraw { row, .. }) => node.outcomes.publish(&row, &Outcome::Withdrawn),
+            Ok(Signal::Withdraw { row, .. }) => replicas.outcomes.publish(&row, &Outcome::Withdrawn),
             Ok(Signal::Withdrawn { row, holder }) => {
-                node.withdrawals.publish(&(row, holder), &Outcome::Withdrawn);
+                replicas.withdrawals.publish(&(row, holder), &Outcome::Withdrawn);
             }
-            Ok(Signal::Outcome { row, word, holder }) if holder != node.instance => {
+            Ok(Signal::Outcome { row, word, holder }) if holder != replicas.instance => {
                 if let Some(outcome) = Outcome::parse(&word) {
-                    node.outcomes.publish(&row, &outcome);
+                    replicas.outcomes.publish(&row, &outcome);
                 }
             }
             Ok(Signal::Outcome { .. }) => {}
@@ -108,11 +132,11 @@ async fn hear(node: &Arc<Node>, mut signals: Signals) {
     }
 }
 
-async fn stop_and_tell(node: Arc<Node>, row: OutboxId) {
-    node.withdraw_here(&row).await;
-    let stopped = Signal::Withdrawn { row, holder: node.instance.clone() };
+async fn stop_and_tell(replicas: Arc<Replicas>, row: OutboxId) {
+    replicas.withdraw_here(&row).await;
+    let stopped = Signal::Withdrawn { row, holder: replicas.instance.clone() };
     let told: Result<(), StoreError> =
-        node.store.write(move |tx| async move { signals::send(tx, &stopped).await }.boxed()).await;
+        replicas.store.write(move |tx| async move { signals::send(tx, &stopped).await }.boxed()).await;
     if let Err(error) = told {
         tracing::warn!(%error, "another node could not be told that an attempt was stopped");
     }

@@ -7,17 +7,19 @@
 
 mod bounds;
 mod code;
+mod settings;
 mod source;
 
 pub use bounds::CodeBounds;
 pub use code::code_hash;
-pub use source::{KNOWN_MILLIS, device_cookie};
+pub use settings::SignInSettings;
+pub use source::{Device, KNOWN_MILLIS, device_cookie};
 
 use std::sync::Arc;
 
 use futures_util::FutureExt;
 use rand::RngExt;
-use secrecy::{ExposeSecret, SecretBox, SecretString};
+use secrecy::{ExposeSecret, SecretString};
 use sha2::{Digest, Sha256};
 use vellum_protocol::UnixMillis;
 use vellum_store::mail_queue::{self, LeasedEmail, NewEmail};
@@ -28,13 +30,19 @@ use vellum_store::{
 };
 
 use crate::accounts;
-use crate::mail_queue::{CodeEmail, MOST_TO_STRANGERS, MOST_WAITING};
+use crate::mailer::CodeEmail;
 use crate::node::Node;
 use crate::{Clock, Error};
 use bounds::MOST_LIVE_CODES;
-use code::{NewCode, Presented, keyed_hash};
+use code::{NewCode, Presented, hex, keyed_hash};
 pub(crate) use source::Sources;
 
+/// Emails that may wait. Beyond that nobody gets a code until some have gone. Checked before the
+/// transaction that queues one, so requests of the same moment may exceed it by a few.
+const MOST_WAITING: u64 = 256;
+/// Emails to addresses without an account among them. Beyond that such an email is dropped, and
+/// the request is answered as ever: made-up addresses must not keep owners from their codes.
+const MOST_TO_STRANGERS: u64 = MOST_WAITING / 2;
 /// How long a code works.
 pub const CODE_MILLIS: i64 = 15 * 60_000;
 /// Names that the addresses without an account share in the tables of bounds.
@@ -43,39 +51,6 @@ const SHARED_NAMES: u32 = 1 << 20;
 const SESSION_MILLIS: i64 = 30 * 24 * 3_600_000;
 /// The longest name of a client that is kept.
 const LONGEST_USER_AGENT: usize = 300;
-
-/// How signing in works on this node.
-#[derive(Clone)]
-pub struct SignInSettings {
-    /// Whether a code for an unknown address makes an account.
-    pub open_registration: bool,
-    /// What the hashes of codes are keyed with: eight digits alone would be found by trying them all.
-    pub code_key: Arc<SecretBox<[u8; 32]>>,
-    /// How often codes are sent and may be wrong.
-    pub bounds: CodeBounds,
-}
-
-impl std::fmt::Debug for SignInSettings {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("SignInSettings")
-            .field("open_registration", &self.open_registration)
-            .field("bounds", &self.bounds)
-            .finish_non_exhaustive()
-    }
-}
-
-/// Where a session is opened from.
-#[derive(Debug, Clone, Default)]
-pub struct Device {
-    /// What the client calls itself.
-    pub user_agent: Option<String>,
-    /// Its address.
-    pub ip: Option<String>,
-    /// The name that the device has chosen for itself, for its wrap secret.
-    pub device_id: Option<String>,
-    /// The device cookie of a browser (see [`device_cookie`]).
-    pub cookie: Option<SecretString>,
-}
 
 /// A session just opened. Only its holder ever sees the token.
 pub struct Opened {
@@ -430,8 +405,4 @@ pub async fn profile(node: &Node, user: &UserId) -> Result<Profile, Error> {
 
 fn token_hash(token: &SecretString) -> TokenHash {
     Sha256::digest(token.expose_secret().as_bytes()).into()
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -15,10 +15,9 @@ use futures_util::future::BoxFuture;
 use libfuzzer_sys::fuzz_target;
 use secrecy::SecretBox;
 use vellum_actors::delivery::RetryPolicy;
-use vellum_actors::directory::Directory;
 use vellum_actors::inbox::{self, Inbound};
 use vellum_actors::invitations::InvitationLimits;
-use vellum_actors::mail_queue::{MailError, MailSession, Mailer};
+use vellum_actors::mailer::{MailError, MailSession, Mailer};
 use vellum_actors::peer::policy::Mode;
 use vellum_actors::peer::{Answer, PeerSettings, Transport, TransportError};
 use vellum_actors::sign_in::{CodeBounds, SignInSettings};
@@ -135,7 +134,7 @@ impl Site {
                         bounds: CodeBounds::default(),
                     },
                 },
-                directory: Directory::new(arbiters.clone()),
+                arbiters: arbiters.clone(),
                 peers: PeerSettings { arbiters, lookups_per_minute: None },
                 wrapping: WrappingKeys::new(Box::new(ring)).expect("a key"),
                 name: HERE.to_owned(),

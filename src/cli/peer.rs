@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use vellum_actors::{Clock, Error, operators};
 use vellum_protocol::{Domain, SigningKey};
 use vellum_store::Store;
-use vellum_store::peers::{self, PeerNode, Standing};
+use vellum_store::peers::{self, Peer, PeerPolicy};
 
 use super::{Context, on_store, print};
 use crate::shown;
@@ -54,8 +54,8 @@ pub fn run(context: &Context, command: PeerCommand) -> anyhow::Result<()> {
         PeerCommand::List { limit } => list(store, json, limit).await,
         PeerCommand::Show { domain } => show(store, json, &domain).await,
         PeerCommand::Repin { domain, key } => repin(store, json, domain, &key).await,
-        PeerCommand::Block { domain } => decide(store, json, domain, Standing::Blocked).await,
-        PeerCommand::Allow { domain } => decide(store, json, domain, Standing::Allowed).await,
+        PeerCommand::Block { domain } => decide(store, json, domain, PeerPolicy::Blocked).await,
+        PeerCommand::Allow { domain } => decide(store, json, domain, PeerPolicy::Allowed).await,
     })
 }
 
@@ -80,7 +80,7 @@ async fn list(store: &Store, as_json: bool, limit: u32) -> anyhow::Result<()> {
 }
 
 /// What an operator should know first.
-fn note(peer: &PeerNode) -> String {
+fn note(peer: &Peer) -> String {
     if peer.offered_key.is_some() {
         return format!("shows another key: nothing is exchanged; see vellum peer show {}", peer.domain);
     }
@@ -90,7 +90,7 @@ fn note(peer: &PeerNode) -> String {
     peer.last_error.clone().unwrap_or_else(|| "-".to_owned())
 }
 
-async fn find(store: &Store, domain: &Domain) -> anyhow::Result<PeerNode> {
+async fn find(store: &Store, domain: &Domain) -> anyhow::Result<Peer> {
     let found = peers::find(&mut *store.read().await?, &domain.folded()).await?;
     found.context(Error::UnknownPeer(domain.clone()))
 }
@@ -116,7 +116,7 @@ async fn repin(store: &Store, as_json: bool, domain: Domain, key: &str) -> anyho
     Ok(())
 }
 
-async fn decide(store: &Store, as_json: bool, domain: Domain, standing: Standing) -> anyhow::Result<()> {
+async fn decide(store: &Store, as_json: bool, domain: Domain, standing: PeerPolicy) -> anyhow::Result<()> {
     operators::set_standing(store, domain.clone(), standing).await?;
     say(as_json, &format!("{domain} is {}", standing.as_str()));
     Ok(())

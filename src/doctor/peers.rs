@@ -4,7 +4,7 @@ use vellum_actors::Clock;
 use vellum_actors::peer::Transport;
 use vellum_protocol::Domain;
 use vellum_store::Store;
-use vellum_store::peers::{self, PeerNode};
+use vellum_store::peers::{self, Peer};
 
 use super::Finding;
 use crate::config::Settings;
@@ -31,7 +31,7 @@ pub async fn check(store: &Store, settings: &Settings, clock: &Clock) -> Vec<Fin
     }
 }
 
-fn standing(found: &[PeerNode]) -> Vec<Finding> {
+fn standing(found: &[Peer]) -> Vec<Finding> {
     let mut findings = Vec::new();
     for peer in found.iter().filter(|peer| peer.offered_key.is_some()) {
         let says =
@@ -40,7 +40,7 @@ fn standing(found: &[PeerNode]) -> Vec<Finding> {
             format!("ask its operator by another way; then vellum peer repin {} --key …", peer.domain);
         findings.push(Finding::broken("peers", says, advice));
     }
-    let failing: Vec<&PeerNode> = found.iter().filter(|peer| peer.failures > 0).collect();
+    let failing: Vec<&Peer> = found.iter().filter(|peer| peer.failures > 0).collect();
     let reasons: Vec<String> = failing
         .iter()
         .take(10)
@@ -59,7 +59,7 @@ fn standing(found: &[PeerNode]) -> Vec<Finding> {
     findings
 }
 
-async fn clocks(settings: &Settings, clock: &Clock, found: &[PeerNode]) -> Option<Finding> {
+async fn clocks(settings: &Settings, clock: &Clock, found: &[Peer]) -> Option<Finding> {
     let transport = HttpTransport::new(settings.federation.allow_private_peers).ok()?;
     let mut asked = 0;
     let mut off = Vec::new();

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use vellum_actors::{Error, operators};
 use vellum_protocol::{Domain, SigningKey};
 use vellum_store::StoreError;
-use vellum_store::peers::{self, Standing};
+use vellum_store::peers::{self, PeerPolicy};
 
 use super::App;
 use super::admin_queue::note;
@@ -80,7 +80,7 @@ async fn block(
     caller: Caller,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    decide(&app, &caller, &name, Standing::Blocked).await
+    decide(&app, &caller, &name, PeerPolicy::Blocked).await
 }
 
 async fn allow(
@@ -88,10 +88,15 @@ async fn allow(
     caller: Caller,
     name: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
-    decide(&app, &caller, &name, Standing::Allowed).await
+    decide(&app, &caller, &name, PeerPolicy::Allowed).await
 }
 
-async fn decide(app: &App, caller: &Caller, name: &str, standing: Standing) -> Result<HttpResponse, Problem> {
+async fn decide(
+    app: &App,
+    caller: &Caller,
+    name: &str,
+    standing: PeerPolicy,
+) -> Result<HttpResponse, Problem> {
     caller.require(WRITE)?;
     operators::set_standing(&app.node.store, domain_of(name)?, standing).await?;
     note(caller, "decides about a peer");

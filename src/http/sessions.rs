@@ -98,7 +98,7 @@ async fn current(
     };
     if let known @ Some(_) = known_version(&request) {
         // Refused where what follows would be older than what the client knows.
-        user::identity(&app.node, caller.known(), known).await?;
+        user::identity(&app.node.store, caller.known(), known).await?;
     }
     let profile = sign_in::profile(&app.node, caller.user()).await?;
     Ok(super::secret(&json!({

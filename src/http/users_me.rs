@@ -47,7 +47,7 @@ async fn identity(
 ) -> Result<HttpResponse, Problem> {
     let identity = show_identity(&app, &request, &caller).await?;
     Ok(super::private(&json!({
-        "handle": identity.alias.as_ref().map(|alias| app.node.handle_of(alias)),
+        "handle": identity.alias.as_ref().map(|alias| app.node.context.handle_of(alias)),
         "alias": identity.alias,
         "signingKey": identity.keys.map(|keys| keys.signing),
         "encryptionKey": identity.keys.map(|keys| keys.encryption),
@@ -63,9 +63,9 @@ pub(super) async fn show_identity(
     request: &HttpRequest,
     caller: &Caller,
 ) -> Result<Identity, Problem> {
-    let identity = user::identity(&app.node, caller.known(), known_version(request)).await?;
+    let identity = user::identity(&app.node.store, caller.known(), known_version(request)).await?;
     if caller.may_have_effects() {
-        user::show_keys(&app.node, caller.known(), &identity).await?;
+        user::show_keys(&app.node.store, caller.known(), &identity).await?;
     }
     Ok(identity)
 }

@@ -39,14 +39,14 @@ async fn user(app: web::Data<App>, alias: web::Path<String>) -> Result<HttpRespo
     let missing = || Problem::not_found("User not found");
     let alias = Alias::parse(&alias).map_err(|_| missing())?;
     let user = app.node.user_by_alias(&alias).await?.ok_or_else(missing)?;
-    let shown = app.node.as_peer(&user).map_err(|_| missing())?;
+    let shown = app.node.context.as_peer(&user).map_err(|_| missing())?;
     Ok(public(&document(&app, shown)))
 }
 
 /// The user document of somebody, on this node or on another.
 pub fn document(app: &App, user: Peer) -> UserDocument {
     let domain = user.handle.domain();
-    let origin = if app.node.is_local(&user.handle) {
+    let origin = if app.node.context.is_local(&user.handle) {
         app.origin.as_str().to_owned()
     } else {
         format!("{}://{domain}", if domain.is_loopback() { "http" } else { "https" })

@@ -5,7 +5,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use lettre::message::{Mailbox, MultiPart};
 use lettre::{Address, Message};
 use secrecy::ExposeSecret;
-use vellum_actors::mail_queue::CodeEmail;
+use vellum_actors::mailer::CodeEmail;
 use vellum_actors::sign_in::CODE_MILLIS;
 use vellum_protocol::UnixMillis;
 

@@ -17,7 +17,7 @@ use lettre::transport::smtp::response::Response;
 use secrecy::ExposeSecret;
 use tokio::net::{TcpStream, lookup_host};
 use tokio::time::timeout;
-use vellum_actors::mail_queue::MailError;
+use vellum_actors::mailer::MailError;
 
 use super::url::SmtpUrl;
 use crate::config::{self, StartTls};

@@ -163,7 +163,7 @@ impl RevocationDelivery {
         let serve = Serve { turn, deliver_here: Arc::clone(&self.deliver_here) };
         let work = async move {
             let served = match Domain::parse(&domain) {
-                Ok(parsed) => peers.serve(&parsed, serve).await.ok(),
+                Ok(parsed) => peers.actor(&parsed).send(serve).await.ok(),
                 Err(_) => None,
             };
             (domain, served)
@@ -200,11 +200,9 @@ impl Actor for RevocationDelivery {
 impl Supervised for RevocationDelivery {}
 
 /// Something may be due for these peers (domains in lower case); `None` for any.
+#[derive(Message)]
+#[rtype(result = "()")]
 pub(crate) struct Wake(pub Option<BTreeSet<String>>);
-
-impl Message for Wake {
-    type Result = ();
-}
 
 impl Handler<Wake> for RevocationDelivery {
     type Result = ();
@@ -217,11 +215,9 @@ impl Handler<Wake> for RevocationDelivery {
 }
 
 /// Stop: start nothing, stop what is under way, hand leases back.
+#[derive(Message)]
+#[rtype(result = "()")]
 pub(crate) struct Stop;
-
-impl Message for Stop {
-    type Result = ();
-}
 
 impl Handler<Stop> for RevocationDelivery {
     type Result = ResponseFuture<()>;

@@ -40,8 +40,14 @@ impl RelyingParty {
         let built = WebauthnBuilder::new(host, &self.origin)
             .map(|builder| builder.rp_name(NAME).timeout(DEFAULT_AUTHENTICATOR_TIMEOUT))
             .and_then(WebauthnBuilder::build);
-        built.map_err(|error| super::internal(&error))
+        built.map_err(|error| internal(&error))
     }
+}
+
+/// Logs what cannot happen with rows that `passkeys` wrote.
+pub(super) fn internal(error: &dyn std::fmt::Display) -> Error {
+    tracing::error!(%error, "a passkey ceremony could not be carried on");
+    Error::Internal
 }
 
 #[cfg(test)]

@@ -39,7 +39,8 @@ const USERS_KEPT: usize = 1_000;
 
 /// What is known of a peer for a short while.
 pub(super) struct Documents {
-    domain: Domain,
+    pub domain: Domain,
+    pub federation: Arc<Federation>,
     manifest: Mutex<KnownManifest>,
     /// How the last fetch for each purpose has failed. Held while the manifest is fetched, so that
     /// requests that arrive together fetch it once; and no purpose waits for another's place.
@@ -82,35 +83,35 @@ impl Failed {
 }
 
 impl Documents {
-    pub fn new(domain: Domain) -> Self {
-        Self { domain, manifest: Mutex::default(), fetching: Default::default(), users: Mutex::default() }
+    pub fn new(domain: Domain, federation: Arc<Federation>) -> Self {
+        let (manifest, users) = (Mutex::default(), Mutex::default());
+        Self { domain, federation, manifest, fetching: Default::default(), users }
     }
 
     /// The peer's manifest, with its key compared to the pinned one. Whoever waits while it is fetched in vain
     /// shares that failure: ten thousand rows for a peer that hangs are one question to it.
-    pub async fn manifest(&self, node: &Federation, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
-        self.known_or_learnt(node, purpose, false).await
+    pub async fn manifest(&self, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
+        self.known_or_learnt(purpose, false).await
     }
 
     /// The same for somebody who only says that they are this peer. Anybody can say so as often as they
     /// like, so a fetch that failed is not repeated for them at once: this node is no hammer. And servers that
     /// have never been met are asked a few at a time, whatever number of names a flood comes up with.
-    pub async fn manifest_for_stranger(&self, node: &Federation) -> Result<Arc<Manifest>, PeerError> {
-        self.known_or_learnt(node, Purpose::InboundLookup, true).await
+    pub async fn manifest_for_stranger(&self) -> Result<Arc<Manifest>, PeerError> {
+        self.known_or_learnt(Purpose::InboundLookup, true).await
     }
 
     async fn known_or_learnt(
         &self,
-        node: &Federation,
         purpose: Purpose,
         for_stranger: bool,
     ) -> Result<Arc<Manifest>, PeerError> {
         let asked = Instant::now();
-        if let Some(manifest) = self.kept_manifest(node.clock.now()) {
+        if let Some(manifest) = self.kept_manifest(self.federation.clock.now()) {
             return Ok(manifest);
         }
         let mut failed = self.fetching[purpose as usize].lock().await;
-        let now = node.clock.now();
+        let now = self.federation.clock.now();
         if let Some(manifest) = self.kept_manifest(now) {
             return Ok(manifest);
         }
@@ -122,11 +123,11 @@ impl Documents {
             if let Some(error) = failed.as_ref().and_then(|failed| failed.refusal_for_stranger()) {
                 return Err(error);
             }
-            if !node.is_pinned(&self.domain).await? {
-                _turn = Some(node.bulkheads.place_of_unknown()?);
+            if !self.federation.is_pinned(&self.domain).await? {
+                _turn = Some(self.federation.bulkheads.place_of_unknown()?);
             }
         }
-        let learnt = self.learn_manifest(node, purpose).await;
+        let learnt = self.learn_manifest(purpose).await;
         *failed = learnt.as_ref().err().map(|error| Failed {
             error: error.clone(),
             at: Instant::now(),
@@ -144,11 +145,11 @@ impl Documents {
             .map(|kept| Arc::clone(&kept.value))
     }
 
-    async fn learn_manifest(&self, node: &Federation, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
-        let since = node.clock.now();
+    async fn learn_manifest(&self, purpose: Purpose) -> Result<Arc<Manifest>, PeerError> {
+        let since = self.federation.clock.now();
         let forgotten = lock(&self.manifest).forgotten;
-        let (manifest, age) = self.fetch_manifest(node, purpose).await?;
-        self.compare_with_pin(node, &manifest).await?;
+        let (manifest, age) = self.fetch_manifest(purpose).await?;
+        self.compare_with_pin(&manifest).await?;
         let manifest = Arc::new(manifest);
         let mut known = lock(&self.manifest);
         if known.forgotten == forgotten {
@@ -175,12 +176,8 @@ impl Documents {
     }
 
     /// The manifest, and for how many milliseconds it serves.
-    async fn fetch_manifest(
-        &self,
-        node: &Federation,
-        purpose: Purpose,
-    ) -> Result<(Manifest, i64), PeerError> {
-        let answer = self.get(node, purpose, "/.well-known/parchment-server").await?;
+    async fn fetch_manifest(&self, purpose: Purpose) -> Result<(Manifest, i64), PeerError> {
+        let answer = self.get(purpose, "/.well-known/parchment-server").await?;
         let json = document(&answer, "its manifest")?;
         let manifest = Manifest::parse(&json).map_err(|error| PeerError::unusable(error.to_string()))?;
         if manifest.server_id.folded() != self.domain.folded() {
@@ -189,12 +186,13 @@ impl Documents {
         Ok((manifest, serves(answer.max_age)))
     }
 
-    async fn compare_with_pin(&self, node: &Federation, manifest: &Manifest) -> Result<(), PeerError> {
+    async fn compare_with_pin(&self, manifest: &Manifest) -> Result<(), PeerError> {
         let domain = self.domain.folded();
-        let (key, now) = (manifest.public_key, node.clock.now());
+        let (key, now) = (manifest.public_key, self.federation.clock.now());
         let window = manifest.revocation_window().map(|window| window.min(LONGEST_WINDOW).as_secs());
         let window = window.map(|seconds| i64::try_from(seconds).unwrap_or(i64::MAX));
-        let pinned: Result<_, StoreError> = node
+        let pinned: Result<_, StoreError> = self
+            .federation
             .store
             .write(move |tx| {
                 async move {
@@ -231,14 +229,14 @@ impl Documents {
 
     /// A user of the peer as their document shows them. A message may be verified with what was
     /// fetched a moment ago, and with what is a little older while the peer refuses to be asked.
-    pub async fn user(&self, node: &Federation, alias: &Alias, why: &LookupFor) -> Result<Peer, PeerError> {
-        let now = node.clock.now();
+    pub async fn user(&self, alias: &Alias, why: &LookupFor) -> Result<Peer, PeerError> {
+        let now = self.federation.clock.now();
         let kept = lock(&self.users).get(alias).filter(|_| why.takes_kept()).cloned();
         let age = kept.as_ref().map_or(i64::MAX, |kept| now.since(kept.since));
         if let Some(kept) = kept.as_ref().filter(|kept| age >= 0 && now < kept.until) {
             return Ok(kept.value.clone());
         }
-        let error = match self.fetch_user(node, alias, why.purpose(), now).await {
+        let error = match self.fetch_user(alias, why.purpose(), now).await {
             Ok(user) => return Ok(user),
             Err(error) => error,
         };
@@ -250,16 +248,10 @@ impl Documents {
         }
     }
 
-    async fn fetch_user(
-        &self,
-        node: &Federation,
-        alias: &Alias,
-        purpose: Purpose,
-        now: UnixMillis,
-    ) -> Result<Peer, PeerError> {
+    async fn fetch_user(&self, alias: &Alias, purpose: Purpose, now: UnixMillis) -> Result<Peer, PeerError> {
         // A user's keys are worth what their server is worth.
-        self.manifest(node, purpose).await?;
-        let answer = self.get(node, purpose, &format!("/.well-known/user/{alias}")).await?;
+        self.manifest(purpose).await?;
+        let answer = self.get(purpose, &format!("/.well-known/user/{alias}")).await?;
         if answer.status == 404 {
             lock(&self.users).remove(alias);
             return Err(PeerError::NoSuchUser);
@@ -275,9 +267,9 @@ impl Documents {
         Ok(user)
     }
 
-    async fn get(&self, node: &Federation, purpose: Purpose, path: &str) -> Result<Answer, PeerError> {
-        let _place = node.bulkheads.place(purpose, &self.domain).await?;
-        Ok(node.transport.get(&self.domain, path).await?)
+    async fn get(&self, purpose: Purpose, path: &str) -> Result<Answer, PeerError> {
+        let _place = self.federation.bulkheads.place(purpose, &self.domain).await?;
+        Ok(self.federation.transport.get(&self.domain, path).await?)
     }
 
     fn read_user(&self, json: &Json) -> Result<Peer, PeerError> {

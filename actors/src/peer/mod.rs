@@ -49,8 +49,6 @@ use sending::SendLoop;
 
 /// Speaks to one peer node.
 pub struct PeerActor {
-    domain: Domain,
-    federation: Arc<Federation>,
     documents: Arc<Documents>,
     /// The user whose row was leased last.
     last_user: Option<UserId>,
@@ -58,8 +56,7 @@ pub struct PeerActor {
 
 impl PeerActor {
     pub(crate) fn new(domain: Domain, federation: Arc<Federation>) -> Self {
-        let documents = Arc::new(Documents::new(domain.clone()));
-        Self { domain, federation, documents, last_user: None }
+        Self { documents: Arc::new(Documents::new(domain, federation)), last_user: None }
     }
 }
 
@@ -71,27 +68,23 @@ impl Supervised for PeerActor {}
 
 /// Somebody says that they are this peer: makes sure that its manifest is known and carries the pinned key,
 /// and returns it.
+#[derive(Message)]
+#[rtype(result = "Result<Arc<Manifest>, PeerError>")]
 pub(crate) struct Introduce;
-
-impl Message for Introduce {
-    type Result = Result<Arc<Manifest>, PeerError>;
-}
 
 impl Handler<Introduce> for PeerActor {
     type Result = ResponseFuture<Result<Arc<Manifest>, PeerError>>;
 
     fn handle(&mut self, Introduce: Introduce, _: &mut Context<Self>) -> Self::Result {
-        let (documents, federation) = (Arc::clone(&self.documents), Arc::clone(&self.federation));
-        Box::pin(async move { documents.manifest_for_stranger(&federation).await })
+        let documents = Arc::clone(&self.documents);
+        Box::pin(async move { documents.manifest_for_stranger().await })
     }
 }
 
 /// Has the manifest fetched anew when it is needed next.
+#[derive(Message)]
+#[rtype(result = "()")]
 pub(crate) struct ForgetManifest;
-
-impl Message for ForgetManifest {
-    type Result = ();
-}
 
 impl Handler<ForgetManifest> for PeerActor {
     type Result = ResponseFuture<()>;
@@ -103,6 +96,8 @@ impl Handler<ForgetManifest> for PeerActor {
 }
 
 /// Asks for a user's document.
+#[derive(Message)]
+#[rtype(result = "Result<Peer, PeerError>")]
 pub(crate) struct ResolveUser {
     pub alias: Alias,
     pub why: LookupFor,
@@ -110,44 +105,33 @@ pub(crate) struct ResolveUser {
     pub place: Option<OwnedSemaphorePermit>,
 }
 
-impl Message for ResolveUser {
-    type Result = Result<Peer, PeerError>;
-}
-
 impl Handler<ResolveUser> for PeerActor {
     type Result = ResponseFuture<Result<Peer, PeerError>>;
 
     fn handle(&mut self, ask: ResolveUser, _: &mut Context<Self>) -> Self::Result {
-        let (documents, federation) = (Arc::clone(&self.documents), Arc::clone(&self.federation));
+        let documents = Arc::clone(&self.documents);
         Box::pin(async move {
             let ResolveUser { alias, why, place: _place } = ask;
-            documents.user(&federation, &alias, &why).await
+            documents.user(&alias, &why).await
         })
     }
 }
 
 /// Runs the peer's send loop. It is sent again only after it was answered.
+#[derive(Message)]
+#[rtype(result = "Served")]
 pub(crate) struct Serve {
     pub turn: Turn,
     /// How a row is delivered whose recipient is on this node.
     pub deliver_here: DeliverHere,
 }
 
-impl Message for Serve {
-    type Result = Served;
-}
-
 impl Handler<Serve> for PeerActor {
     type Result = ResponseActFuture<Self, Served>;
 
     fn handle(&mut self, Serve { turn, deliver_here }: Serve, _: &mut Context<Self>) -> Self::Result {
-        let mut sending = SendLoop {
-            domain: self.domain.clone(),
-            federation: Arc::clone(&self.federation),
-            documents: Arc::clone(&self.documents),
-            deliver_here,
-            last_user: self.last_user.take(),
-        };
+        let (documents, last_user) = (Arc::clone(&self.documents), self.last_user.take());
+        let mut sending = SendLoop { documents, deliver_here, last_user };
         let work = async move {
             let served = sending.run(turn).await;
             (served, sending.last_user)

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use std::sync::{PoisonError, RwLock};
 
 use vellum_protocol::Domain;
-use vellum_store::peers::{self, Standing};
+use vellum_store::peers::{self, PeerPolicy};
 use vellum_store::{Conn, StoreError};
 
 /// Whom the node speaks with when nothing was decided about somebody.
@@ -22,7 +22,7 @@ pub enum Mode {
 #[derive(Debug, Default)]
 pub struct Policy {
     mode: Mode,
-    standings: RwLock<HashMap<String, Standing>>,
+    standings: RwLock<HashMap<String, PeerPolicy>>,
 }
 
 impl Policy {
@@ -37,9 +37,9 @@ impl Policy {
     pub fn admits(&self, domain: &Domain) -> bool {
         let standings = self.standings.read().unwrap_or_else(PoisonError::into_inner);
         match standings.get(&key(&domain.folded())) {
-            Some(Standing::Blocked) => false,
-            Some(Standing::Allowed) => true,
-            Some(Standing::Neutral) | None => self.mode == Mode::BlockList,
+            Some(PeerPolicy::Blocked) => false,
+            Some(PeerPolicy::Allowed) => true,
+            Some(PeerPolicy::Neutral) | None => self.mode == Mode::BlockList,
         }
     }
 
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn a_blocked_server_is_blocked_under_both_spellings_of_its_address() {
-        let blocked = HashMap::from([(key("evil.example:443"), Standing::Blocked)]);
+        let blocked = HashMap::from([(key("evil.example:443"), PeerPolicy::Blocked)]);
         let policy = Policy { mode: Mode::BlockList, standings: RwLock::new(blocked) };
         for (domain, admitted) in [
             ("evil.example", false),

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use vellum_protocol::UnixMillis;
 use vellum_store::outbox::{self, FailureScope, Leased, Outcome, Retry};
-use vellum_store::peers::PeerNode;
+use vellum_store::peers::Peer;
 use vellum_store::signals::{self, Signal};
 use vellum_store::{Tx, peers};
 
@@ -74,7 +74,7 @@ fn later(retry: &RetryPolicy, now: UnixMillis, pause: Duration) -> UnixMillis {
 /// of something that waits for it.
 async fn pause_at_peer(
     tx: &mut Tx,
-    record: Option<&PeerNode>,
+    record: Option<&Peer>,
     leased: &Leased,
     wanted: Duration,
     now: UnixMillis,

@@ -9,7 +9,7 @@ use vellum_protocol::{Domain, Handle, Manifest, UnixMillis};
 use vellum_store::friendships::Peer;
 
 use super::lookups::{Allowance, LookupFor};
-use super::{Federation, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser, Serve, Served};
+use super::{Federation, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser};
 use crate::clock::CLOCKS_DIFFER_MILLIS;
 
 /// How long the actor of a silent peer is kept.
@@ -83,7 +83,7 @@ impl Peers {
             None => return Err(PeerError::TooManyStrangers),
         };
         let manifest = actor.send(Introduce).await.unwrap_or(Err(PeerError::Stopping))?;
-        self.prove(domain);
+        self.lock().prove(domain);
         Ok(manifest)
     }
 
@@ -105,20 +105,13 @@ impl Peers {
         let ask = ResolveUser { alias: handle.alias().clone(), why, place };
         let found = actor.send(ask).await.unwrap_or(Err(PeerError::Stopping));
         if matches!(found, Ok(_) | Err(PeerError::NoSuchUser)) {
-            self.prove(domain);
+            self.lock().prove(domain);
         }
         found
     }
 
-    /// Has the peer's actor send what is due, and returns when it has no more to do.
-    ///
-    /// # Errors
-    /// When the actor ended in the middle, which only a stopping node makes it do.
-    pub(crate) async fn serve(&self, domain: &Domain, serve: Serve) -> Result<Served, MailboxError> {
-        self.actor(domain).send(serve).await
-    }
-
-    fn actor(&self, domain: &Domain) -> Addr<PeerActor> {
+    /// The actor of a peer that is more than a name.
+    pub(crate) fn actor(&self, domain: &Domain) -> Addr<PeerActor> {
         let mut table = self.lock();
         let actor = self.find_or_start(&mut table, domain);
         table.prove(domain);
@@ -152,10 +145,6 @@ impl Peers {
     fn start(&self, domain: &Domain, place: usize) -> Addr<PeerActor> {
         let (domain, federation) = (domain.clone(), Arc::clone(&self.federation));
         Supervisor::start_in_arbiter(&self.arbiters[place], move |_| PeerActor::new(domain, federation))
-    }
-
-    fn prove(&self, domain: &Domain) {
-        self.lock().prove(domain);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {

@@ -33,8 +33,8 @@ use vellum_store::{Tx, UserId};
 
 use super::bulkhead::Purpose;
 use super::documents::Documents;
+use super::outcome;
 use super::record::{Ended, record_outcome};
-use super::{Federation, outcome};
 use crate::trace::{self, TraceParent};
 use crate::{BootTime, Error, measure};
 
@@ -72,8 +72,6 @@ pub(crate) struct Served {
 
 /// The send loop of one peer.
 pub(super) struct SendLoop {
-    pub domain: Domain,
-    pub federation: Arc<Federation>,
     pub documents: Arc<Documents>,
     pub deliver_here: DeliverHere,
     /// The user whose row was leased last.
@@ -100,20 +98,24 @@ struct Done {
 impl SendLoop {
     /// Sends what is due for the peer until nothing is, or the turn is over.
     pub async fn run(&mut self, turn: Turn) -> Served {
+        let federation = Arc::clone(&self.documents.federation);
         let turn_ends = Instant::now() + TURN;
         let (mut attempts, mut ended) = (JoinSet::new(), Vec::new());
         loop {
             let may_go_on = Instant::now() < turn_ends || !turn.others_wait.load(Ordering::Relaxed);
-            let goes_on = may_go_on && !self.federation.attempts.is_closed();
+            let goes_on = may_go_on && !federation.attempts.is_closed();
             // Read before the lease begins, and from the clock that goes on while the machine is
             // suspended.
-            let (until, now) = (self.federation.clock.boot() + LEASE_HOLDS, self.federation.clock.now());
+            let (until, now) = (federation.clock.boot() + LEASE_HOLDS, federation.clock.now());
             let (lease, last_user) = (goes_on.then_some(turn.proven), self.last_user.clone());
             let step = Step { ended: std::mem::take(&mut ended), lease, last_user, now };
             let Done { leased, served, .. } = self.carry_out(step).await;
             for row in leased {
                 self.last_user = Some(row.user_id.clone());
-                attempts.spawn_local(self.sending(row, until).run(now));
+                let (documents, deliver_here) = (Arc::clone(&self.documents), Arc::clone(&self.deliver_here));
+                let sending =
+                    Sending { documents, deliver_here, leased: row, until, sent: AtomicBool::new(false) };
+                attempts.spawn_local(sending.run(now));
             }
             if attempts.is_empty() {
                 return served;
@@ -133,18 +135,6 @@ impl SendLoop {
         }
     }
 
-    fn sending(&self, leased: Leased, until: BootTime) -> Sending {
-        Sending {
-            domain: self.domain.clone(),
-            federation: Arc::clone(&self.federation),
-            documents: Arc::clone(&self.documents),
-            deliver_here: Arc::clone(&self.deliver_here),
-            leased,
-            until,
-            sent: AtomicBool::new(false),
-        }
-    }
-
     /// Carries out a step and publishes the outcomes. If that fails, each outcome is recorded by
     /// itself: what cannot be recorded must not keep the others from it.
     async fn carry_out(&self, step: Step) -> Done {
@@ -153,7 +143,7 @@ impl SendLoop {
             Ok(done) => return done,
             Err(error) => error,
         };
-        tracing::error!(peer = %self.domain, %error, "delivery transaction failed");
+        tracing::error!(peer = %self.documents.domain, %error, "delivery transaction failed");
         for one in &step.ended {
             let alone = Step { ended: vec![one.clone()], lease: None, last_user: None, now: step.now };
             if let Err(error) = self.transaction(&Arc::new(alone)).await {
@@ -166,17 +156,14 @@ impl SendLoop {
     }
 
     async fn transaction(&self, step: &Arc<Step>) -> Result<Done, Error> {
-        let (work, federation) = (Arc::clone(step), Arc::clone(&self.federation));
-        let domain = self.domain.folded();
-        let done: Result<Done, Error> = self
-            .federation
-            .store
-            .write(move |tx| async move { work.run(tx, &federation, &domain).await }.boxed())
-            .await;
+        let (work, documents) = (Arc::clone(step), Arc::clone(&self.documents));
+        let federation = &self.documents.federation;
+        let done: Result<Done, Error> =
+            federation.store.write(move |tx| async move { work.run(tx, &documents).await }.boxed()).await;
         let done = done?;
         for (ended, outcome) in step.ended.iter().zip(&done.outcomes) {
             match outcome {
-                Some(outcome) => self.federation.outcomes.publish(&ended.leased.id, outcome),
+                Some(outcome) => federation.outcomes.publish(&ended.leased.id, outcome),
                 None => {
                     tracing::debug!(row = %ended.leased.id, "outcome void: stopped, or the row has changed");
                 }
@@ -187,8 +174,9 @@ impl SendLoop {
 }
 
 impl Step {
-    async fn run(&self, tx: &mut Tx, federation: &Federation, domain: &str) -> Result<Done, Error> {
-        let now = self.now;
+    /// Records what has ended, and leases what is due.
+    async fn run(&self, tx: &mut Tx, documents: &Documents) -> Result<Done, Error> {
+        let (federation, domain, now) = (&documents.federation, &documents.domain.folded(), self.now);
         let mut outcomes = Vec::with_capacity(self.ended.len());
         for ended in &self.ended {
             outcomes.push(record_outcome(tx, federation, ended, now).await?);
@@ -218,8 +206,6 @@ impl Step {
 
 /// One attempt with one row.
 struct Sending {
-    domain: Domain,
-    federation: Arc<Federation>,
     documents: Arc<Documents>,
     deliver_here: DeliverHere,
     leased: Leased,
@@ -231,22 +217,19 @@ struct Sending {
 
 impl Sending {
     async fn run(self, started: UnixMillis) -> Ended {
-        let outcome = self.federation.attempts.run(&self.leased.id, Box::pin(self.attempt())).await;
-        Ended { outcome, started, sent: self.sent.into_inner(), leased: self.leased }
-    }
-
-    async fn attempt(&self) -> Outcome {
         let Leased { id, peer_handle, attempts, trace, .. } = &self.leased;
         let span = tracing::info_span!(
             parent: None, "delivery_attempt", row = %id, peer = %peer_handle, n = attempts + 1, trace_id = Empty
         );
         let trace = trace::tie(&span, trace.as_deref().and_then(TraceParent::parse));
-        self.attempt_in_span(trace).instrument(span).await
+        let attempt = Box::pin(self.attempt(trace).instrument(span));
+        let outcome = self.documents.federation.attempts.run(id, attempt).await;
+        Ended { outcome, started, sent: self.sent.into_inner(), leased: self.leased }
     }
 
-    async fn attempt_in_span(&self, trace: TraceParent) -> Outcome {
-        let stopwatch = Instant::now();
-        let outcome = if self.federation.is_local(&self.leased.peer_handle) {
+    async fn attempt(&self, trace: TraceParent) -> Outcome {
+        let (federation, stopwatch) = (&self.documents.federation, Instant::now());
+        let outcome = if federation.is_local(&self.leased.peer_handle) {
             self.sent.store(true, Ordering::Relaxed);
             // The recipient's actor may go on with it, but does nothing for a row that is gone.
             // Waiting for it would have two people wait for each other who each discard what they
@@ -259,7 +242,7 @@ impl Sending {
         match &outcome {
             Outcome::Delivered { .. } => {
                 let signed_at = self.leased.envelope.content.timestamp.instant();
-                measure::delivered_after(self.federation.clock.now().since(signed_at));
+                measure::delivered_after(federation.clock.now().since(signed_at));
                 tracing::info!("delivered");
             }
             Outcome::Rejected { reason } => tracing::warn!(%reason, "refused for good"),
@@ -273,7 +256,7 @@ impl Sending {
 
     /// Sends within the lease.
     async fn send_in_time(&self, trace: TraceParent) -> Outcome {
-        let clock = &self.federation.clock;
+        let clock = &self.documents.federation.clock;
         let overdue = || outcome::overdue(self.sent.load(Ordering::Relaxed));
         let mut send = pin!(self.send(trace));
         // Looked at before every step: a process that was stopped goes on where it was, and must
@@ -289,7 +272,8 @@ impl Sending {
     }
 
     async fn send(&self, trace: TraceParent) -> Outcome {
-        let Self { domain, federation, documents, leased, .. } = self;
+        let Self { documents, leased, .. } = self;
+        let Documents { domain, federation, .. } = &**documents;
         let clock = &federation.clock;
         if let Err(error) = federation.admit(domain) {
             return outcome::without_manifest(&error, clock.now());
@@ -299,7 +283,7 @@ impl Sending {
             Ok(place) => place,
             Err(error) => return outcome::of_failure(&error),
         };
-        let manifest = match documents.manifest(federation, Purpose::Delivery).await {
+        let manifest = match documents.manifest(Purpose::Delivery).await {
             Ok(manifest) => manifest,
             Err(error) => return outcome::without_manifest(&error, clock.now()),
         };

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use vellum_protocol::timestamp::FRESHNESS_MILLIS;
 use vellum_protocol::{Envelope, MessageType, UnixMillis};
-use vellum_store::peers::PeerNode;
+use vellum_store::peers::Peer;
 
 /// By how much a window is closed early.
 pub const SAFETY_MARGIN_MILLIS: i64 = 10_000;
@@ -19,7 +19,7 @@ pub const SHORTEST_MILLIS: i64 = FRESHNESS_MILLIS - SAFETY_MARGIN_MILLIS;
 
 /// When the window of this envelope closes, as far as its recipient's node is known.
 #[must_use]
-pub fn closes_at(peer: Option<&PeerNode>, envelope: &Envelope) -> UnixMillis {
+pub fn closes_at(peer: Option<&Peer>, envelope: &Envelope) -> UnixMillis {
     let content = &envelope.content;
     let stated = peer.and_then(|peer| peer.revocation_window_seconds);
     end(content.message_type, content.timestamp.instant(), stated)

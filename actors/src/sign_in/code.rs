@@ -99,6 +99,10 @@ pub(super) fn keyed_hash(settings: &SignInSettings, purpose: &str, parts: &[&str
     hash.finalize().into()
 }
 
+pub(super) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;

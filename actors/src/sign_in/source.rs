@@ -8,12 +8,25 @@ use secrecy::{ExposeSecret, SecretString};
 use vellum_protocol::UnixMillis;
 use vellum_store::{StoreError, Tx, UserId, known_sources};
 
-use super::code::keyed_hash;
-use super::{Device, SignInSettings, hex};
+use super::SignInSettings;
+use super::code::{hex, keyed_hash};
 
 /// How long a device cookie lives, and how long an account knows a source that it does not see
 /// again, in milliseconds. No browser keeps a cookie for longer.
 pub const KNOWN_MILLIS: i64 = 400 * 86_400_000;
+
+/// Where a session is opened from.
+#[derive(Debug, Clone, Default)]
+pub struct Device {
+    /// What the client calls itself.
+    pub user_agent: Option<String>,
+    /// Its address.
+    pub ip: Option<String>,
+    /// The name that the device has chosen for itself, for its wrap secret.
+    pub device_id: Option<String>,
+    /// The device cookie of a browser (see [`device_cookie`]).
+    pub cookie: Option<SecretString>,
+}
 
 /// The hashes of a request's sources. Empty for one that it does not have.
 #[derive(Clone, Default)]

@@ -70,7 +70,7 @@ pub(super) async fn open_incoming(
     scope: &Scope,
     id: &InvitationId,
 ) -> Result<Invitation, Error> {
-    let expired_until = scope.node.settings.invitations.expired_until(scope.now);
+    let expired_until = scope.node.invitations.expired_until(scope.now);
     invitations::by_id(tx, &scope.user, id)
         .await?
         .filter(|invitation| {

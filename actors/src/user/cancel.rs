@@ -25,7 +25,7 @@ impl UserCommand for CancelInvitation {
         let unsent: Result<_, Error> =
             node.store.write(move |tx| async move { self.cancel(tx, &scope).await }.boxed()).await;
         if let Some(row) = unsent? {
-            node.withdraw(row).await;
+            node.replicas.withdraw(row).await;
         }
         Ok(())
     }
@@ -34,7 +34,7 @@ impl UserCommand for CancelInvitation {
 impl CancelInvitation {
     /// Returns the outbox row of an invitation that may not have left the node yet.
     async fn cancel(self, tx: &mut Tx, scope: &Scope) -> Result<Option<Withdrawal>, Error> {
-        let expired_until = scope.node.settings.invitations.expired_until(scope.now);
+        let expired_until = scope.node.invitations.expired_until(scope.now);
         let invitation = invitations::by_id(tx, &scope.user, &self.id)
             .await?
             .filter(|invitation| {
@@ -47,7 +47,7 @@ impl CancelInvitation {
             let row =
                 outbox::withdraw(tx, &scope.user, MessageType::FriendInvite, invitation.id.as_str()).await?;
             return match row {
-                Some(row) => Ok(Some(scope.node.withdrawal(tx, row).await?)),
+                Some(row) => Ok(Some(scope.node.replicas.withdrawal(tx, row).await?)),
                 None => Ok(None),
             };
         }

@@ -15,7 +15,7 @@ use vellum_store::{CollectionId, Tx, UserId, blobs, collections, outbox};
 use super::key_generation::knows_its_own;
 use super::quotas::{Growth, bytes};
 use super::{Event, Scope, UserCommand, load, rolled_back_or};
-use crate::Error;
+use crate::error::{Error, Missing};
 use crate::relationships::compensate;
 
 /// A blob, sealed under the new keys.
@@ -64,23 +64,6 @@ pub struct Committed {
     pub ignored_collections: Vec<CollectionId>,
     /// Slots of credentials that are not, or no longer, the user's.
     pub ignored_slots: Vec<String>,
-}
-
-/// What a strict rotation has left out.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Missing {
-    /// Types of blobs.
-    pub blobs: Vec<String>,
-    /// Ids of collections.
-    pub collections: Vec<String>,
-    /// Credentials of slots.
-    pub slots: Vec<String>,
-}
-
-impl Missing {
-    fn is_empty(&self) -> bool {
-        self.blobs.is_empty() && self.collections.is_empty() && self.slots.is_empty()
-    }
 }
 
 impl UserCommand for Commit {

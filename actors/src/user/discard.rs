@@ -25,13 +25,13 @@ impl UserCommand for DiscardRevocation {
             .write(move |tx| {
                 async move {
                     let row = outbox::discard(tx, &user, &self.peer).await?.ok_or(Error::NotPending)?;
-                    Ok(scope.node.withdrawal(tx, row).await?)
+                    Ok(scope.node.replicas.withdrawal(tx, row).await?)
                 }
                 .boxed()
             })
             .await;
         // The row is gone; an attempt that had it in hand is stopped before this is answered.
-        node.withdraw(dropped?).await;
+        node.replicas.withdraw(dropped?).await;
         Ok(())
     }
 }

@@ -51,7 +51,7 @@ impl Invite {
         if friendships::find(tx, &me.id, to).await?.is_some() {
             return Err(Error::AlreadyFriends);
         }
-        let limits = &scope.node.settings.invitations;
+        let limits = &scope.node.invitations;
         for user in [Some(&me.id), self.local.as_ref()].into_iter().flatten() {
             invitations::expire_of_user(tx, user, limits.expired_until(scope.now)).await?;
         }

@@ -9,11 +9,10 @@
 use futures_util::FutureExt;
 use vellum_store::sessions::{self, Known};
 use vellum_store::users::{Identity, KeyGeneration, User};
-use vellum_store::{StoreError, Tx};
+use vellum_store::{Store, StoreError, Tx};
 
 use super::{Scope, load};
 use crate::Error;
-use crate::node::Node;
 
 /// The user's row, for a write of what is sealed.
 ///
@@ -46,14 +45,13 @@ pub(super) async fn knows_its_own(
 ///
 /// # Errors
 /// Only what the database says; nothing may be shown then.
-pub async fn show_keys(node: &Node, known: &Known, identity: &Identity) -> Result<(), Error> {
+pub async fn show_keys(store: &Store, known: &Known, identity: &Identity) -> Result<(), Error> {
     let generation = identity.key_generation;
     if known.known_generation >= generation {
         return Ok(());
     }
     let (user, session) = (known.session.user_id.clone(), known.session.id.clone());
-    let shown: Result<bool, StoreError> = node
-        .store
+    let shown: Result<bool, StoreError> = store
         .write(move |tx| {
             async move {
                 sessions::show_generation(tx, &user, &session, KeyGeneration::NONE, generation).await

@@ -13,9 +13,11 @@ mod cancel;
 mod collections;
 mod commit;
 mod confirm_key;
+mod context;
 mod device_transfer;
 mod discard;
 mod end_sessions;
+mod event;
 mod flush;
 mod incoming_share;
 mod invite;
@@ -41,11 +43,13 @@ pub use blobs::{DeleteBlob, Expectation, PutBlob};
 pub use cancel::CancelInvitation;
 pub(crate) use collections::empty as first_collection;
 pub use collections::{CollectionChange, CreateCollection, DeleteCollection, UpdateCollection};
-pub use commit::{Commit, Committed, Missing, ResealedBlob, ResealedCollection};
+pub use commit::{Commit, Committed, ResealedBlob, ResealedCollection};
 pub use confirm_key::ConfirmKey;
+pub use context::NodeContext;
 pub use device_transfer::{BeginTransfer, CancelTransfer, FetchTransfer, UploadTransfer};
 pub use discard::DiscardRevocation;
 pub use end_sessions::{EndAllSessions, EndOtherDevices, EndOtherSessions, EndSession};
+pub use event::Event;
 pub use flush::{Flush, FlushItem, ItemRefusal, Queued};
 pub use incoming_share::{AcceptShare, DropShare};
 pub use invite::{Invite, Invited};
@@ -79,9 +83,8 @@ use tracing::Instrument;
 use vellum_protocol::{KmVersion, UnixMillis};
 use vellum_store::sessions::Known;
 use vellum_store::users::{self, Identity, User};
-use vellum_store::{AuditId, Conn, Tx, UserId, audit, node_state};
+use vellum_store::{Conn, Store, UserId, node_state};
 
-use crate::node::Node;
 use crate::{Error, Origin};
 
 /// A change to one user's affairs. It is carried out alone: the user's next command starts when this one
@@ -105,8 +108,8 @@ pub struct Scope {
     pub origin: Origin,
     /// The time of this command, taken once.
     pub now: UnixMillis,
-    /// The node.
-    pub node: Arc<Node>,
+    /// Their node.
+    pub node: Arc<NodeContext>,
     queued_for: QueuedFor,
 }
 
@@ -121,73 +124,6 @@ impl QueuedFor {
 
     fn take(&self) -> BTreeSet<String> {
         std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
-    }
-}
-
-/// Words of the audit trail: what of an identity was changed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// An alias was chosen or changed.
-    AliasSet,
-    /// Keys were registered.
-    KeysRegistered,
-    /// Keys were rotated.
-    Rotated,
-    /// The identity was reset.
-    Reset,
-    /// A slot was filled.
-    SlotPut,
-    /// A slot was emptied.
-    SlotDeleted,
-    /// A passkey was registered.
-    PasskeyAdded,
-    /// A passkey was removed.
-    PasskeyRemoved,
-    /// One session was ended.
-    SessionEnded,
-    /// Every other session was ended.
-    OtherSessionsEnded,
-    /// Every session was ended.
-    AllSessionsEnded,
-    /// Every device wrap secret was made anew.
-    WrapSecretsRotated,
-    /// A device was removed, with its wrap secret.
-    DeviceRemoved,
-}
-
-impl Event {
-    /// The word that the database and the API use.
-    #[must_use]
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::AliasSet => "alias_set",
-            Self::KeysRegistered => "keys_registered",
-            Self::Rotated => "rotated",
-            Self::Reset => "reset",
-            Self::SlotPut => "slot_put",
-            Self::SlotDeleted => "slot_deleted",
-            Self::PasskeyAdded => "passkey_added",
-            Self::PasskeyRemoved => "passkey_removed",
-            Self::SessionEnded => "session_ended",
-            Self::OtherSessionsEnded => "other_sessions_ended",
-            Self::AllSessionsEnded => "all_sessions_ended",
-            Self::WrapSecretsRotated => "wrap_secrets_rotated",
-            Self::DeviceRemoved => "device_removed",
-        }
-    }
-}
-
-impl Scope {
-    /// Adds a line to the user's audit trail, in the transaction of the change itself.
-    async fn audit(&self, tx: &mut Tx, event: Event) -> Result<(), Error> {
-        let entry = audit::Entry {
-            id: AuditId::generate(),
-            at: self.now,
-            event: event.as_str().to_owned(),
-            session_id: self.origin.session.clone(),
-            ip: self.origin.ip.clone(),
-        };
-        Ok(audit::append(tx, &self.user, &entry).await?)
     }
 }
 
@@ -222,11 +158,11 @@ async fn is_rolled_back(conn: &mut Conn, known: KmVersion, current: KmVersion) -
 ///
 /// # Errors
 /// [`Error::ServerRolledBack`]; [`Error::Store`] for a stored identity that cannot be read.
-pub async fn identity(node: &Node, session: &Known, known: Option<KmVersion>) -> Result<Identity, Error> {
+pub async fn identity(store: &Store, session: &Known, known: Option<KmVersion>) -> Result<Identity, Error> {
     let identity = &session.user()?.identity;
     let current = identity.km_version;
     if let Some(known) = known.filter(|known| *known > current)
-        && is_rolled_back(&mut *node.store.read().await?, known, current).await?
+        && is_rolled_back(&mut *store.read().await?, known, current).await?
     {
         return Err(Error::ServerRolledBack { current });
     }
@@ -236,11 +172,11 @@ pub async fn identity(node: &Node, session: &Known, known: Option<KmVersion>) ->
 /// Serializes the commands of one user.
 pub struct UserActor {
     user: UserId,
-    node: Arc<Node>,
+    node: Arc<NodeContext>,
 }
 
 impl UserActor {
-    pub(crate) fn new(user: UserId, node: Arc<Node>) -> Self {
+    pub(crate) fn new(user: UserId, node: Arc<NodeContext>) -> Self {
         Self { user, node }
     }
 }

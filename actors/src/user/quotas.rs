@@ -55,7 +55,7 @@ impl Growth {
         most: &Usage,
         without_items: u64,
     ) -> Result<(), Error> {
-        let limits = scope.node.settings.quotas;
+        let limits = scope.node.quotas;
         let fits = |((before, most), limit): ((u64, u64), u64)| before.saturating_add(most) <= limit;
         let each = |of: &Usage| [of.bytes, of.blobs, of.collections, of.slots, of.shares];
         if each(&self.before).into_iter().zip(each(most)).zip(each(&limits)).all(fits) {

@@ -166,7 +166,7 @@ impl Receive {
 
     async fn invited(&self, tx: &mut Tx, scope: &Scope, key_changed: bool) -> Result<Received, Error> {
         let (me, peer) = (&scope.user, &self.sender);
-        let limits = &scope.node.settings.invitations;
+        let limits = &scope.node.invitations;
         invitations::expire_of_user(tx, me, limits.expired_until(scope.now)).await?;
         if invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await?.is_some() {
             if self.is_overtaken(tx).await? {
@@ -216,7 +216,7 @@ impl Receive {
 
     async fn accepted(&self, tx: &mut Tx, scope: &Scope, key_changed: bool) -> Result<Received, Error> {
         let (me, peer) = (&scope.user, &self.sender);
-        let expired_until = scope.node.settings.invitations.expired_until(scope.now);
+        let expired_until = scope.node.invitations.expired_until(scope.now);
         invitations::expire_of_user(tx, me, expired_until).await?;
         let Some(ours) = invitations::with_peer(tx, me, Direction::Outgoing, &peer.handle).await? else {
             return self.accepted_again(tx, scope, key_changed).await;
@@ -313,7 +313,7 @@ impl Receive {
         resource: &Resource,
         more: u64,
     ) -> Result<(), Error> {
-        let quotas = scope.node.settings.quotas;
+        let quotas = scope.node.quotas;
         let kept = usage::incoming_shares(tx, &scope.user, &self.sender.handle, resource).await?;
         let part = |quota: u64| (quota / SENDERS_PART).max(1);
         let fits = kept.all < quotas.shares

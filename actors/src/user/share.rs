@@ -231,7 +231,7 @@ impl UserCommand for EndShare {
         let unsent: Result<_, Error> =
             node.store.write(move |tx| async move { self.end(tx, &scope).await }.boxed()).await;
         if let Some(row) = unsent? {
-            node.withdraw(row).await;
+            node.replicas.withdraw(row).await;
         }
         Ok(())
     }
@@ -247,7 +247,7 @@ impl EndShare {
             let row =
                 outbox::withdraw(tx, &scope.user, MessageType::ResourceShare, share.id.as_str()).await?;
             return match row {
-                Some(row) => Ok(Some(scope.node.withdrawal(tx, row).await?)),
+                Some(row) => Ok(Some(scope.node.replicas.withdrawal(tx, row).await?)),
                 None => Ok(None),
             };
         };

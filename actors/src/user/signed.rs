@@ -7,8 +7,8 @@ use vellum_protocol::{
 };
 use vellum_store::users::User;
 
+use super::NodeContext;
 use crate::Error;
-use crate::node::Node;
 
 /// Longest text of a nonce that is worth verifying. Clients send 24 characters.
 const LONGEST_NONCE: usize = 200;
@@ -30,7 +30,7 @@ impl SignedFields {
     /// The envelope of a type that needs no payload.
     pub(crate) fn envelope(
         &self,
-        node: &Node,
+        node: &NodeContext,
         user: &User,
         message_type: MessageType,
         to: &Handle,
@@ -44,7 +44,7 @@ impl SignedFields {
     pub(crate) fn envelope_with(
         &self,
         payload: JsonObject,
-        node: &Node,
+        node: &NodeContext,
         user: &User,
         message_type: MessageType,
         to: &Handle,

@@ -211,7 +211,7 @@ async fn only_after_a_backup_was_put_back_is_a_later_version_a_reason_to_stop() 
     let token = opened.await.unwrap().token;
     let known = async |number: i64| {
         let session = sign_in::authenticate(node, &token).await.unwrap().unwrap();
-        identity(node, &session, Some(version(number))).await
+        identity(&node.store, &session, Some(version(number))).await
     };
     for number in [1, 2] {
         assert_eq!(known(number).await.unwrap().km_version, version(1), "nothing was put back");

@@ -29,36 +29,25 @@ pub struct AppliedEnvelope {
     pub applied_at: UnixMillis,
 }
 
-struct AppliedRow {
-    recipient_handle: String,
-    message_type: String,
-    signature: String,
-    applied: i64,
-    friends: i64,
-    signed_at: i64,
-    applied_at: i64,
-}
-
-columns!(AppliedRow { recipient_handle, message_type, signature, applied, friends, signed_at, applied_at });
+columns!("applied_envelopes": AppliedEnvelope {
+    sender_handle,
+    nonce,
+    recipient_handle,
+    message_type,
+    signature,
+    applied,
+    friends,
+    signed_at,
+    applied_at
+});
 
 /// What was carried out under this sender's nonce, if anything.
 pub async fn find(conn: &mut Conn, sender: &str, nonce: &str) -> Result<Option<AppliedEnvelope>, StoreError> {
     let select = Statement::new(
-        "select recipient_handle, message_type, signature, applied, friends, signed_at, applied_at from applied_envelopes
-         where sender_handle = $1 and nonce = $2",
+        "select sender_handle, nonce, recipient_handle, message_type, signature, applied, friends, signed_at,
+             applied_at from applied_envelopes where sender_handle = $1 and nonce = $2",
     );
-    let row: Option<AppliedRow> = conn.one(select.bind(sender).bind(nonce)).await?;
-    Ok(row.map(|row| AppliedEnvelope {
-        sender_handle: sender.to_owned(),
-        nonce: nonce.to_owned(),
-        recipient_handle: row.recipient_handle,
-        message_type: row.message_type,
-        signature: row.signature,
-        applied: row.applied != 0,
-        friends: row.friends != 0,
-        signed_at: UnixMillis(row.signed_at),
-        applied_at: UnixMillis(row.applied_at),
-    }))
+    conn.one(select.bind(sender).bind(nonce)).await
 }
 
 /// Remembers that an envelope was carried out, until `until`.

@@ -22,15 +22,7 @@ pub struct Entry {
     pub ip: Option<String>,
 }
 
-struct EntryRow {
-    id: AuditId,
-    at: i64,
-    event: String,
-    session_id: Option<SessionId>,
-    ip: Option<String>,
-}
-
-columns!(EntryRow { id, at, event, session_id, ip });
+columns!("audit": Entry { id, at, event, session_id, ip });
 
 /// Adds a row. It is part of the change's own transaction: either both are there or neither.
 pub async fn append(tx: &mut Tx, user: &UserId, entry: &Entry) -> Result<(), StoreError> {
@@ -45,25 +37,16 @@ pub async fn append(tx: &mut Tx, user: &UserId, entry: &Entry) -> Result<(), Sto
 
 /// A page of the user's trail, newest first.
 pub async fn page(conn: &mut Conn, user: &UserId, limit: u32, offset: u32) -> Result<Vec<Entry>, StoreError> {
-    let rows: Vec<EntryRow> = conn.all(Statement::new("select id, at, event, session_id, ip from audit where user_id = $1 order by at desc, id desc limit $2 offset $3")
-        .bind(user)
-        .bind(i64::from(limit))
-        .bind(i64::from(offset))).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Entry {
-            id: row.id,
-            at: UnixMillis(row.at),
-            event: row.event,
-            session_id: row.session_id,
-            ip: row.ip,
-        })
-        .collect())
+    let select = Statement::new(
+        "select id, at, event, session_id, ip from audit where user_id = $1
+         order by at desc, id desc limit $2 offset $3",
+    );
+    conn.all(select.bind(user).bind(limit).bind(offset)).await
 }
 
 /// How many rows the user's trail has.
 pub async fn count(conn: &mut Conn, user: &UserId) -> Result<u64, StoreError> {
-    let (count,): (i64,) =
+    let (count,) =
         conn.row(Statement::new("select count(*) from audit where user_id = $1").bind(user)).await?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    Ok(count)
 }

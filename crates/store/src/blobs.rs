@@ -2,7 +2,7 @@
 
 use vellum_protocol::{KmVersion, UnixMillis};
 
-use crate::row::{ROWS_A_STATEMENT, columns, km_version};
+use crate::row::{ROWS_A_STATEMENT, columns};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -30,61 +30,29 @@ pub struct Blob {
     pub nonce: String,
 }
 
-struct InfoRow {
-    blob_type: String,
-    km_version: i64,
-    revision: i64,
-    updated_at: i64,
-}
+columns!("blobs": BlobInfo { blob_type, km_version, revision, updated_at });
 
-columns!(InfoRow { blob_type, km_version, revision, updated_at });
-
-struct BlobRow {
-    info: InfoRow,
-    encrypted_blob: String,
-    nonce: String,
-}
-
-columns!(BlobRow { ..info, encrypted_blob, nonce });
-
-impl TryFrom<InfoRow> for BlobInfo {
-    type Error = StoreError;
-
-    fn try_from(row: InfoRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            blob_type: row.blob_type,
-            km_version: km_version("blobs.km_version", row.km_version)?,
-            revision: row.revision,
-            updated_at: UnixMillis(row.updated_at),
-        })
-    }
-}
+columns!("blobs": Blob { ..info, encrypted_blob, nonce });
 
 /// The user's blobs without their ciphertext, by type.
 pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<BlobInfo>, StoreError> {
     let select = Statement::new(
         "select blob_type, km_version, revision, updated_at from blobs where user_id = $1 order by blob_type",
     );
-    let rows: Vec<InfoRow> = conn.all(select.bind(user)).await?;
-    rows.into_iter().map(BlobInfo::try_from).collect()
+    conn.all(select.bind(user)).await
 }
 
 /// One of the user's blobs.
 pub async fn find(conn: &mut Conn, user: &UserId, blob_type: &str) -> Result<Option<Blob>, StoreError> {
-    let row: Option<BlobRow> = conn
-        .one(
-            Statement::new(
-                "select blob_type, km_version, revision, updated_at, encrypted_blob, nonce from blobs
+    conn.one(
+        Statement::new(
+            "select blob_type, km_version, revision, updated_at, encrypted_blob, nonce from blobs
          where user_id = $1 and blob_type = $2",
-            )
-            .bind(user)
-            .bind(blob_type),
         )
-        .await?;
-    row.map(|row| {
-        Ok(Blob { info: row.info.try_into()?, encrypted_blob: row.encrypted_blob, nonce: row.nonce })
-    })
-    .transpose()
+        .bind(user)
+        .bind(blob_type),
+    )
+    .await
 }
 
 /// Writes a blob; returns its new revision.

@@ -1,9 +1,8 @@
 //! A user's present keys with what is bound to them, over all tables.
 
-use sqlx::FromRow;
 use vellum_protocol::KmVersion;
 
-use crate::row::{columns, km_version};
+use crate::row::{Columns, FromRow};
 use crate::statement::Statement;
 use crate::users::{self, KeyGeneration, Keys};
 use crate::{Conn, StoreError, UserId};
@@ -21,18 +20,18 @@ pub struct BoundToKeys {
     pub anything_sealed: bool,
 }
 
-#[derive(FromRow)]
-struct BoundRow {
-    signing_key: Option<String>,
-    encryption_key: Option<String>,
-    km_version: i64,
-    key_generation: i64,
-    sealed: i64,
+impl FromRow for BoundToKeys {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self, StoreError> {
+        Ok(Self {
+            keys: users::keys(columns)?,
+            km_version: columns.field("users.km_version")?,
+            key_generation: columns.field("users.key_generation")?,
+            anything_sealed: columns.field("sealed")?,
+        })
+    }
 }
 
-columns!(BoundRow { signing_key, encryption_key, km_version, key_generation, sealed });
-
-/// Looks at all of it at once: each statement is a trip to the connection's thread. `None` where there is no such user.
+/// Reads all of it in one statement. `None` where there is no such user.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Option<BoundToKeys>, StoreError> {
     let look = Statement::new(
         "select signing_key, encryption_key, km_version, key_generation,
@@ -41,11 +40,5 @@ pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Option<BoundToKey
                             or exists (select 1 from slots where user_id = $1) then 1 else 0 end as bigint) as sealed
          from users where id = $1",
     );
-    let Some(row) = conn.one::<BoundRow>(look.bind(user)).await? else { return Ok(None) };
-    Ok(Some(BoundToKeys {
-        keys: users::keys(row.signing_key.as_deref(), row.encryption_key.as_deref())?,
-        km_version: km_version("users.km_version", row.km_version)?,
-        key_generation: KeyGeneration(row.key_generation),
-        anything_sealed: row.sealed != 0,
-    }))
+    conn.one(look.bind(user)).await
 }

@@ -3,7 +3,7 @@
 
 use vellum_protocol::{Handle, KmVersion, UnixMillis};
 
-use crate::row::{ROWS_A_STATEMENT, columns, km_version, read, read_word};
+use crate::row::{ROWS_A_STATEMENT, columns};
 use crate::shares::Role;
 use crate::statement::Statement;
 use crate::{CollectionId, Conn, StoreError, Tx, UserId};
@@ -39,23 +39,7 @@ pub struct Collection {
     pub updated_at: UnixMillis,
 }
 
-struct CollectionRow {
-    id: CollectionId,
-    user_id: UserId,
-    is_public: i64,
-    is_sensitive: i64,
-    scheme: String,
-    resharing_policy: String,
-    public_token: Option<String>,
-    public_role: Option<String>,
-    metadata_encrypted: Option<String>,
-    metadata_key_version: i64,
-    km_version: i64,
-    created_at: i64,
-    updated_at: i64,
-}
-
-columns!(CollectionRow {
+columns!("collections": Collection {
     id,
     user_id,
     is_public,
@@ -70,28 +54,6 @@ columns!(CollectionRow {
     created_at,
     updated_at
 });
-
-impl TryFrom<CollectionRow> for Collection {
-    type Error = StoreError;
-
-    fn try_from(row: CollectionRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            id: row.id,
-            user_id: row.user_id,
-            is_public: row.is_public != 0,
-            is_sensitive: row.is_sensitive != 0,
-            scheme: row.scheme,
-            resharing_policy: row.resharing_policy,
-            public_token: row.public_token,
-            public_role: row.public_role,
-            metadata_encrypted: row.metadata_encrypted,
-            metadata_key_version: row.metadata_key_version,
-            km_version: km_version("collections.km_version", row.km_version)?,
-            created_at: UnixMillis(row.created_at),
-            updated_at: UnixMillis(row.updated_at),
-        })
-    }
-}
 
 /// A collection as the recipient of a share sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -110,31 +72,7 @@ pub struct SharedCollection {
     pub key_changed: bool,
 }
 
-struct SharedRow {
-    collection: CollectionRow,
-    peer_handle: String,
-    role: String,
-    encrypted_data: Option<String>,
-    nonce: Option<String>,
-    unverified_key: Option<String>,
-}
-
-columns!(SharedRow { ..collection, peer_handle, role, encrypted_data, nonce, unverified_key });
-
-impl TryFrom<SharedRow> for SharedCollection {
-    type Error = StoreError;
-
-    fn try_from(row: SharedRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            collection: row.collection.try_into()?,
-            sender: read("shares.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
-            role: read_word("shares.role", &row.role, Role::parse)?,
-            encrypted_data: row.encrypted_data,
-            nonce: row.nonce,
-            key_changed: row.unverified_key.is_some(),
-        })
-    }
-}
+columns!("shares": SharedCollection { ..collection, sender: peer_handle, role, encrypted_data, nonce, key_changed });
 
 macro_rules! select_collection {
     ($rest:literal) => {
@@ -174,8 +112,7 @@ pub async fn put(tx: &mut Tx, collection: &Collection) -> Result<(), StoreError>
 /// The user's collections, oldest first.
 pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<Collection>, StoreError> {
     let select = Statement::new(select_collection!("where user_id = $1 order by created_at, id"));
-    let rows: Vec<CollectionRow> = conn.all(select.bind(user)).await?;
-    rows.into_iter().map(Collection::try_from).collect()
+    conn.all(select.bind(user)).await
 }
 
 /// One of the user's collections.
@@ -184,10 +121,7 @@ pub async fn find(
     user: &UserId,
     id: &CollectionId,
 ) -> Result<Option<Collection>, StoreError> {
-    let row: Option<CollectionRow> = conn
-        .one(Statement::new(select_collection!("where user_id = $1 and id = $2")).bind(user).bind(id))
-        .await?;
-    row.map(Collection::try_from).transpose()
+    conn.one(Statement::new(select_collection!("where user_id = $1 and id = $2")).bind(user).bind(id)).await
 }
 
 /// The collections on this node that their owners have shared with the user, in the order of the
@@ -203,14 +137,14 @@ pub async fn shared_with(
         "select c.id, c.user_id, c.is_public, c.is_sensitive, c.scheme, c.resharing_policy, c.public_token,
              c.public_role, case when cast($2 as text) is null then null else c.metadata_encrypted end as metadata_encrypted,
              c.metadata_key_version, c.km_version, c.created_at,
-             c.updated_at, s.peer_handle, s.role, s.encrypted_data, s.nonce, s.unverified_key
+             c.updated_at, s.peer_handle, s.role, s.encrypted_data, s.nonce,
+             cast(case when s.unverified_key is null then 0 else 1 end as bigint) as key_changed
          from shares s join collections c on c.id = s.resource_id and c.user_id = s.peer_user_id
          where s.user_id = $1 and s.direction = 'incoming' and s.resource_type = 'collection'
              and s.resource_id = coalesce($2, s.resource_id)
          order by s.created_at, s.id",
     );
-    let rows: Vec<SharedRow> = conn.all(select.bind(user).bind(id.map(CollectionId::as_str))).await?;
-    rows.into_iter().map(SharedCollection::try_from).collect()
+    conn.all(select.bind(user).bind(id.map(CollectionId::as_str))).await
 }
 
 /// Seals the metadata of different collections anew, in as few statements as can be. Returns those that are the user's.

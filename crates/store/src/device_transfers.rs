@@ -3,7 +3,7 @@
 
 use vellum_protocol::UnixMillis;
 
-use crate::row::columns;
+use crate::row::{Columns, FromRow};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, TransferId, Tx, UserId};
 
@@ -41,44 +41,23 @@ pub struct Transfer {
     pub expires_at: UnixMillis,
 }
 
-struct TransferRow {
-    id: TransferId,
-    user_id: UserId,
-    receiver_key: String,
-    sender_key: Option<String>,
-    sealed_seed: Option<String>,
-    sender_signature: Option<String>,
-    consumed: i64,
-    expires_at: i64,
-}
-
-columns!(TransferRow {
-    id,
-    user_id,
-    receiver_key,
-    sender_key,
-    sealed_seed,
-    sender_signature,
-    consumed,
-    expires_at
-});
-
-impl From<TransferRow> for Transfer {
-    fn from(row: TransferRow) -> Self {
-        let upload = match (row.sender_key, row.sealed_seed, row.sender_signature) {
-            (Some(sender_key), Some(sealed_seed), Some(sender_signature)) => {
-                Some(Upload { sender_key, sealed_seed, sender_signature })
-            }
-            _ => None,
+impl FromRow for Transfer {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self, StoreError> {
+        let mut transfer = Self {
+            id: columns.field("device_transfers.id")?,
+            user_id: columns.field("device_transfers.user_id")?,
+            receiver_key: columns.field("device_transfers.receiver_key")?,
+            consumed: columns.field("device_transfers.consumed")?,
+            expires_at: columns.field("device_transfers.expires_at")?,
+            upload: None,
         };
-        Self {
-            id: row.id,
-            user_id: row.user_id,
-            receiver_key: row.receiver_key,
-            upload,
-            consumed: row.consumed != 0,
-            expires_at: UnixMillis(row.expires_at),
+        let (sender_key, sealed_seed, sender_signature) = FromRow::from_row(columns)?;
+        if let (Some(sender_key), Some(sealed_seed), Some(sender_signature)) =
+            (sender_key, sealed_seed, sender_signature)
+        {
+            transfer.upload = Some(Upload { sender_key, sealed_seed, sender_signature });
         }
+        Ok(transfer)
     }
 }
 
@@ -89,9 +68,9 @@ pub async fn begun_since(
     since: UnixMillis,
     until: UnixMillis,
 ) -> Result<Vec<UnixMillis>, StoreError> {
-    let rows: Vec<(i64,)> = conn.all(Statement::new("select created_at from device_transfers where user_id = $1 and created_at > $2 and created_at <= $3
+    let rows: Vec<(UnixMillis,)> = conn.all(Statement::new("select created_at from device_transfers where user_id = $1 and created_at > $2 and created_at <= $3
          order by created_at").bind(user).bind(since.0).bind(until.0)).await?;
-    Ok(rows.into_iter().map(|(at,)| UnixMillis(at)).collect())
+    Ok(rows.into_iter().map(|(at,)| at).collect())
 }
 
 /// Begins a transfer.
@@ -113,9 +92,11 @@ pub async fn begin(tx: &mut Tx, transfer: &Transfer, now: UnixMillis) -> Result<
 
 /// The transfer with this name.
 pub async fn by_id(conn: &mut Conn, id: &TransferId) -> Result<Option<Transfer>, StoreError> {
-    let row: Option<TransferRow> = conn.one(Statement::new("select id, user_id, receiver_key, sender_key, sealed_seed, sender_signature, consumed, expires_at
-         from device_transfers where id = $1").bind(id)).await?;
-    Ok(row.map(Transfer::from))
+    let select = Statement::new(
+        "select id, user_id, receiver_key, consumed, expires_at, sender_key, sealed_seed, sender_signature
+         from device_transfers where id = $1",
+    );
+    conn.one(select.bind(id)).await
 }
 
 /// Puts the sealed seed in, if nothing was ever put in. Tells whether it did.

@@ -3,7 +3,7 @@
 use vellum_protocol::{EncryptionKey, Handle, SigningKey, UnixMillis};
 
 use crate::defects::{Defect, planted};
-use crate::row::{columns, encryption_key, read, read_optional, signing_key};
+use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, FriendshipId, StoreError, Tx, UserId};
 
@@ -41,58 +41,22 @@ pub struct Friendship {
     pub created_at: UnixMillis,
 }
 
-struct FriendshipRow {
-    id: FriendshipId,
-    user_id: UserId,
-    friend_handle: String,
-    friend_signing_key: String,
-    friend_encryption_key: Option<String>,
-    friend_name: Option<String>,
-    friend_picture: Option<String>,
-    keys_changed_at: Option<i64>,
-    established_at: i64,
-    revocable_from: i64,
-    created_at: i64,
-}
-
-columns!(FriendshipRow {
+columns!("friendships": Peer {
+    handle: friend_handle,
+    signing_key: friend_signing_key,
+    encryption_key: friend_encryption_key,
+    name: friend_name,
+    picture: friend_picture
+});
+columns!("friendships": Friendship {
     id,
     user_id,
-    friend_handle,
-    friend_signing_key,
-    friend_encryption_key,
-    friend_name,
-    friend_picture,
+    ..friend,
     keys_changed_at,
     established_at,
     revocable_from,
     created_at
 });
-
-impl TryFrom<FriendshipRow> for Friendship {
-    type Error = StoreError;
-
-    fn try_from(row: FriendshipRow) -> Result<Self, StoreError> {
-        let encryption = row.friend_encryption_key.as_deref();
-        Ok(Self {
-            id: row.id,
-            user_id: row.user_id,
-            friend: Peer {
-                handle: read("friendships.friend_handle", row.friend_handle.as_str(), Handle::parse)?,
-                signing_key: signing_key("friendships.friend_signing_key", &row.friend_signing_key)?,
-                encryption_key: encryption
-                    .map(|key| encryption_key("friendships.friend_encryption_key", key))
-                    .transpose()?,
-                name: row.friend_name,
-                picture: row.friend_picture,
-            },
-            keys_changed_at: row.keys_changed_at.map(UnixMillis),
-            established_at: UnixMillis(row.established_at),
-            revocable_from: UnixMillis(row.revocable_from),
-            created_at: UnixMillis(row.created_at),
-        })
-    }
-}
 
 macro_rules! select_friendship {
     ($rest:literal) => {
@@ -140,17 +104,14 @@ pub async fn establish(
 
 /// The user's friendships, oldest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Friendship>, StoreError> {
-    let rows: Vec<FriendshipRow> = conn
-        .all(Statement::new(select_friendship!("where user_id = $1 order by established_at, id")).bind(user))
-        .await?;
-    rows.into_iter().map(Friendship::try_from).collect()
+    conn.all(Statement::new(select_friendship!("where user_id = $1 order by established_at, id")).bind(user))
+        .await
 }
 
 /// The user's friendship with exactly this handle.
 pub async fn find(conn: &mut Conn, user: &UserId, friend: &Handle) -> Result<Option<Friendship>, StoreError> {
     let select = Statement::new(select_friendship!("where user_id = $1 and friend_handle = $2"));
-    let row: Option<FriendshipRow> = conn.one(select.bind(user).bind(friend)).await?;
-    row.map(Friendship::try_from).transpose()
+    conn.one(select.bind(user).bind(friend)).await
 }
 
 /// The parameters of a peer, from the handle on.
@@ -255,19 +216,4 @@ pub async fn end(tx: &mut Tx, user: &UserId, friend: &Handle, cutoff: UnixMillis
 /// Ends every friendship of the user: part of a reset.
 pub async fn wipe(tx: &mut Tx, user: &UserId) -> Result<u64, StoreError> {
     tx.change(Statement::new("delete from friendships where user_id = $1").bind(user)).await
-}
-
-/// Reads what is stored of the other side, where all of it may be missing.
-pub(crate) fn read_peer(
-    handle: Handle,
-    signing: Option<&str>,
-    encryption: Option<&str>,
-    name: Option<String>,
-    picture: Option<String>,
-) -> Result<Option<Peer>, StoreError> {
-    let Some(signing_key) = read_optional("invitations.peer_signing_key", signing, SigningKey::parse)? else {
-        return Ok(None);
-    };
-    let encryption_key = read_optional("invitations.peer_encryption_key", encryption, EncryptionKey::parse)?;
-    Ok(Some(Peer { handle, signing_key, encryption_key, name, picture }))
 }

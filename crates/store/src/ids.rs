@@ -29,10 +29,8 @@ macro_rules! id {
             }
         }
 
-        impl rusqlite::types::FromSql for $name {
-            fn column_result(value: rusqlite::types::ValueRef<'_>) -> rusqlite::types::FromSqlResult<Self> {
-                String::column_result(value).map(Self)
-            }
+        crate::row::column! {
+            $name: String => |text| Ok(Self(text));
         }
 
         impl std::fmt::Display for $name {

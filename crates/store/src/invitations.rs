@@ -6,8 +6,8 @@ use vellum_protocol::{Handle, MessageType, UnixMillis};
 
 pub use crate::relations::{Direction, Status};
 
-use crate::friendships::{Peer, read_peer};
-use crate::row::{columns, read, read_word};
+use crate::friendships::Peer;
+use crate::row::{Columns, FromRow};
 use crate::statement::Statement;
 use crate::{Conn, InvitationId, StoreError, Tx, UserId};
 
@@ -49,64 +49,28 @@ impl Invitation {
     }
 }
 
-struct InvitationRow {
-    id: InvitationId,
-    local_user_id: UserId,
-    direction: String,
-    from_handle: String,
-    to_handle: String,
-    status: String,
-    origin_server: String,
-    signature: Option<String>,
-    peer_signing_key: Option<String>,
-    peer_encryption_key: Option<String>,
-    peer_name: Option<String>,
-    peer_picture: Option<String>,
-    created_at: i64,
-    revocable_from: i64,
-}
-
-columns!(InvitationRow {
-    id,
-    local_user_id,
-    direction,
-    from_handle,
-    to_handle,
-    status,
-    origin_server,
-    signature,
-    peer_signing_key,
-    peer_encryption_key,
-    peer_name,
-    peer_picture,
-    created_at,
-    revocable_from
-});
-
-impl TryFrom<InvitationRow> for Invitation {
-    type Error = StoreError;
-
-    fn try_from(row: InvitationRow) -> Result<Self, StoreError> {
+impl FromRow for Invitation {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self, StoreError> {
         let mut invitation = Self {
-            id: row.id,
-            local_user_id: row.local_user_id,
-            direction: read_word("invitations.direction", &row.direction, Direction::parse)?,
-            from: read("invitations.from_handle", row.from_handle.as_str(), Handle::parse)?,
-            to: read("invitations.to_handle", row.to_handle.as_str(), Handle::parse)?,
-            status: read_word("invitations.status", &row.status, Status::parse)?,
-            origin_server: row.origin_server,
-            signature: row.signature,
+            id: columns.field("invitations.id")?,
+            local_user_id: columns.field("invitations.local_user_id")?,
+            direction: columns.field("invitations.direction")?,
+            from: columns.field("invitations.from_handle")?,
+            to: columns.field("invitations.to_handle")?,
+            status: columns.field("invitations.status")?,
+            origin_server: columns.field("invitations.origin_server")?,
+            signature: columns.field("invitations.signature")?,
+            created_at: columns.field("invitations.created_at")?,
+            revocable_from: columns.field("invitations.revocable_from")?,
             peer: None,
-            created_at: UnixMillis(row.created_at),
-            revocable_from: UnixMillis(row.revocable_from),
         };
-        invitation.peer = read_peer(
-            invitation.peer_handle().clone(),
-            row.peer_signing_key.as_deref(),
-            row.peer_encryption_key.as_deref(),
-            row.peer_name,
-            row.peer_picture,
-        )?;
+        let signing_key: Option<_> = columns.field("invitations.peer_signing_key")?;
+        let encryption_key = columns.field("invitations.peer_encryption_key")?;
+        let (name, picture) =
+            (columns.field("invitations.peer_name")?, columns.field("invitations.peer_picture")?);
+        let handle = invitation.peer_handle().clone();
+        invitation.peer =
+            signing_key.map(|signing_key| Peer { handle, signing_key, encryption_key, name, picture });
         Ok(invitation)
     }
 }
@@ -115,7 +79,7 @@ macro_rules! select_invitation {
     ($rest:literal) => {
         concat!(
             "select id, local_user_id, direction, from_handle, to_handle, status, origin_server, signature, ",
-            "peer_signing_key, peer_encryption_key, peer_name, peer_picture, created_at, revocable_from from invitations ",
+            "created_at, revocable_from, peer_signing_key, peer_encryption_key, peer_name, peer_picture from invitations ",
             $rest
         )
     };
@@ -162,8 +126,7 @@ pub async fn pending_of_user(
          order by created_at, id"
     ));
     let select = select.bind(user).bind(direction.map(Direction::as_str)).bind(since);
-    let rows: Vec<InvitationRow> = conn.all(select).await?;
-    rows.into_iter().map(Invitation::try_from).collect()
+    conn.all(select).await
 }
 
 /// The same, with those that could not be delivered among them: what the user is shown.
@@ -179,8 +142,7 @@ pub async fn shown_to_user(
          order by created_at, id"
     ));
     let select = select.bind(user).bind(direction.map(Direction::as_str)).bind(since);
-    let rows: Vec<InvitationRow> = conn.all(select).await?;
-    rows.into_iter().map(Invitation::try_from).collect()
+    conn.all(select).await
 }
 
 /// How many open invitations to a user there are.
@@ -245,10 +207,8 @@ pub async fn by_id(
     user: &UserId,
     id: &InvitationId,
 ) -> Result<Option<Invitation>, StoreError> {
-    let row: Option<InvitationRow> = conn
-        .one(Statement::new(select_invitation!("where local_user_id = $1 and id = $2")).bind(user).bind(id))
-        .await?;
-    row.map(Invitation::try_from).transpose()
+    conn.one(Statement::new(select_invitation!("where local_user_id = $1 and id = $2")).bind(user).bind(id))
+        .await
 }
 
 /// The user's invitation in this direction with exactly this peer, whatever its status. One that could
@@ -263,8 +223,7 @@ pub async fn with_peer(
         "where local_user_id = $1 and direction = $2 and delivery_error is null
            and case direction when 'incoming' then from_handle else to_handle end = $3"
     ));
-    let row: Option<InvitationRow> = conn.one(select.bind(user).bind(direction.as_str()).bind(peer)).await?;
-    row.map(Invitation::try_from).transpose()
+    conn.one(select.bind(user).bind(direction.as_str()).bind(peer)).await
 }
 
 /// Sets the status of an invitation. Tells whether it was there with another one.

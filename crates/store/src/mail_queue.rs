@@ -1,7 +1,6 @@
 //! Emails that wait to be sent: to whom and what for, never what is in them. Rows are leased, so
 //! that of several nodes on one database one sends each.
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use vellum_protocol::UnixMillis;
 
@@ -101,19 +100,7 @@ macro_rules! is_due {
     };
 }
 
-#[derive(Default, FromRow)]
-struct Counts {
-    waiting: i64,
-    to_strangers: i64,
-    failing: i64,
-    failing_to_strangers: i64,
-    due: i64,
-    unknown: i64,
-    expired: i64,
-    oldest: Option<i64>,
-}
-
-columns!(Counts { waiting, to_strangers, failing, failing_to_strangers, due, unknown, expired, oldest });
+columns!("mail_queue": Overview { waiting, to_strangers, failing, failing_to_strangers, due, unknown, expired, oldest });
 
 /// Counts what waits.
 pub async fn overview(conn: &mut Conn, now: UnixMillis) -> Result<Overview, StoreError> {
@@ -134,19 +121,7 @@ pub async fn overview(conn: &mut Conn, now: UnixMillis) -> Result<Overview, Stor
         " then 1 end) as expired, min(case when is_waiting then created_at end) as oldest
          from (select *, purpose = $4 and expires_at > $1 as is_waiting from mail_queue) as queue"
     ));
-    let counts: Option<Counts> = conn.one(due(select, now).bind(SIGN_IN_CODE).bind(HANDED_OVER)).await?;
-    let counts = counts.unwrap_or_default();
-    let count = |rows: i64| u64::try_from(rows).unwrap_or(0);
-    Ok(Overview {
-        waiting: count(counts.waiting),
-        to_strangers: count(counts.to_strangers),
-        failing: count(counts.failing),
-        failing_to_strangers: count(counts.failing_to_strangers),
-        due: count(counts.due),
-        unknown: count(counts.unknown),
-        expired: count(counts.expired),
-        oldest: counts.oldest.map(UnixMillis),
-    })
+    conn.row(due(select, now).bind(SIGN_IN_CODE).bind(HANDED_OVER)).await
 }
 
 /// Binds what [`is_due`] needs.
@@ -202,15 +177,14 @@ pub async fn remove(tx: &mut Tx, id: &str) -> Result<(), StoreError> {
     Ok(())
 }
 
-#[derive(FromRow)]
 struct LeasedRow {
     id: String,
     address: String,
-    expires_at: i64,
-    attempts: i64,
+    expires_at: UnixMillis,
+    attempts: u32,
 }
 
-columns!(LeasedRow { id, address, expires_at, attempts });
+columns!("mail_queue": LeasedRow { id, address, expires_at, attempts });
 
 /// Leases up to `most` due emails to addresses with an account or without, those first that no
 /// attempt has failed with, then the longest due. `holder` begins the lease token. Cuts what a clock
@@ -240,22 +214,21 @@ pub async fn lease_due(
         id: row.id,
         address: row.address,
         has_account,
-        expires_at: UnixMillis(row.expires_at),
-        attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
+        expires_at: row.expires_at,
+        attempts: row.attempts,
         token: token.clone(),
     });
     Ok(leased.collect())
 }
 
-#[derive(FromRow)]
 struct ExpiredRow {
     address: String,
-    expires_at: i64,
+    expires_at: UnixMillis,
     attempts: i64,
     last_error: Option<String>,
 }
 
-columns!(ExpiredRow { address, expires_at, attempts, last_error });
+columns!("mail_queue": ExpiredRow { address, expires_at, attempts, last_error });
 
 /// Removes the emails whose time is over, and returns them: those that were handed over to a mail
 /// server, and others if `is_settled`, which the clock is that has been right for a while.
@@ -274,7 +247,7 @@ pub async fn take_expired(
         tx.change_returning(delete.bind(if is_settled { now } else { HANDED_OVER })).await?;
     let expired = rows.into_iter().map(|row| ExpiredEmail {
         address: row.address,
-        was_handed_over: row.expires_at <= HANDED_OVER.0,
+        was_handed_over: row.expires_at <= HANDED_OVER,
         attempts: row.attempts,
         last_error: row.last_error,
     });

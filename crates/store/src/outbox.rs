@@ -23,10 +23,8 @@ mod outcome;
 pub mod overview;
 mod windows;
 
-use windows::LapsedRow;
-
 pub use correcting::{LatestTimes, WrongTimes, correct_times, wrong_times};
-pub use leased::Leased;
+pub use leased::{Lease, Leased};
 pub use leasing::{
     PeerQueue, Wanted, expire_leases, hand_back, is_leased, lease_due, next_due, next_due_after, next_end,
     queue_of, queues, release_leases,
@@ -36,7 +34,7 @@ pub use windows::{Lapsed, expire, widen_windows};
 
 use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
 
-use crate::row::{columns, read, read_word};
+use crate::row::{Columns, FromRow, columns, word};
 use crate::statement::Statement;
 use crate::{Conn, InvitationId, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
@@ -74,6 +72,8 @@ impl State {
     }
 }
 
+word!(State);
+
 /// A revocation that its peer has not confirmed yet, as its owner sees it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PendingRevocation {
@@ -97,50 +97,26 @@ pub struct PendingRevocation {
     pub expires_at: Option<UnixMillis>,
 }
 
-struct PendingRow {
-    id: OutboxId,
-    peer_handle: String,
-    created_at: i64,
-    state: String,
-    attempts: i64,
-    last_error: Option<String>,
-    last_attempt_at: Option<i64>,
-    next_attempt_at: Option<i64>,
-    retry_at: Option<i64>,
-    expires_at: Option<i64>,
-}
-
-columns!(PendingRow {
-    id,
-    peer_handle,
-    created_at,
-    state,
-    attempts,
-    last_error,
-    last_attempt_at,
-    next_attempt_at,
-    retry_at,
-    expires_at
-});
-
-impl TryFrom<PendingRow> for PendingRevocation {
-    type Error = StoreError;
-
-    fn try_from(row: PendingRow) -> Result<Self, StoreError> {
-        let state = read_word("outbox.state", &row.state, State::parse)?;
+impl FromRow for PendingRevocation {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self, StoreError> {
+        let mut pending = Self {
+            id: columns.field("outbox.id")?,
+            peer_handle: columns.field("outbox.peer_handle")?,
+            created_at: columns.field("outbox.created_at")?,
+            state: columns.field("outbox.state")?,
+            attempts: columns.field("outbox.attempts")?,
+            last_error: columns.field("outbox.last_error")?,
+            last_attempt_at: columns.field("outbox.last_attempt_at")?,
+            next_attempt_at: columns.field("outbox.next_attempt_at")?,
+            expires_at: columns.field("outbox.expires_at")?,
+        };
         // A row is due only when its peer is: what the owner sees is the later of the two.
-        let due = row.next_attempt_at.map(|at| UnixMillis(at.max(row.retry_at.unwrap_or(at))));
-        Ok(Self {
-            id: row.id,
-            peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
-            created_at: UnixMillis(row.created_at),
-            state,
-            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-            last_error: row.last_error,
-            last_attempt_at: row.last_attempt_at.map(UnixMillis),
-            next_attempt_at: due.filter(|_| state == State::Queued),
-            expires_at: row.expires_at.map(UnixMillis),
-        })
+        let retry_at: Option<UnixMillis> = columns.field("peers.retry_at")?;
+        pending.next_attempt_at = match (pending.state, pending.next_attempt_at) {
+            (State::Queued, Some(at)) => Some(at.max(retry_at.unwrap_or(at))),
+            _ => None,
+        };
+        Ok(pending)
     }
 }
 
@@ -148,8 +124,8 @@ macro_rules! select_pending {
     ($rest:literal) => {
         concat!(
             "select o.id, o.peer_handle, o.created_at, o.state, o.attempts, o.last_error, o.last_attempt_at, ",
-            "o.next_attempt_at, case when p.pause_until > p.retry_at then p.pause_until else p.retry_at end as retry_at, ",
-            "o.expires_at ",
+            "o.next_attempt_at, o.expires_at, ",
+            "case when p.pause_until > p.retry_at then p.pause_until else p.retry_at end as retry_at ",
             "from outbox o left join peers p on p.domain = o.peer_domain ",
             "where o.user_id = $1 and o.message_type = 'RELATIONSHIP_REVOKE' ",
             $rest
@@ -159,9 +135,7 @@ macro_rules! select_pending {
 
 /// The user's pending revocations in every state, oldest first.
 pub async fn pending_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<PendingRevocation>, StoreError> {
-    let rows: Vec<PendingRow> =
-        conn.all(Statement::new(select_pending!("order by o.created_at, o.id")).bind(user)).await?;
-    rows.into_iter().map(PendingRevocation::try_from).collect()
+    conn.all(Statement::new(select_pending!("order by o.created_at, o.id")).bind(user)).await
 }
 
 /// The user's pending revocation for exactly this peer.
@@ -170,15 +144,12 @@ pub async fn pending_for_peer(
     user: &UserId,
     peer: &Handle,
 ) -> Result<Option<PendingRevocation>, StoreError> {
-    let row: Option<PendingRow> = conn
-        .one(Statement::new(select_pending!("and o.peer_handle = $2")).bind(user).bind(peer.as_str()))
-        .await?;
-    row.map(PendingRevocation::try_from).transpose()
+    conn.one(Statement::new(select_pending!("and o.peer_handle = $2")).bind(user).bind(peer.as_str())).await
 }
 
 /// How many revocations of the user are pending, in whatever state.
 pub async fn count_pending(conn: &mut Conn, user: &UserId) -> Result<u64, StoreError> {
-    let (count,): (i64,) = conn
+    let (count,): (u64,) = conn
         .row(
             Statement::new(
                 "select count(*) from outbox where user_id = $1 and message_type = 'RELATIONSHIP_REVOKE'",
@@ -186,13 +157,13 @@ pub async fn count_pending(conn: &mut Conn, user: &UserId) -> Result<u64, StoreE
             .bind(user),
         )
         .await?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    Ok(count)
 }
 
 /// Every handle that the user has a friendship, an invitation or a share with, in either direction. An
 /// invitation's peer is told by its direction, so one whose alias is the user's own is not left out.
 pub async fn peers_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Handle>, StoreError> {
-    let rows: Vec<(String,)> = conn
+    let rows: Vec<(Handle,)> = conn
         .all(
             Statement::new(
                 "select friend_handle from friendships where user_id = $1
@@ -204,7 +175,7 @@ pub async fn peers_of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Handle>
             .bind(user),
         )
         .await?;
-    rows.into_iter().map(|(handle,)| read("relationships' handle", handle.as_str(), Handle::parse)).collect()
+    Ok(rows.into_iter().map(|(handle,)| handle).collect())
 }
 
 /// Makes a revocation pending for this peer. One that is pending already is unsigned again: what it
@@ -244,18 +215,16 @@ pub async fn withdraw_signatures(tx: &mut Tx, user: &UserId) -> Result<Vec<Lapse
              next_attempt_at = null, lease_holder = null, lease_until = null
          where user_id = $1 and state <> 'awaiting_signature' and message_type = 'RELATIONSHIP_REVOKE'")
         .bind(user)).await?;
-    let rows: Vec<LapsedRow> = tx
-        .change_returning(
-            Statement::new(
-                "delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'
+    tx.change_returning(
+        Statement::new(
+            "delete from outbox where user_id = $1 and message_type <> 'RELATIONSHIP_REVOKE'
          returning user_id, peer_handle, message_type, subject,
              case when state = 'delivering' then 1 else maybe_arrived end as maybe_arrived,
              voids_revocation, last_error",
-            )
-            .bind(user),
         )
-        .await?;
-    rows.into_iter().map(Lapsed::try_from).collect()
+        .bind(user),
+    )
+    .await
 }
 
 /// Puts a signed envelope on its way: due at once, until `expires_at`. It replaces what is there for the
@@ -307,37 +276,20 @@ pub struct Removed {
     pub leases: Vec<Lease>,
 }
 
-/// The right to make an attempt with a row.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Lease {
-    /// Lease token, prefixed with the holder's name.
-    pub holder: String,
-    /// When it ends.
-    pub until: UnixMillis,
-}
-
-impl Lease {
-    /// The name of the node that holds it.
-    #[must_use]
-    pub fn node(&self) -> &str {
-        self.holder.split_once(':').map_or(&self.holder, |(node, _)| node)
-    }
-}
-
 struct RemovedRow {
     id: OutboxId,
     lease_holder: Option<String>,
-    lease_until: Option<i64>,
+    lease_until: Option<UnixMillis>,
 }
 
-columns!(RemovedRow { id, lease_holder, lease_until });
+columns!("outbox": RemovedRow { id, lease_holder, lease_until });
 
 /// What was removed, with every lease on it.
 async fn removed(tx: &mut Tx, row: Option<RemovedRow>) -> Result<Option<Removed>, StoreError> {
     let Some(row) = row else { return Ok(None) };
     let mut leases = displaced_leases::take(tx, &row.id).await?;
     if let Some((holder, until)) = row.lease_holder.zip(row.lease_until) {
-        leases.push(Lease { holder, until: UnixMillis(until) });
+        leases.push(Lease { holder, until });
     }
     Ok(Some(Removed { id: row.id, leases }))
 }

@@ -20,13 +20,7 @@ pub struct Ceremony {
     pub state: String,
 }
 
-struct CeremonyRow {
-    user_id: Option<UserId>,
-    origin: String,
-    state: String,
-}
-
-columns!(CeremonyRow { user_id, origin, state });
+columns!("passkey_ceremonies": Ceremony { user_id, origin, state });
 
 /// Keeps a ceremony until `until`.
 pub async fn begin(
@@ -61,12 +55,11 @@ pub async fn end(
     challenge: &ChallengeHash,
     now: UnixMillis,
 ) -> Result<Option<Ceremony>, StoreError> {
-    let row: Option<CeremonyRow> = tx.change_returning(Statement::new("delete from passkey_ceremonies where challenge_hash = $1 and expires_at > $2 and expires_at <= $3
-         returning user_id, origin, state")
-        .bind(challenge.as_slice())
-        .bind(now.0)
-        .bind(now.plus_millis(LONGEST_MILLIS).0)).await.map(|mut rows| rows.pop())?;
-    Ok(row.map(|CeremonyRow { user_id, origin, state }| Ceremony { user_id, origin, state }))
+    let delete = Statement::new(
+        "delete from passkey_ceremonies where challenge_hash = $1 and expires_at > $2 and expires_at <= $3
+         returning user_id, origin, state",
+    );
+    tx.one(delete.bind(challenge).bind(now).bind(now.plus_millis(LONGEST_MILLIS))).await
 }
 
 /// Forgets ceremonies that nobody ended in time. Returns how many.

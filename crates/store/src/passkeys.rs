@@ -2,7 +2,7 @@
 
 use vellum_protocol::UnixMillis;
 
-use crate::row::columns;
+use crate::row::{column, columns};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -31,20 +31,7 @@ pub struct StoredPasskey {
     pub last_used_at: Option<UnixMillis>,
 }
 
-struct PasskeyRow {
-    credential_id: String,
-    user_id: UserId,
-    name: Option<String>,
-    credential: String,
-    counter: i64,
-    device_type: String,
-    backed_up: i64,
-    transports: String,
-    created_at: i64,
-    last_used_at: Option<i64>,
-}
-
-columns!(PasskeyRow {
+columns!("passkeys": StoredPasskey {
     credential_id,
     user_id,
     name,
@@ -57,34 +44,21 @@ columns!(PasskeyRow {
     last_used_at
 });
 
-impl TryFrom<PasskeyRow> for StoredPasskey {
-    type Error = StoreError;
-
-    fn try_from(row: PasskeyRow) -> Result<Self, StoreError> {
-        let unreadable = |column, reason: String| StoreError::Unreadable { column, reason };
-        Ok(Self {
-            credential_id: row.credential_id,
-            user_id: row.user_id,
-            name: row.name,
-            credential: row.credential,
-            counter: u32::try_from(row.counter)
-                .map_err(|error| unreadable("passkeys.counter", error.to_string()))?,
-            device_type: row.device_type,
-            backed_up: row.backed_up != 0,
-            transports: serde_json::from_str(&row.transports)
-                .map_err(|error| unreadable("passkeys.transports", error.to_string()))?,
-            created_at: UnixMillis(row.created_at),
-            last_used_at: row.last_used_at.map(UnixMillis),
-        })
-    }
+column! {
+    Vec<String>: String => |json| serde_json::from_str(&json).map_err(|error| error.to_string());
 }
 
 /// The user's passkeys, oldest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<StoredPasskey>, StoreError> {
-    let rows: Vec<PasskeyRow> = conn.all(Statement::new("select credential_id, user_id, name, credential, counter, device_type, backed_up, transports,
+    conn.all(
+        Statement::new(
+            "select credential_id, user_id, name, credential, counter, device_type, backed_up, transports,
              created_at, last_used_at
-         from passkeys where user_id = $1 order by created_at, credential_id").bind(user)).await?;
-    rows.into_iter().map(StoredPasskey::try_from).collect()
+         from passkeys where user_id = $1 order by created_at, credential_id",
+        )
+        .bind(user),
+    )
+    .await
 }
 
 /// The ids of the user's credentials.
@@ -98,10 +72,15 @@ pub async fn credential_ids(conn: &mut Conn, user: &UserId) -> Result<Vec<String
 
 /// The passkey with this credential, whosesoever it is.
 pub async fn by_credential(conn: &mut Conn, credential: &str) -> Result<Option<StoredPasskey>, StoreError> {
-    let row: Option<PasskeyRow> = conn.one(Statement::new("select credential_id, user_id, name, credential, counter, device_type, backed_up, transports,
+    conn.one(
+        Statement::new(
+            "select credential_id, user_id, name, credential, counter, device_type, backed_up, transports,
              created_at, last_used_at
-         from passkeys where credential_id = $1").bind(credential)).await?;
-    row.map(StoredPasskey::try_from).transpose()
+         from passkeys where credential_id = $1",
+        )
+        .bind(credential),
+    )
+    .await
 }
 
 /// Stores a new passkey.

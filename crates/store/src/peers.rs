@@ -2,13 +2,13 @@
 
 use vellum_protocol::{SigningKey, UnixMillis};
 
-use crate::row::{columns, read_optional, read_word};
+use crate::row::{columns, word};
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
 /// What the node remembers of a peer node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct PeerNode {
+pub struct Peer {
     /// Its domain, in lower case.
     pub domain: String,
     /// The server key pinned at first contact.
@@ -28,14 +28,14 @@ pub struct PeerNode {
     /// Another key than the pinned one, which it shows now. Nothing is exchanged with it meanwhile.
     pub offered_key: Option<SigningKey>,
     /// What an operator has decided about it.
-    pub standing: Standing,
+    pub standing: PeerPolicy,
     /// Whether an operator lets its messages wait.
     pub paused: bool,
 }
 
 /// What an operator has decided about a peer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Standing {
+pub enum PeerPolicy {
     /// Nothing.
     Neutral,
     /// Nothing is exchanged with it.
@@ -44,7 +44,7 @@ pub enum Standing {
     Allowed,
 }
 
-impl Standing {
+impl PeerPolicy {
     /// The word that the database and the API use.
     #[must_use]
     pub fn as_str(self) -> &'static str {
@@ -60,21 +60,9 @@ impl Standing {
     }
 }
 
-struct PeerRow {
-    domain: String,
-    public_key: Option<String>,
-    revocation_window_seconds: Option<i64>,
-    failures: i64,
-    retry_at: i64,
-    last_error: Option<String>,
-    last_failure_at: Option<i64>,
-    last_delivery_at: Option<i64>,
-    offered_key: Option<String>,
-    standing: String,
-    paused: i64,
-}
+word!(PeerPolicy);
 
-columns!(PeerRow {
+columns!("peers": Peer {
     domain,
     public_key,
     revocation_window_seconds,
@@ -88,27 +76,6 @@ columns!(PeerRow {
     paused
 });
 
-impl TryFrom<PeerRow> for PeerNode {
-    type Error = StoreError;
-
-    fn try_from(row: PeerRow) -> Result<Self, StoreError> {
-        let key = |column, text: Option<String>| read_optional(column, text.as_deref(), SigningKey::parse);
-        Ok(Self {
-            domain: row.domain,
-            public_key: key("peers.public_key", row.public_key)?,
-            revocation_window_seconds: row.revocation_window_seconds,
-            failures: u32::try_from(row.failures).unwrap_or(u32::MAX),
-            retry_at: UnixMillis(row.retry_at),
-            last_error: row.last_error,
-            last_failure_at: row.last_failure_at.map(UnixMillis),
-            last_delivery_at: row.last_delivery_at.map(UnixMillis),
-            offered_key: key("peers.offered_key", row.offered_key)?,
-            standing: read_word("peers.standing", &row.standing, Standing::parse)?,
-            paused: row.paused != 0,
-        })
-    }
-}
-
 macro_rules! select_peers {
     ($rest:literal) => {
         concat!(
@@ -121,22 +88,18 @@ macro_rules! select_peers {
 }
 
 /// What is remembered of the node at this domain (lower case).
-pub async fn find(conn: &mut Conn, domain: &str) -> Result<Option<PeerNode>, StoreError> {
-    let row: Option<PeerRow> =
-        conn.one(Statement::new(select_peers!("where domain = $1")).bind(domain)).await?;
-    row.map(PeerNode::try_from).transpose()
+pub async fn find(conn: &mut Conn, domain: &str) -> Result<Option<Peer>, StoreError> {
+    conn.one(Statement::new(select_peers!("where domain = $1")).bind(domain)).await
 }
 
 /// The peers, by domain, `limit` of them from `offset` on.
-pub async fn list(conn: &mut Conn, limit: u32, offset: u32) -> Result<Vec<PeerNode>, StoreError> {
-    let rows: Vec<PeerRow> = conn
-        .all(
-            Statement::new(select_peers!("order by domain limit $1 offset $2"))
-                .bind(i64::from(limit))
-                .bind(i64::from(offset)),
-        )
-        .await?;
-    rows.into_iter().map(PeerNode::try_from).collect()
+pub async fn list(conn: &mut Conn, limit: u32, offset: u32) -> Result<Vec<Peer>, StoreError> {
+    conn.all(
+        Statement::new(select_peers!("order by domain limit $1 offset $2"))
+            .bind(i64::from(limit))
+            .bind(i64::from(offset)),
+    )
+    .await
 }
 
 /// How many peers there are.
@@ -147,14 +110,12 @@ pub async fn count(conn: &mut Conn) -> Result<u64, StoreError> {
 }
 
 /// The peers about which an operator has decided something.
-pub async fn with_standing(conn: &mut Conn) -> Result<Vec<PeerNode>, StoreError> {
-    let rows: Vec<PeerRow> =
-        conn.all(Statement::new(select_peers!("where standing <> 'neutral' order by domain"))).await?;
-    rows.into_iter().map(PeerNode::try_from).collect()
+pub async fn with_standing(conn: &mut Conn) -> Result<Vec<Peer>, StoreError> {
+    conn.all(Statement::new(select_peers!("where standing <> 'neutral' order by domain"))).await
 }
 
 /// Decides about a peer, met or not.
-pub async fn set_standing(tx: &mut Tx, domain: &str, standing: Standing) -> Result<(), StoreError> {
+pub async fn set_standing(tx: &mut Tx, domain: &str, standing: PeerPolicy) -> Result<(), StoreError> {
     tx.change(
         Statement::new(
             "insert into peers (domain, standing) values ($1, $2)

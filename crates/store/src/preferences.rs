@@ -14,7 +14,7 @@ pub struct Preferences {
     pub unit_system: String,
 }
 
-columns!(Preferences { language, unit_system });
+columns!("preferences": Preferences { language, unit_system });
 
 impl Default for Preferences {
     fn default() -> Self {

@@ -1,6 +1,8 @@
 //! What invitations and shares have in common: each of the two sides holds a row of its own, and it stands
 //! somewhere.
 
+use crate::row::word;
+
 /// Which side of an invitation or a share its holder is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Direction {
@@ -26,6 +28,8 @@ impl Direction {
         [Self::Incoming, Self::Outgoing].into_iter().find(|direction| direction.as_str() == word)
     }
 }
+
+word!(Direction, Status);
 
 /// Where it stands with its holder.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,22 +19,7 @@ pub struct Role {
     pub rank: i64,
 }
 
-struct RoleRow {
-    id: String,
-    name: String,
-    description: String,
-    is_default: i64,
-    rank: i64,
-}
-
-columns!(RoleRow { id, name, description, is_default, rank });
-
-impl From<RoleRow> for Role {
-    fn from(row: RoleRow) -> Self {
-        let RoleRow { id, name, description, is_default, rank } = row;
-        Self { id, name, description, is_default: is_default != 0, rank }
-    }
-}
+columns!("roles": Role { id, name, description, is_default, rank });
 
 /// A permission as the database knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -45,14 +30,11 @@ pub struct Permission {
     pub name: String,
 }
 
-columns!(Permission { id, name });
+columns!("permissions": Permission { id, name });
 
 /// Every role, lowest first.
 pub async fn all(conn: &mut Conn) -> Result<Vec<Role>, StoreError> {
-    let rows: Vec<RoleRow> = conn
-        .all(Statement::new("select id, name, description, is_default, rank from roles order by rank"))
-        .await?;
-    Ok(rows.into_iter().map(Role::from).collect())
+    conn.all(Statement::new("select id, name, description, is_default, rank from roles order by rank")).await
 }
 
 /// Every permission, in alphabetical order.
@@ -76,16 +58,14 @@ pub async fn give(tx: &mut Tx, user: &UserId, role: &str) -> Result<(), StoreErr
 
 /// The roles of a user, lowest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId) -> Result<Vec<Role>, StoreError> {
-    let rows: Vec<RoleRow> = conn
-        .all(
-            Statement::new(
-                "select r.id, r.name, r.description, r.is_default, r.rank
+    conn.all(
+        Statement::new(
+            "select r.id, r.name, r.description, r.is_default, r.rank
          from roles r join user_roles u on u.role_id = r.id where u.user_id = $1 order by r.rank",
-            )
-            .bind(user),
         )
-        .await?;
-    Ok(rows.into_iter().map(Role::from).collect())
+        .bind(user),
+    )
+    .await
 }
 
 /// The ids of every permission that the user's roles give, in alphabetical order.

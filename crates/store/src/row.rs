@@ -2,12 +2,10 @@
 //!
 //! A value that cannot be read names its column, never its content.
 
-use std::fmt::Display;
-
 use rusqlite::types::FromSql;
 use sqlx::postgres::{PgRow, Postgres};
 use sqlx::{Decode, Row as _, Type};
-use vellum_protocol::{EncryptionKey, KmVersion, SigningKey};
+use vellum_protocol::{Alias, EncryptionKey, Handle, KmVersion, MessageType, SigningKey, UnixMillis};
 
 use crate::StoreError;
 
@@ -20,7 +18,7 @@ pub(crate) enum Row<'r> {
 
 impl Row<'_> {
     /// The value of the column at this place; places count from 0.
-    fn column<T: Column>(self, at: usize) -> Result<T, StoreError> {
+    fn column<T: Stored>(self, at: usize) -> Result<T, StoreError> {
         match self {
             Self::Sqlite(row) => Ok(row.get(at)?),
             Self::Postgres(row) => Ok(row.try_get(at)?),
@@ -37,10 +35,72 @@ impl Row<'_> {
     }
 }
 
-/// A type that one column is read into.
-pub(crate) trait Column: FromSql + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
+/// A type that both engines store as it is.
+pub(crate) trait Stored: FromSql + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
 
-impl<T> Column for T where T: FromSql + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
+impl<T> Stored for T where T: FromSql + for<'r> Decode<'r, Postgres> + Type<Postgres> {}
+
+/// A type that one column is read into.
+pub(crate) trait Column: Sized {
+    /// What the column holds.
+    type Stored: Stored;
+
+    /// Reads what the column holds, or says what is wrong with it, without the value.
+    fn parse(stored: Self::Stored) -> Result<Self, String>;
+}
+
+impl<T: Column> Column for Option<T>
+where
+    Option<T::Stored>: Stored,
+{
+    type Stored = Option<T::Stored>;
+
+    fn parse(stored: Self::Stored) -> Result<Self, String> {
+        stored.map(T::parse).transpose()
+    }
+}
+
+/// Implements [`Column`] for types, each with what it is stored as and how it is read.
+macro_rules! column {
+    ($($column:ty: $stored:ty => $parse:expr;)+) => {$(
+        impl $crate::row::Column for $column {
+            type Stored = $stored;
+
+            fn parse(stored: $stored) -> Result<Self, String> {
+                let parse: fn($stored) -> Result<Self, String> = $parse;
+                parse(stored)
+            }
+        }
+    )+};
+}
+pub(crate) use column;
+
+/// Implements [`Column`] for types that are kept as one of a few words.
+macro_rules! word {
+    ($($column:ty),+) => {$(
+        $crate::row::column! {
+            $column: String => |word| Self::parse(&word).ok_or_else(|| "an unknown word".to_owned());
+        }
+    )+};
+}
+pub(crate) use word;
+
+word!(MessageType);
+column! {
+    i64: i64 => Ok;
+    String: String => Ok;
+    Vec<u8>: Vec<u8> => Ok;
+    bool: i64 => |number| Ok(number != 0);
+    u32: i64 => |number| Ok(u32::try_from(number).unwrap_or(u32::MAX));
+    u64: i64 => |number| Ok(u64::try_from(number).unwrap_or(0));
+    UnixMillis: i64 => |at| Ok(Self(at));
+    KmVersion: i64 => |version| Self::new(version).ok_or_else(|| "below 1".to_owned());
+    [u8; 32]: Vec<u8> => |bytes| Self::try_from(bytes).map_err(|_| "not 32 bytes".to_owned());
+    Alias: String => |text| Self::parse(&text).map_err(|error| error.to_string());
+    Handle: String => |text| Self::parse(&text).map_err(|error| error.to_string());
+    SigningKey: String => |text| Self::parse(&text).map_err(|error| error.to_string());
+    EncryptionKey: String => |text| Self::parse(&text).map_err(|error| error.to_string());
+}
 
 /// The columns of a row, read from left to right.
 pub(crate) struct Columns<'r> {
@@ -55,23 +115,25 @@ impl<'r> Columns<'r> {
 
     /// The value of the next column.
     pub fn take<T: Column>(&mut self) -> Result<T, StoreError> {
-        let value = self.row.column(self.next)?;
-        self.next += 1;
-        Ok(value)
+        self.read(std::any::type_name::<T>())
     }
 
-    /// The value of the next column, which is the field of this name. Debug builds check that, so
+    /// The value of the next column, whose table and name these are. Debug builds check the name, so
     /// that no two columns are mistaken for each other.
-    pub fn field<T: Column>(&mut self, name: &str) -> Result<T, StoreError> {
+    pub fn field<T: Column>(&mut self, column: &'static str) -> Result<T, StoreError> {
         #[cfg(debug_assertions)]
         assert_eq!(
             self.row.name(self.next),
-            Some(name),
+            column.rsplit('.').next(),
             "a statement gives other columns than its row reads"
         );
-        #[cfg(not(debug_assertions))]
-        let _ = name;
-        self.take()
+        self.read(column)
+    }
+
+    fn read<T: Column>(&mut self, column: &'static str) -> Result<T, StoreError> {
+        let stored = self.row.column(self.next)?;
+        self.next += 1;
+        T::parse(stored).map_err(|reason| StoreError::Unreadable { column, reason })
     }
 }
 
@@ -81,24 +143,28 @@ pub(crate) trait FromRow: Sized {
 }
 
 /// Implements [`FromRow`] for a struct whose fields are the columns of a statement, in its order.
-/// `..field` is a field that reads several columns by a [`FromRow`] of its own.
+/// The table is what errors name. `field: column` is a field whose column has another name,
+/// `..field` one that reads several columns by a [`FromRow`] of its own.
 macro_rules! columns {
-    ($row:ty { $($fields:tt)* }) => {
+    ($table:literal: $row:ty { $($fields:tt)* }) => {
         impl $crate::row::FromRow for $row {
             fn from_row(columns: &mut $crate::row::Columns<'_>) -> Result<Self, $crate::StoreError> {
-                $crate::row::columns!(@read columns, [] $($fields)*)
+                $crate::row::columns!(@read $table columns, [] $($fields)*)
             }
         }
     };
-    (@read $columns:ident, [$($read:tt)*] ..$field:ident $(, $($rest:tt)*)?) => {
-        $crate::row::columns!(@read $columns,
+    (@read $table:literal $columns:ident, [$($read:tt)*] ..$field:ident $(, $($rest:tt)*)?) => {
+        $crate::row::columns!(@read $table $columns,
             [$($read)* $field: $crate::row::FromRow::from_row($columns)?,] $($($rest)*)?)
     };
-    (@read $columns:ident, [$($read:tt)*] $field:ident $(, $($rest:tt)*)?) => {
-        $crate::row::columns!(@read $columns,
-            [$($read)* $field: $columns.field(stringify!($field))?,] $($($rest)*)?)
+    (@read $table:literal $columns:ident, [$($read:tt)*] $field:ident: $column:ident $(, $($rest:tt)*)?) => {
+        $crate::row::columns!(@read $table $columns,
+            [$($read)* $field: $columns.field(concat!($table, ".", stringify!($column)))?,] $($($rest)*)?)
     };
-    (@read $columns:ident, [$($read:tt)*]) => { Ok(Self { $($read)* }) };
+    (@read $table:literal $columns:ident, [$($read:tt)*] $field:ident $(, $($rest:tt)*)?) => {
+        $crate::row::columns!(@read $table $columns, [$($read)*] $field: $field $(, $($rest)*)?)
+    };
+    (@read $table:literal $columns:ident, [$($read:tt)*]) => { Ok(Self { $($read)* }) };
 }
 pub(crate) use columns;
 
@@ -119,42 +185,3 @@ tuple!(A, B, C, D, E);
 
 /// How many rows one statement writes: every one of them is a few parameters, of which the engines allow some ten thousand.
 pub(crate) const ROWS_A_STATEMENT: usize = 500;
-
-/// Reads one stored value with `parse`.
-pub(crate) fn read<T, V, E: Display>(
-    column: &'static str,
-    value: V,
-    parse: impl FnOnce(V) -> Result<T, E>,
-) -> Result<T, StoreError> {
-    parse(value).map_err(|error| StoreError::Unreadable { column, reason: error.to_string() })
-}
-
-/// Reads a stored value that was not there as well as one that was.
-pub(crate) fn read_optional<T, V, E: Display>(
-    column: &'static str,
-    value: Option<V>,
-    parse: impl FnOnce(V) -> Result<T, E>,
-) -> Result<Option<T>, StoreError> {
-    value.map(|value| read(column, value, parse)).transpose()
-}
-
-/// Reads a state or kind that is kept as a fixed word.
-pub(crate) fn read_word<T>(
-    column: &'static str,
-    word: &str,
-    parse: impl FnOnce(&str) -> Option<T>,
-) -> Result<T, StoreError> {
-    parse(word).ok_or_else(|| StoreError::Unreadable { column, reason: "an unknown word".into() })
-}
-
-pub(crate) fn km_version(column: &'static str, version: i64) -> Result<KmVersion, StoreError> {
-    read(column, version, |version| KmVersion::new(version).ok_or("below 1"))
-}
-
-pub(crate) fn signing_key(column: &'static str, text: &str) -> Result<SigningKey, StoreError> {
-    read(column, text, SigningKey::parse)
-}
-
-pub(crate) fn encryption_key(column: &'static str, text: &str) -> Result<EncryptionKey, StoreError> {
-    read(column, text, EncryptionKey::parse)
-}

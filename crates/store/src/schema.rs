@@ -47,8 +47,8 @@ async fn applied_steps(url: &str) -> Result<Vec<(i64, String)>, StoreError> {
     }
     let Some(mut conn) = connect::to_read(url).await? else { return Ok(Vec::new()) };
     let select = per_engine!(conn,
-        sqlite: "select count(*) > 0, 'main', '' from sqlite_schema where name = '_sqlx_migrations'",
-        postgres: "select to_regclass('_sqlx_migrations') is not null, current_schema()::text,
+        sqlite: "select count(*), 'main', '' from sqlite_schema where name = '_sqlx_migrations'",
+        postgres: "select (to_regclass('_sqlx_migrations') is not null)::int::bigint, current_schema()::text,
                           current_user::text"
     );
     let (is_there, schema, role): (bool, Option<String>, String) = conn.row(Statement::new(select)).await?;

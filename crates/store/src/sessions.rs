@@ -2,9 +2,9 @@
 
 use vellum_protocol::UnixMillis;
 
-use crate::row::columns;
+use crate::row::{Columns, FromRow, columns};
 use crate::statement::Statement;
-use crate::users::{KeyGeneration, User, UserRow, user_columns};
+use crate::users::{KeyGeneration, User, user_columns};
 use crate::{Conn, SessionId, StoreError, Tx, UserId};
 
 /// SHA-256 of a session token.
@@ -54,29 +54,9 @@ impl Known {
     }
 }
 
-struct SessionRow {
-    session_id: SessionId,
-    owner_id: UserId,
-    signed_in_at: i64,
-    last_used_at: i64,
-    expires_at: i64,
-    user_agent: Option<String>,
-    ip: Option<String>,
-    device_id: Option<String>,
-}
+columns!("sessions": Session { id: session_id, user_id: owner_id, created_at: signed_in_at, last_used_at, expires_at, user_agent, ip, device_id });
 
-columns!(SessionRow {
-    session_id,
-    owner_id,
-    signed_in_at,
-    last_used_at,
-    expires_at,
-    user_agent,
-    ip,
-    device_id
-});
-
-/// The columns of a [`SessionRow`], of a session named `s`.
+/// The columns of a [`Session`], of a session named `s`.
 macro_rules! session_columns {
     () => {
         "s.id as session_id, s.user_id as owner_id, s.created_at as signed_in_at, s.last_used_at, s.expires_at, \
@@ -84,37 +64,16 @@ macro_rules! session_columns {
     };
 }
 
-impl From<SessionRow> for Session {
-    fn from(row: SessionRow) -> Self {
-        Self {
-            id: row.session_id,
-            user_id: row.owner_id,
-            created_at: UnixMillis(row.signed_in_at),
-            last_used_at: UnixMillis(row.last_used_at),
-            expires_at: UnixMillis(row.expires_at),
-            user_agent: row.user_agent,
-            ip: row.ip,
-            device_id: row.device_id,
-        }
-    }
-}
-
-struct KnownRow {
-    session: SessionRow,
-    permissions: Option<String>,
-    known_generation: i64,
-    user: UserRow,
-}
-
-columns!(KnownRow { ..session, permissions, known_generation, ..user });
-
-impl KnownRow {
-    fn read(self) -> Known {
-        let mut permissions: Vec<_> =
-            self.permissions.iter().flat_map(|held| held.split(' ')).map(str::to_owned).collect();
+impl FromRow for Known {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self, StoreError> {
+        let session = Session::from_row(columns)?;
+        let permissions: Option<String> = columns.field("permissions")?;
+        let permissions = permissions.iter().flat_map(|held| held.split(' ')).map(str::to_owned);
+        let mut permissions: Vec<_> = permissions.collect();
         permissions.sort_unstable();
-        let known_generation = KeyGeneration(self.known_generation);
-        Known { session: self.session.into(), permissions, known_generation, user: self.user.try_into() }
+        let known_generation = columns.field("sessions.known_generation")?;
+        // Last: a user who cannot be read may still sign out.
+        Ok(Self { session, permissions, known_generation, user: User::from_row(columns) })
     }
 }
 
@@ -148,8 +107,7 @@ pub async fn by_token(
         user_columns!(),
         " from sessions s join users u on u.id = s.user_id where s.token_hash = $1 and s.expires_at > $2"
     ));
-    let row: Option<KnownRow> = conn.one(select.bind(token).bind(now)).await?;
-    Ok(row.map(KnownRow::read))
+    conn.one(select.bind(token).bind(now)).await
 }
 
 /// Notes that a session is shown this generation of its user's keys, if it was shown an older one
@@ -211,19 +169,17 @@ pub async fn set_device(tx: &mut Tx, user: &UserId, id: &SessionId, device: &str
 
 /// The user's sessions that have not ended at `now`, newest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId, now: UnixMillis) -> Result<Vec<Session>, StoreError> {
-    let rows: Vec<SessionRow> = conn
-        .all(
-            Statement::new(concat!(
-                "select ",
-                session_columns!(),
-                " from sessions s
+    conn.all(
+        Statement::new(concat!(
+            "select ",
+            session_columns!(),
+            " from sessions s
          where s.user_id = $1 and s.expires_at > $2 order by s.created_at desc, s.id desc"
-            ))
-            .bind(user)
-            .bind(now.0),
-        )
-        .await?;
-    Ok(rows.into_iter().map(Session::from).collect())
+        ))
+        .bind(user)
+        .bind(now.0),
+    )
+    .await
 }
 
 /// How many sessions have not ended at `now`.

@@ -6,7 +6,7 @@
 use vellum_protocol::{Handle, SigningKey, UnixMillis};
 
 pub use crate::relations::{Direction, Status};
-use crate::row::{columns, read, read_optional, read_word};
+use crate::row::{columns, word};
 use crate::statement::Statement;
 use crate::{Conn, ShareId, StoreError, Tx, UserId};
 
@@ -35,6 +35,8 @@ impl Role {
         [Self::Viewer, Self::Editor].into_iter().find(|role| role.as_str() == word)
     }
 }
+
+word!(Role);
 
 /// Which resource is shared. Both are any text to the node.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,31 +78,14 @@ pub struct Share {
     pub unverified_key: Option<SigningKey>,
 }
 
-struct ShareRow {
-    id: ShareId,
-    user_id: UserId,
-    direction: String,
-    peer_handle: String,
-    peer_user_id: Option<UserId>,
-    resource_type: String,
-    resource_id: String,
-    encrypted_data: Option<String>,
-    nonce: Option<String>,
-    role: String,
-    status: String,
-    created_at: i64,
-    accepted_at: Option<i64>,
-    unverified_key: Option<String>,
-}
-
-columns!(ShareRow {
+columns!("shares": Resource { kind: resource_type, id: resource_id });
+columns!("shares": Share {
     id,
     user_id,
     direction,
     peer_handle,
     peer_user_id,
-    resource_type,
-    resource_id,
+    ..resource,
     encrypted_data,
     nonce,
     role,
@@ -109,32 +94,6 @@ columns!(ShareRow {
     accepted_at,
     unverified_key
 });
-
-impl TryFrom<ShareRow> for Share {
-    type Error = StoreError;
-
-    fn try_from(row: ShareRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            id: row.id,
-            user_id: row.user_id,
-            direction: read_word("shares.direction", &row.direction, Direction::parse)?,
-            peer_handle: read("shares.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
-            peer_user_id: row.peer_user_id,
-            resource: Resource { kind: row.resource_type, id: row.resource_id },
-            encrypted_data: row.encrypted_data,
-            nonce: row.nonce,
-            role: read_word("shares.role", &row.role, Role::parse)?,
-            status: read_word("shares.status", &row.status, Status::parse)?,
-            created_at: UnixMillis(row.created_at),
-            accepted_at: row.accepted_at.map(UnixMillis),
-            unverified_key: read_optional(
-                "shares.unverified_key",
-                row.unverified_key.as_deref(),
-                SigningKey::parse,
-            )?,
-        })
-    }
-}
 
 macro_rules! select_share {
     ($rest:literal) => {
@@ -178,14 +137,12 @@ pub async fn put(tx: &mut Tx, share: &Share, revocable_from: UnixMillis) -> Resu
 
 /// The user's shares in one direction, oldest first.
 pub async fn of_user(conn: &mut Conn, user: &UserId, direction: Direction) -> Result<Vec<Share>, StoreError> {
-    let rows: Vec<ShareRow> = conn
-        .all(
-            Statement::new(select_share!("where user_id = $1 and direction = $2 order by created_at, id"))
-                .bind(user)
-                .bind(direction.as_str()),
-        )
-        .await?;
-    rows.into_iter().map(Share::try_from).collect()
+    conn.all(
+        Statement::new(select_share!("where user_id = $1 and direction = $2 order by created_at, id"))
+            .bind(user)
+            .bind(direction.as_str()),
+    )
+    .await
 }
 
 /// The user's share with this id, in this direction.
@@ -195,15 +152,13 @@ pub async fn by_id(
     direction: Direction,
     id: &ShareId,
 ) -> Result<Option<Share>, StoreError> {
-    let row: Option<ShareRow> = conn
-        .one(
-            Statement::new(select_share!("where user_id = $1 and direction = $2 and id = $3"))
-                .bind(user)
-                .bind(direction.as_str())
-                .bind(id),
-        )
-        .await?;
-    row.map(Share::try_from).transpose()
+    conn.one(
+        Statement::new(select_share!("where user_id = $1 and direction = $2 and id = $3"))
+            .bind(user)
+            .bind(direction.as_str())
+            .bind(id),
+    )
+    .await
 }
 
 /// The user's share of this resource with exactly this peer.
@@ -214,15 +169,14 @@ pub async fn with_peer(
     peer: &Handle,
     resource: &Resource,
 ) -> Result<Option<Share>, StoreError> {
-    let row: Option<ShareRow> = conn.one(Statement::new(select_share!(
+    conn.one(Statement::new(select_share!(
         "where user_id = $1 and direction = $2 and peer_handle = $3 and resource_type = $4 and resource_id = $5"
     ))
         .bind(user)
         .bind(direction.as_str())
         .bind(peer.as_str())
         .bind(&resource.kind)
-        .bind(&resource.id)).await?;
-    row.map(Share::try_from).transpose()
+        .bind(&resource.id)).await
 }
 
 /// Changes what is shared and the role, and nothing else: when the share began stays, as for a

@@ -1,10 +1,9 @@
 //! Sign-in codes that were sent by email. Only keyed hashes are kept.
 
-use sqlx::FromRow;
 use uuid::Uuid;
 use vellum_protocol::UnixMillis;
 
-use crate::row::{columns, read};
+use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, StoreError, Tx};
 
@@ -29,31 +28,8 @@ pub struct LiveCode {
     pub hashes: CodeHashes,
 }
 
-#[derive(FromRow)]
-struct CodeRow {
-    id: String,
-    digits_hash: Vec<u8>,
-    letters_hash: Vec<u8>,
-}
-
-columns!(CodeRow { id, digits_hash, letters_hash });
-
-impl TryFrom<CodeRow> for LiveCode {
-    type Error = StoreError;
-
-    fn try_from(row: CodeRow) -> Result<Self, StoreError> {
-        let hash = |column, bytes: Vec<u8>| {
-            read(column, bytes, |bytes| CodeHash::try_from(bytes).map_err(|_| "not 32 bytes"))
-        };
-        Ok(Self {
-            id: row.id,
-            hashes: CodeHashes {
-                digits: hash("sign_in_codes.digits_hash", row.digits_hash)?,
-                letters: hash("sign_in_codes.letters_hash", row.letters_hash)?,
-            },
-        })
-    }
-}
+columns!("sign_in_codes": CodeHashes { digits: digits_hash, letters: letters_hash });
+columns!("sign_in_codes": LiveCode { id, ..hashes });
 
 /// Stores a code under a new id, as [`put`] does.
 pub async fn insert(
@@ -108,9 +84,7 @@ pub async fn live(conn: &mut Conn, email_folded: &str, now: UnixMillis) -> Resul
            and created_at <= $3
          order by created_at desc, id desc",
     );
-    let rows: Vec<CodeRow> =
-        conn.all(select.bind(email_folded).bind(now).bind(now.plus_millis(CLOCKS_MILLIS))).await?;
-    rows.into_iter().map(LiveCode::try_from).collect()
+    conn.all(select.bind(email_folded).bind(now).bind(now.plus_millis(CLOCKS_MILLIS))).await
 }
 
 /// Uses up a code. Returns false if it is gone: of any number of callers one gets true.

@@ -7,6 +7,7 @@
 use sqlx::postgres::PgListener;
 
 use crate::postgres::Postgres;
+use crate::statement::Statement;
 use crate::{OutboxId, StoreError, Tx};
 
 /// The channel. Nodes on one database are one node to the world, so there is only one.
@@ -65,14 +66,8 @@ impl Signal {
 
 /// Tells the other nodes on this database, once this transaction is committed.
 pub async fn send(tx: &mut Tx, signal: &Signal) -> Result<(), StoreError> {
-    if let Some(connection) = tx.as_postgres() {
-        sqlx::query("select pg_notify($1, $2)")
-            .bind(CHANNEL)
-            .bind(signal.to_text())
-            .execute(connection)
-            .await?;
-    }
-    Ok(())
+    let notify = Statement::new("select pg_notify($1, $2)").bind(CHANNEL).bind(signal.to_text());
+    if tx.is_sqlite() { Ok(()) } else { tx.change(notify).await.map(drop) }
 }
 
 /// What other nodes tell, and what this one does.

@@ -2,7 +2,7 @@
 
 use vellum_protocol::{KmVersion, UnixMillis};
 
-use crate::row::{ROWS_A_STATEMENT, columns, km_version};
+use crate::row::{ROWS_A_STATEMENT, columns};
 use crate::statement::{Statement, Value};
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -32,43 +32,8 @@ pub struct Slot {
     pub last_used_at: Option<UnixMillis>,
 }
 
-struct SlotRow {
-    credential_id: String,
-    wrapped_km: String,
-    wrap_algo: String,
-    slot_signature: String,
-    km_version: i64,
-    created_at: i64,
-    last_used_at: Option<i64>,
-}
-
-columns!(SlotRow {
-    credential_id,
-    wrapped_km,
-    wrap_algo,
-    slot_signature,
-    km_version,
-    created_at,
-    last_used_at
-});
-
-impl TryFrom<SlotRow> for Slot {
-    type Error = StoreError;
-
-    fn try_from(row: SlotRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            wrapped: Wrapped {
-                credential_id: row.credential_id,
-                wrapped_km: row.wrapped_km,
-                wrap_algo: row.wrap_algo,
-                slot_signature: row.slot_signature,
-            },
-            km_version: km_version("slots.km_version", row.km_version)?,
-            created_at: UnixMillis(row.created_at),
-            last_used_at: row.last_used_at.map(UnixMillis),
-        })
-    }
-}
+columns!("slots": Wrapped { credential_id, wrapped_km, wrap_algo, slot_signature });
+columns!("slots": Slot { ..wrapped, km_version, created_at, last_used_at });
 
 /// The user's slots, oldest first.
 pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<Slot>, StoreError> {
@@ -76,8 +41,7 @@ pub async fn list(conn: &mut Conn, user: &UserId) -> Result<Vec<Slot>, StoreErro
         "select credential_id, wrapped_km, wrap_algo, slot_signature, km_version, created_at, last_used_at
          from slots where user_id = $1 order by created_at, credential_id",
     );
-    let rows: Vec<SlotRow> = conn.all(select.bind(user)).await?;
-    rows.into_iter().map(Slot::try_from).collect()
+    conn.all(select.bind(user)).await
 }
 
 const FILL: &str = "insert into slots (user_id, credential_id, wrapped_km, wrap_algo, slot_signature, km_version, created_at)";

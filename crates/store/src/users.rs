@@ -3,7 +3,7 @@
 use vellum_protocol::{Alias, EncryptionKey, KmVersion, SigningKey, UnixMillis};
 
 use crate::defects::{Defect, planted};
-use crate::row::{columns, encryption_key, km_version, read_optional, signing_key};
+use crate::row::{Columns, FromRow, column};
 use crate::statement::{Statement, Value};
 use crate::{Conn, StoreError, Tx, UserId};
 
@@ -20,6 +20,10 @@ pub struct Keys {
 /// that clients see, which a reset sets to the first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyGeneration(pub(crate) i64);
+
+column! {
+    KeyGeneration: i64 => |number| Ok(Self(number));
+}
 
 impl From<KeyGeneration> for Value {
     fn from(generation: KeyGeneration) -> Self {
@@ -103,72 +107,35 @@ pub fn fold_email(email: &str) -> String {
     email.trim().to_lowercase()
 }
 
-pub(crate) struct UserRow {
-    pub id: UserId,
-    email: String,
-    first_name: Option<String>,
-    last_name: Option<String>,
-    picture: Option<String>,
-    alias: Option<String>,
-    signing_key: Option<String>,
-    encryption_key: Option<String>,
-    km_version: i64,
-    key_generation: i64,
-    onboarding_completed_at: Option<i64>,
-    created_at: i64,
-    updated_at: i64,
-}
-
-columns!(UserRow {
-    id,
-    email,
-    first_name,
-    last_name,
-    picture,
-    alias,
-    signing_key,
-    encryption_key,
-    km_version,
-    key_generation,
-    onboarding_completed_at,
-    created_at,
-    updated_at
-});
-
-impl TryFrom<UserRow> for User {
-    type Error = StoreError;
-
-    fn try_from(row: UserRow) -> Result<Self, StoreError> {
-        let identity = Identity {
-            alias: read_optional("users.alias", row.alias.as_deref(), Alias::parse)?,
-            keys: keys(row.signing_key.as_deref(), row.encryption_key.as_deref())?,
-            km_version: km_version("users.km_version", row.km_version)?,
-            key_generation: KeyGeneration(row.key_generation),
-        };
+impl FromRow for User {
+    fn from_row(columns: &mut Columns<'_>) -> Result<Self, StoreError> {
         Ok(Self {
-            id: row.id,
-            email: row.email,
-            first_name: row.first_name,
-            last_name: row.last_name,
-            picture: row.picture,
-            identity,
-            onboarding_completed_at: row.onboarding_completed_at.map(UnixMillis),
-            created_at: UnixMillis(row.created_at),
-            updated_at: UnixMillis(row.updated_at),
+            id: columns.field("users.id")?,
+            email: columns.field("users.email")?,
+            first_name: columns.field("users.first_name")?,
+            last_name: columns.field("users.last_name")?,
+            picture: columns.field("users.picture")?,
+            identity: Identity {
+                alias: columns.field("users.alias")?,
+                keys: keys(columns)?,
+                km_version: columns.field("users.km_version")?,
+                key_generation: columns.field("users.key_generation")?,
+            },
+            onboarding_completed_at: columns.field("users.onboarding_completed_at")?,
+            created_at: columns.field("users.created_at")?,
+            updated_at: columns.field("users.updated_at")?,
         })
     }
 }
 
 /// Both keys, or none.
-pub(crate) fn keys(signing: Option<&str>, encryption: Option<&str>) -> Result<Option<Keys>, StoreError> {
-    let Some((signing, encryption)) = signing.zip(encryption) else { return Ok(None) };
-    Ok(Some(Keys {
-        signing: signing_key("users.signing_key", signing)?,
-        encryption: encryption_key("users.encryption_key", encryption)?,
-    }))
+pub(crate) fn keys(columns: &mut Columns<'_>) -> Result<Option<Keys>, StoreError> {
+    let signing: Option<SigningKey> = columns.field("users.signing_key")?;
+    let encryption = columns.field("users.encryption_key")?;
+    Ok(signing.zip(encryption).map(|(signing, encryption)| Keys { signing, encryption }))
 }
 
-/// The columns of a [`UserRow`], of a user named `u`.
+/// The columns of a [`User`], of a user named `u`.
 macro_rules! user_columns {
     () => {
         "u.id, u.email, u.first_name, u.last_name, u.picture, u.alias, u.signing_key, u.encryption_key, \
@@ -211,28 +178,23 @@ pub async fn insert(tx: &mut Tx, user: &NewUser, now: UnixMillis) -> Result<User
 
 /// The user with this id.
 pub async fn by_id(conn: &mut Conn, id: &UserId) -> Result<Option<User>, StoreError> {
-    let row: Option<UserRow> = conn.one(Statement::new(select_user!("where id = $1")).bind(id)).await?;
-    row.map(User::try_from).transpose()
+    conn.one(Statement::new(select_user!("where id = $1")).bind(id)).await
 }
 
 /// The user with this e-mail address, compared without case.
 pub async fn by_email(conn: &mut Conn, email: &str) -> Result<Option<User>, StoreError> {
     let select = Statement::new(select_user!("where email_folded = $1"));
-    let row: Option<UserRow> = conn.one(select.bind(fold_email(email))).await?;
-    row.map(User::try_from).transpose()
+    conn.one(select.bind(fold_email(email))).await
 }
 
 /// The user with this alias, compared without case (wire protocol, section 1).
 pub async fn by_alias(conn: &mut Conn, alias: &Alias) -> Result<Option<User>, StoreError> {
-    let row: Option<UserRow> =
-        conn.one(Statement::new(select_user!("where alias_folded = $1")).bind(alias.folded())).await?;
-    row.map(User::try_from).transpose()
+    conn.one(Statement::new(select_user!("where alias_folded = $1")).bind(alias.folded())).await
 }
 
 /// Every user, oldest first.
 pub async fn all(conn: &mut Conn) -> Result<Vec<User>, StoreError> {
-    let rows: Vec<UserRow> = conn.all(Statement::new(select_user!("order by created_at, id"))).await?;
-    rows.into_iter().map(User::try_from).collect()
+    conn.all(Statement::new(select_user!("order by created_at, id"))).await
 }
 
 /// A page of the users whose e-mail address, name or alias contains `text`, oldest first, and how many
@@ -246,7 +208,7 @@ pub async fn search(
     // In a pattern these three have a meaning of their own.
     let escaped = text.to_lowercase().replace('\\', "\\\\").replace('%', "\\%").replace('_', "\\_");
     let pattern = format!("%{escaped}%");
-    let rows: Vec<UserRow> = conn
+    let users: Vec<User> = conn
         .all(
             Statement::new(select_user!(where_like!(), " order by created_at, id limit $2 offset $3"))
                 .bind(&pattern)
@@ -254,11 +216,10 @@ pub async fn search(
                 .bind(i64::from(offset)),
         )
         .await?;
-    let (total,): (i64,) = conn
+    let (total,) = conn
         .row(Statement::new(concat!("select count(*) from users ", where_like!())).bind(&pattern))
         .await?;
-    let users = rows.into_iter().map(User::try_from).collect::<Result<_, _>>()?;
-    Ok((users, u64::try_from(total).unwrap_or(0)))
+    Ok((users, total))
 }
 
 /// How many accounts there are.

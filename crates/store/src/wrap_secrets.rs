@@ -20,7 +20,7 @@ pub struct SealedSecret {
     pub key_id: String,
 }
 
-columns!(SealedSecret { user_id, device_id, sealed_secret, key_id });
+columns!("wrap_secrets": SealedSecret { user_id, device_id, sealed_secret, key_id });
 
 /// A device that has a secret.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,13 +33,7 @@ pub struct Device {
     pub last_used_at: Option<UnixMillis>,
 }
 
-struct DeviceRow {
-    device_id: String,
-    created_at: i64,
-    last_used_at: Option<i64>,
-}
-
-columns!(DeviceRow { device_id, created_at, last_used_at });
+columns!("wrap_secrets": Device { id: device_id, created_at, last_used_at });
 
 /// The user's devices, oldest first.
 pub async fn devices_of(conn: &mut Conn, user: &UserId) -> Result<Vec<Device>, StoreError> {
@@ -47,15 +41,7 @@ pub async fn devices_of(conn: &mut Conn, user: &UserId) -> Result<Vec<Device>, S
         "select device_id, created_at, last_used_at from wrap_secrets where user_id = $1
          order by created_at, device_id",
     );
-    let rows: Vec<DeviceRow> = conn.all(select.bind(user)).await?;
-    Ok(rows
-        .into_iter()
-        .map(|row| Device {
-            id: row.device_id,
-            created_at: UnixMillis(row.created_at),
-            last_used_at: row.last_used_at.map(UnixMillis),
-        })
-        .collect())
+    conn.all(select.bind(user)).await
 }
 
 /// Whether it is noted that the device has read its secret between `since` and `until`, and that this
@@ -75,7 +61,7 @@ pub async fn is_use_noted(
              (select 1 from sessions s where s.id = $4 and coalesce(s.device_id, '') <> w.device_id)",
     );
     let select = select.bind(user).bind(device).bind(since).bind(session.map(SessionId::as_str)).bind(until);
-    let found: Option<DeviceRow> = conn.one(select).await?;
+    let found: Option<Device> = conn.one(select).await?;
     Ok(found.is_some())
 }
 
@@ -119,9 +105,9 @@ pub async fn not_under(conn: &mut Conn, key_id: &str) -> Result<Vec<SealedSecret
 
 /// How many devices of the user have a secret.
 pub async fn count(conn: &mut Conn, user: &UserId) -> Result<u64, StoreError> {
-    let (count,): (i64,) =
+    let (count,) =
         conn.row(Statement::new("select count(*) from wrap_secrets where user_id = $1").bind(user)).await?;
-    Ok(u64::try_from(count).unwrap_or(0))
+    Ok(count)
 }
 
 /// Stores a secret; one that is there for the device is replaced.

@@ -59,7 +59,9 @@ struct Attempts {
 impl Attempts {
     async fn through(transport: impl Transport) -> Self {
         let domain = Domain::parse("mute.example").unwrap();
-        Self { alone: Alone::start_with(transport).await, documents: Arc::new(Documents::new(domain)) }
+        let alone = Alone::start_with(transport).await;
+        let documents = Arc::new(Documents::new(domain, Arc::clone(&alone.node.federation)));
+        Self { alone, documents }
     }
 
     async fn send(&self, lasts: Duration) -> Outcome {
@@ -69,7 +71,6 @@ impl Attempts {
         let (to, now) = (Handle::parse("bob@mute.example").unwrap(), federation.clock.now());
         let revoke = MessageType::RelationshipRevoke;
         let sending = Sending {
-            domain: to.domain().clone(),
             documents: Arc::clone(&self.documents),
             deliver_here: Arc::new(|_| async { unreachable!("bob is elsewhere") }.boxed()),
             leased: Leased {
@@ -88,9 +89,8 @@ impl Attempts {
             },
             until: federation.clock.boot() + lasts,
             sent: AtomicBool::new(false),
-            federation,
         };
-        sending.attempt().await
+        sending.attempt(trace::tie(&tracing::Span::none(), None)).await
     }
 }
 

@@ -14,9 +14,8 @@ use futures_util::future::BoxFuture;
 use secrecy::{ExposeSecret, SecretBox};
 use tempfile::TempDir;
 use vellum_actors::delivery::RetryPolicy;
-use vellum_actors::directory::Directory;
 use vellum_actors::invitations::InvitationLimits;
-use vellum_actors::mail_queue::{CodeEmail, MailError, MailSession, Mailer};
+use vellum_actors::mailer::{CodeEmail, MailError, MailSession, Mailer};
 use vellum_actors::peer::PeerSettings;
 use vellum_actors::peer::policy::Mode;
 use vellum_actors::sign_in::{CodeBounds, SignInSettings};
@@ -140,7 +139,7 @@ impl Site {
                 },
                 invitations: InvitationLimits::default(),
             },
-            directory: Directory::new(handles.clone()),
+            arbiters: handles.clone(),
             peers: PeerSettings { arbiters: handles, lookups_per_minute: None },
             wrapping: WrappingKeys::new(Box::new(one_wrapping_key)).unwrap(),
             name: domain.to_owned(),

@@ -138,7 +138,7 @@ impl Transport for Wire {
             }
             let alias = Alias::parse(path.strip_prefix("/.well-known/user/").unwrap()).unwrap();
             let user = node.user_by_alias(&alias).await.unwrap();
-            let Some(peer) = user.and_then(|user| node.as_peer(&user).ok()) else {
+            let Some(peer) = user.and_then(|user| node.context.as_peer(&user).ok()) else {
                 return Ok(answer(404, json!({ "message": "User not found" })));
             };
             Ok(answer(

@@ -1,9 +1,26 @@
-//! A row that has been leased.
+//! A row that has been leased, and the lease on it.
 
 use vellum_protocol::{Envelope, Handle, Json, UnixMillis};
 
-use crate::row::{columns, read};
-use crate::{OutboxId, StoreError, UserId};
+use crate::row::{column, columns};
+use crate::{OutboxId, UserId};
+
+/// The right to make an attempt with a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Lease {
+    /// Lease token, prefixed with the holder's name.
+    pub holder: String,
+    /// When it ends.
+    pub until: UnixMillis,
+}
+
+impl Lease {
+    /// The name of the node that holds it.
+    #[must_use]
+    pub fn node(&self) -> &str {
+        self.holder.split_once(':').map_or(&self.holder, |(node, _)| node)
+    }
+}
 
 /// A row that this node may send now, until its lease ends.
 #[derive(Debug, Clone, PartialEq)]
@@ -34,22 +51,8 @@ pub struct Leased {
     pub token: String,
 }
 
-pub(super) struct LeasedRow {
-    pub(super) id: OutboxId,
-    pub(super) user_id: UserId,
-    peer_handle: String,
-    subject: String,
-    envelope: String,
-    expires_at: i64,
-    attempts: i64,
-    refusals: i64,
-    maybe_arrived: i64,
-    voids_revocation: i64,
-    trace: Option<String>,
-    lease_holder: String,
-}
-
-columns!(LeasedRow {
+columns!("displaced_leases": Lease { holder, until });
+columns!("outbox": Leased {
     id,
     user_id,
     peer_handle,
@@ -61,27 +64,12 @@ columns!(LeasedRow {
     maybe_arrived,
     voids_revocation,
     trace,
-    lease_holder
+    token: lease_holder
 });
 
-impl TryFrom<LeasedRow> for Leased {
-    type Error = StoreError;
-
-    fn try_from(row: LeasedRow) -> Result<Self, StoreError> {
-        let json = read("outbox.envelope", row.envelope.as_bytes(), Json::parse)?;
-        Ok(Self {
-            id: row.id,
-            user_id: row.user_id,
-            peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
-            subject: row.subject,
-            envelope: read("outbox.envelope", &json, Envelope::parse)?,
-            expires_at: UnixMillis(row.expires_at),
-            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-            refusals: u32::try_from(row.refusals).unwrap_or(u32::MAX),
-            maybe_arrived: row.maybe_arrived != 0,
-            voids_revocation: row.voids_revocation != 0,
-            trace: row.trace,
-            token: row.lease_holder,
-        })
-    }
+column! {
+    Envelope: String => |text| {
+        let json = Json::parse(text.as_bytes()).map_err(|error| error.to_string())?;
+        Self::parse(&json).map_err(|error| error.to_string())
+    };
 }

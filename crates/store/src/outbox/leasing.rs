@@ -2,9 +2,9 @@
 
 use vellum_protocol::UnixMillis;
 
-use super::leased::{Leased, LeasedRow};
+use super::leased::Leased;
 use crate::defects::{Defect, planted};
-use crate::row::columns;
+use crate::row::{Columns, FromRow, columns};
 use crate::statement::Statement;
 use crate::{Conn, OutboxId, StoreError, Tx, UserId, displaced_leases};
 
@@ -35,31 +35,7 @@ impl PeerQueue {
     }
 }
 
-struct PeerQueueRow {
-    domain: String,
-    row_due: Option<i64>,
-    retry_at: i64,
-    is_closed: i64,
-    failures: i64,
-    delivered_at: i64,
-    leased: i64,
-}
-
-columns!(PeerQueueRow { domain, row_due, retry_at, is_closed, failures, delivered_at, leased });
-
-impl From<PeerQueueRow> for PeerQueue {
-    fn from(row: PeerQueueRow) -> Self {
-        Self {
-            domain: row.domain,
-            row_due: row.row_due.map(UnixMillis),
-            retry_at: UnixMillis(row.retry_at),
-            is_closed: row.is_closed != 0,
-            has_failed: row.failures > 0,
-            delivered_at: UnixMillis(row.delivered_at),
-            leased: u32::try_from(row.leased).unwrap_or(u32::MAX),
-        }
-    }
-}
+columns!("peers": PeerQueue { domain, row_due, retry_at, is_closed, has_failed, delivered_at, leased });
 
 /// What of the queues and of the peers' records makes a [`PeerQueue`], for each of `domains`.
 const SELECT_QUEUES: &str = "
@@ -70,7 +46,7 @@ const SELECT_QUEUES: &str = "
            cast(case when p.paused <> 0 or p.offered_key is not null or p.standing = 'blocked' or exists (
                     select 1 from node_state where name = 'deliveries_paused' and value <> 0)
                 then 1 else 0 end as bigint) as is_closed,
-           coalesce(p.failures, 0) as failures, coalesce(p.last_delivery_at, 0) as delivered_at,
+           cast(case when p.failures > 0 then 1 else 0 end as bigint) as has_failed, coalesce(p.last_delivery_at, 0) as delivered_at,
            (select count(*) from outbox o where o.peer_domain = d.domain and o.lease_until is not null) as leased
     from domains d left join peers p on p.domain = d.domain where d.domain is not null";
 
@@ -83,16 +59,13 @@ pub async fn queues(conn: &mut Conn) -> Result<Vec<PeerQueue>, StoreError> {
             select (select min(o.peer_domain) from outbox o
                      where o.next_attempt_at is not null and o.peer_domain > d.domain)
             from domains d where d.domain is not null)";
-    let rows: Vec<PeerQueueRow> = conn.all(Statement::new(format!("{DOMAINS}{SELECT_QUEUES}"))).await?;
-    Ok(rows.into_iter().map(PeerQueue::from).collect())
+    conn.all(Statement::new(format!("{DOMAINS}{SELECT_QUEUES}"))).await
 }
 
 /// The queue of this peer.
 pub async fn queue_of(conn: &mut Conn, domain: &str) -> Result<PeerQueue, StoreError> {
     const DOMAINS: &str = "with domains(domain) as (select cast($1 as text))";
-    let row: PeerQueueRow =
-        conn.row(Statement::new(format!("{DOMAINS}{SELECT_QUEUES}")).bind(domain)).await?;
-    Ok(row.into())
+    conn.row(Statement::new(format!("{DOMAINS}{SELECT_QUEUES}")).bind(domain)).await
 }
 
 /// When the next queued row of this peer is due that is not due at `now`.
@@ -105,8 +78,8 @@ pub async fn next_due_after(
         "select next_attempt_at from outbox
          where peer_domain = $1 and next_attempt_at > $2 and state = 'queued' order by next_attempt_at limit 1",
     );
-    let next: Option<(i64,)> = conn.one(select.bind(domain).bind(now)).await?;
-    Ok(next.map(|(at,)| UnixMillis(at)))
+    let next: Option<(UnixMillis,)> = conn.one(select.bind(domain).bind(now)).await?;
+    Ok(next.map(|(at,)| at))
 }
 
 /// When the first lease or the first window of a queued row ends.
@@ -117,8 +90,8 @@ pub async fn next_end(conn: &mut Conn) -> Result<Option<UnixMillis>, StoreError>
              union all
              select min(expires_at) from outbox where next_attempt_at is not null and state = 'queued') as ends",
     );
-    let end: Option<(Option<i64>,)> = conn.one(select).await?;
-    Ok(end.and_then(|(at,)| at).map(UnixMillis))
+    let end: Option<(Option<UnixMillis>,)> = conn.one(select).await?;
+    Ok(end.and_then(|(at,)| at))
 }
 
 /// When something has to be done next: an attempt, a lease's end, a window's end. `None` while
@@ -165,15 +138,18 @@ pub async fn lease_due(tx: &mut Tx, wanted: &Wanted<'_>) -> Result<Vec<Leased>, 
                   where peer_domain = $3 and next_attempt_at is not null and next_attempt_at + 0 <= $4
                     and state = 'queued' and expires_at > $4
                   order by substr(user_id, 25), next_attempt_at limit 1))
-             returning id, user_id, peer_handle, subject, envelope, expires_at, attempts, refusals,
+             returning id, user_id, id, user_id, peer_handle, subject, envelope, expires_at, attempts, refusals,
                  maybe_arrived, voids_revocation, trace, lease_holder",
         );
         let lease = lease.bind(wanted.token).bind(until).bind(wanted.domain).bind(wanted.now);
         let lease = lease.bind(last_user.as_ref().map_or("", UserId::as_str));
-        let Some(row) = tx.change_returning::<LeasedRow>(lease).await?.pop() else { break };
-        let id = row.id.clone();
-        last_user = Some(row.user_id.clone());
-        match Leased::try_from(row) {
+        let read = |columns: &mut Columns<'_>| {
+            let (id, user): (OutboxId, UserId) = FromRow::from_row(columns)?;
+            Ok((id, user, Leased::from_row(columns)))
+        };
+        let Some((id, user, row)) = tx.all_by(lease, read).await?.pop() else { break };
+        last_user = Some(user);
+        match row {
             Ok(row) => leased.push(row),
             Err(error) => set_aside(tx, &id, &error, wanted.now).await?,
         }

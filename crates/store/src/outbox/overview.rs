@@ -3,7 +3,7 @@
 use vellum_protocol::UnixMillis;
 
 use super::{Removed, RemovedRow, State};
-use crate::row::{columns, read_word};
+use crate::row::columns;
 use crate::statement::Statement;
 use crate::{Conn, OutboxId, StoreError, Tx, UserId};
 
@@ -36,22 +36,7 @@ pub struct QueueRow {
     pub expires_at: Option<UnixMillis>,
 }
 
-struct Row {
-    id: OutboxId,
-    user_id: UserId,
-    peer_handle: String,
-    peer_domain: String,
-    message_type: String,
-    state: String,
-    attempts: i64,
-    last_error: Option<String>,
-    created_at: i64,
-    last_attempt_at: Option<i64>,
-    next_attempt_at: Option<i64>,
-    expires_at: Option<i64>,
-}
-
-columns!(Row {
+columns!("outbox": QueueRow {
     id,
     user_id,
     peer_handle,
@@ -65,27 +50,6 @@ columns!(Row {
     next_attempt_at,
     expires_at
 });
-
-impl TryFrom<Row> for QueueRow {
-    type Error = StoreError;
-
-    fn try_from(row: Row) -> Result<Self, StoreError> {
-        Ok(Self {
-            id: row.id,
-            user_id: row.user_id,
-            peer_handle: row.peer_handle,
-            peer_domain: row.peer_domain,
-            message_type: row.message_type,
-            state: read_word("outbox.state", &row.state, State::parse)?,
-            attempts: u32::try_from(row.attempts).unwrap_or(u32::MAX),
-            last_error: row.last_error,
-            created_at: UnixMillis(row.created_at),
-            last_attempt_at: row.last_attempt_at.map(UnixMillis),
-            next_attempt_at: row.next_attempt_at.map(UnixMillis),
-            expires_at: row.expires_at.map(UnixMillis),
-        })
-    }
-}
 
 /// Which rows are meant; what is `None` does not narrow.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -105,7 +69,7 @@ pub async fn rows(
     limit: u32,
     offset: u32,
 ) -> Result<Vec<QueueRow>, StoreError> {
-    let rows: Vec<Row> = conn.all(Statement::new("select id, user_id, peer_handle, peer_domain, message_type, state, attempts, last_error, created_at,
+    conn.all(Statement::new("select id, user_id, peer_handle, peer_domain, message_type, state, attempts, last_error, created_at,
              last_attempt_at, next_attempt_at, expires_at
          from outbox where ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2) and ($3 = '' or state = $3)
          order by created_at, id limit $4 offset $5")
@@ -113,8 +77,7 @@ pub async fn rows(
         .bind(wanted.peer_domain.as_deref().unwrap_or_default())
         .bind(wanted.state.map_or("", State::as_str))
         .bind(i64::from(limit))
-        .bind(i64::from(offset))).await?;
-    rows.into_iter().map(QueueRow::try_from).collect()
+        .bind(i64::from(offset))).await
 }
 
 /// How many rows a selection has.
@@ -127,8 +90,8 @@ pub async fn count(conn: &mut Conn, wanted: &Selection) -> Result<u64, StoreErro
         .bind(wanted.id.as_ref().map_or("", OutboxId::as_str))
         .bind(wanted.peer_domain.as_deref().unwrap_or_default())
         .bind(wanted.state.map_or("", State::as_str));
-    let (count,) = conn.one::<(i64,)>(select).await?.unwrap_or_default();
-    Ok(u64::try_from(count).unwrap_or(0))
+    let (count,) = conn.row(select).await?;
+    Ok(count)
 }
 
 /// How many rows there are in a state, and since when the oldest is there.
@@ -142,21 +105,13 @@ pub struct Depth {
     pub oldest: UnixMillis,
 }
 
+columns!("outbox": Depth { state, rows, oldest });
+
 /// The depth of every state that any row is in.
 pub async fn depths(conn: &mut Conn) -> Result<Vec<Depth>, StoreError> {
-    let rows: Vec<(String, i64, i64)> = conn
-        .all(Statement::new(
-            "select state, count(*), min(created_at) from outbox group by state order by state",
-        ))
-        .await?;
-    let depth = |(state, rows, oldest): (String, i64, i64)| {
-        Ok(Depth {
-            state: read_word("outbox.state", &state, State::parse)?,
-            rows: u64::try_from(rows).unwrap_or(0),
-            oldest: UnixMillis(oldest),
-        })
-    };
-    rows.into_iter().map(depth).collect()
+    let select =
+        "select state, count(*) as rows, min(created_at) as oldest from outbox group by state order by state";
+    conn.all(Statement::new(select)).await
 }
 
 /// Makes the queued rows of a selection due at once, and lets their peers be tried. Returns how many rows.
@@ -169,18 +124,16 @@ pub async fn retry_now(tx: &mut Tx, wanted: &Selection, now: UnixMillis) -> Resu
         .bind(id)
         .bind(domain)
         .bind(now.0)).await?;
-    let done = tx
-        .change(
-            Statement::new(
-                "update outbox set next_attempt_at = $3
+    tx.change(
+        Statement::new(
+            "update outbox set next_attempt_at = $3
          where state = 'queued' and ($1 = '' or id = $1) and ($2 = '' or peer_domain = $2)",
-            )
-            .bind(id)
-            .bind(domain)
-            .bind(now.0),
         )
-        .await?;
-    Ok(done)
+        .bind(id)
+        .bind(domain)
+        .bind(now.0),
+    )
+    .await
 }
 
 /// Removes one row, whatever its state, and returns it.

@@ -2,7 +2,7 @@
 
 use vellum_protocol::{Handle, MessageType, UnixMillis};
 
-use crate::row::{columns, read, read_word};
+use crate::row::columns;
 use crate::statement::Statement;
 use crate::{StoreError, Tx, UserId};
 
@@ -25,41 +25,7 @@ pub struct Lapsed {
     pub last_error: Option<String>,
 }
 
-pub(super) struct LapsedRow {
-    user_id: UserId,
-    peer_handle: String,
-    message_type: String,
-    subject: String,
-    maybe_arrived: i64,
-    voids_revocation: i64,
-    last_error: Option<String>,
-}
-
-columns!(LapsedRow {
-    user_id,
-    peer_handle,
-    message_type,
-    subject,
-    maybe_arrived,
-    voids_revocation,
-    last_error
-});
-
-impl TryFrom<LapsedRow> for Lapsed {
-    type Error = StoreError;
-
-    fn try_from(row: LapsedRow) -> Result<Self, StoreError> {
-        Ok(Self {
-            user_id: row.user_id,
-            peer_handle: read("outbox.peer_handle", row.peer_handle.as_str(), Handle::parse)?,
-            message_type: read_word("outbox.message_type", &row.message_type, MessageType::parse)?,
-            subject: row.subject,
-            maybe_arrived: row.maybe_arrived != 0,
-            voids_revocation: row.voids_revocation != 0,
-            last_error: row.last_error,
-        })
-    }
-}
+columns!("outbox": Lapsed { user_id, peer_handle, message_type, subject, maybe_arrived, voids_revocation, last_error });
 
 /// Closes windows that end at or before `now`. Revocations wait for a new signature, with their
 /// history, or go where the two are friends again, which a new signature would end. Other messages
@@ -83,8 +49,7 @@ pub async fn expire(tx: &mut Tx, now: UnixMillis) -> Result<Vec<Lapsed>, StoreEr
         "delete from outbox where state = 'queued' and next_attempt_at is not null and expires_at <= $1
          returning user_id, peer_handle, message_type, subject, maybe_arrived, voids_revocation, last_error",
     );
-    let rows: Vec<LapsedRow> = tx.change_returning(give_up.bind(now)).await?;
-    rows.into_iter().map(Lapsed::try_from).collect()
+    tx.change_returning(give_up.bind(now)).await
 }
 
 /// Gives the revocations queued for a peer the window that its manifest states: each may be tried

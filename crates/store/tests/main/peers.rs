@@ -3,7 +3,7 @@
 use futures_util::FutureExt;
 use futures_util::future::join_all;
 use vellum_protocol::{SigningKey, UnixMillis};
-use vellum_store::peers::{self, PeerNode};
+use vellum_store::peers::{self, Peer};
 
 use crate::support::{Db, T0, keys, t};
 
@@ -33,7 +33,7 @@ async fn deliver_at(db: &Db, at: i64) {
     db.write(move |tx| async move { peers::note_delivery(tx, PEER, t(at)).await }.boxed()).await;
 }
 
-async fn found(db: &Db) -> PeerNode {
+async fn found(db: &Db) -> Peer {
     peers::find(&mut db.store.read().await.unwrap(), PEER).await.unwrap().unwrap()
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::join_all;
-use vellum_store::peers::{self, Standing};
+use vellum_store::peers::{self, PeerPolicy};
 use vellum_store::{StoreError, users};
 use vellum_test_database::{Engine, engine};
 
@@ -37,7 +37,7 @@ async fn of_many_that_read_before_they_write_none_is_lost() {
 async fn two_that_wait_for_each_others_rows_both_come_through() {
     let db = Db::new().await;
     for domain in ["a.example", "b.example"] {
-        db.write(move |tx| async move { peers::set_standing(tx, domain, Standing::Allowed).await }.boxed())
+        db.write(move |tx| async move { peers::set_standing(tx, domain, PeerPolicy::Allowed).await }.boxed())
             .await;
     }
     let tries = Arc::new(AtomicUsize::new(0));
