@@ -54,7 +54,7 @@ async fn anything_else_that_is_refused_for_good_leaves_nothing_behind() {
     assert_eq!(database.count_messages().await, 0, "expected an empty queue");
     assert_eq!(database.rows_of("invitations").await, [""; 0], "an invitation that reached nobody");
 
-    // Whoever was refused can begin anew.
+    // The one who was refused can begin anew.
     peer.set_mood(Mood::Well);
     peer.invite(&carl, &ann.handle()).await;
     ann.accept(&carl.handle).await;

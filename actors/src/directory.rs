@@ -71,9 +71,9 @@ impl Directory {
             let Some(ticket) = entry.pending.enter(MAILBOX) else {
                 return Err(Error::Busy { retry_after: Duration::from_secs(1) });
             };
-            // The ticket is the bound, counted under this lock. The mailbox's own would count wrongly:
-            // until the actor's thread has started it, it has actix's default size, and a first burst
-            // would be refused.
+            // The ticket is the bound, counted under this lock. The mailbox's own would count
+            // wrongly: until the actor's thread has started it, it has actix's default size, and a
+            // first burst would be refused.
             entry.addr.do_send(Ask { command, origin, reply, ticket });
         }
         // Without an answer the actor ended in the middle, which only a stopping node makes it do.

@@ -73,8 +73,8 @@ pub(crate) async fn delivered(
         MessageType::FriendAccept => {
             invitations::delete(tx, &subject).await?;
             if friendships::find(tx, user, peer).await?.is_none() {
-                // The friendship ended while the acceptance was under way. Whoever took it, and
-                // perhaps for the answer to another invitation, has to be told.
+                // The friendship ended while the acceptance was under way. The peer may have
+                // taken it, perhaps for the answer to another invitation, and needs a revocation.
                 revoke_unless_pending(tx, user, peer, now).await?;
             }
         }
@@ -138,7 +138,7 @@ pub(crate) async fn compensate(tx: &mut Tx, message: &Lapsed, now: UnixMillis) -
             invitations::delete_unless_noted(tx, &subject).await?;
             if message.maybe_arrived {
                 // Somebody who had invited us, too, took it for the answer, and is our friend now:
-                // unless we become theirs, that has to be told.
+                // unless we become theirs, the peer needs a revocation.
                 outbox::await_signature(tx, &message.user_id, &message.peer_handle, now).await?;
             }
         }
@@ -147,7 +147,8 @@ pub(crate) async fn compensate(tx: &mut Tx, message: &Lapsed, now: UnixMillis) -
             invitations::set_status(tx, &subject, Status::Pending).await?;
             if message.maybe_arrived || message.voids_revocation {
                 // The inviter's node may hold the friendship that ours has just undone, or an older
-                // one that was still to be ended: unless a new one is made, that has to be told.
+                // one that was still to be ended: unless a new one is made, the peer needs a
+                // revocation.
                 outbox::await_signature(tx, &message.user_id, &message.peer_handle, now).await?;
             }
         }

@@ -48,8 +48,8 @@ pub struct Replicas {
 }
 
 impl Replicas {
-    /// Notes in the transaction that has removed a row who else has to know. [`Replicas::withdraw`] is
-    /// called with it once the transaction is committed.
+    /// Notes in the transaction that has removed a row who else has to know. [`Replicas::withdraw`]
+    /// is called with it once the transaction is committed.
     pub(crate) async fn withdrawal(&self, tx: &mut Tx, removed: Removed) -> Result<Withdrawal, StoreError> {
         let Removed { id, leases } = removed;
         let mut elsewhere = Vec::new();

@@ -1,7 +1,7 @@
-//! What actix-web alone can answer: a server in a process of its own, with as many workers as a node,
-//! that answers every request with the same bytes. It can read the caller or the user from the
-//! database first, as a node does. The same driver asks it, so the rates differ by what a node does
-//! besides.
+//! What actix-web alone can answer: a server in a process of its own, with as many workers as a
+//! node, that answers every request with the same bytes. It can read the caller or the user from
+//! the database first, as a node does. The same driver asks it, so the rates differ by what a node
+//! does besides.
 
 use std::net::{SocketAddr, TcpListener};
 use std::process::Stdio;
@@ -56,8 +56,8 @@ pub fn serve(length: usize) -> anyhow::Result<()> {
     })
 }
 
-/// Reads what a node reads for this request: the user with this alias, or the session with its user.
-/// Returns whether there is one.
+/// Reads what a node reads for this request: the user with this alias, or the session with its
+/// user. Returns whether there is one.
 async fn read(store: &Store, request: &HttpRequest) -> anyhow::Result<bool> {
     if let Some(alias) = request.path().strip_prefix("/.well-known/user/") {
         return Ok(store.user_by_alias(&Alias::parse(alias)?).await?.is_some());
@@ -92,8 +92,9 @@ impl BareServer {
     }
 }
 
-/// Answers per second of a bare server to these scripts in a closed loop. Its answers have a body of
-/// so many bytes, and none of the expected content. With `reads` it reads from the nodes' database.
+/// Answers per second of a bare server to these scripts in a closed loop. Its answers have a body
+/// of so many bytes, and none of the expected content. With `reads` it reads from the nodes'
+/// database.
 ///
 /// # Errors
 /// When the server does not start, or answers anything but 200.

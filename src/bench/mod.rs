@@ -1,4 +1,5 @@
-//! `vellum bench`: a load driver that measures nodes of this binary beside the limits of the machine.
+//! `vellum bench`: a load driver that measures nodes of this binary beside the limits of the
+//! machine.
 //!
 //! ```text
 //!   scenarios ──── requests, their right answers, and the limit of each

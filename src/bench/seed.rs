@@ -82,8 +82,8 @@ pub fn ciphertext() -> String {
     vellum_protocol::base64::encode(&bytes)
 }
 
-/// Writes so many accounts. `sessions` of them, spread over all, have a session and are returned; the
-/// first `seeded` of these have sealed data.
+/// Writes so many accounts. `sessions` of them, spread over all, have a session and are returned;
+/// the first `seeded` of these have sealed data.
 ///
 /// # Errors
 /// What the database says.

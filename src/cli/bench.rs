@@ -12,14 +12,15 @@ use crate::bench::{self, Options, Scenario};
 
 /// Measures nodes of this binary, on throw-away data, beside what the machine can do at most.
 ///
-/// Every answer is checked, and the first wrong one ends the run. The driver and the nodes share the
-/// machine, so nothing else should run on it. Figures of a debug build mean nothing. Without --rate
-/// the loop is closed: each connection sends the next request when it has the last answer. With it
-/// requests are due at fixed moments, and their times count from then on.
+/// Every answer is checked, and the first wrong one ends the run. The driver and the nodes share
+/// the machine, so nothing else should run on it. Figures of a debug build mean nothing. Without
+/// --rate the loop is closed: each connection sends the next request when it has the last answer.
+/// With it requests are due at fixed moments, and their times count from then on.
 #[derive(Debug, Args)]
 pub struct Bench {
-    /// What to measure: identity, resolve, keys, commit, rotation, commit-hot, signin, inbox, flush,
-    /// drain, mixed, attack, idle; core (identity, resolve, keys, rotation, inbox, drain); or all.
+    /// What to measure: identity, resolve, keys, commit, rotation, commit-hot, signin, inbox,
+    /// flush, drain, mixed, attack, idle; core (identity, resolve, keys, rotation, inbox, drain);
+    /// or all.
     #[arg(default_value = "all")]
     scenarios: Vec<String>,
     /// Connections of the driver.
@@ -31,8 +32,8 @@ pub struct Bench {
     /// Requests a second, over all connections: an open loop.
     #[arg(long, value_name = "R")]
     rate: Option<f64>,
-    /// Measures on PostgreSQL: creates a database on the server of this one, and drops it afterwards.
-    /// Left out: SQLite.
+    /// Measures on PostgreSQL: creates a database on the server of this one, and drops it
+    /// afterwards. Left out: SQLite.
     #[arg(long, value_name = "URL")]
     database: Option<String>,
     /// Nodes on the database, each a process. The driver's connections go to them in turn.

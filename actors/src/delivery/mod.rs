@@ -149,7 +149,7 @@ impl RevocationDelivery {
         self.next_end = next_end;
         let due_at = |queue: PeerQueue| queue.due_at().map(|at| (at, queue));
         let mut due: Vec<_> = queues.into_iter().filter_map(due_at).collect();
-        // Whoever has waited longest comes first.
+        // The peer that has waited longest comes first.
         due.sort_by_key(|(at, _)| *at);
         for (at, queue) in due {
             let proven = self.federation.is_proven(&queue, now);

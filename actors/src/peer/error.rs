@@ -1,4 +1,4 @@
-//! Why a peer cannot be asked, and what that means for whoever wanted to know.
+//! Why a peer cannot be asked, and what that means for the caller.
 
 use std::time::Duration;
 

@@ -30,7 +30,7 @@ pub struct Federation {
     pub(crate) identity: SigningSecret,
     /// How other nodes are spoken to.
     pub(crate) transport: Box<dyn Transport>,
-    /// With whom anything is exchanged, as operators have decided.
+    /// Which peers may exchange anything with this node, as operators have decided.
     pub(crate) policy: Arc<Policy>,
     /// When failed deliveries are tried again.
     pub(crate) retry: RetryPolicy,

@@ -50,7 +50,7 @@ const LATER_MILLIS: i64 = 1_000;
 /// Delivers a row to a user of this very node.
 pub(crate) type DeliverHere = Arc<dyn Fn(Leased) -> BoxFuture<'static, Outcome> + Send + Sync>;
 
-/// What a loop is told by whoever starts it.
+/// What the delivery passes to a send loop when it starts one.
 #[derive(Clone)]
 pub(crate) struct Turn {
     /// Whether the peer counts as one that takes more than one row at a time.

@@ -11,7 +11,8 @@ use super::CodeBounds;
 pub struct SignInSettings {
     /// Whether a code for an unknown address makes an account.
     pub open_registration: bool,
-    /// What the hashes of codes are keyed with: eight digits alone would be found by trying them all.
+    /// What the hashes of codes are keyed with: eight digits alone would be found by trying them
+    /// all.
     pub code_key: Arc<SecretBox<[u8; 32]>>,
     /// How often codes are sent and may be wrong.
     pub bounds: CodeBounds,

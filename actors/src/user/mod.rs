@@ -152,9 +152,9 @@ async fn is_rolled_back(conn: &mut Conn, known: KmVersion, current: KmVersion) -
     Ok(known > current && node_state::restored_at(conn).await?.is_some())
 }
 
-/// The identity of a session's user as it stood when the session was looked up, for a caller who may
-/// say which version of the keys they know: an older one is not handed out silently after a backup was
-/// put back.
+/// The identity of a session's user as it stood when the session was looked up, for a caller who
+/// may say which version of the keys they know: an older one is not handed out silently after a
+/// backup was put back.
 ///
 /// # Errors
 /// [`Error::ServerRolledBack`]; [`Error::Store`] for a stored identity that cannot be read.

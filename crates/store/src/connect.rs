@@ -42,8 +42,8 @@ pub(crate) async fn to_read(url: &str) -> Result<Option<Conn>, StoreError> {
     Ok(Some(Conn::new(engine)))
 }
 
-/// Opens the database at `url` to change it. Each statement is a transaction of its own until one is
-/// begun.
+/// Opens the database at `url` to change it. Each statement is a transaction of its own until one
+/// is begun.
 pub(crate) async fn to_change(url: &str) -> Result<Tx, StoreError> {
     Ok(Tx::new(match file(url)? {
         Some(path) => to_sqlite(sqlite::open_to_change(&path).map_err(StoreError::opening(&path))).await?,
@@ -62,7 +62,8 @@ async fn to_postgres(url: &str) -> Result<EngineConn, StoreError> {
     Ok(EngineConn::Postgres(PgConn::of_transaction(Pool::new(1).check_out(connecting).await?)))
 }
 
-/// Runs `work` on a thread that it may keep busy with SQLite. It goes on if the caller stops waiting.
+/// Runs `work` on a thread that it may keep busy with SQLite. It goes on if the caller stops
+/// waiting.
 pub(crate) async fn blocking<T, F>(work: impl FnOnce() -> F + Send + 'static) -> Result<T, StoreError>
 where
     T: Send + 'static,

@@ -1,10 +1,10 @@
 //! Copies every row of one database into another, empty one, of whichever engine.
 //!
-//! Tables are copied in the order in which they refer to each other, each in the order of its key, page by
-//! page; a page is there whole or not at all. So an interrupted copy goes on behind the last row that arrived.
-//! A mark stands in the target until counts and digests of both sides are equal, and no node works on a
-//! database with that mark. The source is only read. A page has bounds in bytes, not only in rows: a
-//! blob may have many megabytes.
+//! Tables are copied in the order in which they refer to each other, each in the order of its key,
+//! page by page; a page is there whole or not at all. So an interrupted copy goes on behind the
+//! last row that arrived. A mark stands in the target until counts and digests of both sides are
+//! equal, and no node works on a database with that mark. The source is only read. A page has
+//! bounds in bytes, not only in rows: a blob may have many megabytes.
 
 mod rows;
 
@@ -23,8 +23,8 @@ use crate::tables::{self, COPY_MARK, SEEDED, TABLES, Table};
 use crate::{Conn, StoreError, Tx};
 use rows::Rows;
 
-/// What a copy locks its PostgreSQL target by ("vellumcp"): no other copy goes to it meanwhile, nor does what a
-/// killed one has left under way.
+/// What a copy locks its PostgreSQL target by ("vellumcp"): no other copy goes to it meanwhile, nor
+/// does what a killed one has left under way.
 const COPY_LOCK: i64 = 0x7665_6c6c_756d_6370;
 
 /// How far a copy is.
@@ -100,8 +100,8 @@ async fn copy_all(
     Ok(copied)
 }
 
-/// Copies the database at `from` as it is now to a new SQLite file, also while nodes work on it. Keeps
-/// its thread busy.
+/// Copies the database at `from` as it is now to a new SQLite file, also while nodes work on it.
+/// Keeps its thread busy.
 ///
 /// # Errors
 /// [`StoreError::Copy`] when it is not of this version.
@@ -144,8 +144,8 @@ async fn hold_still(source: &mut Conn) -> Result<(), StoreError> {
     source.run(per_engine!(source, sqlite: "begin", postgres: postgres)).await
 }
 
-/// Waits for another copy to this target to end; refuses if it does not soon. A SQLite file has a lock for
-/// that, which the caller takes.
+/// Waits for another copy to this target to end; refuses if it does not soon. A SQLite file has a
+/// lock for that, which the caller takes.
 async fn keep_others_out(target: &mut Tx) -> Result<(), StoreError> {
     let Some(target) = target.as_postgres() else { return Ok(()) };
     for _ in 0..50 {
@@ -256,7 +256,8 @@ fn source_mark(from: &str) -> String {
     hex(&Sha256::digest(without_password.as_bytes()))
 }
 
-/// Marks the target of a copy, and empties what a new database comes with, unless that was done before.
+/// Marks the target of a copy, and empties what a new database comes with, unless that was done
+/// before.
 async fn begin(target: &mut Tx, source: &str) -> Result<(), StoreError> {
     if tables::present(target).await?.contains(COPY_MARK) {
         return Ok(());

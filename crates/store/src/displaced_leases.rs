@@ -50,8 +50,8 @@ pub(crate) async fn take(tx: &mut Tx, row: &OutboxId) -> Result<Vec<Lease>, Stor
     if tx.is_sqlite() { Ok(Vec::new()) } else { tx.change_returning(delete).await }
 }
 
-/// Forgets those whose token begins with `prefix`: their holder has stopped every attempt, or is known
-/// to be gone.
+/// Forgets those whose token begins with `prefix`: their holder has stopped every attempt, or is
+/// known to be gone.
 pub(crate) async fn release(tx: &mut Tx, prefix: &str) -> Result<(), StoreError> {
     let delete = Statement::new("delete from displaced_leases where substr(holder, 1, length($1)) = $1");
     if tx.is_sqlite() { Ok(()) } else { tx.change(delete.bind(prefix)).await.map(drop) }

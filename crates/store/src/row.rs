@@ -118,8 +118,8 @@ impl<'r> Columns<'r> {
         self.read(std::any::type_name::<T>())
     }
 
-    /// The value of the next column, whose table and name these are. Debug builds check the name, so
-    /// that no two columns are mistaken for each other.
+    /// The value of the next column, whose table and name these are. Debug builds check the name,
+    /// so that no two columns are mistaken for each other.
     pub fn field<T: Column>(&mut self, column: &'static str) -> Result<T, StoreError> {
         #[cfg(debug_assertions)]
         assert_eq!(

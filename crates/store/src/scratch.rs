@@ -18,8 +18,8 @@ impl ScratchDatabase {
     /// Creates an empty database on the server of the database at `url`.
     ///
     /// # Errors
-    /// [`StoreError::Address`] for an address that is not one of PostgreSQL. Otherwise what the server
-    /// says, such as that the role may not create databases.
+    /// [`StoreError::Address`] for an address that is not one of PostgreSQL. Otherwise what the
+    /// server says, such as that the role may not create databases.
     pub async fn create(url: &str) -> Result<Self, StoreError> {
         let server = PgConnectOptions::from_str(url)
             // The reason would repeat the address, which carries a password.

@@ -105,8 +105,8 @@ impl Scenario {
         Ok(figures)
     }
 
-    /// How many round trips a request may take on PostgreSQL. Retries and what nodes do by themselves
-    /// add to the count, so it is rounded to one decimal.
+    /// How many round trips a request may take on PostgreSQL. Retries and what nodes do by
+    /// themselves add to the count, so it is rounded to one decimal.
     fn trips_goal(self, figures: &Figures) -> Option<Goal> {
         let wanted = match self {
             Self::Identity | Self::Resolve => 1.0,

@@ -1,6 +1,6 @@
-//! `keys`, `commit`, `rotation` and `commit-hot`: changes of keys, beside what the store can do with the
-//! same statements and without HTTP. After each run the database has to have the versions that were
-//! acknowledged last.
+//! `keys`, `commit`, `rotation` and `commit-hot`: changes of keys, beside what the store can do
+//! with the same statements and without HTTP. After each run the database has to have the versions
+//! that were acknowledged last.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
@@ -197,7 +197,8 @@ pub(super) async fn measure(scenario: Scenario, bench: &Bench) -> anyhow::Result
     Ok(figures.goal(Goal::at_least(&goal, wanted, measured.rate() / largest)))
 }
 
-/// Changes per second through the store without HTTP, with the limit's name. The largest group is last.
+/// Changes per second through the store without HTTP, with the limit's name. The largest group is
+/// last.
 pub(super) async fn store_limits(
     bench: &Bench,
     statements: Statements,

@@ -1,7 +1,7 @@
 //! Rows of any table as plain values, read and written the same way on both engines.
 //!
-//! The texts of these queries are put together from names of tables and columns that the schema gives,
-//! and from nothing else.
+//! The texts of these queries are put together from names of tables and columns that the schema
+//! gives, and from nothing else.
 
 use crate::conn::per_engine;
 use crate::row::Columns;

@@ -119,7 +119,7 @@ pub struct Wanted<'a> {
 }
 
 /// Leases due rows of one peer. Users take turns in the order of the random part of their ids, one
-/// row each: whoever has queued a hundred thousand has one turn like everybody. A row that cannot
+/// row each: a user with a hundred thousand rows has one turn like everybody. A row that cannot
 /// be read is set aside as rejected, or the others would stand still behind it.
 pub async fn lease_due(tx: &mut Tx, wanted: &Wanted<'_>) -> Result<Vec<Leased>, StoreError> {
     let until = if planted(Defect::NoLeaseExpiry) { UnixMillis(i64::MAX) } else { wanted.until };
@@ -178,7 +178,7 @@ async fn set_aside(
 /// Returns whether this lease token still stands on the row. In the transaction that carries a
 /// message out on this very node, this keeps what was discarded from being carried out.
 pub async fn is_leased(tx: &mut Tx, id: &OutboxId, token: &str) -> Result<bool, StoreError> {
-    // A change, although of nothing: whoever removes the row on another node waits for this
+    // A change, although of nothing: a removal of the row on another node waits for this
     // transaction, or came first.
     let hold = Statement::new("update outbox set lease_holder = $1 where id = $2 and lease_holder = $1");
     Ok(tx.change(hold.bind(token).bind(id)).await? == 1)

@@ -11,13 +11,13 @@ use crate::{StoreError, Tx, UserId};
 pub struct Lapsed {
     /// Whose message it was.
     pub user_id: UserId,
-    /// Whom it was for.
+    /// The recipient.
     pub peer_handle: Handle,
     /// What it was.
     pub message_type: MessageType,
     /// The invitation or share it was about.
     pub subject: String,
-    /// Whether the peer may have taken it all the same.
+    /// Whether the peer may have taken it.
     pub maybe_arrived: bool,
     /// Whether what rests on it has made a revocation void.
     pub voids_revocation: bool,

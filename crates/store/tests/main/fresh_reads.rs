@@ -200,8 +200,8 @@ async fn what_another_program_changes_is_seen_at_once() {
     assert!(db.store.session(&TOKEN, T0).await.unwrap().is_none());
 }
 
-/// Each change raises the user's generation and what the session knows together, so any two that differ
-/// are from two commits.
+/// Each change raises the user's generation and what the session knows together, so any two that
+/// differ are from two commits.
 #[tokio::test(flavor = "multi_thread", worker_threads = 3)]
 async fn a_session_and_its_user_are_always_of_one_commit() {
     let db = Db::new().await;

@@ -21,8 +21,8 @@ fn sources(folder: &Path) -> Vec<PathBuf> {
     own.chain(below).collect()
 }
 
-/// Collects the literals that follow `Statement::new(`; texts that are put together run in the tests of
-/// their functions.
+/// Collects the literals that follow `Statement::new(`; texts that are put together run in the
+/// tests of their functions.
 fn collect(tokens: TokenStream, file: &Path, texts: &mut Vec<Text>) {
     let tokens: Vec<_> = tokens.into_iter().collect();
     for (n, token) in tokens.iter().enumerate() {
@@ -43,7 +43,8 @@ fn literal(group: &Group) -> Option<String> {
 /// What only PostgreSQL runs.
 const POSTGRESQL_ONLY: &[&str] = &["postgres.rs", "signals.rs", "displaced_leases.rs"];
 
-/// The texts of all files but `left_out`, and but those of copies, which make a table for themselves.
+/// The texts of all files but `left_out`, and but those of copies, which make a table for
+/// themselves.
 fn texts(left_out: &[&str]) -> Vec<Text> {
     let mut texts = Vec::new();
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");

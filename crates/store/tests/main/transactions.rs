@@ -47,7 +47,8 @@ async fn two_that_wait_for_each_others_rows_both_come_through() {
             tries.fetch_add(1, Ordering::SeqCst);
             async move {
                 peers::set_paused(tx, first, true).await?;
-                // Long enough for the other to have its first row, too; on SQLite nobody else writes.
+                // Long enough for the other to have its first row, too; on SQLite nobody else
+                // writes.
                 if engine() == Engine::Postgres {
                     tokio::time::sleep(Duration::from_millis(200)).await;
                 }
