@@ -39,7 +39,11 @@ pub struct MalformedSignature;
 
 /// A public Ed25519 key: what a user's or a server's signatures are verified with.
 #[derive(Clone, Copy)]
-pub struct SigningKey(VerifyingKey);
+pub struct SigningKey {
+    bytes: [u8; 32],
+    /// The point, if it was worked out already.
+    point: Option<VerifyingKey>,
+}
 
 /// A public X25519 key: what is sealed for a user with.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -100,7 +104,22 @@ impl SigningKey {
             return Err(KeyError::NotAPoint);
         }
         let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
-        if key.is_weak() { Err(KeyError::LowOrder) } else { Ok(Self(key)) }
+        if key.is_weak() { Err(KeyError::LowOrder) } else { Ok(Self::of(key)) }
+    }
+
+    /// Reads a key that was checked before, such as one in the node's own database. Only its form is
+    /// looked at: working out the point takes longer than reading it from there. If it is no point
+    /// after all, it verifies nothing.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`].
+    pub fn parse_checked(text: &str) -> Result<Self, KeyError> {
+        let bytes = base64::decode_exact(text).map_err(|Malformed| KeyError::Malformed)?;
+        Ok(Self { bytes, point: None })
+    }
+
+    fn of(point: VerifyingKey) -> Self {
+        Self { bytes: point.to_bytes(), point: Some(point) }
     }
 
     /// The key as it travels.
@@ -112,7 +131,7 @@ impl SigningKey {
     /// The key's bytes.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8; 32] {
-        self.0.as_bytes()
+        &self.bytes
     }
 
     /// Verifies strictly.
@@ -121,7 +140,9 @@ impl SigningKey {
     /// [`InvalidSignature`].
     pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), InvalidSignature> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        self.0.verify_strict(message, &signature).map_err(|_| InvalidSignature)
+        let point = self.point.map_or_else(|| VerifyingKey::from_bytes(&self.bytes), Ok);
+        // Being strict, it refuses points of small order, too.
+        point.and_then(|point| point.verify_strict(message, &signature)).map_err(|_| InvalidSignature)
     }
 }
 
@@ -210,7 +231,7 @@ impl SigningSecret {
     /// The public key.
     #[must_use]
     pub fn public(&self) -> SigningKey {
-        SigningKey(self.0.verifying_key())
+        SigningKey::of(self.0.verifying_key())
     }
 
     /// Signs: no prehash, no context (wire protocol, section 2).

@@ -98,7 +98,7 @@ column! {
     [u8; 32]: Vec<u8> => |bytes| Self::try_from(bytes).map_err(|_| "not 32 bytes".to_owned());
     Alias: String => |text| Self::parse(&text).map_err(|error| error.to_string());
     Handle: String => |text| Self::parse(&text).map_err(|error| error.to_string());
-    SigningKey: String => |text| Self::parse(&text).map_err(|error| error.to_string());
+    SigningKey: String => |text| Self::parse_checked(&text).map_err(|error| error.to_string());
     EncryptionKey: String => |text| Self::parse(&text).map_err(|error| error.to_string());
 }
 

@@ -71,6 +71,8 @@ impl FromRow for Known {
         let permissions = permissions.iter().flat_map(|held| held.split(' ')).map(str::to_owned);
         let mut permissions: Vec<_> = permissions.collect();
         permissions.sort_unstable();
+        // Two roles may allow the same.
+        permissions.dedup();
         let known_generation = columns.field("sessions.known_generation")?;
         // Last: a user who cannot be read may still sign out.
         Ok(Self { session, permissions, known_generation, user: User::from_row(columns) })
@@ -101,9 +103,8 @@ pub async fn by_token(
     let select = Statement::new(concat!(
         "select ",
         session_columns!(),
-        ", (select string_agg(held.permission_id, ' ') from
-                  (select distinct p.permission_id from role_permissions p join user_roles r on r.role_id = p.role_id
-                   where r.user_id = s.user_id) as held) as permissions, s.known_generation, ",
+        ", (select string_agg(p.permission_id, ' ') from role_permissions p join user_roles r on r.role_id = p.role_id
+             where r.user_id = s.user_id) as permissions, s.known_generation, ",
         user_columns!(),
         " from sessions s join users u on u.id = s.user_id where s.token_hash = $1 and s.expires_at > $2"
     ));
