@@ -48,6 +48,30 @@ async fn deliveries_envelopes_and_requests_are_counted() {
     assert!(!text.contains("localhost:"), "nobody's address: {text}");
 }
 
+/// How many statements the database was sent while `work` was done, without those of the scrapes.
+async fn statements_of(node: &TestNode, work: impl Future<Output = ()>) -> f64 {
+    let count = async || value(&scrape(node).await, "vellum_database_statements_total").unwrap();
+    let (first, second) = (count().await, count().await);
+    work.await;
+    count().await - second - (second - first)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_queues_nothing_wakes_no_delivery_which_would_look_at_the_queue() {
+    const WRITES: u32 = 40;
+    let node = TestNode::start().await;
+    let ann = node.person("ann").await;
+    let statements = statements_of(&node, async {
+        for n in 0..WRITES {
+            let preferences = json!({ "language": ["en", "de"][(n % 2) as usize] });
+            ann.ask_for(200, Method::PUT, "/users/me/preferences", preferences).await;
+        }
+    })
+    .await;
+    let each = statements / f64::from(WRITES);
+    assert!(each < 4.5, "{each} statements for each write");
+}
+
 /// The names of all series, without their labels.
 fn names(text: &str) -> BTreeSet<&str> {
     let series = text.lines().filter(|line| !line.starts_with('#') && !line.is_empty());

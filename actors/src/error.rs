@@ -277,7 +277,7 @@ pub enum Error {
     },
     /// Too many servers that nobody here has met say that they send something.
     #[error("too many unknown servers introduce themselves at once")]
-    TooManyStrangers,
+    TooManyUnknownPeers,
     /// Too many emails wait to be sent.
     #[error("too many emails wait to be sent")]
     TooManyEmails,

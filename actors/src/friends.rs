@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use vellum_protocol::Handle;
-use vellum_store::friendships::{self, Peer};
+use vellum_store::friendships::{self, RemoteUser};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::outbox::Outcome;
 use vellum_store::{InvitationId, UserId};
@@ -30,7 +30,7 @@ const LOOK_AT_CLOCK: Duration = Duration::from_secs(1);
 #[derive(Debug, Clone)]
 pub struct Resolved {
     /// What their user document shows.
-    pub peer: Peer,
+    pub peer: RemoteUser,
     /// Their account, if it is on this node.
     pub local: Option<UserId>,
 }

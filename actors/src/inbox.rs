@@ -25,7 +25,7 @@ use vellum_protocol::{
     Timestamp, UnixMillis,
 };
 use vellum_store::UserId;
-use vellum_store::friendships::Peer;
+use vellum_store::friendships::RemoteUser;
 use vellum_store::transport_nonces::TransportNonce;
 
 pub use crate::refusal::Refusal;
@@ -34,7 +34,7 @@ use crate::Error;
 use crate::measure;
 use crate::node::{Node, REVOCATION_WINDOW_MILLIS};
 use crate::peer::{LookupFor, PeerError};
-use crate::user::{Receive, Received, Way, remember};
+use crate::user::{Receive, Received, Source, remember};
 
 /// How long a transport nonce is remembered: twice the time in which its request is fresh.
 const NONCE_MILLIS: i64 = 600_000;
@@ -216,8 +216,8 @@ async fn check(
     let (message_type, sender) = verified(node, &message, &from).await?;
     match node.user_by_alias(to.alias()).await? {
         Some(recipient) => {
-            let way = Way::Request(nonce.clone());
-            let receive = as_command(&message, message_type, sender, to, timestamp.instant(), way)?;
+            let source = Source::Request(nonce.clone());
+            let receive = as_command(&message, message_type, sender, to, timestamp.instant(), source)?;
             Ok(Checked::For(recipient.id.clone(), Box::new(receive)))
         }
         None if message_type == MessageType::RelationshipRevoke => Ok(Checked::ForNobody(message_type)),
@@ -228,16 +228,16 @@ async fn check(
 fn as_command(
     message: &ReceivedMessage,
     message_type: MessageType,
-    sender: Peer,
+    sender: RemoteUser,
     to: Handle,
     signed_at: UnixMillis,
-    way: Way,
+    source: Source,
 ) -> Result<Receive, Refusal> {
     // In the one spelling of its bytes: in another it is no other signature, and no other envelope.
     let signature = Signature::parse(message.signature())
         .map_or_else(|_| message.signature().to_owned(), |signature| signature.to_base64());
     let (nonce, payload) = (message.replay_key()?, message.payload().clone());
-    Ok(Receive { message_type, sender, to, nonce, signed_at, payload, signature, way })
+    Ok(Receive { message_type, sender, to, nonce, signed_at, payload, signature, source })
 }
 
 /// Proves that the request was sent by the server it names, and now. Gives the server and its
@@ -333,7 +333,7 @@ async fn verified(
     node: &Arc<Node>,
     message: &ReceivedMessage,
     from: &Handle,
-) -> Result<(MessageType, Peer), Error> {
+) -> Result<(MessageType, RemoteUser), Error> {
     let sender = resolve_sender(node, from, LookupFor::Message).await?;
     match message.verify(&sender.signing_key) {
         Ok(message_type) => return Ok((message_type, sender)),
@@ -345,7 +345,7 @@ async fn verified(
     Ok((message_type, sender))
 }
 
-async fn resolve_sender(node: &Arc<Node>, from: &Handle, why: LookupFor) -> Result<Peer, Error> {
+async fn resolve_sender(node: &Arc<Node>, from: &Handle, why: LookupFor) -> Result<RemoteUser, Error> {
     let sender = node.peers.resolve_user(from, why).await.map_err(|error| {
         tracing::info!(%from, %error, "the sender of a message could not be resolved");
         error.passing().unwrap_or_else(|| Refusal::UnresolvedSender.into())

@@ -11,7 +11,7 @@ use crate::Error;
 use crate::delivery::{RevocationDelivery, Stop};
 use crate::node::Node;
 use crate::peer::DeliverHere;
-use crate::user::{Receive, Way};
+use crate::user::{Receive, Source};
 
 impl Node {
     /// Starts the delivery on an arbiter. Leases that an earlier run of this node left behind are
@@ -70,7 +70,7 @@ async fn receive_here(node: &Arc<Node>, leased: &Leased) -> Result<bool, Error> 
         signed_at: content.timestamp.instant(),
         payload: content.payload.clone(),
         signature: leased.envelope.signature.to_base64(),
-        way: Way::Outbox(leased.id.clone(), leased.token.clone()),
+        source: Source::Outbox(leased.id.clone(), leased.token.clone()),
     };
     Ok(node.ask(&recipient.id, receive).await?.friends)
 }

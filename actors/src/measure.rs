@@ -230,7 +230,7 @@ pub(crate) fn refusal(error: &Error) -> &'static str {
     let reason = match error {
         Error::Message(refusal) => refusal_reason(refusal),
         Error::TooManyEnvelopes { .. } | Error::LookupLimited { .. } => "limited",
-        Error::TooManyStrangers => "too_many_unknown_servers",
+        Error::TooManyUnknownPeers => "too_many_unknown_servers",
         _ => "unavailable",
     };
     debug_assert!(REFUSALS.contains(&reason), "{reason} is not there from the start");

@@ -3,7 +3,7 @@
 //! never taken.
 
 use vellum_protocol::{Handle, MessageType, UnixMillis};
-use vellum_store::friendships::{self, Peer};
+use vellum_store::friendships::{self, RemoteUser};
 use vellum_store::invitations::{self, Status};
 use vellum_store::outbox::{self, Lapsed, Leased, State};
 use vellum_store::{InvitationId, ShareId, Tx, UserId, applied_envelopes, shares};
@@ -17,7 +17,7 @@ use crate::Error;
 pub(crate) async fn become_friends(
     tx: &mut Tx,
     user: &UserId,
-    peer: &Peer,
+    peer: &RemoteUser,
     now: UnixMillis,
     revocable_from: UnixMillis,
 ) -> Result<bool, Error> {

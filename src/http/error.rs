@@ -186,7 +186,7 @@ impl From<Error> for Problem {
             Error::TooManyLookups { retry_after } | Error::SenderUnavailable { retry_after } => {
                 return Self::unavailable(retry_after.as_secs().max(1), error.to_string());
             }
-            Error::TooManyStrangers => {
+            Error::TooManyUnknownPeers => {
                 return Self::unavailable(10, "Too many unknown servers introduce themselves at once.");
             }
             Error::TooManyEmails => return Self::unavailable(10, "Too many emails wait to be sent."),

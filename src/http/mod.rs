@@ -179,7 +179,7 @@ pub fn application(
 ///
 /// # Errors
 /// The status that says what is wrong with it.
-pub fn read_rotation(body: &[u8]) -> Result<vellum_actors::user::Commit, u16> {
+pub fn read_rotation(body: &[u8]) -> Result<vellum_actors::user::RotateKeys, u16> {
     users_me_km_version::read_commit(body).map_err(|problem| problem.status_code().as_u16())
 }
 

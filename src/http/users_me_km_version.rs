@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
-use vellum_actors::user::{Commit, Committed, ResealedBlob, ResealedCollection};
+use vellum_actors::user::{RotateKeys, Rotated, ResealedBlob, ResealedCollection};
 use vellum_protocol::KmVersion;
 use vellum_store::CollectionId;
 
@@ -45,7 +45,7 @@ async fn commit(app: web::Data<App>, caller: Caller, body: Body) -> Result<HttpR
     Ok(super::private(&committed_view(&committed)))
 }
 
-pub(super) fn read_commit(body: &[u8]) -> Result<Commit, Problem> {
+pub(super) fn read_commit(body: &[u8]) -> Result<RotateKeys, Problem> {
     let mut fields = Fields::of_body(body)?;
     let expected = fields.optional_km_version("expectedCurrent");
     if expected.is_none() && !fields.has("expectedCurrent") {
@@ -79,7 +79,7 @@ pub(super) fn read_commit(body: &[u8]) -> Result<Commit, Problem> {
     let keys = parse_keys(&signing, &encryption)?;
     // Checked above: without it the reading has ended.
     let expected = expected.unwrap_or(KmVersion::FIRST);
-    Ok(Commit { expected, keys, blobs, collections, slots, drop_slots, require_complete })
+    Ok(RotateKeys { expected, keys, blobs, collections, slots, drop_slots, require_complete })
 }
 
 fn refuse_duplicates<'a>(fields: &mut Fields, name: &str, ids: impl Iterator<Item = &'a str>) {
@@ -91,7 +91,7 @@ fn refuse_duplicates<'a>(fields: &mut Fields, name: &str, ids: impl Iterator<Ite
     }
 }
 
-fn committed_view(committed: &Committed) -> Value {
+fn committed_view(committed: &Rotated) -> Value {
     let mut answer = Map::new();
     answer.insert("kmVersion".into(), json!(committed.km_version));
     let mut ignored = Map::new();

@@ -7,7 +7,7 @@ use actix_web::web;
 use vellum_actors::node::REVOCATION_WINDOW_MILLIS;
 use vellum_protocol::server_request::INBOX_PATH;
 use vellum_protocol::{Alias, Manifest, UserDocument};
-use vellum_store::friendships::Peer;
+use vellum_store::friendships::RemoteUser;
 
 use super::App;
 use super::endpoint::Endpoint;
@@ -44,7 +44,7 @@ async fn user(app: web::Data<App>, alias: web::Path<String>) -> Result<HttpRespo
 }
 
 /// The user document of somebody, on this node or on another.
-pub fn document(app: &App, user: Peer) -> UserDocument {
+pub fn document(app: &App, user: RemoteUser) -> UserDocument {
     let domain = user.handle.domain();
     let origin = if app.node.context.is_local(&user.handle) {
         app.origin.as_str().to_owned()

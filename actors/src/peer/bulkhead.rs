@@ -95,7 +95,7 @@ impl Bulkheads {
 
     /// A place among the unknown peers whose manifests are fetched.
     pub fn place_of_unknown(&self) -> Result<SemaphorePermit<'_>, PeerError> {
-        self.unknown.try_acquire().map_err(|_| PeerError::TooManyStrangers)
+        self.unknown.try_acquire().map_err(|_| PeerError::TooManyUnknownPeers)
     }
 
     /// Waits for a place for a delivery of what this user of the node has signed.

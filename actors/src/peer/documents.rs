@@ -12,7 +12,7 @@ use futures_util::FutureExt;
 use tokio::sync::Mutex as AsyncMutex;
 use vellum_protocol::server_request::INBOX_PATH;
 use vellum_protocol::{Alias, Domain, Json, Manifest, UnixMillis, UserDocument};
-use vellum_store::friendships::Peer;
+use vellum_store::friendships::RemoteUser;
 use vellum_store::{StoreError, outbox, peers};
 
 use super::bulkhead::Purpose;
@@ -45,7 +45,7 @@ pub(super) struct Documents {
     /// How the last fetch for each purpose has failed. Held while the manifest is fetched, so that
     /// requests that arrive together fetch it once; and no purpose waits for another's place.
     fetching: [AsyncMutex<Option<Failed>>; Purpose::COUNT],
-    users: Mutex<HashMap<Alias, Kept<Peer>>>,
+    users: Mutex<HashMap<Alias, Kept<RemoteUser>>>,
 }
 
 #[derive(Default)]
@@ -59,7 +59,7 @@ struct Failed {
     error: PeerError,
     at: Instant,
     /// Until when it answers strangers, one of whom has caused it.
-    for_strangers: bool,
+    for_unproven: bool,
 }
 
 #[derive(Clone)]
@@ -77,8 +77,8 @@ impl Failed {
     }
 
     /// The failure that answers a stranger.
-    fn refusal_for_stranger(&self) -> Option<PeerError> {
-        (self.for_strangers && self.at.elapsed() < FAILURE_TIME).then(|| self.error.clone())
+    fn refusal_for_unproven(&self) -> Option<PeerError> {
+        (self.for_unproven && self.at.elapsed() < FAILURE_TIME).then(|| self.error.clone())
     }
 }
 
@@ -97,14 +97,14 @@ impl Documents {
     /// The same for somebody who only says that they are this peer. Anybody can say so as often as they
     /// like, so a fetch that failed is not repeated for them at once: this node is no hammer. And servers that
     /// have never been met are asked a few at a time, whatever number of names a flood comes up with.
-    pub async fn manifest_for_stranger(&self) -> Result<Arc<Manifest>, PeerError> {
+    pub async fn manifest_for_unproven(&self) -> Result<Arc<Manifest>, PeerError> {
         self.known_or_learnt(Purpose::InboundLookup, true).await
     }
 
     async fn known_or_learnt(
         &self,
         purpose: Purpose,
-        for_stranger: bool,
+        for_unproven: bool,
     ) -> Result<Arc<Manifest>, PeerError> {
         let asked = Instant::now();
         if let Some(manifest) = self.kept_manifest(self.federation.clock.now()) {
@@ -119,8 +119,8 @@ impl Documents {
             return Err(error);
         }
         let mut _turn = None;
-        if for_stranger {
-            if let Some(error) = failed.as_ref().and_then(|failed| failed.refusal_for_stranger()) {
+        if for_unproven {
+            if let Some(error) = failed.as_ref().and_then(|failed| failed.refusal_for_unproven()) {
                 return Err(error);
             }
             if !self.federation.is_pinned(&self.domain).await? {
@@ -131,7 +131,7 @@ impl Documents {
         *failed = learnt.as_ref().err().map(|error| Failed {
             error: error.clone(),
             at: Instant::now(),
-            for_strangers: for_stranger,
+            for_unproven: for_unproven,
         });
         learnt
     }
@@ -229,7 +229,7 @@ impl Documents {
 
     /// A user of the peer as their document shows them. A message may be verified with what was
     /// fetched a moment ago, and with what is a little older while the peer refuses to be asked.
-    pub async fn user(&self, alias: &Alias, why: &LookupFor) -> Result<Peer, PeerError> {
+    pub async fn user(&self, alias: &Alias, why: &LookupFor) -> Result<RemoteUser, PeerError> {
         let now = self.federation.clock.now();
         let kept = lock(&self.users).get(alias).filter(|_| why.takes_kept()).cloned();
         let age = kept.as_ref().map_or(i64::MAX, |kept| now.since(kept.since));
@@ -248,7 +248,7 @@ impl Documents {
         }
     }
 
-    async fn fetch_user(&self, alias: &Alias, purpose: Purpose, now: UnixMillis) -> Result<Peer, PeerError> {
+    async fn fetch_user(&self, alias: &Alias, purpose: Purpose, now: UnixMillis) -> Result<RemoteUser, PeerError> {
         // A user's keys are worth what their server is worth.
         self.manifest(purpose).await?;
         let answer = self.get(purpose, &format!("/.well-known/user/{alias}")).await?;
@@ -272,7 +272,7 @@ impl Documents {
         Ok(self.federation.transport.get(&self.domain, path).await?)
     }
 
-    fn read_user(&self, json: &Json) -> Result<Peer, PeerError> {
+    fn read_user(&self, json: &Json) -> Result<RemoteUser, PeerError> {
         let user = UserDocument::parse(json).map_err(|error| PeerError::unusable(error.to_string()))?;
         if user.handle.domain().folded() != self.domain.folded() {
             return Err(PeerError::unusable(format!("it shows a user of {}", user.handle.domain())));
@@ -280,7 +280,7 @@ impl Documents {
         if !inbox_is_at(&user.inbox, &self.domain) {
             return Err(PeerError::unusable("it shows an inbox that is not its own"));
         }
-        Ok(Peer {
+        Ok(RemoteUser {
             handle: user.handle,
             signing_key: user.signing_key,
             encryption_key: user.encryption_key,

@@ -32,7 +32,7 @@ pub enum PeerError {
     NotAdmitted(Domain),
     /// Nobody here has met it, and too many such nodes are asked who they are already.
     #[error("too many unknown nodes introduce themselves at once")]
-    TooManyStrangers,
+    TooManyUnknownPeers,
     /// Users have had it asked as often as this node asks it.
     #[error("it was asked often enough for now")]
     Limited {
@@ -93,7 +93,7 @@ impl PeerError {
         Some(match self {
             Self::Transport(TransportError::Busy) => Error::TooManyLookups { retry_after: RETRY_AFTER },
             Self::Limited { retry_after } => Error::LookupLimited { retry_after: *retry_after },
-            Self::TooManyStrangers => Error::TooManyStrangers,
+            Self::TooManyUnknownPeers => Error::TooManyUnknownPeers,
             Self::Store(error) => Error::Store(error.clone()),
             Self::Stopping => Error::Stopping,
             _ => return None,

@@ -42,7 +42,7 @@ use actix::prelude::*;
 use tokio::sync::OwnedSemaphorePermit;
 use vellum_protocol::{Alias, Domain, Manifest};
 use vellum_store::UserId;
-use vellum_store::friendships::Peer;
+use vellum_store::friendships::RemoteUser;
 
 use documents::Documents;
 use sending::SendLoop;
@@ -77,7 +77,7 @@ impl Handler<Introduce> for PeerActor {
 
     fn handle(&mut self, Introduce: Introduce, _: &mut Context<Self>) -> Self::Result {
         let documents = Arc::clone(&self.documents);
-        Box::pin(async move { documents.manifest_for_stranger().await })
+        Box::pin(async move { documents.manifest_for_unproven().await })
     }
 }
 
@@ -97,7 +97,7 @@ impl Handler<ForgetManifest> for PeerActor {
 
 /// Asks for a user's document.
 #[derive(Message)]
-#[rtype(result = "Result<Peer, PeerError>")]
+#[rtype(result = "Result<RemoteUser, PeerError>")]
 pub(crate) struct ResolveUser {
     pub alias: Alias,
     pub why: LookupFor,
@@ -106,7 +106,7 @@ pub(crate) struct ResolveUser {
 }
 
 impl Handler<ResolveUser> for PeerActor {
-    type Result = ResponseFuture<Result<Peer, PeerError>>;
+    type Result = ResponseFuture<Result<RemoteUser, PeerError>>;
 
     fn handle(&mut self, ask: ResolveUser, _: &mut Context<Self>) -> Self::Result {
         let documents = Arc::clone(&self.documents);

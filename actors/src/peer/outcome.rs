@@ -87,7 +87,7 @@ pub fn without_manifest(error: &PeerError, now: UnixMillis) -> Outcome {
         PeerError::Transport(error) => (of_transport(error), None),
         PeerError::Unusable { pause, .. } => (FailureScope::Peer, *pause),
         PeerError::PinMismatch(_) => (FailureScope::Peer, None),
-        PeerError::TooManyStrangers
+        PeerError::TooManyUnknownPeers
         | PeerError::Limited { .. }
         | PeerError::NotAdmitted(_)
         | PeerError::NoSuchUser

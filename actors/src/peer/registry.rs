@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use vellum_protocol::{Domain, Handle, Manifest, UnixMillis};
-use vellum_store::friendships::Peer;
+use vellum_store::friendships::RemoteUser;
 
 use super::lookups::{Allowance, LookupFor};
 use super::{Federation, ForgetManifest, Introduce, PeerActor, PeerError, ResolveUser};
@@ -80,7 +80,7 @@ impl Peers {
             Some(actor) => actor,
             // Those that were met have their place whatever unknown ones do.
             None if self.federation.is_pinned(domain).await? => self.actor(domain),
-            None => return Err(PeerError::TooManyStrangers),
+            None => return Err(PeerError::TooManyUnknownPeers),
         };
         let manifest = actor.send(Introduce).await.unwrap_or(Err(PeerError::Stopping))?;
         self.lock().prove(domain);
@@ -88,7 +88,7 @@ impl Peers {
     }
 
     /// Somebody on another node, as their user document shows them.
-    pub(crate) async fn resolve_user(&self, handle: &Handle, why: LookupFor) -> Result<Peer, PeerError> {
+    pub(crate) async fn resolve_user(&self, handle: &Handle, why: LookupFor) -> Result<RemoteUser, PeerError> {
         let (federation, domain) = (&self.federation, handle.domain());
         federation.admit(domain)?;
         let place = match why.user() {
@@ -258,7 +258,7 @@ mod tests {
             peers.actor_of_claimed(&Domain::parse(&format!("n{n}.example")).unwrap()).unwrap();
         }
         let one_more = Domain::parse("one-more.example").unwrap();
-        assert!(matches!(peers.introduce(&one_more).await, Err(PeerError::TooManyStrangers)));
+        assert!(matches!(peers.introduce(&one_more).await, Err(PeerError::TooManyUnknownPeers)));
         let met = Domain::parse("met.example").unwrap();
         let (key, now) = (node.identity.public(), node.clock.now());
         let pinned = node.store.write(move |tx| {

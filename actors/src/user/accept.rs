@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use vellum_protocol::{MessageType, UnixMillis};
-use vellum_store::friendships::Peer;
+use vellum_store::friendships::RemoteUser;
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::users::{self, User};
 use vellum_store::{InvitationId, Tx, outbox};
@@ -21,7 +21,7 @@ pub struct Accept {
     /// What the client signed; towards another node nothing goes without it.
     pub signed: Option<SignedFields>,
     /// The inviter as resolved just now, if their node could be asked.
-    pub peer: Option<Peer>,
+    pub peer: Option<RemoteUser>,
 }
 
 impl UserCommand for Accept {

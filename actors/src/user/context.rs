@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 use actix::Addr;
 use vellum_protocol::{Alias, Domain, Handle};
 use vellum_store::Store;
-use vellum_store::friendships::Peer;
+use vellum_store::friendships::RemoteUser;
 use vellum_store::usage::Usage;
 use vellum_store::users::User;
 
@@ -67,10 +67,10 @@ impl NodeContext {
     ///
     /// # Errors
     /// [`Error::IdentityIncomplete`] before alias and keys are set.
-    pub fn as_peer(&self, user: &User) -> Result<Peer, Error> {
+    pub fn as_peer(&self, user: &User) -> Result<RemoteUser, Error> {
         let handle = self.handle_of_user(user)?;
         let keys = user.identity.keys.ok_or(Error::IdentityIncomplete)?;
-        Ok(Peer {
+        Ok(RemoteUser {
             handle,
             signing_key: keys.signing,
             encryption_key: Some(keys.encryption),

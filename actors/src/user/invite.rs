@@ -2,7 +2,7 @@
 
 use futures_util::FutureExt;
 use vellum_protocol::{Envelope, Handle, MessageType, UnixMillis};
-use vellum_store::friendships::{self, Peer};
+use vellum_store::friendships::{self, RemoteUser};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::users::User;
 use vellum_store::{InvitationId, OutboxId, Tx, UserId, outbox, peers};
@@ -17,7 +17,7 @@ use crate::waiters::OutcomeReceiver;
 #[derive(Clone, Debug)]
 pub struct Invite {
     /// The person, as their user document shows them.
-    pub peer: Peer,
+    pub peer: RemoteUser,
     /// The person's account, if it is on this node.
     pub local: Option<UserId>,
     /// What the client signed; towards another node nothing goes without it.
@@ -172,7 +172,7 @@ pub(super) async fn become_friends_here(
     scope: &Scope,
     me: &User,
     other: &UserId,
-    other_as_peer: &Peer,
+    other_as_peer: &RemoteUser,
     begin: Beginnings,
 ) -> Result<(), Error> {
     become_friends(tx, &me.id, other_as_peer, scope.now, begin.theirs).await?;
@@ -184,7 +184,7 @@ pub(super) async fn become_friends_here(
 fn mirrored(
     outgoing: &Invitation,
     invited: &UserId,
-    inviter: Peer,
+    inviter: RemoteUser,
     revocable_from: UnixMillis,
 ) -> Invitation {
     Invitation {

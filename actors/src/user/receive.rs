@@ -7,7 +7,7 @@ use futures_util::FutureExt;
 use vellum_protocol::text::has_control_characters;
 use vellum_protocol::{Handle, Json, JsonObject, MessageType, UnixMillis, base64};
 use vellum_store::applied_envelopes::{self, AppliedEnvelope};
-use vellum_store::friendships::{self, Friendship, Peer};
+use vellum_store::friendships::{self, Friendship, RemoteUser};
 use vellum_store::invitations::{self, Direction, Invitation, Status};
 use vellum_store::shares::{self, Resource, Role, Share, Status as ShareStatus};
 use vellum_store::transport_nonces::TransportNonce;
@@ -38,7 +38,7 @@ pub struct Receive {
     /// What it says.
     pub message_type: MessageType,
     /// Who signed it, as resolved just now. The handle is the envelope's `from`.
-    pub sender: Peer,
+    pub sender: RemoteUser,
     /// The envelope's `to`, as written.
     pub to: Handle,
     /// Unique per sender: the envelope's nonce, or for version 1 something made from its signature.
@@ -50,12 +50,12 @@ pub struct Receive {
     /// The signature, to tell a repetition from another envelope with the same nonce.
     pub signature: String,
     /// How it has come here.
-    pub way: Way,
+    pub source: Source,
 }
 
 /// How a message has come to its recipient's node.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Way {
+pub enum Source {
     /// From another node, in a request whose signature has been verified. Its nonce is remembered with what the message
     /// does; a request that is remembered already is refused.
     Request(TransportNonce),
@@ -78,9 +78,9 @@ impl UserCommand for Receive {
 
     async fn run(self, scope: Scope) -> Result<Received, Error> {
         let (node, message) = (scope.node.clone(), Arc::new(self));
-        let sender = match &message.way {
-            Way::Request(nonce) => Some(nonce.sender.clone()),
-            Way::Outbox(..) => None,
+        let sender = match &message.source {
+            Source::Request(nonce) => Some(nonce.sender.clone()),
+            Source::Outbox(..) => None,
         };
         let (received, probe) =
             node.store.write(move |tx| async move { message.receive(tx, &scope).await }.boxed()).await?;
@@ -95,10 +95,10 @@ impl Receive {
     /// Carries out a message that has come. A refusal is an outcome, too: the request's nonce stays remembered. Tells as
     /// well whether the sending node has earned a probe.
     async fn receive(&self, tx: &mut Tx, scope: &Scope) -> Result<(Result<Received, Refusal>, bool), Error> {
-        let probe = match &self.way {
-            Way::Request(nonce) => remember(tx, nonce, scope.now).await?,
-            Way::Outbox(row, lease) if outbox::is_leased(tx, row, lease).await? => false,
-            Way::Outbox(..) => return Err(Error::NotQueued),
+        let probe = match &self.source {
+            Source::Request(nonce) => remember(tx, nonce, scope.now).await?,
+            Source::Outbox(row, lease) if outbox::is_leased(tx, row, lease).await? => false,
+            Source::Outbox(..) => return Err(Error::NotQueued),
         };
         // Whatever becomes of the message: who has signed it shows this key, and the signature
         // proves it.

@@ -1,7 +1,7 @@
 //! Taking note of what a friend shows today (`POST /friends/sync-keys`).
 
 use futures_util::FutureExt;
-use vellum_store::friendships::{self, Peer};
+use vellum_store::friendships::{self, RemoteUser};
 
 use super::{Scope, UserCommand};
 use crate::Error;
@@ -10,7 +10,7 @@ use crate::Error;
 #[derive(Debug)]
 pub struct UpdateFriend {
     /// The friend as their user document shows them.
-    pub peer: Peer,
+    pub peer: RemoteUser,
 }
 
 impl UserCommand for UpdateFriend {

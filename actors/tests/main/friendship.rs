@@ -5,14 +5,14 @@ use vellum_actors::inbox::Refusal;
 use vellum_actors::user::{CancelInvitation, Receive, Received, Reject};
 use vellum_actors::{Error, Node};
 use vellum_protocol::{Handle, JsonObject, MessageType};
-use vellum_store::friendships::Peer;
+use vellum_store::friendships::RemoteUser;
 use vellum_store::invitations::{Direction, Status};
 
 use crate::support::{Mood, Person, T0, World, fields, in_a_request, wait_for};
 
 /// Somebody as the other node shows them.
-pub(crate) fn as_peer(person: &Person) -> Peer {
-    Peer {
+pub(crate) fn as_peer(person: &Person) -> RemoteUser {
+    RemoteUser {
         handle: person.handle.clone(),
         signing_key: person.keys.signing,
         encryption_key: Some(person.keys.encryption),

@@ -2,7 +2,7 @@
 
 use vellum_actors::Error;
 use vellum_actors::user::{
-    AddPasskey, Commit, DeleteSlot, MarkSlotUsed, PutSlot, RemovePasskey, RenamePasskey, UserCommand,
+    AddPasskey, RotateKeys, DeleteSlot, MarkSlotUsed, PutSlot, RemovePasskey, RenamePasskey, UserCommand,
 };
 use vellum_protocol::KmVersion;
 use vellum_store::passkeys::{self, StoredPasskey};
@@ -152,7 +152,7 @@ async fn rotate(
     drop_slots: &[&str],
     require_complete: bool,
 ) -> Result<Vec<String>, Error> {
-    let commit = Commit {
+    let commit = RotateKeys {
         expected: KmVersion::new(expected).unwrap(),
         keys: new_keys(),
         blobs: vec![],

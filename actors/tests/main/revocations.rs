@@ -7,7 +7,7 @@ use vellum_actors::user::{Accept, DiscardRevocation, Flush, FlushItem, ItemRefus
 use vellum_actors::{Error, housekeeping};
 use vellum_client::{MasterSeed, Signer};
 use vellum_protocol::{Handle, JsonObject, MessageType, SigningSecret};
-use vellum_store::friendships::Peer;
+use vellum_store::friendships::RemoteUser;
 use vellum_store::invitations::Direction;
 use vellum_store::outbox::{self, State};
 use vellum_store::{OutboxId, StoreError, peers};
@@ -164,7 +164,7 @@ async fn a_revocation_reaches_what_began_at_or_before_its_time() {
     let began = bob.friends().await[0].established_at;
     let revoke = |nonce: &str, millis: i64| Receive {
         message_type: REVOKE,
-        sender: Peer {
+        sender: RemoteUser {
             handle: alice.handle.clone(),
             signing_key: alice.keys.signing,
             encryption_key: None,

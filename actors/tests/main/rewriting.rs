@@ -3,7 +3,7 @@
 
 use futures_util::FutureExt;
 use vellum_actors::user::{
-    AddPasskey, BeginTransfer, ChangeProfile, CollectionChange, Commit, CreateCollection, Expectation,
+    AddPasskey, BeginTransfer, ChangeProfile, CollectionChange, RotateKeys, CreateCollection, Expectation,
     FetchTransfer, NameChange, PutBlob, PutSlot, ResealedCollection, UpdateCollection, UploadTransfer,
     UserCommand, WrapSecret,
 };
@@ -70,7 +70,7 @@ async fn rotate(person: &Person, expected: i64, resealed: Option<(&Collection, &
         id: collection.id.clone(),
         metadata_encrypted: text.into(),
     });
-    let commit = Commit {
+    let commit = RotateKeys {
         expected: KmVersion::new(expected).unwrap(),
         keys: new_keys(),
         blobs: vec![],

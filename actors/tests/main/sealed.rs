@@ -5,7 +5,7 @@ use futures_util::FutureExt;
 use vellum_actors::Error;
 use vellum_actors::sign_in::{self, Device};
 use vellum_actors::user::{
-    ChangeProfile, CollectionChange, Commit, CreateCollection, DeleteBlob, DeleteCollection, EndAllSessions,
+    ChangeProfile, CollectionChange, RotateKeys, CreateCollection, DeleteBlob, DeleteCollection, EndAllSessions,
     EndOtherSessions, Expectation, NameChange, Names, PutBlob, ResealedBlob, ResealedCollection,
     RotateWrapSecrets, SetPreferences, UpdateCollection, UserCommand, WrapSecret, identity,
 };
@@ -165,7 +165,7 @@ async fn every_change_of_an_identity_is_in_its_trail_in_order_and_nothing_else_i
 
 /// A rotation that brings one blob and nothing else.
 async fn rotation(person: &Person, expected: i64, require_complete: bool) -> Result<KmVersion, Error> {
-    let commit = Commit {
+    let commit = RotateKeys {
         expected: version(expected),
         keys: new_keys(),
         blobs: vec![ResealedBlob { blob_type: "profile".into(), encrypted_blob: "anew".into() }],

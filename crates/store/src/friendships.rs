@@ -9,7 +9,7 @@ use crate::{Conn, FriendshipId, StoreError, Tx, UserId};
 
 /// What is known of the person at the other end of a relationship.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub struct RemoteUser {
     /// The handle, exactly as its own user document spells it.
     pub handle: Handle,
     /// What the peer's envelopes are verified with.
@@ -30,7 +30,7 @@ pub struct Friendship {
     /// Who holds it.
     pub user_id: UserId,
     /// The friend.
-    pub friend: Peer,
+    pub friend: RemoteUser,
     /// Set while the friend shows a key that differs from an earlier one.
     pub keys_changed_at: Option<UnixMillis>,
     /// When it began: a revocation signed before this does not end it.
@@ -41,7 +41,7 @@ pub struct Friendship {
     pub created_at: UnixMillis,
 }
 
-columns!("friendships": Peer {
+columns!("friendships": RemoteUser {
     handle: friend_handle,
     signing_key: friend_signing_key,
     encryption_key: friend_encryption_key,
@@ -76,7 +76,7 @@ macro_rules! select_friendship {
 pub async fn establish(
     tx: &mut Tx,
     user: &UserId,
-    peer: &Peer,
+    peer: &RemoteUser,
     now: UnixMillis,
     revocable_from: UnixMillis,
 ) -> Result<(), StoreError> {
@@ -115,7 +115,7 @@ pub async fn find(conn: &mut Conn, user: &UserId, friend: &Handle) -> Result<Opt
 }
 
 /// The parameters of a peer, from the handle on.
-fn bind_peer(statement: Statement, peer: &Peer) -> Statement {
+fn bind_peer(statement: Statement, peer: &RemoteUser) -> Statement {
     let encryption_key = peer.encryption_key.map(|key| key.to_base64());
     statement
         .bind(&peer.handle)
@@ -130,7 +130,7 @@ fn bind_peer(statement: Statement, peer: &Peer) -> Statement {
 pub async fn note_signing_key(
     tx: &mut Tx,
     user: &UserId,
-    peer: &Peer,
+    peer: &RemoteUser,
     now: UnixMillis,
 ) -> Result<bool, StoreError> {
     let update = Statement::new(
@@ -162,7 +162,7 @@ pub async fn confirm_signing_key(
 pub async fn update_peer(
     tx: &mut Tx,
     user: &UserId,
-    peer: &Peer,
+    peer: &RemoteUser,
     keys_changed_at: Option<UnixMillis>,
 ) -> Result<(), StoreError> {
     tx.change(

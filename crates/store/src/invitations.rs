@@ -6,7 +6,7 @@ use vellum_protocol::{Handle, MessageType, UnixMillis};
 
 pub use crate::relations::{Direction, Status};
 
-use crate::friendships::Peer;
+use crate::friendships::RemoteUser;
 use crate::row::{Columns, FromRow};
 use crate::statement::Statement;
 use crate::{Conn, InvitationId, StoreError, Tx, UserId};
@@ -31,7 +31,7 @@ pub struct Invitation {
     /// The inviter's signature, where it was transmitted.
     pub signature: Option<String>,
     /// The other side as it showed itself when the invitation was made.
-    pub peer: Option<Peer>,
+    pub peer: Option<RemoteUser>,
     /// When the row was made.
     pub created_at: UnixMillis,
     /// When it was made by the clock of whoever signed it: a peer's older revocations do not end it.
@@ -70,7 +70,7 @@ impl FromRow for Invitation {
             (columns.field("invitations.peer_name")?, columns.field("invitations.peer_picture")?);
         let handle = invitation.peer_handle().clone();
         invitation.peer =
-            signing_key.map(|signing_key| Peer { handle, signing_key, encryption_key, name, picture });
+            signing_key.map(|signing_key| RemoteUser { handle, signing_key, encryption_key, name, picture });
         Ok(invitation)
     }
 }

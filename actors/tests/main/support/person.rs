@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use vellum_actors::node::Node;
-use vellum_actors::user::{FlushItem, RegisterKeys, ResetIdentity, SetAlias, SignedFields, Way};
+use vellum_actors::user::{FlushItem, RegisterKeys, ResetIdentity, SetAlias, SignedFields, Source};
 use vellum_actors::{Error, friends, revocations};
 use vellum_client::{MasterSeed, Signer};
 use vellum_protocol::{Alias, Handle, KmVersion, UnixMillis};
@@ -28,10 +28,10 @@ pub fn fields(signed: vellum_client::SignedFields) -> SignedFields {
 }
 
 /// As a message comes from another node: in a request of its own.
-pub fn in_a_request() -> Way {
+pub fn in_a_request() -> Source {
     static NEXT: AtomicU64 = AtomicU64::new(0);
     let nonce = format!("request {}", NEXT.fetch_add(1, Ordering::Relaxed));
-    Way::Request(TransportNonce { sender: "elsewhere.example".into(), nonce, until: UnixMillis(i64::MAX) })
+    Source::Request(TransportNonce { sender: "elsewhere.example".into(), nonce, until: UnixMillis(i64::MAX) })
 }
 
 /// Public keys out of a seed.

@@ -8,7 +8,7 @@ use vellum_protocol::{
     EncryptionKey, Envelope, EnvelopeContent, Handle, JsonObject, MessageType, SigningSecret, Timestamp,
     UnixMillis,
 };
-use vellum_store::friendships::Peer;
+use vellum_store::friendships::RemoteUser;
 use vellum_store::outbox::{
     self, FailureScope, Leased, Outcome, PeerQueue, PendingRevocation, Retry, Wanted,
 };
@@ -222,9 +222,9 @@ pub fn keys(seed: u8) -> Keys {
     Keys { signing: secret(seed).public(), encryption }
 }
 
-pub fn peer(text: &str, seed: u8) -> Peer {
+pub fn peer(text: &str, seed: u8) -> RemoteUser {
     let keys = keys(seed);
-    Peer {
+    RemoteUser {
         handle: handle(text),
         signing_key: keys.signing,
         encryption_key: Some(keys.encryption),

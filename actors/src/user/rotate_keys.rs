@@ -38,7 +38,7 @@ pub struct ResealedCollection {
 
 /// A rotation.
 #[derive(Clone, Debug)]
-pub struct Commit {
+pub struct RotateKeys {
     /// The version that the client rotates from.
     pub expected: KmVersion,
     /// The new keys.
@@ -57,7 +57,7 @@ pub struct Commit {
 
 /// A rotation that was carried out.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Committed {
+pub struct Rotated {
     /// The version now.
     pub km_version: KmVersion,
     /// Collections that are not, or no longer, the user's.
@@ -66,11 +66,11 @@ pub struct Committed {
     pub ignored_slots: Vec<String>,
 }
 
-impl UserCommand for Commit {
-    type Output = Committed;
+impl UserCommand for RotateKeys {
+    type Output = Rotated;
     const NAME: &'static str = "commit";
 
-    async fn run(self, scope: Scope) -> Result<Committed, Error> {
+    async fn run(self, scope: Scope) -> Result<Rotated, Error> {
         if self.keys.signing.as_bytes() == self.keys.encryption.as_bytes() {
             return Err(Error::EqualKeys);
         }
@@ -79,8 +79,8 @@ impl UserCommand for Commit {
     }
 }
 
-impl Commit {
-    async fn commit(&self, tx: &mut Tx, scope: &Scope) -> Result<Committed, Error> {
+impl RotateKeys {
+    async fn commit(&self, tx: &mut Tx, scope: &Scope) -> Result<Rotated, Error> {
         let next = self.expected.next();
         // First of all the swap: whoever comes second stops here, with nothing written.
         let swapped = users::swap_keys(tx, &scope.user, self.expected, &self.keys, next, scope.now).await?;
@@ -116,7 +116,7 @@ impl Commit {
             }
         }
         scope.audit(tx, Event::Rotated).await?;
-        Ok(Committed { km_version: next, ignored_collections, ignored_slots })
+        Ok(Rotated { km_version: next, ignored_collections, ignored_slots })
     }
 
     /// What it adds at most. `revisions` are those that the blobs have now.
