@@ -178,7 +178,7 @@ pub(crate) fn invite_from(sender: &Person, to: &Handle, nonce: &str, signature: 
         payload: JsonObject::new(),
         signed_at: T0,
         signature: signature.into(),
-        way: in_a_request(),
+        source: in_a_request(),
     }
 }
 

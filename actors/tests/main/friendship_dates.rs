@@ -141,7 +141,7 @@ async fn a_new_invitation_that_overtakes_the_revocation_is_none_of_the_old_frien
         signed_at: signed.timestamp.instant(),
         payload: JsonObject::new(),
         signature: signed.signature.to_base64(),
-        way: in_a_request(),
+        source: in_a_request(),
     };
     let received = alice.node.ask(&alice.id, receive).await.unwrap();
     assert_eq!(

@@ -176,7 +176,7 @@ async fn a_revocation_reaches_what_began_at_or_before_its_time() {
         payload: JsonObject::new(),
         signed_at: began.plus_millis(millis),
         signature: nonce.into(),
-        way: in_a_request(),
+        source: in_a_request(),
     };
     world.clock.advance(5_000);
     let older = bob.node.ask(&bob.id, revoke("older", -1)).await.unwrap();
