@@ -243,7 +243,9 @@ async fn a_peer_that_knows_this_node_no_more_is_asked_for_its_manifest_after_a_m
 async fn what_waits_gets_the_window_that_its_peer_states_now_up_to_a_month() {
     use crate::support::Steered;
     const MONTH_SECONDS: i64 = 30 * 86_400;
-    let steered = Steered::start(&[QUICK]).await;
+    // On a busy machine there are more attempts before, and longer pauses.
+    let soon = ("VELLUM_FEDERATION__RETRY_LONGEST_MS", "2000");
+    let steered = Steered::start(&[QUICK, soon]).await;
     let node = &steered.node;
     let (ann, peer) = (node.person("ann").await, Peer::start().await);
     let bob = friend(node, &ann, &peer, "bob").await.handle;

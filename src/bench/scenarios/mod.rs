@@ -173,11 +173,17 @@ struct Prepared {
     _sinks: Option<Sinks>,
 }
 
-/// Every `connections`th account, beginning with the one of this connection.
+/// The accounts that a connection takes in turn: a row of neighbours, so that what is under way at one
+/// moment is spread over the database. Accounts that were made one after the other lie on the same
+/// pages, where their changes would be in each other's way.
 fn share_of(accounts: &[Account], connection: usize, connections: usize) -> Vec<Account> {
-    // With fewer accounts than connections, some have the same.
-    let first = connection % accounts.len().max(1);
-    accounts.iter().skip(first).step_by(connections).cloned().collect()
+    let count = accounts.len();
+    if count < connections {
+        // Some have the same one.
+        return accounts.iter().skip(connection % count.max(1)).take(1).cloned().collect();
+    }
+    let begins = |connection: usize| connection * count / connections;
+    accounts[begins(connection)..begins(connection + 1)].to_vec()
 }
 
 /// Puts the nodes under the load of the options. Returns the figures without limits.
