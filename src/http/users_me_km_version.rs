@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use actix_web::web;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
-use vellum_actors::user::{RotateKeys, Rotated, ResealedBlob, ResealedCollection};
+use vellum_actors::user::{ResealedBlob, ResealedCollection, RotateKeys, Rotated};
 use vellum_protocol::KmVersion;
 use vellum_store::CollectionId;
 

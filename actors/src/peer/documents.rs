@@ -131,7 +131,7 @@ impl Documents {
         *failed = learnt.as_ref().err().map(|error| Failed {
             error: error.clone(),
             at: Instant::now(),
-            for_unproven: for_unproven,
+            for_unproven,
         });
         learnt
     }
@@ -248,7 +248,12 @@ impl Documents {
         }
     }
 
-    async fn fetch_user(&self, alias: &Alias, purpose: Purpose, now: UnixMillis) -> Result<RemoteUser, PeerError> {
+    async fn fetch_user(
+        &self,
+        alias: &Alias,
+        purpose: Purpose,
+        now: UnixMillis,
+    ) -> Result<RemoteUser, PeerError> {
         // A user's keys are worth what their server is worth.
         self.manifest(purpose).await?;
         let answer = self.get(purpose, &format!("/.well-known/user/{alias}")).await?;

@@ -88,7 +88,11 @@ impl Peers {
     }
 
     /// Somebody on another node, as their user document shows them.
-    pub(crate) async fn resolve_user(&self, handle: &Handle, why: LookupFor) -> Result<RemoteUser, PeerError> {
+    pub(crate) async fn resolve_user(
+        &self,
+        handle: &Handle,
+        why: LookupFor,
+    ) -> Result<RemoteUser, PeerError> {
         let (federation, domain) = (&self.federation, handle.domain());
         federation.admit(domain)?;
         let place = match why.user() {

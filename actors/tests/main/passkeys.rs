@@ -2,7 +2,7 @@
 
 use vellum_actors::Error;
 use vellum_actors::user::{
-    AddPasskey, RotateKeys, DeleteSlot, MarkSlotUsed, PutSlot, RemovePasskey, RenamePasskey, UserCommand,
+    AddPasskey, DeleteSlot, MarkSlotUsed, PutSlot, RemovePasskey, RenamePasskey, RotateKeys, UserCommand,
 };
 use vellum_protocol::KmVersion;
 use vellum_store::passkeys::{self, StoredPasskey};

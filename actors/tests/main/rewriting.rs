@@ -3,8 +3,8 @@
 
 use futures_util::FutureExt;
 use vellum_actors::user::{
-    AddPasskey, BeginTransfer, ChangeProfile, CollectionChange, RotateKeys, CreateCollection, Expectation,
-    FetchTransfer, NameChange, PutBlob, PutSlot, ResealedCollection, UpdateCollection, UploadTransfer,
+    AddPasskey, BeginTransfer, ChangeProfile, CollectionChange, CreateCollection, Expectation, FetchTransfer,
+    NameChange, PutBlob, PutSlot, ResealedCollection, RotateKeys, UpdateCollection, UploadTransfer,
     UserCommand, WrapSecret,
 };
 use vellum_actors::{Asker, Error, Origin, housekeeping};

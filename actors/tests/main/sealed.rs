@@ -5,8 +5,8 @@ use futures_util::FutureExt;
 use vellum_actors::Error;
 use vellum_actors::sign_in::{self, Device};
 use vellum_actors::user::{
-    ChangeProfile, CollectionChange, RotateKeys, CreateCollection, DeleteBlob, DeleteCollection, EndAllSessions,
-    EndOtherSessions, Expectation, NameChange, Names, PutBlob, ResealedBlob, ResealedCollection,
+    ChangeProfile, CollectionChange, CreateCollection, DeleteBlob, DeleteCollection, EndAllSessions,
+    EndOtherSessions, Expectation, NameChange, Names, PutBlob, ResealedBlob, ResealedCollection, RotateKeys,
     RotateWrapSecrets, SetPreferences, UpdateCollection, UserCommand, WrapSecret, identity,
 };
 use vellum_client::MasterSeed;
