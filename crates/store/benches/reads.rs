@@ -82,7 +82,7 @@ fn reads(criterion: &mut Criterion) {
         bencher.iter(|| {
             let token = token(numbers.next().unwrap());
             let found = runtime.block_on(async {
-                sessions::by_token(&mut *store.read().await.unwrap(), &token, NOW).await.unwrap()
+                sessions::by_token(&mut store.read().await.unwrap(), &token, NOW).await.unwrap()
             });
             assert!(found.is_some(), "each has a session");
         });
@@ -91,7 +91,7 @@ fn reads(criterion: &mut Criterion) {
         bencher.iter(|| {
             let alias = alias(numbers.next().unwrap());
             let found = runtime.block_on(async {
-                users::by_alias(&mut *store.read().await.unwrap(), &alias).await.unwrap()
+                users::by_alias(&mut store.read().await.unwrap(), &alias).await.unwrap()
             });
             assert!(found.is_some(), "each has an alias");
         });
