@@ -306,7 +306,7 @@ async fn nobody_is_asked_to_sign_against_somebody_who_is_a_friend_again() {
 async fn a_peer_that_shows_the_pinned_key_again_is_noticed_within_the_hour() {
     let (world, alice, bob) = after_a_reset().await;
     let other = SigningSecret::from_seed([77; 32]).public();
-    world.wire.set(&world.b.node, Mood::ShowsKey(other));
+    world.wire.set(&world.b.node, Mood::ShowsKey(Box::new(other)));
     // Longer than a manifest is kept.
     world.clock.advance(3_600_000);
     queue(&alice, &bob).await;

@@ -35,7 +35,7 @@ pub enum Mood {
     /// As it should be, but its manifest says nothing of late revocations.
     WithoutCapabilities,
     /// Somebody with this key answers in its place.
-    ShowsKey(SigningKey),
+    ShowsKey(Box<SigningKey>),
     /// Something else answers envelopes with this status and body.
     Answers(u16, &'static str),
 }
@@ -127,7 +127,7 @@ impl Transport for Wire {
             let (node, mood) = self.connect(domain, |line| line.gets += 1).await?;
             if path == "/.well-known/parchment-server" {
                 let window = u64::try_from(REVOCATION_WINDOW_MILLIS / 1000).unwrap();
-                let key = if let Mood::ShowsKey(key) = &mood { *key } else { node.identity.public() };
+                let key = if let Mood::ShowsKey(key) = &mood { **key } else { node.identity.public() };
                 let domain = node.domain.clone();
                 let mut manifest = Manifest::of_this_node(domain, key, window);
                 if matches!(mood, Mood::WithoutCapabilities) {
