@@ -90,9 +90,8 @@ fn reads(criterion: &mut Criterion) {
     group.bench_function("alias", |bencher| {
         bencher.iter(|| {
             let alias = alias(numbers.next().unwrap());
-            let found = runtime.block_on(async {
-                users::by_alias(&mut store.read().await.unwrap(), &alias).await.unwrap()
-            });
+            let found = runtime
+                .block_on(async { users::by_alias(&mut store.read().await.unwrap(), &alias).await.unwrap() });
             assert!(found.is_some(), "each has an alias");
         });
     });
