@@ -72,6 +72,15 @@ fn is_canonical(bytes: &[u8; 32]) -> bool {
     coordinate.iter().rev().lt(FIELD_PRIME.iter().rev())
 }
 
+/// The point of an Ed25519 key, if signatures with it prove anything.
+fn usable_point(bytes: &[u8; 32]) -> Result<VerifyingKey, KeyError> {
+    if !is_canonical(bytes) {
+        return Err(KeyError::NotAPoint);
+    }
+    let point = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
+    if point.is_weak() { Err(KeyError::LowOrder) } else { Ok(point) }
+}
+
 /// The coordinates of X25519's points of low order, in every encoding of 255 bits: 0, 1, two of order 8, −1, and 0 and 1 with
 /// the prime added. Scalars are clamped to multiples of 8, so with these, and only with these, every shared secret is zero.
 /// Looking here takes nanoseconds where the multiplication that would show it takes as long as verifying a signature.
@@ -100,16 +109,12 @@ impl SigningKey {
     /// # Errors
     /// [`KeyError::NotAPoint`] or [`KeyError::LowOrder`].
     pub fn from_bytes(bytes: &[u8; 32]) -> Result<Self, KeyError> {
-        if !is_canonical(bytes) {
-            return Err(KeyError::NotAPoint);
-        }
-        let key = VerifyingKey::from_bytes(bytes).map_err(|_| KeyError::NotAPoint)?;
-        if key.is_weak() { Err(KeyError::LowOrder) } else { Ok(Self::of(key)) }
+        usable_point(bytes).map(Self::of)
     }
 
-    /// Reads a key that was checked before, such as one in the node's own database. Only its form is
-    /// looked at: working out the point takes longer than reading it from there. If it is no point
-    /// after all, it verifies nothing.
+    /// Reads a key that was checked before, such as one in the node's own database. Only its form
+    /// is looked at: working out the point takes longer than reading it from there. The check is
+    /// made when it is to verify something; an unusable key verifies nothing.
     ///
     /// # Errors
     /// [`KeyError::Malformed`].
@@ -140,9 +145,9 @@ impl SigningKey {
     /// [`InvalidSignature`].
     pub fn verify(&self, message: &[u8], signature: &Signature) -> Result<(), InvalidSignature> {
         let signature = ed25519_dalek::Signature::from_bytes(&signature.0);
-        let point = self.point.map_or_else(|| VerifyingKey::from_bytes(&self.bytes), Ok);
-        // Being strict, it refuses points of small order, too.
-        point.and_then(|point| point.verify_strict(message, &signature)).map_err(|_| InvalidSignature)
+        let point = self.point.map_or_else(|| usable_point(&self.bytes), Ok);
+        let point = point.map_err(|_| InvalidSignature)?;
+        point.verify_strict(message, &signature).map_err(|_| InvalidSignature)
     }
 }
 

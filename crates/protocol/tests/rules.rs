@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use vellum_protocol::envelope::EnvelopeContent;
-use vellum_protocol::keys::{Judgement, judge};
+use vellum_protocol::keys::{InvalidSignature, Judgement, Signature, judge};
 use vellum_protocol::received::{EnvelopeVersion, ShapeError};
 use vellum_protocol::timestamp::is_fresh;
 use vellum_protocol::{
@@ -185,6 +185,26 @@ fn times_are_rfc_3339_with_a_zone_and_nothing_else() {
     {
         assert_eq!(is_fresh(UnixMillis(AT + difference), UnixMillis(AT)), fresh, "{difference}");
     }
+}
+
+#[test]
+fn a_key_that_was_checked_before_verifies_as_strictly_as_any_other() {
+    let stored = |bytes: &[u8; 32]| SigningKey::parse_checked(&base64::encode(bytes)).unwrap();
+    let key = stored(secret().public().as_bytes());
+    assert_eq!(key.verify(b"text", &secret().sign(b"text")), Ok(()));
+    assert_eq!(key.verify(b"other", &secret().sign(b"text")), Err(InvalidSignature));
+    // Under lenient rules this signature is good for every text, if the key is the identity.
+    let mut identity = [0; 32];
+    identity[0] = 1;
+    let mut good_for_all = [0; 64];
+    good_for_all[..32].copy_from_slice(&identity);
+    // The identity as 1 + p, too.
+    let mut unreduced = [0xff; 32];
+    (unreduced[0], unreduced[31]) = (0xee, 0x7f);
+    for key in [identity, unreduced].map(|bytes| stored(&bytes)) {
+        assert_eq!(key.verify(b"text", &Signature::from_bytes(good_for_all)), Err(InvalidSignature));
+    }
+    assert_eq!(SigningKey::parse_checked("AA=="), Err(KeyError::Malformed));
 }
 
 #[test]
