@@ -58,7 +58,7 @@ struct KnownManifest {
 struct Failed {
     error: PeerError,
     at: Instant,
-    /// Until when it answers strangers, one of whom has caused it.
+    /// Whether it answers unproven peers for a while, one of which has caused it.
     for_unproven: bool,
 }
 
@@ -76,7 +76,7 @@ impl Failed {
         (self.at >= asked).then(|| self.error.clone())
     }
 
-    /// The failure that answers a stranger.
+    /// The failure that answers an unproven peer.
     fn refusal_for_unproven(&self) -> Option<PeerError> {
         (self.for_unproven && self.at.elapsed() < FAILURE_TIME).then(|| self.error.clone())
     }

@@ -173,9 +173,9 @@ struct Prepared {
     _sinks: Option<Sinks>,
 }
 
-/// The accounts that a connection takes in turn: a row of neighbours, so that what is under way at one
-/// moment is spread over the database. Accounts that were made one after the other lie on the same
-/// pages, where their changes would be in each other's way.
+/// The accounts that a connection takes in turn: a row of neighbours, so that what is under way at
+/// one moment is spread over the database. Accounts that were made one after the other lie on the
+/// same pages, where their changes would be in each other's way.
 fn share_of(accounts: &[Account], connection: usize, connections: usize) -> Vec<Account> {
     let count = accounts.len();
     if count < connections {
